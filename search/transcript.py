@@ -1,0 +1,46 @@
+"""What was said: the turns between an environment and an agent.
+
+A transcript is a tuple of :class:`Turn`, oldest first: an observation (``role="user"``), the agent's action
+(``role="assistant"``), the next observation, and so on. Token masks and logged reference log-probabilities are taken from here,
+never from scanning token ids (``methods``: Agent Q's replay buffer, M-DPO's masks).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message.
+
+    ``token_ids`` and ``logps`` (one log-probability a token, float, natural logarithm) are filled where a local model
+    sampled or scored the turn; ``policy_id`` names the model that did. ``is_agent`` marks text to train on.
+    """
+
+    role: Role
+    text: str
+    is_agent: bool = False
+    token_ids: tuple[int, ...] = ()
+    logps: tuple[float, ...] = ()
+    policy_id: str = ""
+
+
+Transcript = tuple[Turn, ...]
+
+
+def observed(text: str) -> Turn:
+    """A turn in which the environment speaks."""
+    return Turn("user", text)
+
+
+def acted(text: str, **logged: object) -> Turn:
+    """A turn in which the agent acts."""
+    return Turn("assistant", text, is_agent=True, **logged)  # type: ignore[arg-type]
+
+
+def messages(transcript: Sequence[Turn]) -> list[dict[str, str]]:
+    """The turns as chat messages, ``{"role": …, "content": …}``, as tokenizers' chat templates and TRL take them."""
+    return [{"role": turn.role, "content": turn.text} for turn in transcript]
