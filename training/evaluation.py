@@ -1,0 +1,202 @@
+"""How good an agent is: episodes on given tasks, and figures with their intervals.
+
+Every agent is run on the same tasks. Success is a share of episodes with Wilson's interval; mean reward has a percentile
+bootstrap interval; two agents are compared task by task (exact McNemar test, paired bootstrap of the difference). All
+intervals are 95 %. Nothing here chooses a model: that is the loop's, on validation tasks.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from ..agents.agent import Agent
+from ..envs.simulator import TERMINAL, Simulator
+from ..search.episode import Episode
+from ..search.transcript import Transcript, acted, observed
+
+Task = Mapping[str, Any]
+"""``{"seed": int, "options": {…}}``: the arguments of :meth:`Simulator.reset`, and whatever else names the task."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResultRow:
+    """One row of a results table. Rates are shares in [0, 1]; ``steps`` and ``model_calls`` are means an episode and a
+    decision; ``seconds_per_decision`` is wall-clock time in this run, batching included."""
+
+    agent: str
+    env: str
+    split: str
+    episodes: int
+    seed: int
+    success: float
+    success_low: float
+    success_high: float
+    reward: float
+    reward_low: float
+    reward_high: float
+    invalid_action_rate: float
+    steps: float
+    model_calls: float
+    seconds_per_decision: float
+
+
+@dataclass(slots=True)
+class _Running:
+    index: int
+    task: Task
+    state: Any
+    transcript: Transcript
+    rng: np.random.Generator
+    reward: float = 0.0
+    invalid: int = 0
+    calls: int = 0
+
+
+def run_episodes(
+    simulator: Simulator[Any],
+    tasks: Sequence[Task],
+    agent: Agent,
+    seed: int,
+    *,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> list[Episode]:
+    """Play ``tasks`` to their ends, ``batch_size`` at a time, and return their episodes in the order of ``tasks``.
+
+    Episode ``i`` draws from a generator of its own, seeded by ``(seed, i)``, so that neither the batch size nor the
+    other tasks change it. ``progress`` is told how many episodes have ended.
+    """
+    waiting = enumerate(tasks)
+    running: list[_Running] = []
+    ended: dict[int, Episode] = {}
+    while True:
+        running += _starts(simulator, waiting, seed, batch_size - len(running))
+        if not running:
+            return [ended[i] for i in range(len(tasks))]
+        decisions = agent.act(
+            simulator, [r.state for r in running], [r.transcript for r in running], [r.rng for r in running]
+        )
+        for r, decision in zip(running, decisions, strict=True):
+            r.state = simulator.step(r.state, decision.action)
+            r.transcript = (*r.transcript, acted(decision.action), observed(simulator.observation(r.state)))
+            r.reward += simulator.rewards(r.state)[0]
+            r.invalid += bool(simulator.info(r.state)["invalid_action"])
+            r.calls += decision.model_calls
+        still = []
+        for r in running:
+            if simulator.current_player(r.state) == TERMINAL:
+                ended[r.index] = _episode(simulator, r)
+            else:
+                still.append(r)
+        running = still
+        if progress:
+            progress(len(ended))
+
+
+def _starts(
+    simulator: Simulator[Any], waiting: Iterator[tuple[int, Task]], seed: int, room: int
+) -> Iterator[_Running]:
+    for _, (index, task) in zip(range(room), waiting, strict=False):
+        state = simulator.reset(task["seed"], task.get("options"))
+        transcript = (observed(simulator.observation(state)),)
+        yield _Running(index, task, state, transcript, np.random.default_rng([seed, index]))
+
+
+def _episode(simulator: Simulator[Any], r: _Running) -> Episode:
+    return Episode(
+        task=dict(r.task),
+        transcript=r.transcript,
+        rewards=(r.reward,),
+        success=bool(simulator.info(r.state)["success"]),
+        steps=len(r.transcript) // 2,
+        invalid_actions=r.invalid,
+        model_calls=r.calls,
+        truncated=simulator.truncated(r.state),
+    )
+
+
+def evaluate(
+    simulator: Simulator[Any],
+    tasks: Sequence[Task],
+    agent: Agent,
+    *,
+    env: str,
+    split: str,
+    seed: int,
+    batch_size: int = 64,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[ResultRow, list[Episode]]:
+    """Run ``agent`` on ``tasks`` and sum up. Raises ``ValueError`` where there are no tasks."""
+    if not tasks:
+        raise ValueError(f"no tasks to evaluate {agent.name} on; give at least one goal of the split {split!r}")
+    start = time.perf_counter()
+    episodes = run_episodes(simulator, tasks, agent, seed, batch_size=batch_size, progress=progress)
+    seconds = time.perf_counter() - start
+    return summarise(episodes, agent=agent.name, env=env, split=split, seed=seed, seconds=seconds), episodes
+
+
+def summarise(
+    episodes: Sequence[Episode], *, agent: str, env: str, split: str, seed: int, seconds: float
+) -> ResultRow:
+    """The table's row for these episodes; ``seconds`` is the wall-clock time that they took together."""
+    successes = sum(episode.success for episode in episodes)
+    rewards = np.array([episode.rewards[0] for episode in episodes], dtype=np.float64)
+    decisions = sum(episode.steps for episode in episodes)
+    success_low, success_high = wilson(successes, len(episodes))
+    reward_low, reward_high = bootstrap_mean(rewards, seed)
+    return ResultRow(
+        agent=agent,
+        env=env,
+        split=split,
+        episodes=len(episodes),
+        seed=seed,
+        success=successes / len(episodes),
+        success_low=success_low,
+        success_high=success_high,
+        reward=float(rewards.mean()),
+        reward_low=reward_low,
+        reward_high=reward_high,
+        invalid_action_rate=sum(episode.invalid_actions for episode in episodes) / max(decisions, 1),
+        steps=decisions / len(episodes),
+        model_calls=sum(episode.model_calls for episode in episodes) / max(decisions, 1),
+        seconds_per_decision=seconds / max(decisions, 1),
+    )
+
+
+def wilson(successes: int, episodes: int) -> tuple[float, float]:
+    """Wilson's 95 % score interval of a share (Wilson, 1927), without continuity correction."""
+    interval = stats.binomtest(successes, episodes).proportion_ci(0.95, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def bootstrap_mean(values: np.ndarray, seed: int, resamples: int = 2000) -> tuple[float, float]:
+    """Percentile bootstrap 95 % interval of the mean of ``values`` (float ``[n]``), drawn from ``seed``."""
+    rng = np.random.default_rng(seed)
+    means = values[rng.integers(len(values), size=(resamples, len(values)))].mean(axis=1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True, slots=True)
+class PairedDifference:
+    """``difference`` of success (first less second) with its 95 % interval, and the two-sided exact McNemar ``p``."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> PairedDifference:
+    """Compare two agents on the same tasks, in the same order; successes as booleans ``[n]``."""
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} against {len(second)} episodes: paired figures need the same tasks in one order")
+    gaps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    wins, losses = int((gaps > 0).sum()), int((gaps < 0).sum())
+    p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
+    low, high = bootstrap_mean(gaps, seed)
+    return PairedDifference(float(gaps.mean()), low, high, p)
