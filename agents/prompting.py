@@ -1,0 +1,334 @@
+"""The one place that turns turns into token ids.
+
+A *history policy* chooses what the model reads of a transcript: all of it (``all_turns``), all past actions and the
+current observation alone (``actions_and_last_observation``; Agent Q, arXiv:2408.07199, section 3), or the current observation
+alone (``last_observation``). The chosen turns are then written in the tokenizer's chat template.
+
+A chat template is taken apart once (:class:`ChatFormat`): a probe conversation is rendered, and the text between its
+contents is what the template adds. Each turn is tokenised once, by itself, and a conversation is the concatenation of its
+turns' ids. So the ids of a prompt are always a prefix of the ids of any conversation that goes on from it, whatever the template
+does to finished conversations (templates that drop "thinking" from the past, for one, break this when whole
+conversations are rendered and compared). The agent's turns are everywhere opened as the generation prompt opens them, with thinking
+switched off, and end with the token that ends an assistant turn.
+
+Prompts longer than the model takes lose their oldest rounds, at turn boundaries and never the last observation; if that
+alone is too long, its start is cut, by tokens. Each such loss is counted.
+
+Not handled: tools, images and several assistant turns in a row (they are joined by a line break).
+"""
+
+import re
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final
+from weakref import WeakKeyDictionary, proxy
+
+from ..search.transcript import Transcript, Turn
+
+History = Callable[[Transcript], Transcript]
+
+PLAIN_TEMPLATE: Final = (
+    "{% for message in messages %}"
+    "{{ message['content'] }}"
+    "{% if message['role'] == 'assistant' %}{{ eos_token }}{% endif %}"
+    "{{ '\\n' }}"
+    "{% endfor %}"
+)
+"""Contents one a line, agent turns closed by the end-of-sequence token: for base models that come without a template."""
+
+LONGEST_CACHED_TEXT: Final = 20_000  # characters; longer texts are rare, and a cache of them would eat the memory
+CACHED_TEXTS: Final = 50_000
+CHARACTERS_PER_TOKEN: Final = 64  # more than any tokenizer spends on a token of real text
+
+
+def all_turns(transcript: Transcript) -> Transcript:
+    """The whole transcript."""
+    return transcript
+
+
+def actions_and_last_observation(transcript: Transcript) -> Transcript:
+    """Agent Q's history: all past actions, one a line, then the current observation, as one turn of the environment;
+    system turns stay in front. A transcript that ends with an agent turn keeps it as a turn of its own."""
+    past, tail = _split_at_last_observation(transcript)
+    actions = [turn.text for turn in past if turn.is_agent or turn.role == "assistant"]
+    if tail and actions:
+        tail = (Turn("user", "\n".join((*actions, tail[0].text))), *tail[1:])
+    return (*(turn for turn in past if turn.role == "system"), *tail)
+
+
+def last_observation(transcript: Transcript) -> Transcript:
+    """System turns and the current observation; enough where the observation shows all that matters."""
+    past, tail = _split_at_last_observation(transcript)
+    return (*(turn for turn in past if turn.role == "system"), *tail)
+
+
+HISTORIES: Final[dict[str, History]] = {
+    "all_turns": all_turns,
+    "actions_and_last_observation": actions_and_last_observation,
+    "last_observation": last_observation,
+}
+
+
+def history_named(history: str | History) -> History:
+    """The history policy of that name; a function is returned as it is. ``ValueError`` for an unknown name."""
+    if callable(history):
+        return history
+    if history not in HISTORIES:
+        raise ValueError(f"history={history!r} is unknown; take one of {', '.join(HISTORIES)}")
+    return HISTORIES[history]
+
+
+def history_key(transcript: Sequence[Turn]) -> Hashable:
+    """What tells two prompts apart: the roles and texts of the turns, without what was logged beside them."""
+    return tuple((turn.role, turn.text) for turn in transcript)
+
+
+def prompt_ids(
+    tokenizer: Any,
+    transcript: Transcript,
+    history: str | History = all_turns,
+    max_tokens: int | None = None,
+    counts: Counter[str] | None = None,
+) -> list[int]:
+    """The ids that the model reads before it acts: ``history`` of ``transcript`` in the chat template, up to and with the
+    generation prompt.
+
+    At most ``max_tokens`` ids. ``counts`` gets ``truncated_prompts``, ``dropped_turns`` and ``cut_observations``.
+    Raises ``ValueError`` where the tokenizer has no usable chat template.
+    """
+    return chat_format(tokenizer).prompt_ids(history_named(history)(transcript), max_tokens, counts)
+
+
+def completion_ids(tokenizer: Any, text: str) -> list[int]:
+    """The ids of one agent turn: the action and the token that ends the turn. They follow :func:`prompt_ids` directly."""
+    return list(chat_format(tokenizer).completion_ids(text))
+
+
+def continuation_ids(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+    """The ids of several turns after a prompt (agent, observation, agent, …), and their mask: 1 on agent turns' tokens, 0 on
+    observations and on what the template adds. ``prompt + continuation`` equals the prompt of the longer transcript."""
+    form = chat_format(tokenizer)
+    ids: list[int] = []
+    mask: list[int] = []
+    for position, (role, text) in enumerate(_merged(turns)):
+        if (role == "assistant") != (position % 2 == 0):
+            raise ValueError(
+                f"turn {position} of a continuation has role {role!r}; agent and environment must alternate, agent first"
+            )
+        piece = form.completion_ids(text) if role == "assistant" else form.observation_ids(text)
+        ids += piece
+        mask += [int(role == "assistant")] * len(piece)
+    return ids, mask
+
+
+def end_of_turn_id(tokenizer: Any) -> int:
+    """The id of the token that ends an agent turn."""
+    return chat_format(tokenizer).end_ids[-1]
+
+
+def chat_format(tokenizer: Any) -> "ChatFormat":
+    """The tokenizer's chat template, taken apart; made once a tokenizer and template."""
+    form = _formats.get(tokenizer)
+    if form is None or form.template != tokenizer.chat_template:
+        form = _formats[tokenizer] = ChatFormat(tokenizer)
+    return form
+
+
+class ChatFormat:
+    """What a chat template puts between the contents of turns, and the ids of turns, remembered by text.
+
+    ``end_ids`` are the ids of the closing text of an agent turn; the last of them is the end-of-turn token.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.template = tokenizer.chat_template
+        if not self.template:
+            raise ValueError(
+                f"{type(tokenizer).__name__} {tokenizer.name_or_path!r} has no chat template, so turns cannot be written as it "
+                "expects them; set tokenizer.chat_template (branchwise.agents.prompting.PLAIN_TEMPLATE serves base models)"
+            )
+        self._tokenizer = proxy(tokenizer)  # the table of formats must not keep its own keys alive
+        self._remembered: OrderedDict[tuple[str, str, str], tuple[int, ...]] = OrderedDict()
+        special = {*tokenizer.all_special_tokens}
+        special.update(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
+        special.discard("")
+        self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._take_apart()
+
+    def _take_apart(self) -> None:
+        opening, answer, between, _, _, generation = self._glue(
+            ("user", "assistant", "user", "assistant", "user"), generate=True
+        )
+        self._generation = generation
+        self._lead = answer.removeprefix(generation) if answer.startswith(generation) else ""
+        self._opening = opening
+        end = self._special.search(between)
+        if end is not None:
+            closing, self._between = between[: end.end()], between[end.end() :]
+        elif self._tokenizer.eos_token is not None:
+            closing, self._between = self._tokenizer.eos_token, between
+        else:
+            raise ValueError(
+                "the chat template ends an assistant turn with no special token and the tokenizer has no eos_token, so a "
+                "turn could never end; set tokenizer.eos_token"
+            )
+        self._closing = closing
+        self.end_ids = tuple(self._encode(closing))
+        probe = self._render([{"role": "user", "content": " \tprobe \n"}], generate=True)
+        self._strips = "probe" in probe and " \tprobe \n" not in probe
+        try:
+            self._system: tuple[str, str] | None = self._glue(("system", "user"), generate=True)[:2]  # type: ignore[assignment]
+        except ValueError:
+            self._system = (
+                None  # such a template has no system role; the text then goes in front of the first observation
+            )
+
+    def _render(self, messages: list[dict[str, str]], generate: bool) -> str:
+        return self._tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=generate, enable_thinking=False
+        )
+
+    def _glue(self, roles: Sequence[str], generate: bool) -> tuple[str, ...]:
+        """The texts before, between and after the contents of a probe conversation with these roles."""
+        probes = [f"zqprobe{i}qz" for i in range(len(roles))]
+        try:
+            rest = self._render([{"role": r, "content": p} for r, p in zip(roles, probes, strict=True)], generate)
+        except Exception as error:  # templates raise whatever they like
+            raise ValueError(f"the chat template refuses a conversation of {', '.join(roles)}: {error}") from error
+        pieces = []
+        for probe in probes:
+            piece, found, rest = rest.partition(probe)
+            if not found:
+                raise ValueError(
+                    f"the chat template does not write the turns of {', '.join(roles)} in order, each once"
+                )
+            pieces.append(piece)
+        return (*pieces, rest)
+
+    def _encode(self, text: str, literal: bool = False) -> list[int]:
+        """Ids of ``text``. ``literal`` reads the names of special tokens as plain text, so that no observation can end a
+        turn or open one."""
+        extra = {"split_special_tokens": True} if literal else {}
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
+        except (UnicodeEncodeError, TypeError):  # lone surrogates, which no tokenizer reads
+            text = text.encode("utf-8", "replace").decode()
+            return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
+
+    def _turn(self, before: str, content: str, after: str) -> tuple[int, ...]:
+        key = (before, content, after)
+        ids = self._remembered.get(key)
+        if ids is not None:
+            return ids
+        text = content.strip() if self._strips else content
+        if self._special.search(text):
+            ids = (*self._encode(before), *self._encode(text, literal=True), *self._encode(after))
+        else:
+            ids = tuple(self._encode(before + text + after))
+        if len(content) <= LONGEST_CACHED_TEXT:
+            self._remembered[key] = ids
+            if len(self._remembered) > CACHED_TEXTS:
+                self._remembered.popitem(last=False)
+        return ids
+
+    def completion_ids(self, text: str) -> tuple[int, ...]:
+        """Ids of an agent turn after a generation prompt, the end-of-turn token last."""
+        return self._turn(self._lead, text, self._closing)
+
+    def observation_ids(self, text: str) -> tuple[int, ...]:
+        """Ids from the end of an agent turn through the next observation to the next generation prompt."""
+        return self._turn(self._between, text, self._generation)
+
+    def prompt_ids(
+        self, transcript: Transcript, max_tokens: int | None = None, counts: Counter[str] | None = None
+    ) -> list[int]:
+        """Ids of the turns as they stand (no history policy), through the generation prompt, at most ``max_tokens``."""
+        opening, rounds = self._rounds(transcript)
+        if max_tokens is None:
+            return self._join(opening, rounds)
+        if max_tokens < 1:
+            raise ValueError(f"max_tokens={max_tokens}; a prompt needs at least 1")
+        limit = CHARACTERS_PER_TOKEN * max_tokens
+        last, _ = rounds[-1]
+        cut = len(last) > limit
+        if cut:
+            rounds[-1] = (last[-limit:], None)
+        # The first round is written otherwise than the later ones, so a shorter history is put together afresh.
+        dropped = 0
+        ids = self._join(opening, rounds)
+        while len(ids) > max_tokens and dropped < len(rounds) - 1:
+            lengths = [len(self.observation_ids(o)) + len(self.completion_ids(a or "")) for o, a in rounds[dropped:]]
+            excess = len(ids) - max_tokens
+            while excess > 0 and dropped < len(rounds) - 1:
+                excess -= lengths.pop(0)
+                dropped += 1
+            ids = self._join(opening, rounds[dropped:])
+        if len(ids) > max_tokens:
+            cut = True
+            ids = self._cut(opening, rounds[-1][0], max_tokens)
+        if counts is not None and (dropped or cut):
+            counts["truncated_prompts"] += 1
+            counts["dropped_turns"] += 2 * dropped
+            counts["cut_observations"] += int(cut)
+        return ids
+
+    def _cut(self, opening: str, observation: str, max_tokens: int) -> list[int]:
+        before, after = self._encode(opening), self._encode(self._generation)
+        room = max_tokens - len(before) - len(after)
+        if room < 1:
+            return (before + after)[-max_tokens:]
+        return before + self._encode(observation, literal=True)[-room:] + after
+
+    def _join(self, opening: str, rounds: Sequence[tuple[str, str | None]]) -> list[int]:
+        ids: list[int] = []
+        for i, (observation, action) in enumerate(rounds):
+            ids += self._turn(self._between if i else opening, observation, self._generation)
+            if action is not None:
+                ids += self.completion_ids(action)
+        return ids
+
+    def _rounds(self, transcript: Transcript) -> tuple[str, list[tuple[str, str | None]]]:
+        """The text before the first observation, and (observation, action) pairs; the last has no action."""
+        merged = _merged(transcript)
+        opening = self._opening
+        if merged and merged[0][0] == "system":
+            system = merged.pop(0)[1]
+            if self._system is not None:
+                opening = self._system[0] + (system.strip() if self._strips else system) + self._system[1]
+            elif merged and merged[0][0] == "user":
+                merged[0] = ("user", f"{system}\n{merged[0][1]}")
+            else:
+                merged.insert(0, ("user", system))
+        if not merged or merged[0][0] == "assistant":
+            merged.insert(0, ("user", ""))
+        if merged[-1][0] == "assistant":
+            merged.append(("user", ""))
+        rounds: list[tuple[str, str | None]] = []
+        for role, text in merged:
+            if role == "assistant":
+                rounds[-1] = (rounds[-1][0], text)
+            else:
+                rounds.append((text, None))
+        return opening, rounds
+
+
+def _merged(turns: Sequence[Turn]) -> list[tuple[str, str]]:
+    """(role, text) of the turns, with neighbours of one role joined, and late system turns read as observations."""
+    merged: list[tuple[str, str]] = []
+    for turn in turns:
+        role = turn.role if turn.role != "system" or all(r == "system" for r, _ in merged) else "user"
+        if merged and merged[-1][0] == role:
+            merged[-1] = (role, f"{merged[-1][1]}\n{turn.text}")
+        else:
+            merged.append((role, turn.text))
+    return merged
+
+
+def _split_at_last_observation(transcript: Transcript) -> tuple[Transcript, Transcript]:
+    for i in range(len(transcript) - 1, -1, -1):
+        if transcript[i].role == "user":
+            return transcript[:i], transcript[i:]
+    return transcript, ()
+
+
+_formats: "WeakKeyDictionary[Any, ChatFormat]" = WeakKeyDictionary()
