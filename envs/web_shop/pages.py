@@ -1,0 +1,156 @@
+"""What a page shows: the same page in three texts.
+
+``text`` and ``text_rich`` are WebShop's (visible texts of the page joined by ``[SEP]``; one text a line with buttons marked).
+``compact`` is for small models: lower-case lines of few regular words, the goal first, results numbered ``#1`` … ``#10``.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from .catalogue import Goal, Product
+
+BACK: Final = "back to search"
+PREVIOUS: Final = "< prev"
+NEXT: Final = "next >"
+BUY: Final = "buy now"
+SUB_PAGES: Final = ("description", "features", "reviews", "attributes")
+ROWS: Final = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One visible text and what it is: "text", "button", "option", "chosen option", "product" or "seen product"."""
+
+    text: str
+    kind: str = "text"
+
+
+@lru_cache(maxsize=65536)
+def plain(text: str) -> str:
+    """Lower-case words of ``text`` without punctuation (hyphens and decimal points inside words stay)."""
+    text = text.lower().replace("'", "").replace("’", "")
+    return " ".join(re.findall(r"\$?\w+(?:[.-]\w+)*%?", text))
+
+
+@lru_cache(maxsize=8192)
+def compact_instruction(instruction: str) -> str:
+    """``instruction`` in compact words; its cap as ``under $40``."""
+    capped = re.sub(
+        r"price lower than (\d+)(?:\.(\d+))? dollars",
+        lambda m: f"price under ${m[1]}" + (f".{m[2]}" if m[2] and int(m[2]) else ""),
+        instruction,
+    )
+    return plain(capped)
+
+
+def compact_price(product: Product) -> str:
+    return product.price_tag.removesuffix(".0").replace(".0 to", " to")
+
+
+def compact_values(values: Sequence[str]) -> str:
+    return (", " if any(" " in value for value in values) else " ").join(values)
+
+
+def compact_results(products: Sequence[Product], seen: Sequence[bool], page: int, pages: int) -> str:
+    if not products:
+        return "no results"
+    rows = [f"results page {page} of {pages}"]
+    for row, (product, opened) in enumerate(zip(products, seen, strict=True), start=1):
+        rows.append(f"#{row} {plain(product.name)} {compact_price(product)}{' seen' if opened else ''}")
+    return "\n".join(rows)
+
+
+def compact_item(product: Product, chosen: Sequence[tuple[str, str]]) -> str:
+    lines = [f"item {plain(product.name)} {compact_price(product)}"]
+    lines += [f"{name} {compact_values(values)}" for name, values in product.options]
+    lines.append("chosen " + (" ".join(f"{name} {value}" for name, value in chosen) if chosen else "nothing"))
+    return "\n".join(lines)
+
+
+def compact_sub_page(product: Product, page: str) -> str:
+    if page == "description":
+        said = plain(product.description)
+    elif page == "features":
+        said = " ".join(plain(feature) for feature in product.features)
+    elif page == "attributes":
+        said = " ".join(plain(attribute) for attribute in product.attributes)
+    else:
+        said = " ".join(plain(f"{title} {score:g} {body}") for title, score, body in product.reviews)
+    return f"{page} {said or 'none'}"
+
+
+def index_pieces(goal: Goal) -> list[Piece]:
+    return [Piece("WebShop"), Piece("Instruction:"), Piece(goal.instruction), Piece("Search", "button")]
+
+
+def results_pieces(
+    goal: Goal, products: Sequence[Product], seen: Sequence[bool], page: int, total: int
+) -> list[Piece]:
+    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece(f"Page {page} (Total results: {total})")]
+    if page > 1:
+        pieces.append(Piece("< Prev", "button"))
+    if page * ROWS < total:
+        pieces.append(Piece("Next >", "button"))
+    for product, opened in zip(products, seen, strict=True):
+        pieces.append(Piece(product.asin, "seen product" if opened else "product"))
+        pieces += [Piece(product.name), Piece(product.price_tag)]
+    return pieces
+
+
+def item_pieces(goal: Goal, product: Product, chosen: Sequence[tuple[str, str]], attributes: bool) -> list[Piece]:
+    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece("< Prev", "button")]
+    picked = {value for _, value in chosen}
+    for name, values in product.options:
+        pieces.append(Piece(name))
+        pieces += [Piece(value, "chosen option" if value in picked else "option") for value in values]
+    pieces += [Piece(product.name), Piece(f"Price: {product.price_tag}"), Piece(f"Rating: {product.rating}")]
+    pieces += [Piece(page.capitalize(), "button") for page in SUB_PAGES if attributes or page != "attributes"]
+    return [*pieces, Piece("Buy Now", "button")]
+
+
+def sub_page_pieces(goal: Goal, product: Product, page: str) -> list[Piece]:
+    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece("< Prev", "button")]
+    if page == "description":
+        pieces.append(Piece(product.description or "No Description"))
+    elif page == "features":
+        pieces += [Piece(feature) for feature in product.features] or [Piece("No Features")]
+    elif page == "reviews":
+        for title, score, body in product.reviews:
+            pieces += [Piece(f'"{title}"'), Piece(f"{score:g}"), Piece(body)]
+        if not product.reviews:
+            pieces.append(Piece("No reviews found"))
+    else:
+        pieces += [Piece(attribute) for attribute in product.attributes]
+        pieces += [Piece(product.category), Piece(product.query), Piece(product.product_category)]
+    return pieces
+
+
+def _head(goal: Goal) -> list[Piece]:
+    return [Piece("Instruction:"), Piece(goal.instruction)]
+
+
+def as_text(pieces: Sequence[Piece]) -> str:
+    return " [SEP] ".join(piece.text.strip() for piece in pieces)
+
+
+def as_rich_text(pieces: Sequence[Piece]) -> str:
+    """One text a line. A chosen option is announced on top, the latest first in the page's order."""
+    lines, announced = [], []
+    for piece in pieces:
+        if piece.kind == "button":
+            lines.append(f"[button] {piece.text} [button_]")
+        elif piece.kind == "option":
+            lines.append(f"  [button] {piece.text} [button_]")
+        elif piece.kind == "chosen option":
+            lines.append(f"  [clicked button] {piece.text} [clicked button_]")
+            announced.append(f"You have clicked {piece.text}.")
+        elif piece.kind == "product":
+            lines.append(f"\n[button] {piece.text} [button_]")
+        elif piece.kind == "seen product":
+            lines.append(f"\n[clicked button] {piece.text} [clicked button_]")
+        else:
+            lines.append(piece.text)
+    return "".join(f"{line}\n" for line in (*reversed(announced), *lines))
