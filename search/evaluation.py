@@ -1,25 +1,40 @@
-"""What a leaf is worth: the protocol, and the evaluators that need no model of their own."""
+"""What a leaf is worth: the protocol, and the evaluators that need no model of their own.
 
-from collections.abc import Sequence
+- :class:`PolicyRollout`: play on with a policy until the episode ends (Agent Q, section 3; the value is the return).
+- :class:`RandomRollout`: play on at random (step-level Q-value models, section 3; UCT).
+- :class:`ValueFunction`: any function from a state to a number.
+
+The value of a leaf is the discounted return from its state on, the reward that led into it excluded:
+V(s) = r₁ + γ r₂ + γ² r₃ + …. A roll-out that is cut off by ``max_steps`` is worth what it earned until then.
+
+An evaluator may have two further attributes that the engine reads: ``last_calls``, the number of model prompts that each leaf of the
+last batch cost (one each where it is absent), and ``reads_outcome``, True where it looks at the environment's rewards.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from ..envs.simulator import Simulator
-from .transcript import Transcript
+from ..envs.simulator import TERMINAL, Simulator
+from .policy import Policy, propose
+from .transcript import Transcript, acted, observed
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A node to be valued. ``transcript`` ends with the observation of ``state``; the action that led here is its
-    last agent turn. ``terminal`` leaves reach an evaluator only where the outcome is hidden from the search."""
+    last agent turn. ``terminal`` leaves reach an evaluator only where the outcome is hidden from the search.
+    ``tree`` and ``node`` say where the leaf hangs."""
 
     simulator: Simulator[Any]
     state: Any
     transcript: Transcript
     terminal: bool
     rng: np.random.Generator
+    tree: int = 0
+    node: int = 0
 
 
 class Evaluator(Protocol):
@@ -28,3 +43,174 @@ class Evaluator(Protocol):
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         """The expected return from each leaf on, for each player: float64 ``[leaves, players]``."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A roll-out that succeeded: from which node of which tree, what was said from the start of the episode on, how
+    many turns of that came before the roll-out, and its return from the leaf on."""
+
+    tree: int
+    node: int
+    transcript: Transcript
+    start: int
+    value: float
+
+
+class ValueFunction:
+    """Values a leaf by ``function(simulator, state, transcript) -> float`` (the return of player 0 from there on)."""
+
+    def __init__(self, function: Callable[[Simulator[Any], Any, Transcript], float]) -> None:
+        self.function = function
+        self.calls = 0
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        self.calls += len(leaves)
+        return np.array([[self.function(leaf.simulator, leaf.state, leaf.transcript)] for leaf in leaves], np.float64)
+
+
+class _Rollouts:
+    """Play all leaves on in lock-step, so that each step is one batch for whoever chooses the actions."""
+
+    reads_outcome = True
+
+    def __init__(self, discount: float, max_steps: int, keep_successes: bool) -> None:
+        if max_steps < 1:
+            raise ValueError(f"max_steps is {max_steps}; expected at least 1")
+        self.discount = discount
+        self.max_steps = max_steps
+        self.keep_successes = keep_successes
+        self.successes: list[Rollout] = []
+        self.calls = 0
+        self.last_calls: list[int] = []
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        played = [_Played(leaf) for leaf in leaves]
+        active = [play for play in played if not play.over]
+        for _ in range(self.max_steps):
+            if not active:
+                break
+            for play, action in zip(active, self._choose(active), strict=True):
+                play.step(action, self.discount)
+            active = [play for play in active if not play.over]
+        if self.keep_successes:
+            self.successes.extend(play.rollout() for play in played if play.steps and play.succeeded())
+        self.last_calls = [play.calls for play in played]
+        return np.array([play.value for play in played], np.float64).reshape(len(played), -1)
+
+    def take_successes(self) -> list[Rollout]:
+        """The successful roll-outs since the last call, which forgets them."""
+        taken, self.successes = self.successes, []
+        return taken
+
+    def _choose(self, active: Sequence["_Played"]) -> list[str]:
+        raise NotImplementedError
+
+
+class _Played:
+    """A roll-out under way."""
+
+    def __init__(self, leaf: Leaf) -> None:
+        self.leaf = leaf
+        self.simulator = leaf.simulator
+        self.state = leaf.state
+        self.transcript = leaf.transcript
+        self.value = np.zeros(leaf.simulator.players)
+        self.weight = 1.0
+        self.steps = 0
+        self.calls = 0
+        self.over = leaf.terminal or self.simulator.current_player(self.state) == TERMINAL
+
+    def step(self, action: str, discount: float) -> None:
+        self.state = self.simulator.step(self.state, action)
+        self.transcript = (*self.transcript, acted(action), observed(self.simulator.observation(self.state)))
+        self.value += self.weight * np.asarray(self.simulator.rewards(self.state), np.float64)
+        self.weight *= discount
+        self.steps += 1
+        self.over = self.simulator.current_player(self.state) == TERMINAL
+
+    def succeeded(self) -> bool:
+        return bool(self.simulator.info(self.state)["success"])
+
+    def rollout(self) -> Rollout:
+        leaf = self.leaf
+        return Rollout(leaf.tree, leaf.node, self.transcript, len(leaf.transcript), float(self.value[0]))
+
+
+class PolicyRollout(_Rollouts):
+    """Values a leaf by the return of one episode that ``policy`` plays from there.
+
+    Actions are drawn from softmax(log π / temperature) over the legal ones, or proposed by the policy where any text may be an
+    answer; ``temperature=0`` takes the likeliest. ``keep_successes`` keeps the transcripts of roll-outs that reached success
+    (``successes``, :meth:`take_successes`). ``calls`` counts prompts.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        discount: float = 1.0,
+        max_steps: int = 100,
+        temperature: float = 1.0,
+        keep_successes: bool = False,
+    ) -> None:
+        super().__init__(discount, max_steps, keep_successes)
+        if temperature < 0.0:
+            raise ValueError(f"temperature is {temperature}; expected 0 (the likeliest action) or more")
+        self.policy = policy
+        self.temperature = temperature
+
+    def _choose(self, active: Sequence[_Played]) -> list[str]:
+        legal = [play.simulator.legal_actions(play.state) for play in active]
+        chosen = [""] * len(active)
+        scored = [i for i, actions in enumerate(legal) if actions is not None]
+        free = [i for i, actions in enumerate(legal) if actions is None]
+        if scored:
+            candidates = [legal[i] or () for i in scored]
+            scores = self.policy.score([active[i].transcript for i in scored], candidates)
+            for i, actions, logps in zip(scored, candidates, scores, strict=True):
+                chosen[i] = actions[sampled(logps, self.temperature, active[i].leaf.rng)]
+        if free:
+            asked = [active[i].transcript for i in free]
+            answers = propose(self.policy, asked, 1, [active[i].leaf.rng for i in free])
+            for i, proposals in zip(free, answers, strict=True):
+                if not proposals:
+                    raise ValueError("the policy proposed nothing in a roll-out")
+                chosen[i] = proposals[0].text
+        self.calls += len(active)
+        for play in active:
+            play.calls += 1
+        return chosen
+
+
+class RandomRollout(_Rollouts):
+    """Values a leaf by the return of one episode of uniformly random legal actions. Asks no model.
+
+    Where any text may be an answer there is nothing to draw from, and it raises ValueError.
+    """
+
+    def __init__(self, discount: float = 1.0, max_steps: int = 100, keep_successes: bool = False) -> None:
+        super().__init__(discount, max_steps, keep_successes)
+
+    def _choose(self, active: Sequence[_Played]) -> list[str]:
+        chosen = []
+        for play in active:
+            actions = play.simulator.legal_actions(play.state)
+            if not actions:
+                raise ValueError(
+                    "a random roll-out met a state where any text may be an answer; use PolicyRollout"
+                    if actions is None
+                    else "the simulator gave no legal actions in a state that is not terminal"
+                )
+            chosen.append(actions[int(play.leaf.rng.integers(len(actions)))])
+        return chosen
+
+
+def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """An index drawn from softmax(logps / temperature); the first of the largest where the temperature is 0."""
+    logps = np.asarray(logps, np.float64)
+    if np.isnan(logps).any():
+        raise ValueError("the policy gave a log-probability that is NaN")
+    if temperature == 0.0:
+        return int(logps.argmax())
+    cumulative = np.cumsum(np.exp((logps - logps.max()) / temperature))
+    return min(int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")), len(logps) - 1)

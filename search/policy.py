@@ -5,7 +5,7 @@ Implementations live a floor up (``agents``); the tree sees only this protocol.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,12 +28,31 @@ class Policy(Protocol):
 
     calls: int
 
-    def propose(
-        self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator
-    ) -> list[list[Proposal]]:
+    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
         """``n`` sampled actions for each transcript (fewer where the model answered nothing usable)."""
         ...
 
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """For each transcript the log-probabilities of its candidates, end of turn included: float64 ``[k]``."""
         ...
+
+
+@runtime_checkable
+class PolicyWithGenerators(Policy, Protocol):
+    """A policy that can sample with one generator a transcript, so that what it proposes to one tree does not depend on
+    the trees that share the batch."""
+
+    def propose_each(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
+        """As :meth:`Policy.propose`; ``rngs`` has one generator for each transcript (the same one may come twice)."""
+        ...
+
+
+def propose(
+    policy: Policy, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+) -> list[list[Proposal]]:
+    """Ask with one generator a transcript where the policy can, else with the first of them."""
+    if isinstance(policy, PolicyWithGenerators):
+        return policy.propose_each(transcripts, n, rngs)
+    return policy.propose(transcripts, n, rngs[0])

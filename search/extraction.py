@@ -1,0 +1,444 @@
+"""From trees and episodes to preference pairs: which action was better than which, after what had been said.
+
+Step-level, from a tree:
+
+- :func:`sibling_pairs`: two children of a node, both visited, whose values differ by at least a threshold (Agent Q, arXiv
+  2408.07199, section 5.3 and Algorithm 1).
+- :func:`best_path_pairs`: at each node of the best path the best child against the worst (step-level Q-value models, arXiv
+  2409.09345; MCTS-DPO, arXiv 2405.00451) or against the second best.
+- :func:`best_paths`: the actions of the best finished paths, without a rejected side (fine-tuning on the tree's best rows).
+- :func:`anchors`: good actions at nodes that give no contrast, without a rejected side. Actions that are never the chosen one of
+  a contrast, but often the rejected one, are driven to zero by training on pairs alone; anchors hold them.
+- :func:`rollout_anchors`: the actions of successful roll-outs, without a rejected side.
+
+Trajectory-level, from episodes:
+
+- :func:`trajectory_pairs`: a correct against an incorrect episode of the same task (Agent Q's outcome baseline, ETO).
+- :func:`successful_trajectories`: the correct ones alone (rejection fine-tuning).
+
+Each returns what it found and a Counter that says, by reason, what it left out. A pair whose ``rejected`` is empty is called an anchor.
+Nothing here weighs, tokenises or truncates; that is the work of ``training``.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from .episode import Episode
+from .evaluation import Rollout
+from .transcript import Transcript, Turn
+from .tree import Tree
+
+Dropped = Counter[str]
+
+
+@dataclass(frozen=True)
+class PreferencePair:
+    """After ``prompt``, ``chosen`` was better than ``rejected`` (``()`` for an anchor).
+
+    ``chosen_q``, ``rejected_q``: mean returns (NaN-free; 0.0 where there is none), ``*_visits`` the simulations behind them;
+    ``ref_*_logp``: log-probability under the policy that searched, summed over tokens, or None where it was not logged.
+    ``weight``, ``margin``, ``label_smoothing`` are for the loss. The rest says where the pair came from: ``task`` as in
+    :class:`Tree`, ``tree`` its index in the search, ``node`` the node whose children are compared, ``depth`` of that node,
+    ``round`` of training, ``kind`` the extractor.
+    """
+
+    prompt: Transcript
+    chosen: tuple[Turn, ...]
+    rejected: tuple[Turn, ...] = ()
+    chosen_q: float = 0.0
+    rejected_q: float = 0.0
+    chosen_visits: int = 0
+    rejected_visits: int = 0
+    ref_chosen_logp: float | None = None
+    ref_rejected_logp: float | None = None
+    weight: float = 1.0
+    margin: float = 0.0
+    label_smoothing: float = 0.0
+    env_id: str = ""
+    task: dict[str, Any] = field(default_factory=dict)
+    tree: int = 0
+    node: int = 0
+    depth: int = 0
+    round: int = 0
+    kind: str = ""
+
+
+def sibling_pairs(
+    tree: Tree,
+    threshold: float = 0.1,
+    min_visits: int = 1,
+    *,
+    contrast: Literal["all", "best"] = "all",
+    per_node: int | None = None,
+    round: int = 0,
+) -> tuple[list[PreferencePair], Dropped]:
+    """Pairs of children of one node with |ΔQ| ≥ ``threshold``, both visited at least ``min_visits`` times (solved children
+    pass: their value is known after one visit).
+
+    ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``: at most so
+    many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a visit),
+    ``too few visits``, ``tie`` (equal values), ``below threshold``, ``over per_node`` (pairs), ``no contrast`` (nodes that
+    gave no pair).
+    """
+    pairs: list[PreferencePair] = []
+    dropped: Dropped = Counter()
+    for node in _expanded(tree):
+        found = _contrasts(tree, node, threshold, min_visits, contrast, dropped)
+        if per_node is not None and len(found) > per_node:
+            dropped["over per_node"] += len(found) - per_node
+            found = found[:per_node]
+        if not found:
+            dropped["no contrast"] += 1
+        pairs.extend(_step_pair(tree, node, better, worse, round, "sibling") for better, worse in found)
+    return pairs, dropped
+
+
+def best_path_pairs(
+    tree: Tree,
+    *,
+    path: Literal["terminal", "final"] = "terminal",
+    against: Literal["worst", "second"] = "worst",
+    unvisited: Literal["drop", "zero"] = "drop",
+    threshold: float = 0.0,
+    round: int = 0,
+) -> tuple[list[PreferencePair], Dropped]:
+    """One pair at each node of the best path: the child of largest value against the one of smallest, or the second best.
+
+    ``path``: to the visited terminal of largest return (step-level Q-value models), or along the most visited children
+    (MCTS-DPO). ``unvisited="zero"`` lets a child without a visit take part with value 0, as the code released with the step-level
+    Q-value models does. Dropped reasons: ``no terminal`` (trees), ``unvisited`` (children), ``single child``, ``tie``,
+    ``below threshold`` (nodes).
+    """
+    dropped: Dropped = Counter()
+    nodes = _best_terminal_path(tree) if path == "terminal" else _most_visited_path(tree)
+    if not nodes:
+        dropped["no terminal"] += 1
+    pairs = []
+    for node in nodes[:-1]:
+        values = {}
+        for child in tree.children(node):
+            if tree.visits(child):
+                values[child] = tree.value(child)
+            elif unvisited == "zero":
+                values[child] = 0.0
+            else:
+                dropped["unvisited"] += 1
+        ranked = sorted(values, key=lambda child: (-values[child], child))
+        if len(ranked) < 2:
+            dropped["single child"] += 1
+            continue
+        better, worse = ranked[0], ranked[-1 if against == "worst" else 1]
+        if values[better] == values[worse]:
+            dropped["tie"] += 1
+        elif values[better] - values[worse] < threshold:
+            dropped["below threshold"] += 1
+        else:
+            pairs.append(_step_pair(tree, node, better, worse, round, "best_path"))
+    return pairs, dropped
+
+
+def best_paths(
+    tree: Tree, *, paths: int = 1, min_return: float = 1.0, round: int = 0
+) -> tuple[list[PreferencePair], Dropped]:
+    """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a step that
+    two paths share comes once. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals), ``over paths``."""
+    dropped: Dropped = Counter()
+    ranked = _terminals_by_return(tree)
+    if not ranked:
+        dropped["no terminal"] += 1
+    good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
+    dropped["below min_return"] += len(ranked) - len(good)
+    dropped["over paths"] += max(len(good) - paths, 0)
+    steps = dict.fromkeys(child for leaf in good[:paths] for child in tree.path(leaf)[1:])
+    return [_step_pair(tree, tree.parent(child), child, None, round, "best_path_step") for child in steps], +dropped
+
+
+def anchors(
+    tree: Tree,
+    min_value: float = 0.5,
+    min_visits: int = 1,
+    *,
+    threshold: float = 0.1,
+    contrast_visits: int = 1,
+    round: int = 0,
+) -> tuple[list[PreferencePair], Dropped]:
+    """The best child of each node that gives no contrast (``threshold``, ``contrast_visits`` as for :func:`sibling_pairs`), where its
+    value is at least ``min_value`` and it was visited at least ``min_visits`` times (solved children pass).
+
+    Dropped reasons, by node: ``has contrast``, ``unvisited``, ``too few visits``, ``below min_value``.
+    """
+    rows = []
+    dropped: Dropped = Counter()
+    for node in _expanded(tree):
+        visited = [child for child in tree.children(node) if tree.visits(child)]
+        if not visited:
+            dropped["unvisited"] += 1
+            continue
+        if _contrasts(tree, node, threshold, contrast_visits, "best", Counter()):
+            dropped["has contrast"] += 1
+            continue
+        best = max(visited, key=lambda child: (tree.value(child), tree.visits(child), -child))
+        if not _seen_enough(tree, best, min_visits):
+            dropped["too few visits"] += 1
+        elif tree.value(best) < min_value:
+            dropped["below min_value"] += 1
+        else:
+            rows.append(_step_pair(tree, node, best, None, round, "anchor"))
+    return rows, dropped
+
+
+def rollout_anchors(
+    rollouts: Iterable[Rollout], trees: Sequence[Tree], *, per_tree: int | None = None, round: int = 0
+) -> tuple[list[PreferencePair], Dropped]:
+    """One row for each action of a successful roll-out (``PolicyRollout(keep_successes=True).take_successes()``); a step
+    that was taken twice after the same words comes once. ``per_tree``: at most so many roll-outs a tree, the earliest.
+
+    Dropped reasons: ``over per_tree`` (roll-outs), ``duplicate`` (steps).
+    """
+    rows = []
+    dropped: Dropped = Counter()
+    by_index = {tree.index: tree for tree in trees}
+    taken: Counter[int] = Counter()
+    seen: set[tuple[int, tuple[str, ...]]] = set()
+    for rollout in rollouts:
+        if per_tree is not None and taken[rollout.tree] >= per_tree:
+            dropped["over per_tree"] += 1
+            continue
+        taken[rollout.tree] += 1
+        tree = by_index[rollout.tree]
+        depth = tree.depth(rollout.node)
+        for position in range(rollout.start, len(rollout.transcript)):
+            turn = rollout.transcript[position]
+            if not turn.is_agent:
+                continue
+            key = (rollout.tree, tuple(turn.text for turn in rollout.transcript[: position + 1]))
+            if key in seen:
+                dropped["duplicate"] += 1
+            else:
+                seen.add(key)
+                rows.append(
+                    PreferencePair(
+                        prompt=rollout.transcript[:position],
+                        chosen=(turn,),
+                        chosen_q=rollout.value,
+                        chosen_visits=1,
+                        env_id=str(tree.task.get("env_id", "")),
+                        task=tree.task,
+                        tree=tree.index,
+                        node=rollout.node,
+                        depth=depth,
+                        round=round,
+                        kind="rollout",
+                    )
+                )
+            depth += 1
+    return rows, dropped
+
+
+def trajectory_pairs(
+    episodes: Sequence[Episode],
+    *,
+    pairing: Literal["random", "all"] = "random",
+    per_task: int = 1,
+    rng: np.random.Generator | None = None,
+    round: int = 0,
+) -> tuple[list[PreferencePair], Dropped]:
+    """Correct against incorrect episodes of the same task, as whole trajectories: the prompt ends with the first observation.
+
+    ``pairing``: ``random`` draws ``per_task`` pairs of the task's, without repetition (needs ``rng``); ``all`` takes the first
+    ``per_task`` in order. Dropped reasons: ``all correct``, ``all incorrect`` (tasks), ``over per_task`` (pairs),
+    ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
+    """
+    if pairing == "random" and rng is None:
+        raise ValueError("pairing='random' draws; pass rng=numpy.random.default_rng(seed)")
+    pairs: list[PreferencePair] = []
+    dropped: Dropped = Counter()
+    for index, tries in enumerate(_by_task(episodes, dropped)):
+        correct = [episode for episode in tries if episode.success]
+        incorrect = [episode for episode in tries if not episode.success]
+        if not correct or not incorrect:
+            dropped["all incorrect" if incorrect else "all correct"] += 1
+            continue
+        combinations = [(won, lost) for won in correct for lost in incorrect]
+        dropped["over per_task"] += max(len(combinations) - per_task, 0)
+        if pairing == "random":
+            assert rng is not None
+            combinations = [combinations[i] for i in rng.permutation(len(combinations))]
+        for won, lost in combinations[:per_task]:
+            prompt, chosen = _prompt_and_completion(won)
+            other_prompt, rejected = _prompt_and_completion(lost)
+            if [turn.text for turn in prompt] != [turn.text for turn in other_prompt]:
+                dropped["different start"] += 1
+                continue
+            pairs.append(
+                PreferencePair(
+                    prompt=prompt,
+                    chosen=chosen,
+                    rejected=rejected,
+                    chosen_q=won.total_reward,
+                    rejected_q=lost.total_reward,
+                    chosen_visits=1,
+                    rejected_visits=1,
+                    ref_chosen_logp=_logged_logp(chosen),
+                    ref_rejected_logp=_logged_logp(rejected),
+                    env_id=str(won.task.get("env_id", "")),
+                    task=won.task,
+                    tree=index,
+                    round=round,
+                    kind="trajectory",
+                )
+            )
+    return pairs, +dropped
+
+
+def successful_trajectories(
+    episodes: Sequence[Episode], *, per_task: int | None = None, round: int = 0
+) -> tuple[list[PreferencePair], Dropped]:
+    """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``per_task``: at most so many a
+    task, the earliest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action`` (episodes)."""
+    rows = []
+    dropped: Dropped = Counter()
+    for index, tries in enumerate(_by_task(episodes, dropped)):
+        seen: set[tuple[str, ...]] = set()
+        for episode in tries:
+            key = tuple(turn.text for turn in episode.transcript)
+            if not episode.success:
+                dropped["incorrect"] += 1
+            elif key in seen:
+                dropped["duplicate"] += 1
+            elif per_task is not None and len(seen) >= per_task:
+                dropped["over per_task"] += 1
+            else:
+                seen.add(key)
+                prompt, chosen = _prompt_and_completion(episode)
+                rows.append(
+                    PreferencePair(
+                        prompt=prompt,
+                        chosen=chosen,
+                        chosen_q=episode.total_reward,
+                        chosen_visits=1,
+                        ref_chosen_logp=_logged_logp(chosen),
+                        env_id=str(episode.task.get("env_id", "")),
+                        task=episode.task,
+                        tree=index,
+                        round=round,
+                        kind="successful_trajectory",
+                    )
+                )
+    return rows, dropped
+
+
+# ---- trees ------------------------------------------------------------------------------------------------------
+
+
+def _expanded(tree: Tree) -> list[int]:
+    return [node for node in range(len(tree)) if len(tree.children(node))]
+
+
+def _seen_enough(tree: Tree, node: int, min_visits: int) -> bool:
+    visits = tree.visits(node)
+    return visits >= min_visits or (visits > 0 and tree.is_solved(node))
+
+
+def _contrasts(
+    tree: Tree, node: int, threshold: float, min_visits: int, contrast: str, dropped: Dropped
+) -> list[tuple[int, int]]:
+    """(better, worse) children that pass, the largest difference first, then in order of index."""
+    compared = []
+    for child in tree.children(node):
+        if tree.visits(child) == 0:
+            dropped["unvisited"] += 1
+        elif not _seen_enough(tree, child, min_visits):
+            dropped["too few visits"] += 1
+        else:
+            compared.append((tree.value(child), child))
+    compared.sort(key=lambda entry: (-entry[0], entry[1]))
+    found = []
+    for i, (high, better) in enumerate(compared[:1] if contrast == "best" else compared):
+        for low, worse in compared[i + 1 :]:
+            if high == low:
+                dropped["tie"] += 1
+            elif high - low < threshold:
+                dropped["below threshold"] += 1
+            else:
+                found.append((low - high, better, worse))
+    return [(better, worse) for _, better, worse in sorted(found)]
+
+
+def _step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int, kind: str) -> PreferencePair:
+    def q(child: int) -> float:
+        return tree.value(child) if tree.visits(child) else 0.0
+
+    def logp(child: int) -> float | None:
+        return None if np.isnan(tree.logps[child]) else float(tree.logps[child])
+
+    return PreferencePair(
+        prompt=tree.transcript(node),
+        chosen=(tree.agent_turn(better),),
+        rejected=() if worse is None else (tree.agent_turn(worse),),
+        chosen_q=q(better),
+        rejected_q=0.0 if worse is None else q(worse),
+        chosen_visits=tree.visits(better),
+        rejected_visits=0 if worse is None else tree.visits(worse),
+        ref_chosen_logp=logp(better),
+        ref_rejected_logp=None if worse is None else logp(worse),
+        env_id=str(tree.task.get("env_id", "")),
+        task=tree.task,
+        tree=tree.index,
+        node=node,
+        depth=tree.depth(node),
+        round=round,
+        kind=kind,
+    )
+
+
+def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:
+    """(undiscounted return from the root, node) of each visited terminal, the best first, the shortest path among equals."""
+    found = [
+        (tree.path_return(node), node) for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)
+    ]
+    return sorted(found, key=lambda entry: (-entry[0], tree.depth(entry[1]), entry[1]))
+
+
+def _best_terminal_path(tree: Tree) -> list[int]:
+    ranked = _terminals_by_return(tree)
+    return tree.path(ranked[0][1]) if ranked else []
+
+
+def _most_visited_path(tree: Tree) -> list[int]:
+    path = [0]
+    while (child := tree.best_child(path[-1], "visits")) >= 0 and tree.visits(child):
+        path.append(child)
+    return path
+
+
+# ---- episodes ---------------------------------------------------------------------------------------------------
+
+
+def _by_task(episodes: Sequence[Episode], dropped: Dropped) -> list[list[Episode]]:
+    """Episodes with at least one action, grouped by task, in order of first appearance."""
+    groups: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        if any(turn.is_agent for turn in episode.transcript):
+            groups.setdefault(json.dumps(episode.task, sort_keys=True, default=str), []).append(episode)
+        else:
+            dropped["no action"] += 1
+    return list(groups.values())
+
+
+def _prompt_and_completion(episode: Episode) -> tuple[Transcript, tuple[Turn, ...]]:
+    """The turns before the first action, and those from it to the last action."""
+    turns = episode.transcript
+    agent = [i for i, turn in enumerate(turns) if turn.is_agent]
+    return turns[: agent[0]], turns[agent[0] : agent[-1] + 1]
+
+
+def _logged_logp(turns: Sequence[Turn]) -> float | None:
+    """The sum of the agent's logged log-probabilities, or None where a turn has none."""
+    logged = [turn.logps for turn in turns if turn.is_agent]
+    return float(sum(sum(logps) for logps in logged)) if all(logged) else None
