@@ -1,0 +1,556 @@
+"""Any Gymnasium environment as a :class:`Simulator`, so that a search can branch on it.
+
+A state is the seed of its episode and the log of its actions: immutable, picklable, and equal exactly where the past is
+equal. What the environment said there (observation, reward, flags) lies beside and takes no part in equality. To act
+from a state, the one live environment is brought there:
+
+1. it may be there already (steps of one roll-out cost nothing extra);
+2. from a snapshot, kept in a bounded cache: the environment's own (``snapshot``/``restore`` or ALE's
+   ``clone_state``/``restore_state``), else a deep copy;
+3. from the seeded reset, by replaying the log; the nearest snapshot on the way shortens it.
+
+Nothing is believed. ``copy.deepcopy`` of many environments silently loses or shares state (those built on
+``gymnasium.utils.EzPickle`` are rebuilt from their arguments), so each way is tried when the simulator is made:
+several episodes, several depths, the copy stepped before its original, the snapshot used twice. Replay must hold in
+every case, for a state has to mean the same after a snapshot was dropped and in another process; where it does not,
+:class:`CannotBranch` says what each way did.
+
+Not handled here: several players, environments whose randomness no seed controls (refused), and differences that
+show later than the steps tried (``branchwise.testing.check_simulator`` walks whole episodes).
+"""
+
+import copy
+import dataclasses
+import inspect
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from .simulator import TERMINAL, Simulator
+
+Branching = Literal["native", "deepcopy", "replay"]
+
+_DEFAULT_MAX_STEPS = 1_000
+_LARGEST_ARRAY = 4_096
+_LONGEST_ECHO = 80
+_MOST_NAMES = 20
+_TRIAL_SEEDS = (0, 1, 2)
+_TRIAL_DEPTHS = (0, 4, 12)
+_TRIAL_STEPS = 24
+_KNOWN_STATELESS = (
+    gym.wrappers.OrderEnforcing,
+    gym.wrappers.PassiveEnvChecker,
+    gym.wrappers.TransformAction,
+    gym.wrappers.TransformObservation,
+    gym.wrappers.TransformReward,
+)
+
+
+class CannotBranch(RuntimeError):  # noqa: N818 - reads as the sentence it is
+    """No way was found to come back to a state of this environment; the message says what each way did."""
+
+
+@dataclass(frozen=True, slots=True)
+class GymnasiumState:
+    """The episode's ``seed``, reset ``options`` and ``log`` of actions that reached the environment, the number of
+    ``refusals`` (they count against the budget), the text ``refused`` last; beside them what the environment said.
+    """
+
+    seed: int
+    options: tuple[tuple[str, Any], ...]
+    log: tuple[str, ...]
+    refusals: int
+    refused: str | None
+    observation: str = field(compare=False)
+    reward: float = field(compare=False)
+    terminated: bool = field(compare=False)
+    truncated: bool = field(compare=False)
+    success: bool = field(compare=False)
+    unusable: bool = field(compare=False)
+    legal: tuple[str, ...] | None = field(compare=False)
+
+
+def describe(observation: Any) -> str:
+    """An observation as text, the same on every machine: numbers to six significant digits, arrays in brackets,
+    dictionaries a line a key. Raises ``ValueError`` for arrays of more than 4,096 numbers, such as images."""
+    if isinstance(observation, str):
+        return observation
+    if isinstance(observation, Mapping):
+        return "\n".join(f"{key}: {describe(value)}" for key, value in observation.items())
+    if isinstance(observation, np.ndarray) and observation.ndim:
+        if observation.size > _LARGEST_ARRAY:
+            raise ValueError(
+                f"An observation of shape {observation.shape} makes no readable text; "
+                "pass describe=, a function from observation to str."
+            )
+        return "[" + " ".join(describe(row) for row in observation) + "]"
+    if isinstance(observation, list | tuple):
+        return "(" + ", ".join(describe(value) for value in observation) + ")"
+    if isinstance(observation, np.ndarray):
+        observation = observation.item()
+    if isinstance(observation, float | np.floating):
+        return f"{float(observation):.6g}"
+    return str(observation)
+
+
+class GymnasiumSimulator(Simulator[GymnasiumState]):
+    """``environment`` (a registered id, or a function without arguments that makes a single-agent environment) as a
+    simulator.
+
+    - ``actions``: names for the actions of a ``Discrete`` space in their order (default: their numbers), or, for any
+      space, a mapping from text to action. A ``Text`` space needs none: every text is an action there. Where ``info``
+      has Gymnasium's ``action_mask``, only the actions it admits are legal.
+    - ``describe``: observation → text.
+    - ``max_steps``: the budget, invalid actions included; by default the id's ``max_episode_steps``, else 1,000.
+    - ``cache_size``: how many snapshots are kept.
+
+    ``branching`` is the fastest way that held in the trial: ``"native"``, ``"deepcopy"`` or ``"replay"``; ``tried``
+    says what became of each. ``success`` is ``info["success"]`` or ``info["is_success"]`` where the environment reports
+    one. Raises :class:`CannotBranch` when not even replay holds.
+    """
+
+    players = 1
+    _at: "_Key | None"
+
+    def __init__(
+        self,
+        environment: str | Callable[[], gym.Env[Any, Any]],
+        actions: Sequence[str] | Mapping[str, Any] | None = None,
+        *,
+        describe: Callable[[Any], str] = describe,
+        max_steps: int | None = None,
+        cache_size: int = 1_024,
+    ) -> None:
+        self.environment = environment
+        self.describe = describe
+        self.cache_size = cache_size
+        if max_steps is None:
+            max_steps = (gym.spec(environment).max_episode_steps if isinstance(environment, str) else None) or (
+                _DEFAULT_MAX_STEPS
+            )
+        self.max_steps = max_steps
+        self._env = self._make()
+        self.actions = _named_actions(self._env.action_space, actions)
+        self._forget()
+        self.branching, self.tried = self._trial()
+        self._way = _WAYS[self.branching]
+        self._worth_a_copy = self._steps_in_a_copy() if self.branching == "deepcopy" else 0
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> GymnasiumState:
+        frozen = tuple(sorted((options or {}).items()))
+        observation, info = self._reset(seed, frozen)
+        self._at = seed, frozen, ()
+        return self._state(self._at, 0, observation, 0.0, False, False, info)
+
+    def current_player(self, state: GymnasiumState) -> int:
+        return TERMINAL if state.terminated or state.truncated else 0
+
+    def observation(self, state: GymnasiumState, player: int = 0) -> str:
+        if state.refused is None:
+            return state.observation
+        names = state.legal or ()
+        shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
+        return f"{state.observation}\nInvalid action {state.refused!r}: expected one of {shown}."
+
+    def legal_actions(self, state: GymnasiumState) -> Sequence[str] | None:
+        return () if state.terminated or state.truncated else state.legal
+
+    def step(self, state: GymnasiumState, action: str) -> GymnasiumState:
+        """Act. A text that names no legal action takes a step of the budget and leaves the environment as it is.
+        Raises ``ValueError`` in a state in which the episode is over."""
+        if state.terminated or state.truncated:
+            raise ValueError("step() of a state in which the episode is over: reset, or step another state.")
+        action = _storable(action)
+        if self.actions is not None:
+            action = action.strip()
+            if action not in self.actions or (state.legal is not None and action not in state.legal):
+                return self._refuse(state, action)
+        self._bring_to(state)
+        self._at = None  # nowhere, until the step has succeeded: an exception leaves no wrong position behind
+        observation, reward, terminated, truncated, info = self._env.step(self._meant(action))
+        log = (*state.log, action)
+        truncated = not terminated and (bool(truncated) or len(log) + state.refusals >= self.max_steps)
+        self._at = state.seed, state.options, log
+        return self._state(self._at, state.refusals, observation, float(reward), bool(terminated), truncated, info)
+
+    def rewards(self, state: GymnasiumState) -> tuple[float, ...]:
+        return (state.reward,)
+
+    def truncated(self, state: GymnasiumState) -> bool:
+        return state.truncated
+
+    def info(self, state: GymnasiumState) -> dict[str, Any]:
+        return {"success": state.success, "invalid_action": state.unusable or state.refused is not None}
+
+    def position(self, state: GymnasiumState) -> Hashable:
+        return _key(state)
+
+    def close(self) -> None:
+        """Close the live environment and drop the snapshots."""
+        self._forget()
+        self._env.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Environments and snapshots stay behind: what they hold can be had again from seeds and logs."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("_env", "_way", "_at", "_cache")}
+
+    def __setstate__(self, fields: dict[str, Any]) -> None:
+        self.__dict__.update(fields)
+        self._env = self._make()
+        self._way = _WAYS[self.branching]
+        self._forget()
+
+    def _forget(self) -> None:
+        self._at = None
+        self._cache: OrderedDict[_Key, Any] = OrderedDict()
+
+    def _make(self) -> gym.Env[Any, Any]:
+        """Without a ``TimeLimit``: its count would be a part of the state that no native snapshot holds, and the log's
+        length says the same."""
+        if isinstance(self.environment, str):
+            return gym.make(self.environment, max_episode_steps=-1, disable_env_checker=True)
+        return self.environment()
+
+    def _reset(self, seed: int, options: tuple[tuple[str, Any], ...]) -> tuple[Any, dict[str, Any]]:
+        self._at = None
+        return self._env.reset(seed=seed, options=dict(options) if options else None)
+
+    def _meant(self, action: str) -> Any:
+        if self.actions is None:
+            return action
+        return copy.copy(self.actions[action])
+
+    def _state(
+        self,
+        key: "_Key",
+        refusals: int,
+        observation: Any,
+        reward: float,
+        terminated: bool,
+        truncated: bool,
+        info: Mapping[str, Any],
+    ) -> GymnasiumState:
+        seed, options, log = key
+        return GymnasiumState(
+            seed=seed,
+            options=options,
+            log=log,
+            refusals=refusals,
+            refused=None,
+            observation=_storable(self.describe(observation)),
+            reward=reward,
+            terminated=terminated,
+            truncated=truncated,
+            success=bool(info.get("success", info.get("is_success", False))),
+            unusable=bool(info.get("invalid_action", False)),
+            legal=self._legal(info),
+        )
+
+    def _legal(self, info: Mapping[str, Any]) -> tuple[str, ...] | None:
+        if self.actions is None:
+            return None
+        mask = info.get("action_mask")
+        space = self._env.action_space
+        if mask is None or not isinstance(space, spaces.Discrete):
+            return tuple(self.actions)
+        return tuple(name for name, action in self.actions.items() if mask[int(action) - int(space.start)])
+
+    def _refuse(self, state: GymnasiumState, action: str) -> GymnasiumState:
+        asked = action if len(action) <= _LONGEST_ECHO else action[:_LONGEST_ECHO] + "…"
+        return dataclasses.replace(
+            state,
+            refusals=state.refusals + 1,
+            refused=asked,
+            reward=0.0,
+            truncated=len(state.log) + state.refusals + 1 >= self.max_steps,
+        )
+
+    def _bring_to(self, state: GymnasiumState) -> None:
+        """Put the live environment where ``state`` is, and keep a snapshot if it had to be moved there."""
+        wanted = _key(state)
+        if self._at == wanted:
+            return
+        seed, options, log = wanted
+        known = None
+        if len(log) >= self._worth_a_copy:
+            known = next((n for n in range(len(log), -1, -1) if (seed, options, log[:n]) in self._cache), None)
+        if known is None:
+            self._reset(seed, options)
+            known = 0
+        else:
+            key = (seed, options, log[:known])
+            self._cache.move_to_end(key)
+            self._at = None
+            self._env = self._way.resume(self._env, self._cache[key])
+        for action in log[known:]:
+            self._env.step(self._meant(action))
+        self._at = wanted
+        if self.branching != "replay" and wanted not in self._cache and len(log) - known >= self._worth_a_copy:
+            self._cache[wanted] = self._way.take(self._env)
+            while len(self._cache) > self.cache_size:
+                self._cache.popitem(last=False)
+
+    def _trial(self) -> tuple[Branching, dict[str, str]]:
+        """The fastest way that holds, and what became of each; raises where replay does not hold."""
+        replayed = self._fault_of(_WAYS["replay"])
+        tried: dict[Branching, str | None] = {
+            name: replayed if name == "replay" else self._fault_of(way, truth_known=replayed is None)
+            for name, way in _WAYS.items()
+        }
+        outcome: dict[str, str] = {name: fault or "holds" for name, fault in tried.items()}
+        if replayed is not None:
+            ways = "\n".join(f"  {name}: {found}" for name, found in outcome.items())
+            raise CannotBranch(
+                f"{self.environment!r} cannot be searched, since its states cannot be reached again from a seed and "
+                f"the actions taken:\n{ways}\nCure: let reset(seed=…) decide all randomness (np_random of "
+                "gymnasium.Env), and read no clock and no global generator. A native snapshot makes search fast, but "
+                "cannot stand in for replay: a state must mean the same in another process too."
+            )
+        return next(name for name, fault in tried.items() if fault is None), outcome
+
+    def _steps_in_a_copy(self) -> int:
+        """How many replayed steps cost as much as one deep copy: below that many, replaying is the faster way."""
+        _, actions = self._sample_actions(_TRIAL_SEEDS[0], 0, np.random.default_rng(0))
+        started = time.perf_counter()
+        copied = copy.deepcopy(self._env)
+        copied_at = time.perf_counter()
+        self._reset(_TRIAL_SEEDS[0], ())
+        _said(self._env, actions)
+        per_step = (time.perf_counter() - copied_at) / (len(actions) + 1)
+        copied.close()
+        return min(int((copied_at - started) / per_step), self.max_steps)
+
+    def _fault_of(self, way: "_Way", truth_known: bool = False) -> str | None:
+        rng = np.random.default_rng(0)
+        try:
+            absent = way.absent(self._env)
+            if absent:
+                return absent
+            for seed in _TRIAL_SEEDS:
+                for depth in _TRIAL_DEPTHS:
+                    past, future = self._sample_actions(seed, depth, rng)
+                    fault = way.fault(self, seed, past, future, truth_known)
+                    if fault:
+                        return f"seed {seed}, after {len(past)} steps: {fault}"
+        except Exception as error:  # what a foreign environment raises is a finding about it
+            return f"raised {type(error).__name__}: {error}"
+        return None
+
+    def _sample_actions(self, seed: int, depth: int, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
+        """A past of ``depth`` actions (fewer where the episode ends before) and a future after it."""
+        env = self._env
+        _, info = env.reset(seed=seed)
+        actions: list[Any] = []
+        over = False
+        while not over and len(actions) < depth + _TRIAL_STEPS:
+            actions.append(self._any_action(info, rng))
+            _, _, terminated, truncated, info = env.step(actions[-1])
+            over = terminated or truncated
+        depth = min(depth, len(actions) // 2)
+        return actions[:depth], actions[depth:]
+
+    def _any_action(self, info: Mapping[str, Any], rng: np.random.Generator) -> Any:
+        names: Sequence[str] | None = self._legal(info)
+        if names is None:
+            names = [name for name in info.get("admissible_commands") or () if "…" not in name]
+        if names:
+            return self._meant(names[int(rng.integers(len(names)))])
+        self._env.action_space.seed(int(rng.integers(2**31)))
+        return self._env.action_space.sample()
+
+
+_Key = tuple[int, tuple[tuple[str, Any], ...], tuple[str, ...]]
+_Said = tuple[Any, float, bool, bool]
+
+
+def _key(state: GymnasiumState) -> _Key:
+    """Where the environment stands in ``state``."""
+    return state.seed, state.options, state.log
+
+
+def _storable(text: str) -> str:
+    """Lone surrogates, which no file takes, become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _named_actions(
+    space: spaces.Space[Any], actions: Sequence[str] | Mapping[str, Any] | None
+) -> dict[str, Any] | None:
+    if isinstance(actions, Mapping):
+        if not actions:
+            raise ValueError("actions={}: expected at least one name and its action.")
+        return dict(actions)
+    if isinstance(space, spaces.Discrete):
+        numbers = range(int(space.start), int(space.start + space.n))
+        names = [str(number) for number in numbers] if actions is None else list(actions)
+        if len(names) != len(numbers) or len(set(names)) != len(names):
+            raise ValueError(f"actions={names}: expected {len(numbers)} different names, one an action of {space}.")
+        return dict(zip(names, numbers, strict=True))
+    if isinstance(space, spaces.Text) and actions is None:
+        return None
+    raise ValueError(
+        f"The action space {space} has no names of its own; pass actions={{text: action, …}}, "
+        "a mapping from what an agent writes to what the environment takes."
+    )
+
+
+def frozen_observation(observation: Any) -> Any:
+    """What an observation says, exactly, kept apart from buffers that an environment may use again."""
+    if isinstance(observation, np.ndarray):
+        return observation.shape, observation.dtype.str, observation.tobytes()
+    if isinstance(observation, Mapping):
+        return tuple((key, frozen_observation(value)) for key, value in observation.items())
+    if isinstance(observation, list | tuple):
+        return tuple(frozen_observation(value) for value in observation)
+    return observation
+
+
+def _said(env: gym.Env[Any, Any], actions: Sequence[Any]) -> list[_Said]:
+    """What ``env`` says to ``actions``, until its episode ends."""
+    said: list[_Said] = []
+    for action in actions:
+        observation, reward, terminated, truncated, _ = env.step(action)
+        said.append((frozen_observation(observation), float(reward), bool(terminated), bool(truncated)))
+        if terminated or truncated:
+            break
+    return said
+
+
+def _parting(first: Sequence[_Said], second: Sequence[_Said]) -> str | None:
+    """Where and in what two continuations part, or ``None``."""
+    for step, (one, other) in enumerate(zip(first, second, strict=False), 1):
+        for name, a, b in zip(("observation", "reward", "terminated", "truncated"), one, other, strict=True):
+            if a != b and not (a != a and b != b):
+                return f"the {name} differs after {step} of {len(first)}"
+    return None if len(first) == len(second) else "one continuation ends earlier"
+
+
+def _disagreement(runs: Sequence[tuple[str, Sequence[_Said]]]) -> str | None:
+    """The first of the named runs that does not go like the run before all others."""
+    (_, first), *others = runs
+    for name, other in others:
+        fault = _parting(first, other)
+        if fault:
+            return f"{name}: {fault}"
+    return None
+
+
+class _Way(Protocol):
+    """A way to come back: ``absent`` says why an environment lacks it, ``fault`` what it got wrong in one trial."""
+
+    def absent(self, env: gym.Env[Any, Any]) -> str | None: ...
+
+    def take(self, env: gym.Env[Any, Any]) -> Any: ...
+
+    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]: ...
+
+    def fault(
+        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
+    ) -> str | None: ...
+
+
+class _Snapshots:
+    """What native snapshots and deep copies share."""
+
+    def absent(self, env: gym.Env[Any, Any]) -> str | None:
+        return None
+
+    def take(self, env: gym.Env[Any, Any]) -> Any:
+        raise NotImplementedError
+
+    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
+        raise NotImplementedError
+
+    def fault(
+        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
+    ) -> str | None:
+        """A resumed snapshot moves, then the original, then the snapshot resumed again: lost state shows in the first,
+        shared state in the others. Where replay holds, all must also go like an episode without snapshots."""
+        env = simulator._make()
+        try:
+            env.reset(seed=seed)
+            _said(env, past)
+            kept = self.take(env)
+            resumed = self.resume(env, kept)
+            runs = [("a resumed snapshot", _said(resumed, future))]
+            if resumed is not env:
+                runs.append(("the original, after its snapshot moved, goes on differently", _said(env, future)))
+            again = self.resume(env, kept)
+            runs.append(("a snapshot resumed a second time goes on differently", _said(again, future)))
+            if truth_known:
+                untouched = simulator._make()
+                untouched.reset(seed=seed)
+                _said(untouched, past)
+                runs.append(("a resumed snapshot does not go on like its original", _said(untouched, future)))
+                untouched.close()
+            return _disagreement(runs)
+        finally:
+            env.close()
+
+
+class _Native(_Snapshots):
+    def absent(self, env: gym.Env[Any, Any]) -> str | None:
+        wrapper: Any = env
+        while isinstance(wrapper, gym.Wrapper):
+            if not isinstance(wrapper, _KNOWN_STATELESS):
+                return f"the wrapper {type(wrapper).__name__} may hold state that a native snapshot leaves out"
+            wrapper = wrapper.env
+        if _native_methods(env) is None:
+            return "the environment has neither snapshot/restore nor clone_state/restore_state"
+        return None
+
+    def take(self, env: gym.Env[Any, Any]) -> Any:
+        methods = _native_methods(env)
+        assert methods is not None
+        return methods[0]()
+
+    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
+        methods = _native_methods(env)
+        assert methods is not None
+        methods[1](snapshot)
+        return env
+
+
+class _Copies(_Snapshots):
+    def take(self, env: gym.Env[Any, Any]) -> Any:
+        return copy.deepcopy(env)
+
+    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
+        return copy.deepcopy(snapshot)
+
+
+class _Replays(_Snapshots):
+    def fault(
+        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
+    ) -> str | None:
+        """Twice in the environment at hand, once in a fresh one: what leaks from one episode to the next shows."""
+        fresh = simulator._make()
+        runs = []
+        for name, env in (("", simulator._env), ("a second replay", simulator._env), ("a fresh environment", fresh)):
+            observation, _ = env.reset(seed=seed)
+            start: _Said = (frozen_observation(observation), 0.0, False, False)
+            runs.append((f"{name} with the same seed and actions", [start, *_said(env, [*past, *future])]))
+        fresh.close()
+        return _disagreement(runs)
+
+
+def _native_methods(env: gym.Env[Any, Any]) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
+    base: Any = env.unwrapped
+    if callable(getattr(base, "snapshot", None)) and callable(getattr(base, "restore", None)):
+        return base.snapshot, base.restore
+    if callable(getattr(base, "clone_state", None)) and callable(getattr(base, "restore_state", None)):
+        # ALE leaves its random generator (sticky actions) out unless it is asked for.
+        if "include_rng" in inspect.signature(base.clone_state).parameters:
+            return lambda: base.clone_state(include_rng=True), base.restore_state
+        return base.clone_state, base.restore_state
+    return None
+
+
+# Fastest first.
+_WAYS: dict[Branching, _Way] = {"native": _Native(), "deepcopy": _Copies(), "replay": _Replays()}
