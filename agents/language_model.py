@@ -1,16 +1,16 @@
 """A local transformers model as a policy: it proposes actions and scores given ones, always in batches.
 
-*Scoring* packs a prompt and all its candidates into one row: the prompt once, then the candidates as the branches of a
-prefix tree (candidates that begin alike share those tokens), under a 4-D mask that shows each branch the prompt and its own
-past, with positions that restart after the prompt. Only positions that predict a candidate's token are projected on the vocabulary,
-and log-probabilities are taken in float32. The score of a candidate is the sum over its tokens, end of turn included:
-``log π(a | s) = Σ_t log π(a_t | s, a_<t)``. It equals one forward a candidate to 1e-4 in float32; models whose attention takes
-no such mask are found by a trial and are scored candidate by candidate.
+*Scoring* packs a prompt and all its candidates into one row: the prompt once, then the candidates as the branches of
+a prefix tree (candidates that begin alike share those tokens), under a 4-D mask that shows each branch the prompt and
+its own past, with positions that restart after the prompt. Only positions that predict a candidate's token are
+projected on the vocabulary, and log-probabilities are taken in float32. The score of a candidate is the sum over its
+tokens, end of turn included: ``log π(a | s) = Σ_t log π(a_t | s, a_<t)``. It equals one forward a candidate to 1e-4
+in float32; models whose attention takes no such mask are found by a trial and are scored candidate by candidate.
 
-*Proposing* runs the prompts once, repeats their key-value cache for each sample, and draws tokens by inverting the cumulative
-distribution at uniform numbers that were drawn for each transcript in turn, so that samples depend neither on how transcripts are
-batched nor on torch's random state. ``Proposal.logp`` is the model's own log-probability, at temperature 1 and
-without nucleus, so that it means the same as a score.
+*Proposing* runs the prompts once, repeats their key-value cache for each sample, and draws tokens by inverting the
+cumulative distribution at uniform numbers that were drawn for each transcript in turn, so that samples depend neither
+on how transcripts are batched nor on torch's random state. ``Proposal.logp`` is the model's own log-probability, at
+temperature 1 and without nucleus, so that it means the same as a score.
 
 Scores are remembered by prompt and candidates, until the weights change.
 
@@ -41,6 +41,7 @@ from .prompting import HISTORIES, PLAIN_TEMPLATE, History, all_turns, chat_forma
 
 SETTINGS_FILE: Final = "branchwise.json"
 REMEMBERED_SCORES: Final = 200_000
+TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 class LanguageModel:
@@ -50,10 +51,9 @@ class LanguageModel:
     ``max_new_tokens`` rule proposals alone. ``max_prompt_tokens`` defaults to what the model's positions leave beside
     ``max_new_tokens``. ``token_budget`` bounds the padded tokens of one forward.
 
-    ``calls`` counts prompts asked about, remembered ones included; ``forwards`` forwards really made; ``computed`` prompts
-    really scored or sampled from; ``counts`` what was lost: ``truncated_prompts``, ``dropped_turns``, ``cut_observations``,
-    ``cut_candidates``, ``unfinished_proposals``, ``unusable_proposals``.
-    """
+    ``calls`` counts prompts asked about, remembered ones included; ``forwards`` forwards really made; ``computed``
+    prompts really scored or sampled from; ``counts`` what was lost: ``truncated_prompts``, ``dropped_turns``,
+    ``cut_observations``, ``cut_candidates``, ``unfinished_proposals``, ``unusable_proposals``."""
 
     def __init__(
         self,
@@ -112,11 +112,10 @@ class LanguageModel:
     ) -> "LanguageModel":
         """A model from a folder or the Hugging Face hub.
 
-        ``device`` defaults to a GPU where there is one, ``dtype`` to float32 on a CPU and bfloat16 elsewhere. ``settings`` are
-        the constructor's; those that :meth:`save` wrote beside the model are the defaults. A tokenizer without a chat template
-        gets :data:`~branchwise.agents.prompting.PLAIN_TEMPLATE`, with a warning.
-        Raises ``FileNotFoundError`` or ``ValueError`` that say what is missing.
-        """
+        ``device`` defaults to a GPU where there is one, ``dtype`` to float32 on a CPU and bfloat16 elsewhere.
+        ``settings`` are the constructor's; those that :meth:`save` wrote beside the model are the defaults. A
+        tokenizer without a chat template gets :data:`~branchwise.agents.prompting.PLAIN_TEMPLATE`, with a warning.
+        Raises ``FileNotFoundError`` or ``ValueError`` that say what is missing."""
         source = str(path_or_id)
         folder = Path(path_or_id)
         if folder.is_dir():
@@ -134,8 +133,8 @@ class LanguageModel:
             model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=kind)
         except OSError as error:
             raise FileNotFoundError(
-                f"no model {source!r}: it is no folder here, and the hub did not give it ({_first_line(error)}). Without a "
-                "network give the path of a downloaded folder; with one, check the id, and log in if the model is gated"
+                f"no model {source!r}: it is no folder here, and the hub did not give it ({_first_line(error)}). Without "
+                "a network give the path of a downloaded folder; with one, check the id, and log in if the model is gated"
             ) from error
         except (ValueError, KeyError) as error:
             raise ValueError(
@@ -145,8 +144,8 @@ class LanguageModel:
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
             warnings.warn(
-                f"the tokenizer of {source!r} has no chat template; turns are written one a line. Set tokenizer.chat_template "
-                "if the model was trained on another format",
+                f"the tokenizer of {source!r} has no chat template; turns are written one a line. Set "
+                "tokenizer.chat_template if the model was trained on another format",
                 stacklevel=2,
             )
         saved = folder / SETTINGS_FILE
@@ -155,16 +154,17 @@ class LanguageModel:
         return cls(model.to(place).eval(), tokenizer, **settings)
 
     def save(self, folder: str | Path) -> Path:
-        """Write model, tokenizer and settings as a Hugging Face folder: under a temporary name first, then renamed, so that
-        ``folder`` is never half written. A folder of that name is replaced. A history policy that is not one of the named
-        ones is not saved."""
+        """Write model, tokenizer and settings as a Hugging Face folder: under a temporary name first, then renamed,
+        so that ``folder`` is never half written. A folder of that name is replaced. A history policy that is not one
+        of the named ones is not saved."""
         settings: dict[str, Any] = {
             "temperature": self.temperature,
             "top_p": self.top_p,
             "max_new_tokens": self.max_new_tokens,
             "max_prompt_tokens": self.max_prompt_tokens,
         }
-        settings.update({"history": name for name, policy in HISTORIES.items() if policy is self.history})
+        if named := [name for name, policy in HISTORIES.items() if policy is self.history]:
+            settings["history"] = named[0]
 
         def write(target: Path) -> None:
             self.model.save_pretrained(target)
@@ -174,8 +174,8 @@ class LanguageModel:
         return write_folder(Path(folder), write)
 
     def forget(self) -> None:
-        """Drop the remembered scores. Called by itself when a parameter was changed in place or replaced; call it after a change
-        that torch does not notice (through ``.data``)."""
+        """Drop the remembered scores. Called by itself when a parameter was changed in place or replaced; call it
+        after a change that torch does not notice (through ``.data``)."""
         self._scores.clear()
 
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
@@ -202,8 +202,8 @@ class LanguageModel:
     def score_tokens(
         self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]
     ) -> list[list[Proposal]]:
-        """As :meth:`score`, with ids and log-probability of every token (for reference log-probabilities that are logged).
-        Not remembered."""
+        """As :meth:`score`, with ids and log-probability of every token (for reference log-probabilities that are
+        logged). Not remembered."""
         _check_lengths(transcripts, candidates)
         self.calls += len(transcripts)
         rows = self._token_logps([self.history(transcript) for transcript in transcripts], candidates)
@@ -215,16 +215,31 @@ class LanguageModel:
             for texts, (completions, logps) in zip(candidates, rows, strict=True)
         ]
 
-    def propose(
-        self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator | Sequence[np.random.Generator]
-    ) -> list[list[Proposal]]:
+    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
         """``n`` sampled actions for each transcript; one, the greedy one, at temperature 0.
 
-        Empty, undecodable and unfinished texts (no end of turn within ``max_new_tokens``) are dropped and counted. One
-        generator serves all transcripts in turn; a sequence gives each its own.
+        Empty, undecodable and unfinished texts (no end of turn within ``max_new_tokens``) are dropped and counted. The
+        generator serves the transcripts in turn, so two calls on two halves sample what one call on the whole does.
         """
-        if n < 1:
-            raise ValueError(f"n={n}; ask for at least one proposal")
+        _check_number(n)
+        return self._propose(transcripts, n, lambda: rng.random((len(transcripts), n, self.max_new_tokens)))
+
+    def propose_each(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
+        """As :meth:`propose`, with a generator for each transcript."""
+        _check_number(n)
+        if len(rngs) != len(transcripts):
+            raise ValueError(f"{len(rngs)} generators for {len(transcripts)} transcripts; give one each")
+        return self._propose(transcripts, n, lambda: np.stack([rng.random((n, self.max_new_tokens)) for rng in rngs]))
+
+    def propose_best(self, transcripts: Sequence[Transcript]) -> list[list[Proposal]]:
+        """The greedy action for each transcript (none where it is unusable), whatever the temperature."""
+        return self._propose(transcripts, 1, None)
+
+    def _propose(
+        self, transcripts: Sequence[Transcript], n: int, draw: Callable[[], np.ndarray] | None
+    ) -> list[list[Proposal]]:
         self.calls += len(transcripts)
         if not transcripts:
             return []
@@ -232,21 +247,17 @@ class LanguageModel:
         prompts = [
             form.prompt_ids(self.history(transcript), self.max_prompt_tokens, self.counts) for transcript in transcripts
         ]
-        if self.temperature == 0:
-            n = 1
-            uniforms = np.zeros((len(prompts), 1, self.max_new_tokens))
-        elif isinstance(rng, np.random.Generator):
-            uniforms = rng.random((len(prompts), n, self.max_new_tokens))
-        else:
-            uniforms = np.stack([own.random((n, self.max_new_tokens)) for own in rng])
+        uniforms = draw() if draw is not None and self.temperature > 0 else None
+        samples = n if uniforms is not None else 1
         self.computed += len(prompts)
         answers: list[list[Proposal]] = [[] for _ in prompts]
-        costs = [n * (len(prompt) + self.max_new_tokens) for prompt in prompts]
+        costs = [samples * (len(prompt) + self.max_new_tokens) for prompt in prompts]
         with self._inference():
             for batch in batches_by_length(costs, 4 * self.token_budget):
-                sampled = self._sample([prompts[i] for i in batch], uniforms[batch])
-                for i, samples in zip(batch, sampled, strict=True):
-                    answers[i] = [p for ids, logps in samples if (p := self._proposal(ids, logps)) is not None]
+                own = None if uniforms is None else uniforms[batch]
+                sampled = self._sample([prompts[i] for i in batch], samples, own)
+                for i, texts in zip(batch, sampled, strict=True):
+                    answers[i] = [p for ids, logps in texts if (p := self._proposal(ids, logps)) is not None]
         return answers
 
     def _proposal(self, ids: list[int], logps: list[float]) -> Proposal | None:
@@ -351,11 +362,14 @@ class LanguageModel:
             flat[i].append(own)
         return [np.concatenate(own) if own else np.empty(0) for own in flat]
 
-    def _sample(self, prompts: Sequence[list[int]], uniforms: np.ndarray) -> list[list[tuple[list[int], list[float]]]]:
-        """Token ids and log-probabilities of ``n`` samples a prompt; ``uniforms`` float64 ``[prompts, n, max_new_tokens]``.
+    def _sample(
+        self, prompts: Sequence[list[int]], n: int, uniforms: np.ndarray | None
+    ) -> list[list[tuple[list[int], list[float]]]]:
+        """Token ids and log-probabilities of ``n`` samples a prompt; ``uniforms`` float64 ``[prompts, n,
+        max_new_tokens]``.
 
         The samples of one prompt are branches of one row, as in scoring, so that its cache is never copied for them."""
-        count, n, steps = uniforms.shape
+        count, steps = len(prompts), self.max_new_tokens
         stops = self._stops()
         samples: list[list[tuple[list[int], list[float]]]] = [[([], []) for _ in range(n)] for _ in range(count)]
         ended = np.zeros((count, n), dtype=bool)
@@ -369,7 +383,7 @@ class LanguageModel:
         active = np.arange(count)
         visible = seen.astype(bool)[:, None, None, :].repeat(n, axis=2)
         for step in range(steps):
-            drawn, logps = self._draw(logits, uniforms[active, :, step])
+            drawn, logps = self._draw(logits, None if uniforms is None else uniforms[active, :, step])
             for row, i in enumerate(active):
                 for j in range(n):
                     if not ended[i, j]:
@@ -400,11 +414,11 @@ class LanguageModel:
         ends = np.array([len(sequence) - 1 for sequence in sequences])
         return self._logits(states[self._tensor(np.arange(len(sequences))), self._tensor(ends)])
 
-    def _draw(self, logits: torch.Tensor, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """A token a row, by inverting the cumulative distribution at ``uniforms``, and its log-probability at
-        temperature 1; ``logits`` ``[..., V]``, both results ``[...]``."""
+    def _draw(self, logits: torch.Tensor, uniforms: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """A token a row, by inverting the cumulative distribution at ``uniforms`` (None: the likeliest), and its
+        log-probability at temperature 1; ``logits`` ``[..., V]``, both results ``[...]``."""
         logps = functional.log_softmax(logits, dim=-1)
-        if self.temperature == 0:
+        if uniforms is None:
             drawn = logits.argmax(dim=-1)
         else:
             weights = torch.softmax(logits / self.temperature, dim=-1)
@@ -459,7 +473,8 @@ class LanguageModel:
     def _states(
         self, tokens: np.ndarray, positions: np.ndarray | None, mask: torch.Tensor | None, cache: Any = None
     ) -> torch.Tensor:
-        """One forward: last hidden states ``[N, L, d]``, or logits ``[N, L, V]`` where the model's own code makes them."""
+        """One forward: last hidden states ``[N, L, d]``, or logits ``[N, L, V]`` where the model's own code makes
+        them."""
         self.forwards += 1
         known: dict[str, Any] = {} if positions is None else {"position_ids": self._tensor(positions)}
         if cache is not None:
@@ -543,12 +558,17 @@ def _check_folder(folder: Path) -> None:
         raise FileNotFoundError(
             f"{folder} has no config.json, so it is no model folder; give one that save_pretrained wrote"
         )
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")):
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise FileNotFoundError(
             f"{folder} has a model but no tokenizer; save it there too (tokenizer.save_pretrained), or use LanguageModel.save"
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise FileNotFoundError(f"{folder} has no weights (*.safetensors); was it written to the end?")
+
+
+def _check_number(n: int) -> None:
+    if n < 1:
+        raise ValueError(f"n={n}; ask for at least one proposal")
 
 
 def _check_lengths(transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> None:

@@ -1,8 +1,9 @@
 """Rows for one forward over a prompt and many continuations of it.
 
-A row holds the prompt once and, after it, the continuations as the branches of a prefix tree. A branch token sees the prompt, its
-own ancestors and itself; its position is the prompt's length plus its depth. The last token of a continuation is never
-an input, since nothing is predicted from it, unless the caller asks for it (``keep_last``, for models that read a value there).
+A row holds the prompt once and, after it, the continuations as the branches of a prefix tree. A branch token sees the
+prompt, its own ancestors and itself; its position is the prompt's length plus its depth. The last token of a
+continuation is never an input, since nothing is predicted from it, unless the caller asks for it (``keep_last``, for
+models that read a value there).
 
 Numpy only; the arrays become tensors where the model is called.
 """
@@ -17,11 +18,11 @@ import numpy as np
 class Row:
     """A prompt of ``P`` tokens with ``B`` branch tokens.
 
-    ``tokens`` int ``[P + B]``; ``positions`` int ``[P + B]``; ``sees`` bool ``[B, B]``: which branch token attends to which.
-    ``source`` int ``[T]``: for every token of every continuation, in order, the row position that predicts it;
-    ``target`` int ``[T]``: that token. ``last`` int ``[k]``: the row position of each continuation's last token (with ``keep_last``; the
-    prompt's last token for an empty continuation). ``lengths`` holds the ``k`` continuations' numbers of tokens.
-    """
+    ``tokens`` int ``[P + B]``; ``positions`` int ``[P + B]``; ``sees`` bool ``[B, B]``: which branch token attends to
+    which. ``source`` int ``[T]``: for every token of every continuation, in order, the row position that predicts it;
+    ``target`` int ``[T]``: that token. ``last`` int ``[k]``: the row position of each continuation's last token (with
+    ``keep_last``; the prompt's last token for an empty continuation). ``lengths`` holds the ``k`` continuations'
+    numbers of tokens."""
 
     tokens: list[int]
     positions: list[int]
@@ -71,8 +72,8 @@ def prefix_tree(prompt: Sequence[int], continuations: Sequence[Sequence[int]], k
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """Rows padded on the right to one length ``L``: ``tokens`` and ``positions`` int64 ``[N, L]``, ``mask`` bool ``[N, 1, L, L]``
-    (True: may attend)."""
+    """Rows padded on the right to one length ``L``: ``tokens`` and ``positions`` int64 ``[N, L]``, ``mask`` bool
+    ``[N, 1, L, L]`` (True: may attend)."""
 
     tokens: np.ndarray
     positions: np.ndarray
@@ -95,7 +96,8 @@ def pack(rows: Sequence[Row], pad: int) -> PackedBatch:
 
 
 def batches_by_length(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Indices of ``lengths``, longest first, in batches of at most ``budget`` tokens after padding (always at least one index)."""
+    """Indices of ``lengths``, longest first, in batches of at most ``budget`` tokens after padding (always at least
+    one index)."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if batch and (len(batch) + 1) * lengths[batch[0]] > budget:

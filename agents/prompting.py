@@ -1,15 +1,15 @@
 """The one place that turns turns into token ids.
 
 A *history policy* chooses what the model reads of a transcript: all of it (``all_turns``), all past actions and the
-current observation alone (``actions_and_last_observation``; Agent Q, arXiv:2408.07199, section 3), or the current observation
-alone (``last_observation``). The chosen turns are then written in the tokenizer's chat template.
+current observation alone (``actions_and_last_observation``; Agent Q, arXiv:2408.07199, section 3), or the current
+observation alone (``last_observation``). The chosen turns are then written in the tokenizer's chat template.
 
 A chat template is taken apart once (:class:`ChatFormat`): a probe conversation is rendered, and the text between its
-contents is what the template adds. Each turn is tokenised once, by itself, and a conversation is the concatenation of its
-turns' ids. So the ids of a prompt are always a prefix of the ids of any conversation that goes on from it, whatever the template
-does to finished conversations (templates that drop "thinking" from the past, for one, break this when whole
-conversations are rendered and compared). The agent's turns are everywhere opened as the generation prompt opens them, with thinking
-switched off, and end with the token that ends an assistant turn.
+contents is what the template adds. Each turn is tokenised once, by itself, and a conversation is the concatenation of
+its turns' ids. So the ids of a prompt are always a prefix of the ids of any conversation that goes on from it,
+whatever the template does to finished conversations (templates that drop "thinking" from the past, for one, break
+this when whole conversations are rendered and compared). The agent's turns are everywhere opened as the generation
+prompt opens them, with thinking switched off, and end with the token that ends an assistant turn.
 
 Prompts longer than the model takes lose their oldest rounds, at turn boundaries and never the last observation; if that
 alone is too long, its start is cut, by tokens. Each such loss is counted.
@@ -34,7 +34,8 @@ PLAIN_TEMPLATE: Final = (
     "{{ '\\n' }}"
     "{% endfor %}"
 )
-"""Contents one a line, agent turns closed by the end-of-sequence token: for base models that come without a template."""
+"""Contents one a line, agent turns closed by the end-of-sequence token: for base models that come without a
+template."""
 
 LONGEST_CACHED_TEXT: Final = 20_000  # characters; longer texts are rare, and a cache of them would eat the memory
 CACHED_TEXTS: Final = 50_000
@@ -90,8 +91,8 @@ def prompt_ids(
     max_tokens: int | None = None,
     counts: Counter[str] | None = None,
 ) -> list[int]:
-    """The ids that the model reads before it acts: ``history`` of ``transcript`` in the chat template, up to and with the
-    generation prompt.
+    """The ids that the model reads before it acts: ``history`` of ``transcript`` in the chat template, up to and with
+    the generation prompt.
 
     At most ``max_tokens`` ids. ``counts`` gets ``truncated_prompts``, ``dropped_turns`` and ``cut_observations``.
     Raises ``ValueError`` where the tokenizer has no usable chat template.
@@ -100,25 +101,9 @@ def prompt_ids(
 
 
 def completion_ids(tokenizer: Any, text: str) -> list[int]:
-    """The ids of one agent turn: the action and the token that ends the turn. They follow :func:`prompt_ids` directly."""
+    """The ids of one agent turn: the action and the token that ends the turn. They follow :func:`prompt_ids`
+    directly."""
     return list(chat_format(tokenizer).completion_ids(text))
-
-
-def continuation_ids(tokenizer: Any, turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
-    """The ids of several turns after a prompt (agent, observation, agent, …), and their mask: 1 on agent turns' tokens, 0 on
-    observations and on what the template adds. ``prompt + continuation`` equals the prompt of the longer transcript."""
-    form = chat_format(tokenizer)
-    ids: list[int] = []
-    mask: list[int] = []
-    for position, (role, text) in enumerate(_merged(turns)):
-        if (role == "assistant") != (position % 2 == 0):
-            raise ValueError(
-                f"turn {position} of a continuation has role {role!r}; agent and environment must alternate, agent first"
-            )
-        piece = form.completion_ids(text) if role == "assistant" else form.observation_ids(text)
-        ids += piece
-        mask += [int(role == "assistant")] * len(piece)
-    return ids, mask
 
 
 def end_of_turn_id(tokenizer: Any) -> int:
@@ -144,8 +129,9 @@ class ChatFormat:
         self.template = tokenizer.chat_template
         if not self.template:
             raise ValueError(
-                f"{type(tokenizer).__name__} {tokenizer.name_or_path!r} has no chat template, so turns cannot be written as it "
-                "expects them; set tokenizer.chat_template (branchwise.agents.prompting.PLAIN_TEMPLATE serves base models)"
+                f"{type(tokenizer).__name__} {tokenizer.name_or_path!r} has no chat template, so turns cannot be "
+                "written as it expects them; set tokenizer.chat_template (for base models: "
+                "branchwise.agents.prompting.PLAIN_TEMPLATE)"
             )
         self._tokenizer = proxy(tokenizer)  # the table of formats must not keep its own keys alive
         self._remembered: OrderedDict[tuple[str, str, str], tuple[int, ...]] = OrderedDict()
@@ -169,8 +155,8 @@ class ChatFormat:
             closing, self._between = self._tokenizer.eos_token, between
         else:
             raise ValueError(
-                "the chat template ends an assistant turn with no special token and the tokenizer has no eos_token, so a "
-                "turn could never end; set tokenizer.eos_token"
+                "the chat template ends an assistant turn with no special token and the tokenizer has no eos_token, so "
+                "a turn could never end; set tokenizer.eos_token"
             )
         self._closing = closing
         self.end_ids = tuple(self._encode(closing))
@@ -206,8 +192,8 @@ class ChatFormat:
         return (*pieces, rest)
 
     def _encode(self, text: str, literal: bool = False) -> list[int]:
-        """Ids of ``text``. ``literal`` reads the names of special tokens as plain text, so that no observation can end a
-        turn or open one."""
+        """Ids of ``text``. ``literal`` reads the names of special tokens as plain text, so that no observation can
+        end a turn or open one."""
         extra = {"split_special_tokens": True} if literal else {}
         try:
             return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
