@@ -4,9 +4,10 @@ A catalogue is a sequence of :class:`Product` with the goals that customers have
 function of (seed, split, size, difficulty): product ``i`` is computed from counters when asked for, so a shop of a million
 products opens at once and holds in memory only what was looked at. ``files.py`` reads WebShop's own.
 
-Generated products come in families of ten of one type. In a family, a near-duplicate copies the product before it and
-changes one thing: an attribute, the price (beyond what a customer of the first would pay), or the values of an option. So
-the right product can only be told by comparing.
+Generated products come in families of ten of one type. In a family, a near-duplicate copies another product and changes
+one thing: the price (mostly beyond what a customer of the first would pay), the values of an option, or an attribute. Search
+knows no prices, so the right product can only be told by comparing. Each goal is filled by at least one product, the
+goal's own, with reward exactly 1; often by others too (about 2.2 of the 50 found, at the default difficulty).
 
 Randomness here is splitmix64 (Steele, Lea and Flood, 2014) on named counters: no state, the same in every process.
 """
@@ -15,13 +16,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
-from .vocabulary import AISLES, BRANDS, OPTION_VALUES, product_types
+from .vocabulary import ACRONYMS, AISLES, BRANDS, OPTION_VALUES, product_types
+
+Item = TypeVar("Item")
 
 SPLITS: Final = ("train", "validation", "test")
 FAMILY: Final = 10
 GOALS_PER_PRODUCT: Final = 4
+LOWEST_PRICE: Final = 5
+HIGHEST_PRICE: Final = 95
+BEYOND_CAP: Final = (25, 55)  # a cap is at most 40 above its product's price, and 28 on average
+PRICE_TWINS: Final = 50  # of a hundred near-duplicates, those that differ in price, …
+OPTION_TWINS: Final = 25  # … in an option's values, and the rest in an attribute
 NO_CAP: Final = 1_000_000.0
 
 _MASK: Final = (1 << 64) - 1
@@ -82,7 +90,7 @@ class Difficulty:
     ``hidden_attributes``: share of attributes that stand on the features page only, not in the title.
     """
 
-    near_duplicates: float = 0.5
+    near_duplicates: float = 0.7
     attributes: tuple[int, int] = (2, 3)
     options: tuple[float, float, float] = (0.1, 0.4, 0.5)
     hidden_attributes: float = 0.0
@@ -142,7 +150,7 @@ class Draws:
     def chance(self, probability: float) -> bool:
         return self.bits() < probability * 18446744073709551616.0
 
-    def sample(self, items: Sequence[str], k: int) -> tuple[str, ...]:
+    def sample(self, items: Sequence[Item], k: int) -> tuple[Item, ...]:
         """``k`` different items in random order."""
         pool = list(items)
         for i in range(k):
@@ -259,15 +267,17 @@ class GeneratedCatalogue:
     def _make_family(self, family: int) -> tuple[Product, ...]:
         type_index = self._type_of(family)
         draws = Draws(mix(self._key, 2, family))
-        products: list[Product] = []
-        draft: _Draft | None = None
-        for place in range(FAMILY):
-            if draft is not None and draws.chance(self.difficulty.near_duplicates):
-                draft = self._near_duplicate(draft, type_index, draws)
+        drafts = [self._draft(type_index, draws)]
+        while len(drafts) < FAMILY:
+            if draws.chance(self.difficulty.near_duplicates):
+                drafts.append(self._near_duplicate(drafts[-1], type_index, draws))
             else:
-                draft = self._draft(type_index, draws)
-            products.append(self._product(family * FAMILY + place, type_index, draft, draws))
-        return tuple(products)
+                drafts.append(self._draft(type_index, draws))
+        # Search breaks ties by place, so a place must not tell which of two twins came first.
+        order = draws.sample(range(FAMILY), FAMILY)
+        return tuple(
+            self._product(family * FAMILY + place, type_index, drafts[which], draws) for place, which in enumerate(order)
+        )
 
     def _draft(self, type_index: int, draws: Draws) -> _Draft:
         kind = self._types[type_index]
@@ -300,15 +310,15 @@ class GeneratedCatalogue:
         kind = self._types[type_index]
         brand = draft.brand if draws.chance(0.5) else BRANDS[draws.below(len(BRANDS))]
         attributes, hidden, options, price = draft.attributes, draft.hidden, draft.options, draft.price
-        change = draws.below(10)
-        if change >= 7 and options:
+        change = draws.below(100)
+        if change < PRICE_TWINS:
+            gap = draws.between(*BEYOND_CAP)
+            price = price + gap if price + gap <= HIGHEST_PRICE else max(LOWEST_PRICE, price - gap)
+        elif change < PRICE_TWINS + OPTION_TWINS and options:
             place = draws.below(len(options))
             name = options[place][0]
             pool = next(pool for shown, pool in kind.aisle.groups if shown == name)
             options = (*options[:place], (name, self._values(pool, draws)), *options[place + 1 :])
-        elif change >= 4:
-            price = price + draws.between(15, 45) if price <= 60 else price - draws.between(15, 45)
-            price = max(5, price)
         else:
             place = draws.below(len(attributes))
             others = [a for a in kind.attributes if a not in attributes]
@@ -325,7 +335,7 @@ class GeneratedCatalogue:
         rating = f"{draws.between(31, 49) / 10:.1f}"
         return Product(
             asin=self._asin(index),
-            name=" ".join((draft.brand, *visible, kind.noun)).title(),
+            name=_title(" ".join((draft.brand, *visible, kind.noun))),
             category=kind.aisle.category,
             query=kind.noun,
             product_category=kind.product_category,
@@ -341,9 +351,21 @@ class GeneratedCatalogue:
             rating=rating,
         )
 
+    def _cheapest_twin(self, index: int) -> int:
+        """The cheapest product of the family with the attributes and options of ``index``: whoever says a cap would
+        rather have that one, and its dearer twins are what to tell it from."""
+        wanted = self[index]
+        start = index - index % FAMILY
+        twins = [
+            i
+            for i in range(start, min(start + FAMILY, self.size))
+            if set(self[i].attributes) == set(wanted.attributes) and self[i].options == wanted.options
+        ]
+        return min(twins, key=lambda i: (self[i].price, i))
+
     def _make_goal(self, index: int) -> Goal:
         """Goals ``i``, ``i + size``, … want the same product; neighbours want products of different families."""
-        product_index = (index % self.size * self._stride) % self.size
+        product_index = self._cheapest_twin((index % self.size * self._stride) % self.size)
         product = self[product_index]
         draws = Draws(mix(self._key, 3, index))
         fewest, most = self.difficulty.attributes
@@ -357,6 +379,10 @@ class GeneratedCatalogue:
             product_category=product.product_category, instruction=instruction, attributes=attributes, options=options,
             price_upper=price_upper,
         )  # fmt: skip
+
+
+def _title(text: str) -> str:
+    return " ".join(word.upper() if word in ACRONYMS else word.capitalize() for word in text.split())
 
 
 def _coprime(a: int, b: int) -> bool:

@@ -79,7 +79,7 @@ class WebShopSimulator(Simulator[ShopState]):
         max_steps: int = 15,
         goals: Literal["synthetic", "human"] = "synthetic",
         variant: Variant = "mended",
-        near_duplicates: float = 0.5,
+        near_duplicates: float = 0.7,
         attributes: tuple[int, int] = (2, 3),
         options: tuple[float, float, float] = (0.1, 0.4, 0.5),
         hidden_attributes: float = 0.0,

@@ -42,6 +42,8 @@ class ProductType:
         return f"{self.aisle.path} › {self.noun.title()}"
 
 
+ACRONYMS: Final = frozenset({"usb", "tv", "hdmi", "hd", "uv", "gmo", "usda", "bpa"})
+
 # Pool name -> values. A group is (name shown to the customer, pool).
 OPTION_VALUES: Final[dict[str, tuple[str, ...]]] = {
     "color": ("black", "blue", "red", "green", "white", "gray", "pink", "brown", "purple", "orange", "yellow", "teal"),
@@ -53,7 +55,10 @@ OPTION_VALUES: Final[dict[str, tuple[str, ...]]] = {
     "bed": ("twin", "full", "queen", "king"),
     "pack": ("single", "double", "triple", "dozen"),
     "scent": ("lavender", "citrus", "vanilla", "jasmine", "cedar", "coconut", "eucalyptus", "rose"),
-    "flavor": ("honey", "cinnamon", "barbecue", "sesame", "lemon", "mocha", "berry", "pepper"),
+    "snack flavor": ("honey", "cinnamon", "sesame", "coconut", "salted", "cocoa", "maple", "chili"),
+    "drink flavor": ("ginger", "lemon", "berry", "mocha", "hibiscus", "vanilla", "plain", "hazelnut"),
+    "pantry flavor": ("garlic", "basil", "chili", "original", "smoky", "herb", "lemon", "truffle"),
+    "sweet flavor": ("mint", "caramel", "berry", "orange", "honey", "cherry", "vanilla", "cinnamon"),
     "style": ("classic", "modern", "rustic", "compact"),
 }
 
@@ -153,28 +158,28 @@ AISLES: Final = (
         ("trail mix", "granola bars", "rice crackers", "veggie chips", "protein cookies"),
         ("gluten free", "low sodium", "high protein", "non gmo", "kosher certified", "dairy free", "oven baked",
          "resealable bag", "whole grain", "nothing artificial"),
-        (("flavor", "flavor"), ("pack", "pack")), (5, 35), "lunch boxes and long drives",
+        (("flavor", "snack flavor"), ("pack", "pack")), (5, 35), "lunch boxes and long drives",
     ),
     Aisle(
         "grocery", "Grocery › Drinks",
         ("herbal infusion", "ground coffee", "coconut water", "ginger kombucha", "oat milk"),
         ("caffeine free", "usda organic", "fair trade", "low calorie", "zero sugar", "freshly roasted",
          "bpa free", "rich aroma", "immune support", "single origin"),
-        (("flavor", "flavor"), ("pack", "pack")), (6, 40), "slow mornings",
+        (("flavor", "drink flavor"), ("pack", "pack")), (6, 40), "slow mornings",
     ),
     Aisle(
         "grocery", "Grocery › Pantry",
-        ("pasta sauce", "cooking oil", "almond butter", "curry paste", "maple syrup"),
+        ("pasta sauce", "cooking oil", "almond butter", "curry paste", "salad dressing"),
         ("keto friendly", "cold pressed", "shelf stable", "small batch", "vegan certified", "extra thick",
          "no additives", "paleo diet", "glass jar", "family recipe"),
-        (("flavor", "flavor"), ("size", "volume")), (5, 38), "quick home cooking",
+        (("flavor", "pantry flavor"), ("size", "volume")), (5, 38), "quick home cooking",
     ),
     Aisle(
         "grocery", "Grocery › Sweets",
         ("dark chocolate", "fruit gummies", "hard candy", "kettle popcorn", "baking mix"),
         ("soy free", "individually wrapped", "natural ingredients", "low carb", "party size", "real fruit",
          "peanut safe", "palm oil free", "chewy texture", "handmade daily"),
-        (("flavor", "flavor"), ("pack", "pack")), (5, 32), "parties and gifts",
+        (("flavor", "sweet flavor"), ("pack", "pack")), (5, 32), "parties and gifts",
     ),
     Aisle(
         "garden", "Home › Bedding",
