@@ -1,0 +1,422 @@
+"""Preference training: the losses against TRL's and closed forms, masks, weights, anchors, references, stops."""
+
+import copy
+import dataclasses
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+from branchwise.agents.prompting import actions_and_last_observation, all_turns
+from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.search.extraction import PreferencePair
+from branchwise.search.transcript import acted, messages, observed
+from branchwise.training.preference import (
+    action_kind,
+    action_kind_counts,
+    check_logged,
+    logged_references,
+    model_references,
+    train_preference,
+    train_preference_rows,
+)
+from branchwise.training.preference_loss import (
+    PreferenceSettings,
+    collate,
+    label_smoothing,
+    learned_tokens,
+    pair_losses,
+    side_logps,
+)
+from branchwise.training.rows import PreferenceRow, Segment, preference_rows
+from branchwise.training.supervised import TrainingStopped
+
+WORDS = [
+    "goal",
+    "red",
+    "shirt",
+    "results",
+    "page",
+    "item",
+    "buy",
+    "now",
+    "search",
+    "click",
+    "one",
+    "two",
+    "three",
+    "done",
+]
+CPU = torch.device("cpu")
+PROMPT = (observed("goal red shirt"), acted("search[red shirt]"), observed("results page one two three"))
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer(WORDS)
+
+
+def model_of(tokenizer, seed: int = 0):
+    return make_model(tokenizer, width=16, layers=2, heads=2, max_tokens=128, seed=seed)
+
+
+def pairs_of(count: int, **more) -> list[PreferencePair]:
+    numbers = ["one", "two", "three"]
+    return [
+        PreferencePair(
+            PROMPT if i % 2 else PROMPT[:1],
+            (acted(f"click[{numbers[i % 3]}]"),),
+            (acted(f"click[{numbers[(i + 1) % 3]} {numbers[i % 2]}]"),),
+            chosen_q=1.0,
+            ref_chosen_logp=-8.0 - i % 5,
+            ref_rejected_logp=-9.0 + i % 3,
+            **more,
+        )
+        for i in range(count)
+    ]
+
+
+def ratio_tensors(h: float) -> dict[str, torch.Tensor]:
+    return {
+        "chosen_ratio": torch.tensor([h], requires_grad=True),
+        "rejected_ratio": torch.tensor([0.0], requires_grad=True),
+        "chosen_tokens": torch.tensor([2.0]),
+        "rejected_tokens": torch.tensor([4.0]),
+        "margin": torch.tensor([0.0]),
+        "epsilon": torch.tensor([0.0]),
+    }
+
+
+def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def trainer_of(model, tokenizer, rows, references, settings, folder):
+    from branchwise.training.dpo_trainer import StepPreferenceTrainer
+
+    return StepPreferenceTrainer(model, tokenizer, rows, references, settings, 0, folder, None)
+
+
+def loss_of(model, tokenizer, rows, references, settings, folder) -> torch.Tensor:
+    trainer = trainer_of(model, tokenizer, rows, references, settings, folder)
+    batch = trainer.collate_numbers([{"row": i} for i in range(len(rows))])
+    loss = trainer.compute_loss(model, batch)
+    del model.forward
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("loss", "smoothing", "sft_weight"),
+    [
+        ("sigmoid", 0.0, 0.0),
+        ("sigmoid", 0.0, 0.7),
+        ("sigmoid_norm", 0.0, 0.0),
+        ("ipo", 0.0, 0.0),
+        ("hinge", 0.0, 0.0),
+        ("robust", 0.1, 0.0),
+    ],
+)
+def test_loss_equals_trls_on_single_turn_pairs(tokenizer, tmp_path, loss, smoothing, sft_weight) -> None:
+    from datasets import Dataset
+    from trl import DPOConfig, DPOTrainer
+
+    pairs = [dataclasses.replace(pair, label_smoothing=smoothing) for pair in pairs_of(6)]
+    model, reference = model_of(tokenizer, 0), model_of(tokenizer, 1)
+    rows, _ = preference_rows(pairs, tokenizer)
+    settings = PreferenceSettings(beta=0.4, loss=loss, sft_weight=sft_weight)
+    ours = loss_of(model, tokenizer, rows, model_references(reference, rows), settings, tmp_path)
+
+    theirs = DPOTrainer(
+        model=model,
+        ref_model=reference,
+        args=DPOConfig(
+            output_dir=str(tmp_path),
+            loss_type=[loss, "sft"] if sft_weight else [loss],
+            loss_weights=[1.0, sft_weight] if sft_weight else None,
+            beta=0.4,
+            label_smoothing=smoothing,
+            bf16=False,
+            gradient_checkpointing=False,
+            use_cpu=True,
+        ),
+        train_dataset=Dataset.from_list(
+            [
+                {
+                    "prompt": messages(pair.prompt),
+                    "chosen": messages(pair.chosen),
+                    "rejected": messages(pair.rejected),
+                }
+                for pair in pairs
+            ]
+        ),
+        processing_class=tokenizer,
+    )
+    batch = theirs.data_collator([theirs.train_dataset[i] for i in range(len(pairs))])
+    expected = theirs.compute_loss(theirs.model, batch)
+    assert ours.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
+def test_margin_and_smoothing_have_their_closed_forms() -> None:
+    h, beta, margin, epsilon = 1.3, 0.5, 0.4, 0.2
+    tensors = {**ratio_tensors(h), "margin": torch.tensor([margin]), "epsilon": torch.tensor([epsilon])}
+
+    def log_sigmoid(x: float) -> float:
+        return -math.log1p(math.exp(-x))
+
+    logit = beta * h - margin
+    expected = -(1 - epsilon) * log_sigmoid(logit) - epsilon * log_sigmoid(-logit)
+    assert pair_losses("sigmoid", beta, **tensors).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_smoothing_of_a_half_gives_no_gradient_at_the_reference() -> None:
+    tensors = {**ratio_tensors(0.0), "epsilon": torch.tensor([0.5])}
+    pair_losses("sigmoid", 0.5, **tensors).sum().backward()
+    assert tensors["chosen_ratio"].grad.item() == 0.0
+    tensors = ratio_tensors(0.0)
+    pair_losses("sigmoid", 0.5, **tensors).sum().backward()
+    assert tensors["chosen_ratio"].grad.item() == pytest.approx(-0.25)
+
+
+def test_soft_labels_from_q_have_the_optimum_of_agent_qs_theorem() -> None:
+    """Minimising over all pairs of actions of one state gives π ∝ π_ref · exp(Q/β)."""
+    q, reference, beta = torch.tensor([0.9, 0.1, 0.5, -0.4]), torch.tensor([0.1, 0.5, 0.2, 0.2]).log(), 0.7
+    logits = torch.zeros(4, requires_grad=True)
+    chosen, rejected = torch.tensor([(i, j) for i in range(4) for j in range(4) if q[i] > q[j]]).T
+    blank = (Segment((1,), (2,), (1,)),)
+    epsilon = torch.tensor(
+        [
+            label_smoothing(PreferenceRow(blank, blank, chosen_q=float(q[i]), rejected_q=float(q[j])), "q")
+            for i, j in zip(chosen, rejected, strict=True)
+        ]
+    )
+    ones, zeros = torch.ones(len(chosen)), torch.zeros(len(chosen))
+    optimizer = torch.optim.LBFGS([logits], max_iter=200, tolerance_grad=1e-10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        ratio = torch.log_softmax(logits, 0) - reference
+        loss = pair_losses("sigmoid", beta, ratio[chosen], ratio[rejected], ones, ones, zeros, epsilon).mean()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    expected = torch.softmax(reference + q / beta, 0)
+    assert torch.allclose(torch.softmax(logits, 0), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(("won", "lost", "epsilon"), [(5, 5, 0.5), (1000, 0, 0.0), (3, 1, 0.25), (1, 3, 0.5)])
+def test_smoothing_from_visits_is_mcts_dpos(won: int, lost: int, epsilon: float) -> None:
+    side = (Segment((1,), (2,), (1,)),)
+    assert label_smoothing(PreferenceRow(side, side, chosen_visits=won, rejected_visits=lost), "visits") == epsilon
+
+
+def test_observation_tokens_are_read_and_never_learned(tokenizer) -> None:
+    model = model_of(tokenizer)
+    long = (*PROMPT[1:], acted("click[one]"))
+    (row,), _ = preference_rows([PreferencePair(PROMPT[:1], long, (acted("click[two]"),))], tokenizer, all_turns)
+    batch = collate([row], CPU)
+    logits = model(input_ids=batch.ids).logits.detach().requires_grad_()
+    sums, _, _ = side_logps(lambda _, flat: logits.reshape(-1, logits.shape[-1])[flat], batch)
+    (sums[0] - sums[1]).backward()
+    moved = logits.grad.abs().sum(-1) > 0
+    assert torch.equal(moved[:, :-1], batch.mask[:, 1:])
+    assert not moved[:, -1].any()
+    # Their prediction does not count, though what follows is conditioned on them.
+    expected = 0.0
+    with torch.no_grad():
+        logps = torch.log_softmax(model(torch.tensor([row.chosen[0].input_ids])).logits[0], -1)
+    for place, (token, mask) in enumerate(zip(row.chosen[0].input_ids, row.chosen[0].input_mask, strict=True)):
+        expected += mask * logps[place - 1, token].item()
+    assert sums[0].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_side_sums_over_its_segments(tokenizer) -> None:
+    """Under a forgetful history a trajectory's log-probability is the sum of its steps' (Agent Q, Eq. 6)."""
+    model = model_of(tokenizer)
+    steps = [(PROMPT[:1], PROMPT[1]), (PROMPT, acted("click[one]"))]
+    whole = PreferencePair(PROMPT[:1], (*PROMPT[1:], acted("click[one]")))
+    single = [PreferencePair(prompt, (turn,)) for prompt, turn in steps]
+    history = actions_and_last_observation
+    together = model_references(model, preference_rows([whole], tokenizer, history)[0])[0, 0]
+    apart = model_references(model, preference_rows(single, tokenizer, history)[0])[:, 0]
+    assert together == pytest.approx(apart.sum(), abs=1e-4)
+
+
+def test_a_trajectory_of_one_step_is_a_step_pair(tokenizer, tmp_path) -> None:
+    step = pairs_of(1)[0]
+    (row,), _ = preference_rows([step], tokenizer, all_turns)
+    episode = dataclasses.replace(step, prompt=PROMPT[:1], kind="trajectory")
+    for history in (all_turns, actions_and_last_observation):
+        assert preference_rows([episode], tokenizer, history)[0][0] == row
+
+
+def test_rows_of_weight_zero_do_not_contribute(tokenizer, tmp_path) -> None:
+    rows, _ = preference_rows(pairs_of(4), tokenizer)
+    idle = [dataclasses.replace(row, weight=0.0) for row in preference_rows(pairs_of(6)[4:], tokenizer)[0]]
+    model, settings = model_of(tokenizer), PreferenceSettings()
+    without = loss_of(model, tokenizer, rows, logged_references(rows), settings, tmp_path)
+    beside = loss_of(model, tokenizer, rows + idle, logged_references(rows + idle), settings, tmp_path)
+    assert beside.item() == pytest.approx(without.item(), abs=1e-6)
+
+
+def test_weights_are_a_weighted_mean_over_pairs(tokenizer, tmp_path) -> None:
+    rows, _ = preference_rows(pairs_of(2), tokenizer)
+    model, settings = model_of(tokenizer), PreferenceSettings(sft_weight=0.0)
+    single = [loss_of(model, tokenizer, [r], logged_references([r]), settings, tmp_path).item() for r in rows]
+    weighted = [dataclasses.replace(r, weight=w) for r, w in zip(rows, (1.0, 3.0), strict=True)]
+    both = loss_of(model, tokenizer, weighted, logged_references(weighted), settings, tmp_path)
+    assert both.item() == pytest.approx((single[0] + 3 * single[1]) / 4, abs=1e-5)
+
+
+def test_anchors_alone_are_pure_supervised_training(tokenizer, tmp_path) -> None:
+    pairs = [dataclasses.replace(pair, rejected=(), ref_chosen_logp=None) for pair in pairs_of(4)]
+    rows, _ = preference_rows(pairs, tokenizer)
+    model = model_of(tokenizer)
+    ours = loss_of(model, tokenizer, rows, logged_references(rows), PreferenceSettings(sft_weight=0.5), tmp_path)
+    sums = model_references(model, rows)[:, 0]
+    expected = -0.5 * sums.sum() / sum(learned_tokens(row.chosen) for row in rows)
+    assert ours.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer, tmp_path) -> None:
+    reference, trained, reports = model_of(tokenizer), [], []
+    for _ in range(2):
+        model = copy.deepcopy(reference)
+        torch.rand(2)
+        settings = PreferenceSettings(learning_rate=1e-2, epochs=4, batch_size=4, log_every=5)
+        reports.append(
+            train_preference(model, tokenizer, pairs_of(24), settings, reference=reference, seed=3, output_dir=tmp_path)
+        )
+        trained.append(model)
+    assert same_weights(*trained)
+    assert not same_weights(trained[0], reference)
+    history = reports[0].history
+    assert [record["step"] for record in history] == [5, 10, 15, 20, 24]
+    assert history[-1]["accuracy"] == 1.0
+    assert history[-1]["margin"] > history[0]["margin"]
+    assert reports[0].rows.rows == 24
+
+
+def test_a_trained_model_is_left_as_a_plain_model(tokenizer, tmp_path) -> None:
+    """TRL binds ``forward`` to the model that it trains; a deep copy must compute with its own weights all the same."""
+    model = model_of(tokenizer)
+    config, generation = model.config.to_dict(), model.generation_config.to_dict()
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    expected = (random.random(), np.random.rand(), torch.rand(1).item())
+    random.seed(5)
+    np.random.seed(5)
+    torch.manual_seed(5)
+    settings, reference = PreferenceSettings(batch_size=4), copy.deepcopy(model)
+    train_preference(model, tokenizer, pairs_of(4), settings, reference=reference, seed=0, output_dir=tmp_path)
+    assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
+    assert "forward" not in vars(model)
+    assert not model.training
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert model.config.to_dict() == config
+    assert model.generation_config.to_dict() == generation
+    copied, ids = copy.deepcopy(model), torch.tensor([[4, 5, 6]])
+    with torch.no_grad():
+        before = copied(ids).logits
+        for parameter in copied.parameters():
+            parameter.mul_(0.5)
+        assert not torch.allclose(copied(ids).logits, before)
+        assert torch.allclose(model(ids).logits, before)
+
+
+def test_collapse_stops_and_gives_back_the_last_good_state(tokenizer, tmp_path) -> None:
+    pairs = pairs_of(40)
+    model = model_of(tokenizer)
+    before = copy.deepcopy(model)
+    settings = PreferenceSettings(learning_rate=0.3, sft_weight=0.0, batch_size=4, log_every=2, max_chosen_drop=0.5)
+    with pytest.raises(TrainingStopped, match="max_chosen_drop") as stopped:
+        train_preference(model, tokenizer, pairs, settings, reference=before, seed=0, output_dir=tmp_path)
+    assert stopped.value.history[-1]["chosen_drop"] > 0.5
+    assert "forward" not in vars(model)
+    if stopped.value.step == 2:
+        assert same_weights(model, before)
+
+
+def test_a_loss_that_is_not_a_number_stops(tokenizer, tmp_path) -> None:
+    pairs = pairs_of(8)
+    model = model_of(tokenizer)
+    before = copy.deepcopy(model)
+    pairs[5] = dataclasses.replace(pairs[5], ref_chosen_logp=math.nan)
+    with pytest.raises(TrainingStopped, match="the loss was nan"):
+        train_preference(model, tokenizer, pairs, PreferenceSettings(batch_size=8), seed=0, output_dir=tmp_path)
+    assert same_weights(model, before)
+
+
+def test_errors_name_the_pair_and_the_cure(tokenizer, tmp_path) -> None:
+    model, settings = model_of(tokenizer), PreferenceSettings()
+
+    def train(pairs: list[PreferencePair], reference: object = "logged", **more: object) -> None:
+        train_preference(
+            model,
+            tokenizer,
+            pairs,
+            dataclasses.replace(settings, **more),
+            reference=reference,
+            seed=0,
+            output_dir=tmp_path,
+        )
+
+    with pytest.raises(ValueError, match="no pairs to train on"):
+        train([])
+    broken = [*pairs_of(2), dataclasses.replace(pairs_of(1)[0], ref_rejected_logp=None)]
+    with pytest.raises(ValueError, match=r"pair 2 has ref_chosen_logp=-8\.0 and ref_rejected_logp=None"):
+        train(broken)
+    with pytest.raises(ValueError, match="frozen copy"):
+        train(pairs_of(2), reference=model)
+    with pytest.raises(ValueError, match=r"pair 0 has margin=0\.1.*loss='ipo'"):
+        train(pairs_of(2, margin=0.1), loss="ipo")
+    with pytest.raises(ValueError, match="every row is an anchor"):
+        train([dataclasses.replace(pair, rejected=()) for pair in pairs_of(2)], sft_weight=0.0)
+    with pytest.raises(ValueError, match="take one of sigmoid"):
+        PreferenceSettings(loss="dpo")  # type: ignore[arg-type]
+
+
+def test_logged_references_are_checked_against_recomputed_ones(tokenizer) -> None:
+    model = model_of(tokenizer)
+    rows, _ = preference_rows(pairs_of(5), tokenizer)
+    references = model_references(model, rows)
+    logged = [
+        dataclasses.replace(row, ref_chosen_logp=float(c), ref_rejected_logp=float(r))
+        for row, (c, r) in zip(rows, references, strict=True)
+    ]
+    assert check_logged(model, logged) < 1e-6
+    off = [dataclasses.replace(row, ref_chosen_logp=row.ref_chosen_logp - 1.0) for row in logged]
+    with pytest.raises(ValueError, match="nats a token"):
+        check_logged(model, off)
+    assert math.isnan(
+        check_logged(model, [dataclasses.replace(r, ref_chosen_logp=None, ref_rejected_logp=None) for r in rows])
+    )
+
+
+def test_reference_of_a_batch_does_not_depend_on_its_company(tokenizer) -> None:
+    model = model_of(tokenizer)
+    rows, _ = preference_rows(pairs_of(9), tokenizer)
+    alone = np.concatenate([model_references(model, [row]) for row in rows])
+    assert np.allclose(model_references(model, rows), alone, atol=1e-5)
+
+
+def test_kinds_of_action_are_counted_on_both_sides() -> None:
+    assert action_kind("search[Red shirt]") == "search"
+    assert action_kind("Click[Buy Now]") == "click[buy now]"
+    assert action_kind("click[b000x]") == "click"
+    pairs = [
+        PreferencePair(PROMPT, (acted("click[one]"),), (acted("click[buy now]"),)),
+        PreferencePair(PROMPT, (acted("click[two]"), observed("click[buy now]"), acted("search[a]")), ()),
+    ]
+    assert action_kind_counts(pairs) == {"click": (2, 0), "click[buy now]": (0, 1), "search": (1, 0)}
+
+
+def test_rows_can_be_trained_without_pairs(tokenizer, tmp_path) -> None:
+    rows, _ = preference_rows(pairs_of(4), tokenizer)
+    seen: list[dict] = []
+    settings = PreferenceSettings(epochs=2, max_chosen_drop=10.0)
+    history = train_preference_rows(model_of(tokenizer), tokenizer, rows, settings, "logged", 0, tmp_path, seen.append)
+    assert history == seen
+    assert history[-1]["step"] == 2

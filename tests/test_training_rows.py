@@ -1,0 +1,123 @@
+"""Turns to token rows: masks, segments under forgetful histories, and the counts of what was lost."""
+
+import pytest
+from branchwise.agents.prompting import (
+    actions_and_last_observation,
+    all_turns,
+    completion_ids,
+    last_observation,
+    prompt_ids,
+)
+from branchwise.agents.small_model import make_tokenizer
+from branchwise.search.extraction import PreferencePair
+from branchwise.search.transcript import acted, observed
+from branchwise.training.rows import preference_rows, sft_rows
+
+WORDS = [
+    "goal",
+    "red",
+    "shirt",
+    "results",
+    "page",
+    "item",
+    "buy",
+    "now",
+    "search",
+    "click",
+    "one",
+    "two",
+    "three",
+    "done",
+]
+TRANSCRIPT = (
+    observed("goal red shirt"),
+    acted("search[red shirt]"),
+    observed("results page one two"),
+    acted("click[two]"),
+    observed("item two"),
+    acted("click[buy now]"),
+    observed("done"),
+)
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return make_tokenizer(WORDS)
+
+
+def learned(row: dict, tokenizer) -> list[str]:
+    return tokenizer.convert_ids_to_tokens([i for i, m in zip(row["input_ids"], row["mask"], strict=True) if m])
+
+
+def test_a_whole_transcript_is_one_row_whose_agent_tokens_alone_are_learned(tokenizer) -> None:
+    rows, counts = sft_rows([TRANSCRIPT], tokenizer, all_turns)
+    assert len(rows) == counts.rows == 1
+    actions = "search[ red shirt ] <end> click[ two ] <end> click[ buy now ] <end>"
+    assert " ".join(learned(rows[0], tokenizer)) == actions
+    assert counts.learned_tokens == 14
+    longer = prompt_ids(tokenizer, TRANSCRIPT[:5]) + completion_ids(tokenizer, "click[buy now]")
+    assert list(rows[0]["input_ids"]) == longer
+
+
+@pytest.mark.parametrize("history", [actions_and_last_observation, last_observation, "last_observation"])
+def test_a_forgetful_history_gives_a_row_an_action_with_the_prompt_that_the_agent_saw(tokenizer, history) -> None:
+    rows, _ = sft_rows([TRANSCRIPT], tokenizer, history)
+    assert len(rows) == 3
+    for row, place in zip(rows, (1, 3, 5), strict=True):
+        prompt = prompt_ids(tokenizer, TRANSCRIPT[:place], history)
+        answer = completion_ids(tokenizer, TRANSCRIPT[place].text)
+        assert list(row["input_ids"]) == prompt + answer
+        assert list(row["mask"]) == [0] * len(prompt) + [1] * len(answer)
+
+
+def test_a_step_is_learned_alone_and_weights_follow_the_items(tokenizer) -> None:
+    rows, _ = sft_rows([(TRANSCRIPT[:3], "click[one]"), TRANSCRIPT[:2]], tokenizer, weights=[0.5, 2.0])
+    assert learned(rows[0], tokenizer) == ["click[", "one", "]", "<end>"]
+    assert [row["weight"] for row in rows] == [0.5, 2.0]
+    with pytest.raises(ValueError, match="1 weights for 2 items"):
+        sft_rows([TRANSCRIPT, TRANSCRIPT], tokenizer, weights=[1.0])
+
+
+def test_prompts_that_lose_turns_and_items_without_an_agent_are_counted(tokenizer) -> None:
+    limit = len(prompt_ids(tokenizer, TRANSCRIPT[:3])) - 1
+    rows, counts = sft_rows([(TRANSCRIPT[:3], "click[one]"), TRANSCRIPT[:1]], tokenizer, max_tokens=limit)
+    assert (counts.rows, counts.truncated_prompts, counts.dropped_turns, counts.cut_observations) == (1, 1, 2, 0)
+    assert counts.dropped == {"no agent turn": 1}
+    assert len(rows[0]["input_ids"]) <= limit + 4
+
+
+def test_a_step_pair_has_a_segment_a_side(tokenizer) -> None:
+    pair = PreferencePair(
+        TRANSCRIPT[:3], (acted("click[two]"),), (acted("click[one]"),), ref_chosen_logp=-1.0, weight=0.5
+    )
+    (row,), counts = preference_rows([pair], tokenizer)
+    assert len(row.chosen) == len(row.rejected) == 1
+    assert list(row.chosen[0].prompt_ids) == list(row.rejected[0].prompt_ids) == prompt_ids(tokenizer, TRANSCRIPT[:3])
+    assert row.chosen[0].mask == (1, 1, 1, 1)
+    assert (row.ref_chosen_logp, row.ref_rejected_logp, row.weight, row.source) == (-1.0, None, 0.5, 0)
+    assert counts.learned_tokens == 8
+
+
+@pytest.mark.parametrize(("history", "segments"), [(all_turns, 1), (actions_and_last_observation, 3)])
+def test_a_trajectory_pair_has_the_segments_that_its_history_needs(tokenizer, history, segments) -> None:
+    pair = PreferencePair(TRANSCRIPT[:1], TRANSCRIPT[1:6], (acted("click[one]"),))
+    (row,), _ = preference_rows([pair], tokenizer, history)
+    assert len(row.chosen) == segments
+    assert sum(sum(segment.mask) for segment in row.chosen) == 14
+    if segments == 1:  # observation tokens stand in the completion and are not learned
+        assert 0 in row.chosen[0].mask
+        assert list(row.chosen[0].prompt_ids) == prompt_ids(tokenizer, TRANSCRIPT[:1])
+
+
+def test_pairs_that_teach_nothing_are_dropped_and_counted(tokenizer) -> None:
+    pairs = [
+        PreferencePair(
+            TRANSCRIPT[:3], (acted("click[two]"),), (acted("Click[Two]"),)
+        ),  # this tokenizer reads lower case
+        PreferencePair(TRANSCRIPT[:3], (observed("two"),), ()),
+        PreferencePair(TRANSCRIPT[:3], (acted("click[two]"),), ()),
+    ]
+    rows, counts = preference_rows(pairs, tokenizer)
+    assert [row.source for row in rows] == [2]
+    assert rows[0].rejected == ()
+    assert counts.dropped == {"same tokens on both sides": 1, "no agent turn": 1}

@@ -1,0 +1,248 @@
+"""Preference training on what a search saw: step-DPO and its loss family, on TRL's ``DPOTrainer``.
+
+The losses stand in ``preference_loss.py``, the trainer in ``dpo_trainer.py``; here are the door to both, the references
+and the checks. Pairs become token rows (``rows.py``), the reference's log-probabilities are looked up or computed once,
+and the trainer does the rest.
+
+The reference is either logged with the pairs or an explicit frozen model, scored once before training. A reference
+reloaded from the model's folder (TRL's ``ref_model=None``) would inside a loop silently be the model of round 0, and is
+never used.
+
+Not handled: several devices, mixed precision, adapters. Training such models is what ``trl dpo`` on the pair file is
+for.
+"""
+
+import contextlib
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..agents.prompting import History, all_turns
+from ..search.extraction import PreferencePair
+from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, side_logps
+from .rows import PreferenceRow, RowCounts, preference_rows
+from .supervised import Progress, TrainingStopped, evaluating, projection
+
+REFERENCE_BATCH = 64  # rows a forward when nothing is learned
+
+
+@dataclass(slots=True)
+class PreferenceReport:
+    """``history``: a row each ``log_every`` steps: ``step``, ``epoch``, ``loss``, ``preference_loss``, ``sft_loss``,
+    ``accuracy`` (share of pairs with h > 0), ``margin`` (mean βh), ``chosen_logp``, ``rejected_logp`` and
+    ``chosen_drop`` (nats a token; the drop is against the reference), ``learning_rate``, ``grad_norm``. ``rows`` says
+    what became of the pairs."""
+
+    history: list[dict[str, float]]
+    rows: RowCounts = field(default_factory=RowCounts)
+
+
+def train_preference(
+    model: Any,
+    tokenizer: Any,
+    pairs: Sequence[PreferencePair],
+    settings: PreferenceSettings,
+    *,
+    reference: Any = "logged",
+    seed: int,
+    output_dir: str | Path,
+    history: str | History = all_turns,
+    max_tokens: int | None = None,
+    progress: Progress | None = None,
+) -> PreferenceReport:
+    """Trains ``model`` in place on ``pairs``; the same arguments give the same weights.
+
+    ``reference="logged"`` reads ``ref_chosen_logp`` and ``ref_rejected_logp`` of the pairs; otherwise ``reference`` is
+    a frozen causal language model other than ``model`` (a copy of it, say). ``history`` and ``max_tokens`` (of a
+    prompt) must be the agent's. TRL puts nothing into ``output_dir`` unless it has to.
+
+    Raises ``ValueError`` for pairs that cannot be trained on (none at all, no logged reference, a margin or smoothing
+    that the loss has no place for), and :class:`~branchwise.training.supervised.TrainingStopped` on collapse, with the
+    model back at its last good state.
+    """
+    if not pairs:
+        raise ValueError("no pairs to train on: the list is empty; lower the extraction threshold or search longer")
+    rows, counts = preference_rows(pairs, tokenizer, history, max_tokens)
+    if not rows:
+        raise ValueError(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
+    trained = train_preference_rows(model, tokenizer, rows, settings, reference, seed, output_dir, progress)
+    return PreferenceReport(trained, counts)
+
+
+def train_preference_rows(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[PreferenceRow],
+    settings: PreferenceSettings,
+    reference: Any,
+    seed: int,
+    output_dir: str | Path,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """:func:`train_preference` on token rows; returns the history."""
+    check_preference_rows(rows, settings)
+    rows = [row for row in rows if row.weight > 0 and (row.rejected or settings.sft_weight > 0)]  # the rest is idle
+    if reference is model:
+        raise ValueError("reference is the model in training; give a frozen copy (copy.deepcopy) or 'logged'")
+    references = logged_references(rows) if isinstance(reference, str) else model_references(reference, rows)
+    from .dpo_trainer import StepPreferenceTrainer  # imports TRL, which takes seconds that nobody else need pay
+
+    with _left_as_found(model):
+        trainer = StepPreferenceTrainer(model, tokenizer, rows, references, settings, seed, output_dir, progress)
+        try:
+            trainer.train()
+        except TrainingStopped:
+            model.load_state_dict(trainer.good)
+            raise
+    return trainer.records
+
+
+def check_preference_rows(rows: Sequence[PreferenceRow], settings: PreferenceSettings) -> None:
+    """Raises ``ValueError`` naming the first row that the loss cannot honour."""
+    if not rows:
+        raise ValueError("no rows to train on: the list is empty; were all pairs dropped on the way?")
+    if not any(row.rejected for row in rows) and settings.sft_weight == 0:
+        raise ValueError("every row is an anchor and sft_weight is 0, so there is nothing to learn; set sft_weight")
+    if not any(row.weight > 0 for row in rows):
+        raise ValueError("the weight of every row is 0: nothing to train on")
+    for row in rows:
+        epsilon = label_smoothing(row, settings.label_smoothing) if row.rejected else 0.0
+        if settings.loss in ("ipo", "hinge") and (row.margin or epsilon):
+            raise ValueError(
+                f"pair {row.source} has margin={row.margin:g} and label smoothing {epsilon:g}, which "
+                f"loss={settings.loss!r} has no place for; use loss='sigmoid', or extract pairs without them"
+            )
+        if settings.loss == "robust" and (row.margin or epsilon >= 0.5):
+            raise ValueError(
+                f"pair {row.source} has margin={row.margin:g} and label smoothing {epsilon:g}; loss='robust' takes no "
+                "margin and a smoothing below 0.5: use loss='sigmoid'"
+            )
+        if not 0 <= epsilon <= 1 or row.weight < 0 or not math.isfinite(row.weight):
+            raise ValueError(
+                f"pair {row.source}: label smoothing lies in [0, 1] and weight is finite and at least 0, got "
+                f"{epsilon!r} and {row.weight!r}"
+            )
+
+
+def logged_references(rows: Sequence[PreferenceRow]) -> np.ndarray:
+    """The pairs' own reference log-probabilities: float64 ``[rows, 2]``, chosen then rejected; NaN where an anchor has
+    none.
+    """
+    references = np.full((len(rows), 2), np.nan)
+    for index, row in enumerate(rows):
+        if row.rejected and (row.ref_chosen_logp is None or row.ref_rejected_logp is None):
+            raise ValueError(
+                f"pair {row.source} has ref_chosen_logp={row.ref_chosen_logp} and ref_rejected_logp="
+                f"{row.ref_rejected_logp}, but reference='logged' needs both; log them when searching, or pass a "
+                "frozen model as reference"
+            )
+        if row.ref_chosen_logp is not None:
+            references[index, 0] = row.ref_chosen_logp
+        if row.ref_rejected_logp is not None:
+            references[index, 1] = row.ref_rejected_logp
+    return references
+
+
+def model_references(reference: Any, rows: Sequence[PreferenceRow]) -> np.ndarray:
+    """Log-probabilities of both sides under ``reference``: float64 ``[rows, 2]``; 0 for the side that an anchor
+    lacks.
+    """
+    device = next(reference.parameters()).device
+    references = np.zeros((len(rows), 2))
+    order = sorted(range(len(rows)), key=lambda index: rows[index].length)
+    with evaluating(reference):
+        project = projection(reference)
+        for start in range(0, len(order), REFERENCE_BATCH):
+            part = order[start : start + REFERENCE_BATCH]
+            batch = collate([rows[index] for index in part], device)
+            sums, _, _ = side_logps(project, batch)
+            references[part] = sums.reshape(2, -1).T.double().cpu().numpy()
+    return references
+
+
+def check_logged(model: Any, rows: Sequence[PreferenceRow], tolerance: float = 0.02) -> float:
+    """The mean over rows' sides of |logged − recomputed| reference log-probability a token, under ``model``, which
+    logged them.
+
+    Raises ``ValueError`` above ``tolerance`` nats: then the two were not made alike (temperature, truncation, history
+    policy, number format), and training against the logged ones would pull to a policy that never was. Rows without
+    logged values are left out; NaN where there are none at all.
+    """
+    logged = np.array(
+        [[np.nan if value is None else value for value in (row.ref_chosen_logp, row.ref_rejected_logp)] for row in rows]
+    )
+    tokens = np.array([[learned_tokens(row.chosen), learned_tokens(row.rejected)] for row in rows], dtype=float)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differences = np.abs(logged - model_references(model, rows)) / tokens
+    known = np.isfinite(differences)
+    if not known.any():
+        return math.nan
+    mean = float(differences[known].mean())
+    if mean > tolerance:
+        index, side = np.unravel_index(np.where(known, differences, -1).argmax(), differences.shape)
+        raise ValueError(
+            f"logged reference log-probabilities differ from recomputed ones by {mean:.3f} nats a token on average (at "
+            f"most {tolerance:g} is expected; the worst is {('chosen', 'rejected')[int(side)]} of pair "
+            f"{rows[int(index)].source}, {differences[index, side]:.3f}); score with the model, history policy and "
+            "prompt limit that trained rows use, at temperature 1, or pass the reference model itself"
+        )
+    return mean
+
+
+def action_kind_counts(
+    pairs: Sequence[PreferencePair], kind: Callable[[str], str] | None = None
+) -> dict[str, tuple[int, int]]:
+    """How often each kind of action is chosen and rejected, anchors included: ``{kind: (chosen, rejected)}``.
+
+    ``kind`` maps an action's text to its kind; by default the text before ``[``, with the argument kept where it is one
+    of the shop's constant buttons. A kind that is often rejected and never chosen will be unlearned everywhere: it
+    needs anchors.
+    """
+    kind = kind or action_kind
+    chosen = Counter(kind(turn.text) for pair in pairs for turn in pair.chosen if turn.is_agent)
+    rejected = Counter(kind(turn.text) for pair in pairs for turn in pair.rejected if turn.is_agent)
+    return {name: (chosen[name], rejected[name]) for name in sorted(chosen | rejected)}
+
+
+CONSTANT_BUTTONS = frozenset(
+    {"buy now", "back to search", "next >", "< prev", "description", "features", "reviews", "attributes"}
+)
+
+
+def action_kind(text: str) -> str:
+    """``search`` for ``search[red shirt]``, ``click`` for a product or an option, ``click[buy now]`` for a constant
+    button.
+    """
+    verb, bracket, argument = text.strip().lower().partition("[")
+    argument = argument.rstrip("]").strip()
+    return f"{verb}[{argument}]" if bracket and argument in CONSTANT_BUTTONS else verb
+
+
+@contextlib.contextmanager
+def _left_as_found(model: Any) -> Iterator[None]:
+    """Undoes what a TRL trainer leaves behind: a ``forward`` bound to this very model (a deep copy would go on
+    computing with the original's weights), dropout set to zero, and the global generators seeded anew."""
+    training = model.training
+    dropouts = [(module, module.p) for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    device = next(model.parameters()).device
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    had_forward = "forward" in vars(model)
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        if not had_forward:
+            vars(model).pop("forward", None)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)
+        for module, p in dropouts:
+            module.p = p
+        model.zero_grad(set_to_none=True)
+        model.train(training)

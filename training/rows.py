@@ -1,0 +1,215 @@
+"""From turns to token rows, with exact masks and a count of whatever was lost on the way.
+
+The log-probability of an agent's behaviour is a sum over its actions, each after what the agent was shown then,
+
+    log π(τ) = Σ_t log π(a_t | H(h_t))        (Agent Q, arXiv:2408.07199, Eq. 6; M-DPO, arXiv:2409.02392)
+
+with ``H`` the history policy. Where ``H`` forgets (past actions and the last observation only), no single token
+sequence holds that sum; so a side of a preference row is a tuple of :class:`Segment`, each a prompt, what follows it,
+and a mask. Where an action's prompt goes on exactly where the segment before it ends (``all_turns``), both become one
+segment, whose observation tokens have mask 0: read, never learned. Steps have one segment, trajectories as many as
+``H`` needs.
+
+Masks come from the turns, never from scanning token ids. Prompts are cut to ``max_tokens`` by
+:func:`~branchwise.agents.prompting.prompt_ids` as the agent's own were, so logged log-probabilities stay comparable;
+completions are never cut. What this file does not do: padding and batching, which the trainers own.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..agents.prompting import History, all_turns, completion_ids, prompt_ids
+from ..search.extraction import PreferencePair
+from ..search.transcript import Transcript, Turn
+
+Step = tuple[Transcript, str]
+"""What was shown, and what the agent answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """``prompt_ids`` and the ``completion_ids`` after it; ``mask`` (0 or 1, one a completion token) says what is
+    learned.
+    """
+
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    mask: tuple[int, ...]
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        """Prompt and completion."""
+        return self.prompt_ids + self.completion_ids
+
+    @property
+    def input_mask(self) -> tuple[int, ...]:
+        """``mask`` over :attr:`input_ids`."""
+        return (0,) * len(self.prompt_ids) + self.mask
+
+
+Side = tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceRow:
+    """A pair in tokens. ``rejected`` is empty for an anchor. ``ref_chosen_logp`` and ``ref_rejected_logp`` are the
+    reference's log-probabilities, summed over the learned tokens of a side, or None where nobody logged them.
+    ``chosen_q`` and the rest are the pair's; ``source`` is its number in the list that it came from."""
+
+    chosen: Side
+    rejected: Side
+    ref_chosen_logp: float | None = None
+    ref_rejected_logp: float | None = None
+    weight: float = 1.0
+    margin: float = 0.0
+    label_smoothing: float = 0.0
+    chosen_q: float = 0.0
+    rejected_q: float = 0.0
+    chosen_visits: int = 0
+    rejected_visits: int = 0
+    source: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest segment."""
+        return max(len(segment.prompt_ids) + len(segment.completion_ids) for segment in self.chosen + self.rejected)
+
+
+@dataclass(slots=True)
+class RowCounts:
+    """What became of the input. ``truncated_prompts`` counts prompts cut to ``max_tokens``, ``dropped_turns`` the turns
+    they lost, ``cut_observations`` those whose last observation was itself cut; ``dropped`` the inputs that gave no
+    row, by reason.
+    """
+
+    rows: int = 0
+    learned_tokens: int = 0
+    truncated_prompts: int = 0
+    dropped_turns: int = 0
+    cut_observations: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def sft_rows(
+    items: Sequence[Transcript | Step],
+    tokenizer: Any,
+    history: str | History = all_turns,
+    max_tokens: int | None = None,
+    weights: Sequence[float] | None = None,
+) -> tuple[list[dict[str, Any]], RowCounts]:
+    """Rows ``{"input_ids", "mask", "weight"}`` for :func:`~branchwise.training.supervised.train_supervised`.
+
+    An item is a transcript, of which every agent turn is learned, or a step ``(transcript, answer)``, of which the
+    answer alone is. ``max_tokens`` bounds the prompts. ``weights`` has one number an item. A transcript gives one row a
+    segment. Items without an agent turn are dropped and counted.
+    """
+    if weights is not None and len(weights) != len(items):
+        raise ValueError(f"{len(weights)} weights for {len(items)} items; one an item is needed")
+    rows: list[dict[str, Any]] = []
+    counts = RowCounts()
+    lost: Counter[str] = Counter()
+    for index, item in enumerate(items):
+        segments = side_of(_steps(item), tokenizer, history, max_tokens, lost)
+        if not segments:
+            counts.dropped["no agent turn"] += 1
+        weight = 1.0 if weights is None else float(weights[index])
+        for segment in segments:
+            rows.append({"input_ids": segment.input_ids, "mask": segment.input_mask, "weight": weight})
+            counts.learned_tokens += sum(segment.mask)
+    return rows, _finished(counts, len(rows), lost)
+
+
+def preference_rows(
+    pairs: Sequence[PreferencePair],
+    tokenizer: Any,
+    history: str | History = all_turns,
+    max_tokens: int | None = None,
+) -> tuple[list[PreferenceRow], RowCounts]:
+    """Token rows of ``pairs``, in their order; ``max_tokens`` bounds the prompts.
+
+    Pairs whose two sides are the same tokens teach nothing and are dropped and counted, as are pairs without an agent
+    turn in ``chosen``, or in a ``rejected`` that is not empty.
+    """
+    rows: list[PreferenceRow] = []
+    counts = RowCounts()
+    lost: Counter[str] = Counter()
+    for index, pair in enumerate(pairs):
+        chosen = side_of(steps_after(pair.prompt, pair.chosen), tokenizer, history, max_tokens, lost)
+        rejected = side_of(steps_after(pair.prompt, pair.rejected), tokenizer, history, max_tokens, lost)
+        if not chosen or (pair.rejected and not rejected):
+            counts.dropped["no agent turn"] += 1
+            continue
+        if chosen == rejected:
+            counts.dropped["same tokens on both sides"] += 1
+            continue
+        counts.learned_tokens += sum(sum(segment.mask) for segment in chosen + rejected)
+        rows.append(
+            PreferenceRow(
+                chosen,
+                rejected,
+                pair.ref_chosen_logp,
+                pair.ref_rejected_logp,
+                pair.weight,
+                pair.margin,
+                pair.label_smoothing,
+                pair.chosen_q,
+                pair.rejected_q,
+                pair.chosen_visits,
+                pair.rejected_visits,
+                index,
+            )
+        )
+    return rows, _finished(counts, len(rows), lost)
+
+
+def steps_after(prompt: Transcript, turns: Sequence[Turn]) -> Iterator[Step]:
+    """The agent's answers among ``turns``, each with all that came before it, ``prompt`` first."""
+    for place, turn in enumerate(turns):
+        if turn.is_agent:
+            yield (*prompt, *turns[:place]), turn.text
+
+
+def side_of(
+    steps: Iterator[Step], tokenizer: Any, history: str | History, max_tokens: int | None, lost: Counter[str]
+) -> Side:
+    """The segments of consecutive steps. ``lost`` gets the counts of
+    :func:`~branchwise.agents.prompting.prompt_ids`.
+    """
+    segments: list[Segment] = []
+    for transcript, text in steps:
+        prompt = tuple(prompt_ids(tokenizer, transcript, history, max_tokens, lost))
+        answer = tuple(completion_ids(tokenizer, text))
+        learned = (1,) * len(answer)
+        if segments and _continues(prompt, segments[-1].input_ids):
+            before = segments.pop()
+            between = prompt[len(before.input_ids) :]
+            segments.append(
+                Segment(
+                    before.prompt_ids,
+                    before.completion_ids + between + answer,
+                    before.mask + (0,) * len(between) + learned,
+                )
+            )
+        else:
+            segments.append(Segment(prompt, answer, learned))
+    return tuple(segments)
+
+
+def _continues(prompt: tuple[int, ...], ids: tuple[int, ...]) -> bool:
+    return len(prompt) > len(ids) and prompt[: len(ids)] == ids
+
+
+def _steps(item: Transcript | Step) -> Iterator[Step]:
+    if len(item) == 2 and isinstance(item[1], str):
+        return iter([item])  # type: ignore[list-item]
+    return steps_after((), item)  # type: ignore[arg-type]
+
+
+def _finished(counts: RowCounts, rows: int, lost: Counter[str]) -> RowCounts:
+    counts.rows = rows
+    counts.truncated_prompts = lost["truncated_prompts"]
+    counts.dropped_turns = lost["dropped_turns"]
+    counts.cut_observations = lost["cut_observations"]
+    return counts
