@@ -3,6 +3,6 @@
 from .envs.registry import environments, register, simulator_for
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "environments", "simulator_for"]
+__all__ = ["__version__", "environments", "register", "simulator_for"]
 
 register()

@@ -23,11 +23,13 @@ from .simulator import Simulator
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
-    """A registered environment. ``splits`` are the values of its ``split`` option."""
+    """A registered environment. ``entry_point`` makes the environment and ``simulator`` its rules, both written
+    ``module:name``; ``splits`` are the values of the ``split`` option."""
 
     id: str
     summary: str
     entry_point: str
+    simulator: str
     players: int = 1
     splits: tuple[str, ...] = ("train", "validation", "test")
 
@@ -37,6 +39,7 @@ _ENVIRONMENTS = (
         id="branchwise/WebShop-v0",
         summary="Search a shop, open products, choose options and buy what the instruction asks for.",
         entry_point="branchwise.envs.web_shop.env:WebShopEnv",
+        simulator="branchwise.envs.web_shop.rules:WebShopSimulator",
     ),
 )
 
@@ -77,13 +80,9 @@ def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
 
 
 def accepted_options(env_id: str) -> dict[str, Any]:
-    """Names and defaults of the options of a registered environment; without ``render_mode``, which is the shell's."""
-    parameters = inspect.signature(load_env_creator(_row(env_id).entry_point)).parameters
-    return {
-        name: parameter.default
-        for name, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != "render_mode"
-    }
+    """Names and defaults of the options of a registered environment, the keyword arguments of its simulator."""
+    parameters = inspect.signature(load_env_creator(_row(env_id).simulator)).parameters
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _row(env_id: str) -> EnvironmentRow:
