@@ -1,12 +1,12 @@
 """How the value of a leaf changes the nodes above it: the formulas, as small numba functions on plain numbers.
 
-A node's value is the mean return of the *action that led into it*: Q(s, a) = r(s, a) + γ · V(s'), where s' is the node's own
-state. The root has no action; its value is V(root). The walk from leaf to root lives in ``tree.py``.
+A node's value is the mean return of the *action that led into it*: Q(s, a) = r(s, a) + γ · V(s'), where s' is the
+node's own state. The root has no action; its value is V(root). The walk from leaf to root lives in ``tree.py``.
 
 - ``mean``: the running mean of the returns of all simulations that passed (Agent Q, arXiv 2408.07199, Eq. 8:
   Q ← (Q·N + R)/(N + 1)), kept as a sum.
-- ``bellman``: Q ← r + γ V(s'), V(s') ← Σ_a N(s', a) Q(s', a) / Σ_a N(s', a) (MCTS-DPO, arXiv 2405.00451, section 3). It
-  differs from the mean in that a node's own evaluation is forgotten once a child has been visited.
+- ``bellman``: Q ← r + γ V(s'), V(s') ← Σ_a N(s', a) Q(s', a) / Σ_a N(s', a) (MCTS-DPO, arXiv 2405.00451, section 3).
+  It differs from the mean in that a node's own evaluation is forgotten once a child has been visited.
 
 Not here: maximum and minimax backups.
 """

@@ -1,18 +1,19 @@
 """Monte-Carlo tree search over many trees at once, with every model call batched across them.
 
-One round is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for the nodes to
-expand → ``simulator.step`` for their children → one ``evaluator.evaluate`` → back up. With the options of
-:class:`SearchSettings` this is Agent Q's search (UCB1, roll-outs, running mean), MCTS-DPO's (PUCT, log-probability priors, Bellman
-backup) or AlphaZero's, for one player.
+One round is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for
+the nodes to expand → ``simulator.step`` for their children → one ``evaluator.evaluate`` → back up. With the options
+of :class:`SearchSettings` this is Agent Q's search (UCB1, roll-outs, running mean), MCTS-DPO's (PUCT, log-probability
+priors, Bellman backup) or AlphaZero's, for one player.
 
-A tree's result depends on its root, its settings and its own generator alone, not on the trees that it shares batches with, as
-long as the policy and the evaluator answer each member of a batch alike whatever the batch. (A policy that samples should have
-``propose_each``, which takes one generator a transcript; through plain ``propose`` the draws of a batch come from the generator of the first
-tree in it.) The one exception are members of a batch call that raised: they are asked again one at a time.
+A tree's result depends on its root, its settings and its own generator alone, not on the trees that it shares batches
+with, as long as the policy and the evaluator answer each member of a batch alike whatever the batch. (A policy that
+samples should have ``propose_each``, which takes one generator a transcript; through plain ``propose`` the draws of a
+batch come from the generator of the first tree in it.) The one exception are members of a batch call that raised:
+they are asked again one at a time.
 
-What fails costs its leaf: an exception, a NaN, an answer of the wrong length or no answer from policy, evaluator or simulator is counted
-in ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``, and the search goes on. Past
-``max_failed_share`` it stops with :class:`SearchStopped`.
+What fails costs its leaf: an exception, a NaN, an answer of the wrong length or no answer from policy, evaluator or
+simulator is counted in ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``, and the
+search goes on. Past ``max_failed_share`` it stops with :class:`SearchStopped`.
 
 Not handled: several players, chance nodes, transpositions, root noise.
 """
@@ -37,7 +38,7 @@ Progress = Callable[[int, int, int], None]
 LEAST_LEAVES_BEFORE_STOPPING = 20
 
 
-class SearchStopped(RuntimeError):
+class SearchStopped(RuntimeError):  # noqa: N818 - not an error of the caller's
     """Too many leaves failed. ``trees`` holds what was searched until then."""
 
     def __init__(self, message: str, trees: list[Tree]) -> None:
@@ -60,8 +61,10 @@ class SearchSettings:
 
     simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
     selection, exploration: the rule (``selection.py``) and its constant c.
-    unvisited_value: Q of a child without a visit, under ``puct`` and ``ucb1``: its parent's value, or ``zero`` (Agent Q, MCTS-DPO).
-    proposals: actions sampled at a node where any text may be an answer; equal ones are merged, and the prior is each one's share.
+    unvisited_value: Q of a child without a visit, under ``puct`` and ``ucb1``: its parent's value, or ``zero`` (Agent
+        Q, MCTS-DPO).
+    proposals: actions sampled at a node where any text may be an answer; equal ones are merged, and the prior is each
+        one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
     backup, discount: ``backup.py``.
     leaves_per_tree: leaves of one tree in one batch; more than one costs strength, so fill batches with trees first.
@@ -69,7 +72,8 @@ class SearchSettings:
     max_depth: nodes this deep are valued, but not expanded.
     revisit: whether an action may lead back to a ``simulator.position`` on the path to it.
     hide_outcome: never read the environment's rewards; the evaluator values terminal nodes too, once each.
-    solve: do not simulate a terminal twice, nor a node whose children are all solved; a tree with a solved root is done.
+    solve: do not simulate a terminal twice, nor a node whose children are all solved; a tree with a solved root is
+        done.
     final: the rule for the action to play in the end (``Tree.best_child``).
     max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
     """
@@ -169,6 +173,8 @@ def extend(
             "evaluator that judges transcripts, or hide_outcome=False"
         )
     for tree in trees:
+        if tree.simulator is None:
+            raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
         tree.settings = asdict(settings)
     run = _Run(simulator, trees, policy, evaluator, settings)
     while leaves := run.select():
@@ -419,7 +425,7 @@ class _Run:
 
     # ---- asking the evaluator -----------------------------------------------------------------------------------
 
-    def _evaluate(self, leaves: Sequence[_Selected]) -> Sequence[Any]:
+    def _evaluate(self, leaves: Sequence[_Selected]) -> np.ndarray:
         asked = [
             Leaf(
                 self.simulator,
@@ -464,7 +470,7 @@ def _said(who: str, error: Exception) -> str:
 def _ask(
     who: str,
     leaves: Sequence[_Selected],
-    call: Callable[[Sequence[_Selected]], Sequence[Any]],
+    call: Callable[[Sequence[_Selected]], Sequence[Any] | np.ndarray],
     take: Callable[[_Selected, Any], None],
     again: Callable[[_Selected], None] | None = None,
 ) -> None:

@@ -1,4 +1,5 @@
-"""One episode that an agent played: what evaluation measures, and what trajectory pairs and roll-out baselines learn from."""
+"""One episode that an agent played: what evaluation measures, and what trajectory pairs and roll-out baselines learn
+from."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,9 +9,9 @@ from .transcript import Transcript
 
 @dataclass(frozen=True)
 class Episode:
-    """``task`` is a JSON-able dict that says what was played (``env_id``, ``seed``, ``options``); episodes of equal tasks
-    are tries at the same thing. ``rewards`` has one reward a step; ``transcript`` starts with the first observation.
-    ``model_calls`` counts prompts, ``truncated`` says that the budget ended the episode."""
+    """``task`` is a JSON-able dict that says what was played (``env_id``, ``seed``, ``options``); episodes of equal
+    tasks are tries at the same thing. ``rewards`` has one reward a step; ``transcript`` starts with the first
+    observation. ``model_calls`` counts prompts, ``truncated`` says that the budget ended the episode."""
 
     task: dict[str, Any]
     transcript: Transcript

@@ -7,8 +7,9 @@
 The value of a leaf is the discounted return from its state on, the reward that led into it excluded:
 V(s) = r₁ + γ r₂ + γ² r₃ + …. A roll-out that is cut off by ``max_steps`` is worth what it earned until then.
 
-An evaluator may have two further attributes that the engine reads: ``last_calls``, the number of model prompts that each leaf of the
-last batch cost (one each where it is absent), and ``reads_outcome``, True where it looks at the environment's rewards.
+An evaluator may have two further attributes that the engine reads: ``last_calls``, the number of model prompts that
+each leaf of the last batch cost (one each where it is absent), and ``reads_outcome``, True where it looks at the
+environment's rewards.
 """
 
 from collections.abc import Callable, Sequence
@@ -140,9 +141,9 @@ class _Played:
 class PolicyRollout(_Rollouts):
     """Values a leaf by the return of one episode that ``policy`` plays from there.
 
-    Actions are drawn from softmax(log π / temperature) over the legal ones, or proposed by the policy where any text may be an
-    answer; ``temperature=0`` takes the likeliest. ``keep_successes`` keeps the transcripts of roll-outs that reached success
-    (``successes``, :meth:`take_successes`). ``calls`` counts prompts.
+    Actions are drawn from softmax(log π / temperature) over the legal ones, or proposed by the policy where any text
+    may be an answer; ``temperature=0`` takes the likeliest. ``keep_successes`` keeps the transcripts of roll-outs
+    that reached success (``successes``, :meth:`take_successes`). ``calls`` counts prompts.
     """
 
     def __init__(

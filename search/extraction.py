@@ -2,13 +2,15 @@
 
 Step-level, from a tree:
 
-- :func:`sibling_pairs`: two children of a node, both visited, whose values differ by at least a threshold (Agent Q, arXiv
-  2408.07199, section 5.3 and Algorithm 1).
-- :func:`best_path_pairs`: at each node of the best path the best child against the worst (step-level Q-value models, arXiv
-  2409.09345; MCTS-DPO, arXiv 2405.00451) or against the second best.
-- :func:`best_paths`: the actions of the best finished paths, without a rejected side (fine-tuning on the tree's best rows).
-- :func:`anchors`: good actions at nodes that give no contrast, without a rejected side. Actions that are never the chosen one of
-  a contrast, but often the rejected one, are driven to zero by training on pairs alone; anchors hold them.
+- :func:`sibling_pairs`: two children of a node, both visited, whose values differ by at least a threshold (Agent Q,
+  arXiv 2408.07199, section 5.3 and Algorithm 1).
+- :func:`best_path_pairs`: at each node of the best path the best child against the worst (step-level Q-value models,
+  arXiv 2409.09345; MCTS-DPO, arXiv 2405.00451) or against the second best.
+- :func:`best_paths`: the actions of the best finished paths, without a rejected side (fine-tuning on the tree's best
+  rows).
+- :func:`anchors`: good actions at nodes that give no contrast, without a rejected side. Actions that are never the
+  chosen one of a contrast, but often the rejected one, are driven to zero by training on pairs alone; anchors hold
+  them.
 - :func:`rollout_anchors`: the actions of successful roll-outs, without a rejected side.
 
 Trajectory-level, from episodes:
@@ -16,8 +18,8 @@ Trajectory-level, from episodes:
 - :func:`trajectory_pairs`: a correct against an incorrect episode of the same task (Agent Q's outcome baseline, ETO).
 - :func:`successful_trajectories`: the correct ones alone (rejection fine-tuning).
 
-Each returns what it found and a Counter that says, by reason, what it left out. A pair whose ``rejected`` is empty is called an anchor.
-Nothing here weighs, tokenises or truncates; that is the work of ``training``.
+Each returns what it found and a Counter that says, by reason, what it left out. A pair whose ``rejected`` is empty is
+called an anchor. Nothing here weighs, tokenises or truncates; that is the work of ``training``.
 """
 
 import json
@@ -40,11 +42,11 @@ Dropped = Counter[str]
 class PreferencePair:
     """After ``prompt``, ``chosen`` was better than ``rejected`` (``()`` for an anchor).
 
-    ``chosen_q``, ``rejected_q``: mean returns (NaN-free; 0.0 where there is none), ``*_visits`` the simulations behind them;
-    ``ref_*_logp``: log-probability under the policy that searched, summed over tokens, or None where it was not logged.
-    ``weight``, ``margin``, ``label_smoothing`` are for the loss. The rest says where the pair came from: ``task`` as in
-    :class:`Tree`, ``tree`` its index in the search, ``node`` the node whose children are compared, ``depth`` of that node,
-    ``round`` of training, ``kind`` the extractor.
+    ``chosen_q``, ``rejected_q``: mean returns (NaN-free; 0.0 where there is none), ``*_visits`` the simulations
+    behind them; ``ref_*_logp``: log-probability under the policy that searched, summed over tokens, or None where it
+    was not logged. ``weight``, ``margin``, ``label_smoothing`` are for the loss. The rest says where the pair came
+    from: ``task`` as in :class:`Tree`, ``tree`` its index in the search, ``node`` the node whose children are
+    compared, ``depth`` of that node, ``round`` of training, ``kind`` the extractor.
     """
 
     prompt: Transcript
@@ -77,13 +79,14 @@ def sibling_pairs(
     per_node: int | None = None,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
-    """Pairs of children of one node with |ΔQ| ≥ ``threshold``, both visited at least ``min_visits`` times (solved children
+    """Pairs of children of one node with |ΔQ| ≥ ``threshold``, both visited at least ``min_visits`` times (solved
+    children
     pass: their value is known after one visit).
 
-    ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``: at most so
-    many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a visit),
-    ``too few visits``, ``tie`` (equal values), ``below threshold``, ``over per_node`` (pairs), ``no contrast`` (nodes that
-    gave no pair).
+    ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
+    at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a
+    visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``over per_node`` (pairs), ``no
+    contrast`` (nodes that gave no pair).
     """
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
@@ -107,12 +110,13 @@ def best_path_pairs(
     threshold: float = 0.0,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
-    """One pair at each node of the best path: the child of largest value against the one of smallest, or the second best.
+    """One pair at each node of the best path: the child of largest value against the one of smallest, or the second
+    best.
 
-    ``path``: to the visited terminal of largest return (step-level Q-value models), or along the most visited children
-    (MCTS-DPO). ``unvisited="zero"`` lets a child without a visit take part with value 0, as the code released with the step-level
-    Q-value models does. Dropped reasons: ``no terminal`` (trees), ``unvisited`` (children), ``single child``, ``tie``,
-    ``below threshold`` (nodes).
+    ``path``: to the visited terminal of largest return (step-level Q-value models), or along the most visited
+    children (MCTS-DPO). ``unvisited="zero"`` lets a child without a visit take part with value 0, as the code
+    released with the step-level Q-value models does. Dropped reasons: ``no terminal`` (trees), ``unvisited``
+    (children), ``single child``, ``tie``, ``below threshold`` (nodes).
     """
     dropped: Dropped = Counter()
     nodes = _best_terminal_path(tree) if path == "terminal" else _most_visited_path(tree)
@@ -145,8 +149,9 @@ def best_path_pairs(
 def best_paths(
     tree: Tree, *, paths: int = 1, min_return: float = 1.0, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
-    """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a step that
-    two paths share comes once. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals), ``over paths``."""
+    """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a
+    step that two paths share comes once. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals),
+    ``over paths``."""
     dropped: Dropped = Counter()
     ranked = _terminals_by_return(tree)
     if not ranked:
@@ -167,8 +172,9 @@ def anchors(
     contrast_visits: int = 1,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
-    """The best child of each node that gives no contrast (``threshold``, ``contrast_visits`` as for :func:`sibling_pairs`), where its
-    value is at least ``min_value`` and it was visited at least ``min_visits`` times (solved children pass).
+    """The best child of each node that gives no contrast (``threshold``, ``contrast_visits`` as for
+    :func:`sibling_pairs`), where its value is at least ``min_value`` and it was visited at least ``min_visits`` times
+    (solved children pass).
 
     Dropped reasons, by node: ``has contrast``, ``unvisited``, ``too few visits``, ``below min_value``.
     """
@@ -195,8 +201,9 @@ def anchors(
 def rollout_anchors(
     rollouts: Iterable[Rollout], trees: Sequence[Tree], *, per_tree: int | None = None, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
-    """One row for each action of a successful roll-out (``PolicyRollout(keep_successes=True).take_successes()``); a step
-    that was taken twice after the same words comes once. ``per_tree``: at most so many roll-outs a tree, the earliest.
+    """One row for each action of a successful roll-out (``PolicyRollout(keep_successes=True).take_successes()``); a
+    step that was taken twice after the same words comes once. ``per_tree``: at most so many roll-outs a tree, the
+    earliest.
 
     Dropped reasons: ``over per_tree`` (roll-outs), ``duplicate`` (steps).
     """
@@ -248,11 +255,12 @@ def trajectory_pairs(
     rng: np.random.Generator | None = None,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
-    """Correct against incorrect episodes of the same task, as whole trajectories: the prompt ends with the first observation.
+    """Correct against incorrect episodes of the same task, as whole trajectories: the prompt ends with the first
+    observation.
 
-    ``pairing``: ``random`` draws ``per_task`` pairs of the task's, without repetition (needs ``rng``); ``all`` takes the first
-    ``per_task`` in order. Dropped reasons: ``all correct``, ``all incorrect`` (tasks), ``over per_task`` (pairs),
-    ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
+    ``pairing``: ``random`` draws ``per_task`` pairs of the task's, without repetition (needs ``rng``); ``all`` takes
+    the first ``per_task`` in order. Dropped reasons: ``all correct``, ``all incorrect`` (tasks), ``over per_task``
+    (pairs), ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
     """
     if pairing == "random" and rng is None:
         raise ValueError("pairing='random' draws; pass rng=numpy.random.default_rng(seed)")
@@ -299,8 +307,9 @@ def trajectory_pairs(
 def successful_trajectories(
     episodes: Sequence[Episode], *, per_task: int | None = None, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
-    """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``per_task``: at most so many a
-    task, the earliest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action`` (episodes)."""
+    """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``per_task``: at most so
+    many a task, the earliest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action``
+    (episodes)."""
     rows = []
     dropped: Dropped = Counter()
     for index, tries in enumerate(_by_task(episodes, dropped)):
@@ -398,7 +407,8 @@ def _step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int
 
 
 def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:
-    """(undiscounted return from the root, node) of each visited terminal, the best first, the shortest path among equals."""
+    """(undiscounted return from the root, node) of each visited terminal, the best first, the shortest path among
+    equals."""
     found = [
         (tree.path_return(node), node) for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)
     ]

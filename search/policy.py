@@ -39,8 +39,8 @@ class Policy(Protocol):
 
 @runtime_checkable
 class PolicyWithGenerators(Policy, Protocol):
-    """A policy that can sample with one generator a transcript, so that what it proposes to one tree does not depend on
-    the trees that share the batch."""
+    """A policy that can sample with one generator a transcript, so that what it proposes to one tree does not depend
+    on the trees that share the batch."""
 
     def propose_each(
         self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]

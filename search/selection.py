@@ -1,9 +1,10 @@
 """Which child a simulation walks to: the score of a child under each published rule, as small numba functions.
 
-Each function takes plain numbers, so that it can be read beside its paper and tested against a closed form; the walk over the
-children lives in ``tree.py``. In all of them ``value`` is Q(s, a), the mean return of the child so far, ``visits`` its visit
-count N(s, a), ``parent_visits`` the visit count N(s) of the node that is left, ``exploration`` the constant c, and logarithms
-are natural. A parent that was never visited counts as visited once, so that log and root are defined.
+Each function takes plain numbers, so that it can be read beside its paper and tested against a closed form; the walk
+over the children lives in ``tree.py``. In all of them ``value`` is Q(s, a), the mean return of the child so far,
+``visits`` its visit count N(s, a), ``parent_visits`` the visit count N(s) of the node that is left, ``exploration``
+the constant c, and logarithms are natural. A parent that was never visited counts as visited once, so that log and
+root are defined.
 
 Which rule is which:
 

@@ -1,8 +1,8 @@
 """What was said: the turns between an environment and an agent.
 
 A transcript is a tuple of :class:`Turn`, oldest first: an observation (``role="user"``), the agent's action
-(``role="assistant"``), the next observation, and so on. Token masks and logged reference log-probabilities are taken from here,
-never from scanning token ids (``methods``: Agent Q's replay buffer, M-DPO's masks).
+(``role="assistant"``), the next observation, and so on. Token masks and logged reference log-probabilities are taken
+from here, never from scanning token ids (``methods``: Agent Q's replay buffer, M-DPO's masks).
 """
 
 from collections.abc import Sequence

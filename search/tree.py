@@ -1,21 +1,22 @@
 """The search tree: one structured numpy array of nodes, numba operations on it, and texts and states beside it.
 
-Nothing outside this file knows the layout of :data:`NODE`. A node is a 32-byte record; the children of a node are contiguous;
-the array grows by doubling. Node 0 is the root. Texts (actions), states, transcripts and logged log-probabilities are Python lists
-by node index.
+Nothing outside this file knows the layout of :data:`NODE`. A node is a 32-byte record; the children of a node are
+contiguous; the array grows by doubling. Node 0 is the root. Texts (actions), states, transcripts and logged
+log-probabilities are Python lists by node index.
 
 Conventions:
 
-- ``value_sum / visits`` of a node is the mean return of the action that led into it (reward included); of the root it is
-  the value of its state (``backup.py``).
-- A node is evaluated once, when a simulation first reaches it, and expanded at the same time. So for every expanded node, root
-  included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead end.
-- ``reward`` of a node is what the step into it earned. Where outcomes are hidden from the search, rewards are zero and a
-  terminal node gets there what the evaluator said of it.
+- ``value_sum / visits`` of a node is the mean return of the action that led into it (reward included); of the root it
+  is the value of its state (``backup.py``).
+- A node is evaluated once, when a simulation first reaches it, and expanded at the same time. So for every expanded
+  node, root included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead
+  end.
+- ``reward`` of a node is what the step into it earned. Where outcomes are hidden from the search, rewards are zero
+  and a terminal node gets there what the evaluator said of it.
 - ``solved`` means that nothing is left to simulate below: a terminal whose value is known, a node that could not be
   evaluated, or a node whose children are all solved.
-- ``pending`` counts the simulations that are under way through a node (several leaves of one tree in one batch). Each counts as a visit
-  with the return −virtual_loss until its own return is known.
+- ``pending`` counts the simulations that are under way through a node (several leaves of one tree in one batch). Each
+  counts as a visit with the return −virtual_loss until its own return is known.
 
 Not handled: more than one player, chance nodes, transpositions (equal states in two places are two nodes).
 """
@@ -211,7 +212,8 @@ def _add_children(
 
 @njit(cache=True)
 def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
-    """The largest return of any visited path that starts with the action into ``node`` and ends in a childless node."""
+    """The largest return of any visited path that starts with the action into ``node`` and ends in a childless
+    node."""
     record = nodes[node]
     best = -np.inf
     for child in range(record.first_child, record.first_child + record.children):
@@ -226,10 +228,10 @@ class Tree:
     """One search tree, with the words beside its numbers.
 
     ``states``, ``actions`` (``""`` for the root) and ``logps`` (log-probability of the action under the policy that
-    searched, summed over its tokens, before any mixing; NaN for the root) are lists by node index. ``task`` is a JSON-able dict
-    that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known), ``index`` the tree's place in its search,
-    ``counters`` what the search did (``COUNTERS``), ``last_error`` the last failure in words, ``settings`` the search settings
-    as a JSON-able dict, ``rng`` the tree's own generator.
+    searched, summed over its tokens, before any mixing; NaN for the root) are lists by node index. ``task`` is a
+    JSON-able dict that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known),
+    ``index`` the tree's place in its search, ``counters`` what the search did (``COUNTERS``), ``last_error`` the last
+    failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator.
     """
 
     def __init__(
@@ -332,8 +334,8 @@ class Tree:
             return found
         if self.simulator is None:
             raise ValueError(
-                f"node {node} of this tree has no stored observation; load the tree with its simulator, or save it with "
-                "observations=True (nodes that were never visited have none)"
+                f"node {node} of this tree has no stored observation; load the tree with its simulator, or save it with"
+                " observations=True (nodes that were never visited have none)"
             )
         before = self.transcript(self.parent(node))
         turn = observed(self.simulator.observation(self.states[node]))
@@ -345,9 +347,9 @@ class Tree:
         """The child to play: ``visits`` the most visited (then the better value), ``value`` the best mean return
         among those visited; −1 where there is none.
 
-        Solved children are no longer visited, so their visits say nothing: each counts with the best return that was found below
-        it, and is preferred where that is at least the value of the child that the rule would choose. Where no
-        child was visited, the largest prior decides.
+        Solved children are no longer visited, so their visits say nothing: each counts with the best return that was
+        found below it, and is preferred where that is at least the value of the child that the rule would choose.
+        Where no child was visited, the largest prior decides.
         """
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
@@ -457,3 +459,34 @@ class Tree:
         self.counters["failed_leaves"] += 1
         self.last_error = error
         _abandon(self._nodes, leaf)
+
+    # ---- from disk ------------------------------------------------------------------------------------------------
+
+    def has_transcript(self, node: int) -> bool:
+        """Whether the node's transcript is known without asking the simulator."""
+        return self._transcripts[node] is not None
+
+    def restore(
+        self, nodes: np.ndarray, actions: Sequence[str], logps: Sequence[float], agent_turns: dict[int, Turn]
+    ) -> None:
+        """Become the tree with these records and words; states are unknown until :meth:`attach`."""
+        count = len(nodes)
+        self._nodes = nodes
+        self.size = count
+        self.actions = list(actions)
+        self.logps = list(logps)
+        self.states = [None] * count
+        self._positions = [None] * count
+        self._transcripts = [self._transcripts[0], *([None] * (count - 1))]
+        self._agent_turns = dict(agent_turns)
+
+    def remember_observation(self, node: int, text: str) -> None:
+        """Set what was observed at a node; its parent's transcript must be known."""
+        before = self.transcript(self.parent(node))
+        self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
+
+    def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
+        """Give the tree its simulator and the state of every node."""
+        self.simulator = simulator
+        self.states = list(states)
+        self._positions = [simulator.position(state) for state in states]

@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
-from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
 from branchwise.search.transcript import Transcript, observed
 
@@ -32,7 +31,8 @@ class Path(NamedTuple):
 
 
 class RandomTree(Simulator[Path]):
-    """A tree of random shape: each state has 1 to 4 actions, ends with probability 0.2 or at depth 5, and pays at random."""
+    """A tree of random shape: each state has 1 to 4 actions, ends with probability 0.2 or at depth 5, and pays at
+    random."""
 
     players = 1
 
