@@ -1,0 +1,107 @@
+"""Settings from YAML: frozen dataclasses, read strictly.
+
+A key that no field has is an error that lists the fields, a value of the wrong type one that says what was expected: an
+option that has no effect must never pass in silence.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+T = TypeVar("T")
+
+
+class SettingsError(ValueError):
+    """A settings file or override cannot be used; the message names the key, the value and the cure."""
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file. Raises :class:`SettingsError` where the file is missing, broken or no mapping."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"no settings file {path}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path} is not readable as YAML: {error}") from None
+    if not isinstance(data, dict):
+        raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
+    return data
+
+
+def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """``data`` with ``dotted.key=value`` assignments laid over it; values are read as YAML."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
+    for assignment in assignments:
+        dotted, separator, value = assignment.partition("=")
+        if not separator:
+            raise SettingsError(f"--set {assignment!r}: expected key=value, such as search.simulations=8")
+        *path, last = dotted.strip().split(".")
+        place = result
+        for key in path:
+            inner = place.get(key)
+            place[key] = dict(inner) if isinstance(inner, dict) else {}
+            place = place[key]
+        place[last] = yaml.safe_load(value)
+    return result
+
+
+def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
+    """``kind`` (a dataclass) from a mapping; nested dataclasses, tuples, literals and unions are checked."""
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    for key in data:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(f"unknown setting {where}{key}{meant} (settings here: {', '.join(sorted(fields))})")
+    values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where.rstrip('.') or kind.__name__}: {error}") from None
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"{where}={value!r}: expected settings of its own, one 'key: value' a line")
+        return build(typing.cast(type, hint), value, f"{where}.")
+    if origin is typing.Literal:
+        if value not in arguments:
+            raise SettingsError(f"{where}={value!r}: expected one of {', '.join(map(repr, arguments))}")
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _value(next(a for a in arguments if a is not type(None)), value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise SettingsError(f"{where}={value!r}: expected a list")
+        return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            return float(value)  # YAML reads 1e-3 as text
+        except ValueError:
+            pass
+    expected = origin or hint
+    if expected is Any or (isinstance(value, expected) and not (expected is int and isinstance(value, bool))):
+        return value
+    raise SettingsError(f"{where}={value!r} is {type(value).__name__}; expected {expected.__name__}")
+
+
+def as_dict(settings: Any) -> dict[str, Any]:
+    """A dataclass as plain data that YAML and JSON can hold (tuples become lists)."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: plain(item) for key, item in value.items()}
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+    return plain(dataclasses.asdict(settings))

@@ -1,0 +1,176 @@
+"""A run as a folder of stages: what is finished stays finished, whatever happens to the process.
+
+A stage is a name, the stages that it needs, and a function that writes files into a folder and returns figures. The
+folder is a temporary one until the function has returned; then it is renamed to the stage's name. A stage whose folder stands
+is not done again, so a run that was killed at any point goes on where it was, and, as each stage draws from a generator of its
+own, ends as it would have ended. Stages that do not wait for each other run side by side in worker processes.
+
+What it does not do: distribute over machines, or resume inside a stage.
+"""
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty
+from typing import Any, Protocol
+
+FIGURES = "figures.json"
+
+
+class StageFailed(RuntimeError):
+    """A stage raised; the message names it and says what it raised. Finished stages are untouched."""
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage's function is given: the run's folder to read from, its own folder to write into, and a way to say
+    how far it is: ``tell(done, total, note)``."""
+
+    run: Path
+    folder: Path
+    arguments: Mapping[str, Any]
+    tell: Callable[[float, float, str], None]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``work`` must be importable by name (worker processes are spawned). ``arguments`` are picklable."""
+
+    name: str
+    work: Callable[[StageContext], dict[str, Any]]
+    needs: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Display(Protocol):
+    """Where progress goes: the command draws bars, a script may print or stay silent."""
+
+    def started(self, stage: str) -> None: ...
+    def moved(self, stage: str, done: float, total: float, note: str) -> None: ...
+    def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None: ...
+
+
+def figures(run: Path, stage: str) -> dict[str, Any]:
+    """The figures that a finished stage returned."""
+    return json.loads((run / stage / FIGURES).read_text())
+
+
+def is_finished(run: Path, stage: str) -> bool:
+    return (run / stage / FIGURES).is_file()
+
+
+def run_stages(stages: Sequence[Stage], run: Path, display: Display, workers: int = 2) -> None:
+    """Do all stages that are not finished, each after those that it needs, at most ``workers`` at a time.
+
+    Raises :class:`StageFailed` when a stage raised (after the ones beside it were given up), ``KeyboardInterrupt`` on
+    Ctrl-C; in either case what was finished stands and the same call goes on from there.
+    """
+    names = {stage.name for stage in stages}
+    for stage in stages:
+        if missing := set(stage.needs) - names:
+            raise ValueError(f"stage {stage.name!r} needs {sorted(missing)}, which no stage of this run makes")
+    todo = [stage for stage in stages if not is_finished(run, stage.name)]
+    if not todo:
+        return
+    context = multiprocessing.get_context("spawn")
+    told: Any = context.Manager().Queue()
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(told,))
+    running: dict[Future[float], Stage] = {}
+    try:
+        while todo or running:
+            for stage in [s for s in todo if all(is_finished(run, need) for need in s.needs)]:
+                if len(running) == workers:
+                    break
+                todo.remove(stage)
+                running[pool.submit(_do, stage, run)] = stage
+                display.started(stage.name)
+            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+            _pass_on(told, display)
+            for future in done:
+                stage = running.pop(future)
+                display.finished(
+                    stage.name, figures(run, stage.name) if _succeeded(future, stage) else {}, future.result()
+                )
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _succeeded(future: Future[float], stage: Stage) -> bool:
+    error = future.exception()
+    if isinstance(error, BrokenProcessPool):
+        raise StageFailed(
+            f"the process that ran {stage.name!r} was killed (out of memory?); run the same command again to go on"
+        ) from error
+    if error is not None:
+        raise StageFailed(f"stage {stage.name!r}: {error}") from error
+    return True
+
+
+def _pass_on(told: Any, display: Display) -> None:
+    latest: dict[str, tuple[float, float, str]] = {}
+    while True:
+        try:
+            stage, *moved = told.get_nowait()
+        except Empty:
+            break
+        latest[stage] = tuple(moved)
+    for stage, moved in latest.items():
+        display.moved(stage, *moved)
+
+
+_told: Any = None
+
+
+def _start_worker(told: Any) -> None:
+    """One torch thread a process: two small trainings side by side beat one on two threads. Ctrl-C is the parent's."""
+    global _told
+    _told = told
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _do(stage: Stage, run: Path) -> float:
+    start = last = time.perf_counter()
+
+    def tell(done: float, total: float, note: str = "") -> None:
+        nonlocal last
+        if _told is not None and (time.perf_counter() - last > 0.2 or done >= total):
+            last = time.perf_counter()
+            _told.put((stage.name, done, total, note))
+
+    do_stage(stage, run, tell)
+    return time.perf_counter() - start
+
+
+def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None]) -> None:
+    """Do one stage here, in this process, unless it is finished."""
+    if is_finished(run, stage.name):
+        return
+    folder = run / stage.name
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        found = stage.work(StageContext(run, partial, stage.arguments, tell))
+    except Exception as error:
+        (partial / "error.txt").write_text(traceback.format_exc())
+        raise RuntimeError(f"{type(error).__name__}: {error} (traceback: {partial / 'error.txt'})") from None
+    (partial / FIGURES).write_text(json.dumps(found, indent=1, default=float) + "\n")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
