@@ -157,7 +157,10 @@ def check_snapshot(
                         "let restore() bring back everything that the observation is made of",
                     )
                 for number, (action, (_, said)) in enumerate(zip(futures, first, strict=True), 1):
-                    again = _step(env, action)
+                    try:
+                        again: Any = _step(env, action)
+                    except Exception as error:  # the original went on, so a refusal is a finding
+                        again = error
                     _promise(
                         again == said,
                         f"a restored snapshot goes on like the original ({where}): step {number}, action "
@@ -220,13 +223,7 @@ def _check_state(simulator: Simulator[Any], state: Any, where: str) -> dict[str,
         f"a pickled copy equals its state and has its hash ({where}): {_short(copied)} is not {_short(state)}",
         "compare states by value: a frozen dataclass or NamedTuple, without cached hashes",
     )
-    view, again = _view(simulator, state), _view(simulator, copied)
-    for key, value in view.items():
-        _promise(
-            value == again[key],
-            f"equal states behave alike ({where}): {key} is {_short(value)}, for an equal state {_short(again[key])}",
-            f"let {name}.{key} depend on the state alone",
-        )
+    view = _view(simulator, state)
     player = view["current_player"]
     _promise(
         player in (CHANCE, TERMINAL) or player in range(simulator.players),
@@ -261,6 +258,13 @@ def _check_state(simulator: Simulator[Any], state: Any, where: str) -> dict[str,
             math.isclose(total, 1.0, abs_tol=1e-9) and all(p > 0 for _, p in view["chance_outcomes"]),
             f"chance outcomes have positive probabilities that sum to 1 ({where}): they sum to {total}",
             "return (outcome, probability) pairs of all outcomes",
+        )
+    again = _view(simulator, copied)
+    for key, value in view.items():
+        _promise(
+            value == again[key],
+            f"equal states behave alike ({where}): {key} is {_short(value)}, for an equal state {_short(again[key])}",
+            f"let {name}.{key} depend on the state alone",
         )
     return view
 
