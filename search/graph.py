@@ -11,8 +11,8 @@ _MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVAL
 
 
 def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> str:
-    """The tree as indented text: visits, value, prior, action and marks of each node down to ``depth``, the ``children``
-    most visited of each node, actions cut to ``width`` characters.
+    """The tree as indented text: visits, value, prior, action and marks of each node down to ``depth``, the
+    ``children`` most visited of each node, actions cut to ``width`` characters.
 
     The first line is the root; where children are left out, a line says how many.
     """
@@ -41,8 +41,9 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
 
 
 def to_networkx(tree: Tree, visited_only: bool = False) -> nx.DiGraph:
-    """A directed graph from parents to children. Node attributes: ``action``, ``visits``, ``value`` (0.0 where unvisited),
-    ``prior``, ``reward``, ``depth``, and the booleans ``terminal``, ``solved``, ``failed``, ``invalid``."""
+    """A directed graph from parents to children. Node attributes: ``action``, ``visits``, ``value`` (0.0 where
+    unvisited), ``prior``, ``reward``, ``depth``, and the booleans ``terminal``, ``solved``, ``failed``,
+    ``invalid``."""
     graph = nx.DiGraph(task=tree.task, index=tree.index)
     depths = [0] * len(tree)
     for node in range(len(tree)):

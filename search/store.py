@@ -109,7 +109,7 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
         table = pq.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path}: expected parquet written by save_trees; it is another format or was cut off ({error}). Search again"
+            f"{path}: expected parquet written by save_trees; it is something else or was cut off ({error})"
         ) from error
     found = (table.schema.metadata or {}).get(FORMAT_KEY)
     missing = [name for name in _SCHEMA.names if name not in table.schema.names]
@@ -227,8 +227,8 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
             expected, found = tree.transcript(node)[-1].text, _text(simulator.observation(state))
             if expected != found:
                 raise ValueError(
-                    f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r}; pass "
-                    "the simulator that the tree was searched with, with the same options"
+                    f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"
+                    " pass the simulator that the tree was searched with, with the same options"
                 )
     tree.attach(simulator, states)
 

@@ -2,15 +2,21 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.evaluation import ValueFunction
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, normalised, search
+from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
 from branchwise.search.policy import Proposal
 from branchwise.search.transcript import Transcript, observed
+from branchwise.search.tree import FAILED, VALUED, Tree
+from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
 
 
 def digest(*parts: object) -> int:
@@ -268,3 +274,481 @@ def test_same_tree_as_the_plain_twin(selection: Any, backup: Any, leaves_per_tre
         [root] = roots([seed], simulator)
         [tree] = search(simulator, [root], HashPolicy(), ValueFunction(judged), settings)
         assert_same(tree, Twin(simulator, root.state, settings, root.transcript[-1].text).run())
+
+
+# ---- batches ----------------------------------------------------------------------------------------------------
+
+
+class SamplingPolicy(HashPolicy):
+    """Draws its proposals from the generator of each transcript."""
+
+    def propose_each(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
+        self.calls += len(transcripts)
+        return [[Proposal(f"say {rng.integers(5)}", -1.0) for _ in range(n)] for rng in rngs]
+
+
+class FreeText(RandomTree):
+    """Any text may be an answer; ``say 0`` makes no sense."""
+
+    def legal_actions(self, state: Path) -> None:  # type: ignore[override]
+        return None
+
+    def info(self, state: Path) -> dict[str, Any]:
+        return {**super().info(state), "invalid_action": state.actions[-1:] == ("say 0",)}
+
+
+def numbers(tree: Tree) -> tuple[bytes, list[str], list[float]]:
+    return tree.nodes.tobytes(), tree.actions, tree.logps[1:]
+
+
+def fresh_generators(count: int) -> list[np.random.Generator]:
+    return np.random.default_rng(7).spawn(count)
+
+
+@pytest.mark.parametrize("simulator", [RandomTree(), FreeText()], ids=["listed", "free text"])
+@pytest.mark.parametrize("leaves_per_tree", [1, 4])
+def test_a_tree_is_the_same_alone_and_among_others(simulator: RandomTree, leaves_per_tree: int) -> None:
+    settings = SearchSettings(simulations=25, leaves_per_tree=leaves_per_tree, selection="ucb1", exploration=1.0)
+    together = search(
+        simulator,
+        roots(range(6), simulator),
+        SamplingPolicy(),
+        PolicyRollout(SamplingPolicy()),
+        settings,
+        fresh_generators(6),
+    )
+    for index, generator in enumerate(fresh_generators(6)):
+        [alone] = search(
+            simulator,
+            roots([index], simulator),
+            SamplingPolicy(),
+            PolicyRollout(SamplingPolicy()),
+            settings,
+            [generator],
+        )
+        assert numbers(alone) == numbers(together[index])
+        assert alone.counters == together[index].counters
+
+
+def test_same_seed_gives_the_same_trees_and_another_seed_others() -> None:
+    simulator = FreeText()
+
+    def grow(seed: int) -> list[Any]:
+        rng = np.random.default_rng(seed)
+        policy = SamplingPolicy()
+        return [
+            numbers(tree)
+            for tree in search(simulator, roots(range(3), simulator), policy, PolicyRollout(policy), None, rng)
+        ]
+
+    assert grow(1) == grow(1)
+    assert grow(1) != grow(2)
+
+
+def test_a_search_in_two_parts_equals_one_in_one_go() -> None:
+    simulator = RandomTree()
+    settings = SearchSettings(simulations=40)
+
+    def evaluator() -> PolicyRollout:
+        return PolicyRollout(HashPolicy())
+
+    whole = search(simulator, roots(range(3), simulator), HashPolicy(), evaluator(), settings, np.random.default_rng(1))
+    first = replace(settings, simulations=15)
+    parts = search(simulator, roots(range(3), simulator), HashPolicy(), evaluator(), first, np.random.default_rng(1))
+    extend(simulator, parts, HashPolicy(), evaluator(), settings)
+    assert [numbers(tree) for tree in parts] == [numbers(tree) for tree in whole]
+
+
+def test_every_stage_is_one_call_for_all_trees() -> None:
+    sizes: list[int] = []
+
+    class Counting(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            sizes.append(len(transcripts))
+            return super().score(transcripts, candidates)
+
+    simulator = RandomTree()
+    search(simulator, roots(range(10), simulator), Counting(), ValueFunction(judged), SearchSettings(simulations=5))
+    assert sizes[0] == 10
+    assert len(sizes) <= 5
+
+
+# ---- shape ------------------------------------------------------------------------------------------------------
+
+
+@settings_of_hypothesis(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    selection=st.sampled_from(["puct", "uct", "ucb1"]),
+    backup=st.sampled_from(["mean", "bellman"]),
+    leaves_per_tree=st.integers(1, 5),
+    simulations=st.integers(1, 60),
+    solve=st.booleans(),
+    exploration=st.floats(0.0, 5.0),
+    max_depth=st.integers(1, 6),
+)
+def test_any_tree_is_sound(seed: int, solve: bool, **options: Any) -> None:
+    simulator = RandomTree(rewards=False)
+    settings = SearchSettings(solve=solve, **options)
+    [tree] = search(simulator, roots([seed], simulator), HashPolicy(), ValueFunction(judged), settings)
+    nodes = tree.nodes
+    assert nodes["visits"][0] <= settings.simulations
+    assert nodes["visits"][0] == settings.simulations or tree.is_solved()
+    assert not nodes["pending"].any()
+    reached = [0]
+    for node in reached:
+        reached.extend(tree.children(node))
+        children = tree.children(node)
+        if children:
+            assert nodes["visits"][node] == 1 + sum(nodes["visits"][child] for child in children)
+            assert sum(nodes["prior"][child] for child in children) == pytest.approx(1.0, abs=1e-5)
+            assert all(tree.parent(child) == node for child in children)
+        if nodes["visits"][node]:
+            assert -1e-9 <= tree.value(node) <= 1.0 + 1e-9
+    assert sorted(reached) == list(range(len(tree)))
+
+
+# ---- ends -------------------------------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    place: int
+    clock: int
+
+
+class Corridor(Simulator[Line]):
+    """Places 0 to 3 in a row; place 3 ends the episode with reward 1, the twelfth step without."""
+
+    def reset(self, seed: int, options: Any = None) -> Line:
+        return Line(0, 0)
+
+    def current_player(self, state: Line) -> int:
+        return TERMINAL if state.place == 3 or state.clock >= 12 else 0
+
+    def observation(self, state: Line, player: int = 0) -> str:
+        return f"place {state.place}, {state.clock} steps"
+
+    def legal_actions(self, state: Line) -> list[str]:
+        return ["left", "right"]
+
+    def step(self, state: Line, action: str) -> Line:
+        return Line(max(0, state.place - 1) if action == "left" else state.place + 1, state.clock + 1)
+
+    def rewards(self, state: Line) -> tuple[float, ...]:
+        return (float(state.place == 3),)
+
+    def info(self, state: Line) -> dict[str, Any]:
+        return {"success": state.place == 3, "invalid_action": False}
+
+    def position(self, state: Line) -> int:
+        return state.place
+
+
+def corridor_root() -> Root:
+    return Root(Line(0, 0), (observed("place 0, 0 steps"),), {"env_id": "corridor", "seed": 0})
+
+
+class Even(HashPolicy):
+    def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+        self.calls += len(transcripts)
+        return [np.zeros(len(actions)) for actions in candidates]
+
+
+def zero(simulator: Any, state: Any, transcript: Any) -> float:
+    return 0.0
+
+
+def test_no_edge_leads_back_onto_the_path() -> None:
+    [tree] = search(Corridor(), [corridor_root()], Even(), ValueFunction(zero), SearchSettings(simulations=50))
+    assert tree.actions == ["", "right", "right", "right"]
+    assert tree.counters["dropped_revisits"] == 3
+    assert tree.counters["simulations"] == 4
+    assert tree.is_solved()
+    assert float(tree.nodes["prior"][1]) == 1.0
+
+
+def test_edges_may_lead_back_where_revisits_are_allowed() -> None:
+    settings = SearchSettings(simulations=20, revisit=True)
+    [tree] = search(Corridor(), [corridor_root()], Even(), ValueFunction(zero), settings)
+    assert len(tree.children(0)) == 2
+    assert tree.counters["dropped_revisits"] == 0
+
+
+def test_a_terminal_counts_its_reward_and_is_not_simulated_twice() -> None:
+    [tree] = search(Corridor(), [corridor_root()], Even(), ValueFunction(zero), SearchSettings(simulations=50))
+    assert tree.value(3) == 1.0
+    assert tree.visits(3) == 1
+    [again] = search(
+        Corridor(), [corridor_root()], Even(), ValueFunction(zero), SearchSettings(simulations=50, solve=False)
+    )
+    assert again.visits(3) == 47
+    assert again.counters["simulations"] == 50
+
+
+def test_a_hidden_outcome_is_never_read_and_the_evaluator_is_asked_once() -> None:
+    asked = []
+
+    class Blind(Corridor):
+        def rewards(self, state: Line) -> tuple[float, ...]:
+            raise AssertionError("the outcome was read")
+
+    def guess(simulator: Any, state: Line, transcript: Any) -> float:
+        asked.append(state)
+        return 0.25 * state.place
+
+    settings = SearchSettings(simulations=30, hide_outcome=True, solve=False, discount=0.5)
+    [tree] = search(Blind(), [corridor_root()], Even(), ValueFunction(guess), settings)
+    assert len(asked) == 4
+    assert tree.visits(3) == 27
+    assert tree.value(3) == 0.75
+
+
+def test_roll_outs_are_refused_where_the_outcome_is_hidden() -> None:
+    with pytest.raises(ValueError, match="hide_outcome"):
+        search(Corridor(), [corridor_root()], Even(), RandomRollout(), SearchSettings(hide_outcome=True))
+
+
+def test_several_players_are_refused() -> None:
+    simulator = Corridor()
+    simulator.players = 2
+    with pytest.raises(ValueError, match="2 players"):
+        search(simulator, [corridor_root()], Even(), ValueFunction(zero))
+
+
+def test_the_best_action_is_a_solved_win_although_it_was_visited_once() -> None:
+    tree = Tree(None, "root", ())
+    flags = [TERMINAL_FLAG | VALUED, 0]
+    tree.add_children(0, ["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags)
+    walk = (2, 1.0, False, 0.0, 1.0, True)
+    for value in (0.0, 0.0, 0.5, 0.5):
+        leaf, _, _ = tree.select(*walk)
+        tree.back_up(leaf, value, 0, 1.0, True)
+        if leaf == 2:
+            break
+    assert tree.best_action("visits") == "win"
+    assert tree.best_action("value") == "win"
+
+
+def test_a_root_without_children_has_no_best_action() -> None:
+    with pytest.raises(ValueError, match="no children"):
+        Tree(None, "root", ()).best_action()
+
+
+def test_policy_target_is_the_share_of_visits() -> None:
+    simulator = RandomTree()
+    [tree] = search(
+        simulator, roots([3], simulator), HashPolicy(), ValueFunction(judged), SearchSettings(simulations=31)
+    )
+    actions, shares = tree.policy_target()
+    assert actions == simulator.legal_actions(tree.states[0])
+    assert shares == pytest.approx([tree.visits(child) / (tree.visits(0) - 1) for child in tree.children()])
+
+
+# ---- free text --------------------------------------------------------------------------------------------------
+
+
+class Saying(HashPolicy):
+    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+        texts = ["say 1", " say  1", "say 0", "say 2", "say 1 "]
+        return [
+            [Proposal(text, -float(i), (i,), (-float(i),)) for i, text in enumerate(texts[:n])] for _ in transcripts
+        ]
+
+
+def test_equal_proposals_are_merged_and_share_their_prior() -> None:
+    simulator = FreeText()
+    settings = SearchSettings(simulations=1, uniform_prior=0.0)
+    [tree] = search(simulator, roots([0], simulator), Saying(), ValueFunction(judged), settings)
+    assert tree.actions[1:] == ["say 1", "say 0", "say 2"]
+    assert list(tree.nodes["prior"][1:]) == pytest.approx([0.6, 0.2, 0.2])
+    assert tree.logps[1:] == [-0.0, -2.0, -3.0]
+    assert tree.agent_turn(2).logps == (-2.0,)
+    assert tree.counters["merged_proposals"] == 2
+    assert tree.counters["invalid_actions"] == 1
+
+
+def test_indentation_tells_proposals_apart_and_blanks_do_not() -> None:
+    assert normalised("search[red  shirt] ") == normalised(" search[red shirt]")
+    assert normalised("if a:\n    b\nc") != normalised("if a:\n    b\n    c")
+
+
+# ---- failures ---------------------------------------------------------------------------------------------------
+
+
+class Faulty:
+    """Calls ``wrong`` in place of ``right`` where ``when`` says so."""
+
+    def __init__(self, when: Any, wrong: Any) -> None:
+        self.when, self.wrong, self.calls = when, wrong, 0
+
+    def score(self, transcripts: Any, candidates: Any) -> list[Any]:
+        right = HashPolicy().score(transcripts, candidates)
+        bad = [bool(self.when(transcript)) for transcript in transcripts]
+        if self.wrong == "raises" and any(bad):
+            raise RuntimeError("out of memory")
+        if self.wrong == "nothing":
+            return [answer for answer, is_bad in zip(right, bad, strict=True) if not is_bad]
+        wrong = {"nan": lambda answer: answer * np.nan, "short": lambda answer: answer[:-1]}
+        return [wrong[self.wrong](answer) if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
+
+    def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("wrong", ["raises", "nan", "short", "nothing"])
+def test_a_failing_policy_costs_its_leaf_alone(wrong: str) -> None:
+    simulator = RandomTree()
+    settings = SearchSettings(simulations=20)
+    faulty = Faulty(lambda transcript: "seed 2" in transcript[0].text and len(transcript) == 5, wrong)
+    trees = search(simulator, roots(range(4), simulator), faulty, PolicyRollout(HashPolicy()), settings)
+    clean = search(simulator, roots(range(4), simulator), HashPolicy(), PolicyRollout(HashPolicy()), settings)
+    for index in (0, 1, 3):
+        assert numbers(trees[index]) == numbers(clean[index])
+        assert trees[index].counters["failed_leaves"] == 0
+    assert trees[2].counters["failed_leaves"] > 0
+    assert "policy.score failed" in trees[2].last_error
+    failed = [node for node in range(len(trees[2])) if trees[2].has(node, FAILED)]
+    assert len(failed) == trees[2].counters["failed_leaves"]
+    assert all(trees[2].visits(node) == 0 for node in failed)
+    assert not trees[2].nodes["pending"].any()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), RuntimeError("no answer")], ids=["nan", "inf", "raises"])
+def test_a_failing_evaluator_costs_its_leaf_alone(value: Any) -> None:
+    simulator = RandomTree()
+
+    def sometimes(simulator: Any, state: Path, transcript: Transcript) -> float:
+        if state.seed == 1 and len(state.actions) == 1 and state.actions[0] == "a0":
+            if isinstance(value, Exception):
+                raise value
+            return value
+        return judged(simulator, state, transcript)
+
+    settings = SearchSettings(simulations=20)
+    trees = search(simulator, roots(range(3), simulator), HashPolicy(), ValueFunction(sometimes), settings)
+    clean = search(simulator, roots(range(3), simulator), HashPolicy(), ValueFunction(judged), settings)
+    assert [tree.counters["failed_leaves"] for tree in trees] == [0, 1, 0]
+    assert numbers(trees[0]) == numbers(clean[0])
+    assert numbers(trees[2]) == numbers(clean[2])
+
+
+def test_a_simulator_that_raises_costs_its_leaf_alone() -> None:
+    class Broken(RandomTree):
+        def step(self, state: Path, action: str) -> Path:
+            if len(state.actions) == 1 and action == "a1":
+                raise KeyError("lost")
+            return super().step(state, action)
+
+    [tree] = search(Broken(), roots([5], Broken()), HashPolicy(), ValueFunction(judged), SearchSettings(simulations=20))
+    assert tree.counters["failed_leaves"] > 0
+    assert "the simulator failed: KeyError" in tree.last_error
+
+
+def test_a_failed_root_is_tried_again() -> None:
+    class Once(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            self.calls += 1
+            if self.calls == 1:
+                raise TimeoutError("slow")
+            return super().score(transcripts, candidates)
+
+    simulator = RandomTree()
+    [tree] = search(simulator, roots([0], simulator), Once(), ValueFunction(judged), SearchSettings(simulations=5))
+    assert tree.visits(0) == 4
+
+
+def test_a_search_stops_when_too_much_fails() -> None:
+    class Dead(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            raise ConnectionError("refused")
+
+    simulator = RandomTree()
+    with pytest.raises(SearchStopped, match=r"30 of 30 leaves failed.*refused") as stopped:
+        search(simulator, roots(range(30), simulator), Dead(), ValueFunction(judged))
+    assert len(stopped.value.trees) == 30
+
+
+def test_settings_name_the_value_and_what_was_expected() -> None:
+    with pytest.raises(ValueError, match=r"selection is 'best'; expected one of ucb1, uct, puct"):
+        SearchSettings(selection="best")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"simulations is 0; expected a number from 1"):
+        SearchSettings(simulations=0)
+
+
+# ---- roll-outs --------------------------------------------------------------------------------------------------
+
+
+def leaf_at(place: int, clock: int = 0) -> Leaf:
+    return Leaf(Corridor(), Line(place, clock), (observed("start"),), False, np.random.default_rng(0), tree=4, node=9)
+
+
+class Right(HashPolicy):
+    def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+        self.calls += len(transcripts)
+        return [np.array([-5.0, -0.1]) for _ in candidates]
+
+
+def test_a_roll_out_discounts_from_the_leaf_on() -> None:
+    evaluator = PolicyRollout(Right(), discount=0.5, temperature=0.0)
+    values = evaluator.evaluate([leaf_at(2), leaf_at(1), leaf_at(0)])
+    assert values.tolist() == [[1.0], [0.5], [0.25]]
+    assert evaluator.calls == 6
+    assert evaluator.last_calls == [1, 2, 3]
+
+
+def test_a_roll_out_that_is_cut_off_is_worth_what_it_earned() -> None:
+    assert PolicyRollout(Right(), max_steps=2, temperature=0.0).evaluate([leaf_at(0)]).tolist() == [[0.0]]
+
+
+def test_successful_roll_outs_are_kept_with_their_leaf() -> None:
+    evaluator = PolicyRollout(Right(), temperature=0.0, keep_successes=True)
+    evaluator.evaluate([leaf_at(1), leaf_at(0, clock=11)])
+    [success] = evaluator.take_successes()
+    assert (success.tree, success.node, success.start, success.value) == (4, 9, 1, 1.0)
+    assert [turn.text for turn in success.transcript if turn.is_agent] == ["right", "right"]
+    assert evaluator.take_successes() == []
+
+
+def test_random_roll_outs_ask_no_model() -> None:
+    evaluator = RandomRollout()
+    values = evaluator.evaluate([leaf_at(2), leaf_at(0)])
+    assert set(values.ravel()) <= {0.0, 1.0}
+    assert evaluator.calls == 0
+
+
+def test_random_roll_outs_refuse_free_text() -> None:
+    leaf = Leaf(FreeText(), Path(0, ()), (), False, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="any text"):
+        RandomRollout().evaluate([leaf])
+
+
+def test_model_calls_count_scores_and_roll_out_steps() -> None:
+    evaluator = PolicyRollout(Right(), temperature=0.0)
+    [tree] = search(Corridor(), [corridor_root()], Even(), evaluator, SearchSettings(simulations=50))
+    # three nodes scored; roll-outs of 3, 2 and 1 steps
+    assert tree.counters["model_calls"] == 3 + 6
+
+
+def test_progress_is_told_totals() -> None:
+    told: list[tuple[int, int, int]] = []
+    simulator = RandomTree()
+    trees = search(
+        simulator,
+        roots(range(3), simulator),
+        HashPolicy(),
+        ValueFunction(judged),
+        SearchSettings(simulations=8),
+        progress=lambda simulations, nodes, calls: told.append((simulations, nodes, calls)),
+    )
+    total = sum(tree.counters["simulations"] for tree in trees)
+    assert told[-1] == (total, sum(map(len, trees)), sum(tree.counters["model_calls"] for tree in trees))
+
+
+def test_sampling_follows_the_log_probabilities() -> None:
+    rng = np.random.default_rng(0)
+    logps = np.log([0.7, 0.2, 0.1]) - 50.0
+    drawn = np.bincount([sampled(logps, 1.0, rng) for _ in range(4000)], minlength=3) / 4000
+    assert drawn == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
+    assert sampled(logps, 0.0, rng) == 0
