@@ -6,7 +6,7 @@ reference to its state (nothing is copied) and leaves a step with one call each 
 
 Not handled here: several players (the zoo shell), chance nodes (a simulator for one player draws its luck in
 ``reset``), vectors of environments (``gym.make_vec``; with ``vectorization_mode="async"`` pass
-``vector_kwargs={"shared_memory": False}``, since Gymnasium's shared memory returns filler for text).
+``vector_kwargs={"shared_memory": False}``: Gymnasium's shared memory returns filler for text, so it is refused here).
 """
 
 import unicodedata
@@ -17,7 +17,8 @@ from typing import Any, ClassVar, Generic, TypeVar
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.error import ResetNeeded
+from gymnasium.error import CustomSpaceError, ResetNeeded
+from gymnasium.vector.utils import create_shared_memory
 
 from .simulator import CHANCE, TERMINAL, Simulator
 
@@ -78,6 +79,12 @@ class UnicodeText(spaces.Text):
         return f"UnicodeText({self.min_length}, {self.max_length})"
 
 
+@create_shared_memory.register(UnicodeText)
+def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: Any = None) -> None:
+    """Text has no fixed size; Gymnasium's own memory for it answers every reset and step with filler, silently."""
+    raise CustomSpaceError(f"{space} has no shared memory; pass vector_kwargs={{'shared_memory': False}} to make_vec.")
+
+
 class SimulatorEnv(gym.Env[str, str], Generic[State]):
     """A Gymnasium environment over ``simulator``, a single-player simulator.
 
@@ -135,8 +142,8 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         state = simulator.step(self.state, action)  # type: ignore[arg-type]
         self.state = state
         terminated = truncated = False
-        if simulator.current_player(state) == TERMINAL:
-            self._over = True
+        if simulator.current_player(state) < 0:
+            self._take(state)
             truncated = bool(simulator.truncated(state))
             terminated = not truncated
         info = simulator.info(state)

@@ -12,10 +12,10 @@ import branchwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from branchwise.envs import TERMINAL, Simulator, SimulatorEnv, environments, simulator_for
+from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv, environments, simulator_for
 from branchwise.envs.gym_shell import UnicodeText
 from branchwise.testing import check_simulator, check_snapshot
-from gymnasium.error import ResetNeeded
+from gymnasium.error import CustomSpaceError, ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -62,6 +62,11 @@ class CountingGame(Simulator[Count]):
 
 class TwoPlayers(CountingGame):
     players = 2
+
+
+class SecondMoveIsLuck(CountingGame):
+    def current_player(self, state: Count) -> int:
+        return CHANCE if state.steps == 1 else super().current_player(state)
 
 
 def counting_env(render_mode: str | None = None) -> SimulatorEnv[Count]:
@@ -157,6 +162,13 @@ def test_rendering_is_the_text(env: SimulatorEnv[Count]) -> None:
         assert env.render() is None
     with pytest.raises(ValueError, match="human"):
         counting_env("human")
+
+
+def test_chance_is_refused_rather_than_played_by_the_agent() -> None:
+    env = SimulatorEnv(SecondMoveIsLuck())
+    env.reset(seed=3)
+    with pytest.raises(ValueError, match="chance nodes"):
+        env.step("up")
 
 
 def test_games_for_several_are_sent_elsewhere() -> None:
@@ -281,6 +293,12 @@ def test_vectors_say_what_single_environments_say(env_id: str, mode: str) -> Non
         assert (observation, reward, ended, cut) == (after[i], rewards[i], terminated[i], truncated[i])
         assert infos["invalid_action"][i] == info["invalid_action"]
         assert list(infos["admissible_commands"][i]) == info["admissible_commands"]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_shared_memory_is_refused_rather_than_filled_with_filler(env_id: str) -> None:
+    with pytest.raises(CustomSpaceError, match="shared_memory=False"):
+        gym.make_vec(env_id, num_envs=1, vectorization_mode="async")
 
 
 @pytest.mark.parametrize("env_id", IDS)
