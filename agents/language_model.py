@@ -23,9 +23,8 @@ import shutil
 import tempfile
 import warnings
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,7 +35,8 @@ from torch.nn import functional
 
 from ..search.policy import Proposal
 from ..search.transcript import Transcript
-from .packing import Row, batches_by_length, pack, prefix_tree
+from .forward import Forward, first_line
+from .packing import batches_by_length
 from .prompting import HISTORIES, PLAIN_TEMPLATE, History, all_turns, chat_format, history_key, history_named
 
 SETTINGS_FILE: Final = "branchwise.json"
@@ -80,8 +80,9 @@ class LanguageModel:
         self.temperature = temperature
         self.top_p = top_p
         self.max_new_tokens = max_new_tokens
-        limit = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-        self._positions: int | None = limit
+        pad = tokenizer.pad_token_id
+        self._forward = Forward(model, 0 if pad is None else pad, token_budget)
+        limit = self._forward.positions
         room = None if limit is None else limit - max_new_tokens
         if room is not None and room < 1:
             raise ValueError(
@@ -90,15 +91,12 @@ class LanguageModel:
         if max_prompt_tokens is not None and max_prompt_tokens < 1:
             raise ValueError(f"max_prompt_tokens={max_prompt_tokens}; a prompt needs at least 1 token")
         self.max_prompt_tokens = min((m for m in (max_prompt_tokens, room) if m is not None), default=None)
-        self.token_budget = token_budget or (4096 if model.device.type == "cpu" else 65536)
         self.name = name
         self.calls = 0
-        self.forwards = 0
         self.computed = 0
         self.counts: Counter[str] = Counter()
         self._scores: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._weights: Hashable = None
-        self._traits: _Traits | None = None
         chat_format(tokenizer)  # raises here, not in the middle of a search
 
     @classmethod
@@ -133,13 +131,14 @@ class LanguageModel:
             model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=kind)
         except OSError as error:
             raise FileNotFoundError(
-                f"no model {source!r}: it is no folder here, and the hub did not give it ({_first_line(error)}). Without "
-                "a network give the path of a downloaded folder; with one, check the id, and log in if the model is gated"
+                f"no model {source!r}: it is no folder here, and the hub did not give it ({first_line(error)}). "
+                "Without a network give the path of a downloaded folder; with one, check the id, and log in if the "
+                "model is gated"
             ) from error
         except (ValueError, KeyError) as error:
             raise ValueError(
                 f"{source!r} is not a causal language model that transformers {transformers.__version__} can load: "
-                f"{_first_line(error)}"
+                f"{first_line(error)}"
             ) from error
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
@@ -189,8 +188,8 @@ class LanguageModel:
         if missing:
             where = {key: i for i, key in reversed(list(enumerate(keys)))}
             rows = self._token_logps([read[where[key]] for key in missing], [key[1] for key in missing])
-            for key, (_, logps) in zip(missing, rows, strict=True):
-                self._scores[key] = np.array([values.sum() for values in logps])
+            for key, row in zip(missing, rows, strict=True):
+                self._scores[key] = np.array([logps.sum() for _, logps in row])
         answers = []
         for key in keys:
             self._scores.move_to_end(key)
@@ -210,9 +209,9 @@ class LanguageModel:
         return [
             [
                 Proposal(text, float(values.sum()), tuple(ids), tuple(values.tolist()))
-                for text, ids, values in zip(texts, completions, logps, strict=True)
+                for text, (ids, values) in zip(texts, row, strict=True)
             ]
-            for texts, (completions, logps) in zip(candidates, rows, strict=True)
+            for texts, row in zip(candidates, rows, strict=True)
         ]
 
     def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
@@ -252,8 +251,8 @@ class LanguageModel:
         self.computed += len(prompts)
         answers: list[list[Proposal]] = [[] for _ in prompts]
         costs = [samples * (len(prompt) + self.max_new_tokens) for prompt in prompts]
-        with self._inference():
-            for batch in batches_by_length(costs, 4 * self.token_budget):
+        with self._forward.inference():
+            for batch in batches_by_length(costs, 4 * self._forward.token_budget):
                 own = None if uniforms is None else uniforms[batch]
                 sampled = self._sample([prompts[i] for i in batch], samples, own)
                 for i, texts in zip(batch, sampled, strict=True):
@@ -274,93 +273,67 @@ class LanguageModel:
     def _stops(self) -> set[int]:
         return {chat_format(self.tokenizer).end_ids[-1], self.tokenizer.eos_token_id} - {None}
 
+    @property
+    def forwards(self) -> int:
+        """Forwards of the network so far."""
+        return self._forward.count
+
     def _notice_weights(self) -> None:
-        weights = tuple((id(p), 0 if p.is_inference() else p._version) for p in self.model.parameters())
+        weights = self._forward.weights()
         if weights != self._weights:
             self.forget()
             self._weights = weights
 
-    @contextmanager
-    def _inference(self) -> Iterator[None]:
-        training = self.model.training
-        if training:
-            self.model.eval()
-        try:
-            with torch.inference_mode():
-                yield
-        finally:
-            if training:
-                self.model.train()
-
     def _token_logps(
         self, read: Sequence[Transcript], candidates: Sequence[Sequence[str]]
-    ) -> list[tuple[list[list[int]], list[np.ndarray]]]:
-        """For each transcript the candidates' ids, and the float64 log-probability of each of those ids."""
+    ) -> list[list[tuple[Sequence[int], np.ndarray]]]:
+        """For each transcript and candidate: its ids, and the float64 log-probability of each of them."""
         form = chat_format(self.tokenizer)
         prompts: list[list[int]] = []
-        completions: list[list[list[int]]] = []
+        completions: list[list[Sequence[int]]] = []
         for turns, texts in zip(read, candidates, strict=True):
-            ids = [list(form.completion_ids(text)) for text in texts]
+            ids: list[Sequence[int]] = [form.completion_ids(text) for text in texts]
             limit = self.max_prompt_tokens
-            if self._positions is not None and limit is not None:
-                most = self._positions // 2
+            if self._forward.positions is not None and limit is not None:
+                most = self._forward.positions // 2
                 if any(len(c) > most for c in ids):
                     self.counts["cut_candidates"] += sum(len(c) > most for c in ids)
                     ids = [c[:most] for c in ids]
-                limit = min(limit, self._positions - max(map(len, ids), default=0))
+                limit = min(limit, self._forward.positions - max(map(len, ids), default=0))
             prompts.append(form.prompt_ids(turns, limit, self.counts))
             completions.append(ids)
         self.computed += len(prompts)
-        flat: list[np.ndarray] = [np.empty(0)] * len(prompts)
-        with self._inference():
-            if self.traits.packs:
-                rows = [prefix_tree(p, c) for p, c in zip(prompts, completions, strict=True)]
-                for batch in batches_by_length([len(row) for row in rows], self.token_budget):
-                    for i, values in zip(batch, self._packed([rows[i] for i in batch]), strict=True):
-                        flat[i] = values
-            else:
-                flat = self._one_by_one(prompts, completions)
-        return [
-            (ids, np.split(values, np.cumsum([len(c) for c in ids])[:-1]) if ids else [])
-            for ids, values in zip(completions, flat, strict=True)
-        ]
+        values = self._continuation_logps(prompts, completions)
+        answers = []
+        for ids in completions:
+            ends = np.cumsum([0, *map(len, ids)])
+            own = [values[start:end] for start, end in pairwise(ends)]
+            values = values[ends[-1] :]
+            answers.append(list(zip(ids, own, strict=True)))
+        return answers
 
-    def _packed(self, rows: Sequence[Row]) -> list[np.ndarray]:
-        packed = pack(rows, self._pad())
-        # Float masks are taken by the attention as they are; a boolean one is turned into floats in every layer.
-        width = packed.tokens.shape[1]
-        states = self._states(packed.tokens, packed.positions, self._additive(packed.mask))
-        # Each predicting position is projected on the vocabulary once, however many candidates go on from it.
-        sources = [np.asarray(row.source, dtype=np.int64) + i * width for i, row in enumerate(rows)]
-        used, place = np.unique(np.concatenate(sources), return_inverse=True)
-        targets = np.concatenate([np.asarray(row.target, dtype=np.int64) for row in rows])
-        chosen = self._gather(states.reshape(-1, states.shape[-1])[self._tensor(used)], place, targets)
-        return np.split(chosen, np.cumsum([len(row.source) for row in rows])[:-1])
-
-    def _gather(self, states: torch.Tensor, place: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """Log-probability of ``targets[t]`` after ``states[place[t]]``: float64 ``[T]``."""
-        if not len(targets):
-            return np.empty(0)
-        logits = self._logits(states)
-        where = self._tensor(place)
-        values = logits[where, self._tensor(targets)] - torch.logsumexp(logits, dim=-1)[where]
-        return values.cpu().numpy().astype(np.float64)
-
-    def _one_by_one(self, prompts: Sequence[list[int]], completions: Sequence[list[list[int]]]) -> list[np.ndarray]:
-        """Every prompt with every candidate as a row of its own: the slow path, right for any causal model."""
-        rows = [(i, prompt, c) for i, prompt in enumerate(prompts) for c in completions[i]]
-        values: list[np.ndarray] = [np.empty(0)] * len(rows)
-        for batch in batches_by_length([len(prompt) + len(c) for _, prompt, c in rows], self.token_budget):
-            tokens, seen = self._padded([rows[r][1] + rows[r][2] for r in batch])
-            states = self._states(tokens, None, self._tensor(seen))
-            for row, r in enumerate(batch):
-                _, prompt, c = rows[r]
-                span = slice(len(prompt) - 1, len(prompt) + len(c) - 1)
-                values[r] = self._gather(states[row, span], np.arange(len(c)), np.asarray(c))
-        flat: list[list[np.ndarray]] = [[] for _ in prompts]
-        for (i, _, _), own in zip(rows, values, strict=True):
-            flat[i].append(own)
-        return [np.concatenate(own) if own else np.empty(0) for own in flat]
+    def _continuation_logps(
+        self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]
+    ) -> np.ndarray:
+        """The log-probability of every token of every continuation, in order: float64 ``[T]``."""
+        with self._forward.inference():
+            rows = self._forward.rows(prompts, continuations)
+            found: list[np.ndarray] = [np.empty(0)] * len(rows)
+            # A position is projected on the vocabulary once, however many candidates go on from it.
+            used = [np.unique(np.array(row.source, np.int64), return_inverse=True) for row in rows]
+            places, which = [u for u, _ in used], [w for _, w in used]
+            for batch, states in self._forward.read(rows, places):
+                starts = np.cumsum([0, *(len(places[i]) for i in batch)])
+                index = self._forward.tensor(
+                    np.concatenate([which[i] + s for i, s in zip(batch, starts, strict=False)])
+                )
+                targets = self._forward.tensor(np.concatenate([np.asarray(rows[i].target, np.int64) for i in batch]))
+                logits = self._forward.logits(states)
+                logps = logits[index, targets] - torch.logsumexp(logits, dim=-1)[index]
+                ends = np.cumsum([len(rows[i].target) for i in batch])[:-1]
+                for i, own in zip(batch, np.split(logps.double().cpu().numpy(), ends), strict=True):
+                    found[i] = own
+        return np.concatenate(found) if found else np.empty(0)
 
     def _sample(
         self, prompts: Sequence[list[int]], n: int, uniforms: np.ndarray | None
@@ -375,11 +348,11 @@ class LanguageModel:
         ended = np.zeros((count, n), dtype=bool)
         lengths = np.array([len(prompt) for prompt in prompts])
         tokens, seen = self._padded(prompts)
-        packs = self.traits.packs
+        packs = self._forward.packs
         cache = transformers.DynamicCache(config=self.model.config) if packs else None
-        states = self._states(tokens, None, None if packs else self._tensor(seen), cache)
-        states = states[self._tensor(np.arange(count)), self._tensor(lengths - 1)]
-        logits = self._logits(states)[:, None].expand(-1, n, -1)
+        states = self._forward.run(tokens, None, None if packs else self._forward.tensor(seen), cache)
+        states = states[self._forward.tensor(np.arange(count)), self._forward.tensor(lengths - 1)]
+        logits = self._forward.logits(states)[:, None].expand(-1, n, -1)
         active = np.arange(count)
         visible = seen.astype(bool)[:, None, None, :].repeat(n, axis=2)
         for step in range(steps):
@@ -395,24 +368,23 @@ class LanguageModel:
                 break
             if cache is None:
                 active = active[keep]
-                logits = self._next_logits([prompts[i] + ids for i in active for ids, _ in samples[i]]).unflatten(
-                    0, (-1, n)
-                )
+                longer = [list(prompts[i]) + ids for i in map(int, active) for ids, _ in samples[i]]
+                logits = self._next_logits(longer).unflatten(0, (-1, n))
                 continue
             if len(keep) < len(active):
                 active, drawn, visible = active[keep], drawn[keep], visible[keep]
-                cache.batch_select_indices(self._tensor(keep))
+                cache.batch_select_indices(self._forward.tensor(keep))
             own = np.broadcast_to(np.eye(n, dtype=bool), (len(active), 1, n, n))
             visible = np.concatenate([visible, own], axis=3)
             places = np.repeat(lengths[active][:, None] + step, n, axis=1)
-            logits = self._logits(self._states(drawn, places, self._additive(visible), cache))
+            logits = self._forward.logits(self._forward.run(drawn, places, self._forward.additive(visible), cache))
         return samples
 
     def _next_logits(self, sequences: Sequence[list[int]]) -> torch.Tensor:
         tokens, seen = self._padded(sequences)
-        states = self._states(tokens, None, self._tensor(seen))
+        states = self._forward.run(tokens, None, self._forward.tensor(seen))
         ends = np.array([len(sequence) - 1 for sequence in sequences])
-        return self._logits(states[self._tensor(np.arange(len(sequences))), self._tensor(ends)])
+        return self._forward.logits(states[self._forward.tensor(np.arange(len(sequences))), self._forward.tensor(ends)])
 
     def _draw(self, logits: torch.Tensor, uniforms: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """A token a row, by inverting the cumulative distribution at ``uniforms`` (None: the likeliest), and its
@@ -428,95 +400,19 @@ class LanguageModel:
                 kept = order.values.masked_fill(before >= self.top_p, 0.0)
                 weights = torch.zeros_like(weights).scatter(-1, order.indices, kept)
             cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
-            thresholds = self._tensor(uniforms)[..., None] * cumulative[..., -1:]
+            thresholds = self._forward.tensor(uniforms)[..., None] * cumulative[..., -1:]
             drawn = torch.searchsorted(cumulative, thresholds, right=True)[..., 0]
             drawn = drawn.clamp(max=logits.shape[-1] - 1)
         return drawn.cpu().numpy(), logps.gather(-1, drawn[..., None])[..., 0].cpu().numpy()
 
-    @property
-    def traits(self) -> "_Traits":
-        """What the model's code allows, found by trial on a few tokens at first use."""
-        if self._traits is None:
-            with self._inference():
-                self._traits = _Traits(head=_output_head(self.model), packs=True)
-                self._traits = _Traits(self._traits.head, self._packs())
-        return self._traits
-
-    def _packs(self) -> bool:
-        """Whether packed scores equal plain ones on a small case. A window narrower than the prompts rules packing out
-        too, since a full mask would widen it."""
-        config = self.model.config.get_text_config()
-        window = getattr(config, "sliding_window", None)
-        if window is not None and set(getattr(config, "layer_types", None) or ["sliding_attention"]) != {
-            "full_attention"
-        }:
-            return False
-        top = min(self.model.get_input_embeddings().weight.shape[0], 64)
-        prompt = [(7 * i + 3) % top for i in range(9)]
-        continuations = [[1 % top, 2 % top, 5 % top], [1 % top, 4 % top], [6 % top]]
-        try:
-            packed = self._packed([prefix_tree(prompt, continuations), prefix_tree(prompt[2:], continuations[1:])])
-            plain = self._one_by_one([prompt, prompt[2:]], [continuations, continuations[1:]])
-        except Exception as error:  # a model's code refuses the mask in its own way
-            warnings.warn(
-                f"candidates are scored one by one: the model takes no 4-D mask ({_first_line(error)})", stacklevel=4
-            )
-            return False
-        finally:
-            self.forwards = 0
-        tolerance = 1e-3 if self.model.dtype == torch.float32 else 0.3
-        if max(np.abs(a - b).max() for a, b in zip(packed, plain, strict=True)) < tolerance:
-            return True
-        warnings.warn("candidates are scored one by one: the model reads a 4-D mask in another way", stacklevel=4)
-        return False
-
-    def _states(
-        self, tokens: np.ndarray, positions: np.ndarray | None, mask: torch.Tensor | None, cache: Any = None
-    ) -> torch.Tensor:
-        """One forward: last hidden states ``[N, L, d]``, or logits ``[N, L, V]`` where the model's own code makes
-        them."""
-        self.forwards += 1
-        known: dict[str, Any] = {} if positions is None else {"position_ids": self._tensor(positions)}
-        if cache is not None:
-            known["past_key_values"] = cache
-        run = self.model if self.traits.head is None else self.model.base_model
-        out = run(input_ids=self._tensor(tokens), attention_mask=mask, use_cache=cache is not None, **known)
-        return out.logits if self.traits.head is None else out.last_hidden_state
-
-    def _logits(self, states: torch.Tensor) -> torch.Tensor:
-        head = self.traits.head
-        return (states if head is None else head(states)).float()
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.model.device)
-
-    def _additive(self, mask: np.ndarray) -> torch.Tensor:
-        dtype = self.model.dtype
-        allowed = self._tensor(mask)
-        return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill_(
-            ~allowed, torch.finfo(dtype).min
-        )
-
-    def _pad(self) -> int:
-        pad = self.tokenizer.pad_token_id
-        return pad if pad is not None else 0
-
     def _padded(self, sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Sequences filled up on the right: ids and 2-D mask, int64 ``[N, L]``."""
         shape = (len(sequences), max(map(len, sequences)))
-        tokens, seen = np.full(shape, self._pad(), dtype=np.int64), np.zeros(shape, dtype=np.int64)
+        tokens, seen = np.full(shape, self._forward.pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
         for i, sequence in enumerate(sequences):
             tokens[i, : len(sequence)] = sequence
             seen[i, : len(sequence)] = 1
         return tokens, seen
-
-
-@dataclass(frozen=True, slots=True)
-class _Traits:
-    """``head`` projects hidden states on the vocabulary (None: only the whole model can); ``packs``: 4-D masks work."""
-
-    head: Any
-    packs: bool
 
 
 def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
@@ -538,21 +434,6 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     return folder
 
 
-def _output_head(model: Any) -> Any:
-    """The model's output embedding, if applied to the base model's states it gives the model's logits (some models
-    scale or cap them afterwards)."""
-    head = model.get_output_embeddings()
-    if head is None:
-        return None
-    tokens = torch.arange(4, device=model.device)[None] % model.get_input_embeddings().weight.shape[0]
-    try:
-        direct = head(model.base_model(input_ids=tokens, use_cache=False).last_hidden_state)
-        whole = model(input_ids=tokens, use_cache=False).logits
-    except (AttributeError, TypeError, ValueError):
-        return None
-    return head if direct.shape == whole.shape and torch.allclose(direct, whole, atol=1e-3, rtol=1e-3) else None
-
-
 def _check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
@@ -560,7 +441,8 @@ def _check_folder(folder: Path) -> None:
         )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise FileNotFoundError(
-            f"{folder} has a model but no tokenizer; save it there too (tokenizer.save_pretrained), or use LanguageModel.save"
+            f"{folder} has a model but no tokenizer; save it there too (tokenizer.save_pretrained), or use "
+            "LanguageModel.save"
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise FileNotFoundError(f"{folder} has no weights (*.safetensors); was it written to the end?")
@@ -576,7 +458,3 @@ def _check_lengths(transcripts: Sequence[Transcript], candidates: Sequence[Seque
         raise ValueError(
             f"{len(transcripts)} transcripts but {len(candidates)} lists of candidates; give one list each"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

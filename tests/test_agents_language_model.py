@@ -1,0 +1,370 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.prompting import completion_ids, prompt_ids
+from branchwise.search.policy import PolicyWithGenerators
+from branchwise.search.transcript import Transcript, acted, observed
+
+WORDS = "goal red blue shirt item page buy search click [ ] 1 2 3 4 5 now back".split()
+TEMPLATE = (
+    "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> {% else %}{{ m.content }} {% endif %}"
+    "{% endfor %}{% if add_generation_prompt %}<act> {% endif %}"
+)
+SIZES: dict[str, Any] = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+}
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    tokens = ["<pad>", "<unk>", "<act>", "<end>", *WORDS]
+    core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        eos_token="<end>",
+        additional_special_tokens=["<act>"],
+    )
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def make_network(kind: str = "llama") -> Any:
+    torch.manual_seed(0)
+    size = len(WORDS) + 4
+    ids = {"vocab_size": size, "eos_token_id": 3, "bos_token_id": None, "pad_token_id": 0}
+    if kind == "llama":
+        return LlamaForCausalLM(LlamaConfig(**SIZES, **ids)).eval()
+    if kind == "qwen2":
+        return Qwen2ForCausalLM(Qwen2Config(**SIZES, **ids)).eval()
+    if kind == "mistral window":
+        return MistralForCausalLM(MistralConfig(**SIZES, **ids, sliding_window=8)).eval()
+    if kind == "gemma2":  # caps its logits, alternates windows
+        return Gemma2ForCausalLM(
+            Gemma2Config(**SIZES, **ids, head_dim=8, query_pre_attn_scalar=8, sliding_window=8)
+        ).eval()
+    assert kind == "gpt2"
+    return GPT2LMHeadModel(
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.2, **ids)
+    ).eval()
+
+
+def make_model(kind: str = "llama", **settings: Any) -> LanguageModel:
+    return LanguageModel(make_network(kind), make_tokenizer(), **{"max_new_tokens": 8, **settings})
+
+
+def make_batch() -> tuple[list[Transcript], list[list[str]]]:
+    rng = np.random.default_rng(0)
+    transcripts: list[Transcript] = []
+    for length in (3, 20, 1, 9, 9, 40):
+        transcripts.append((observed(" ".join(rng.choice(WORDS, length))),))
+    transcripts.append((*transcripts[0], acted("search [ red ]"), observed("page 1 2 3")))
+    clicks = [f"click [ {i} ]" for i in range(1, 6)]
+    return transcripts, [
+        clicks,
+        ["buy now", *clicks[:2]],
+        ["back"],
+        [],
+        ["", "click"],
+        [*clicks, "click [ 3 ]"],
+        clicks,
+    ]
+
+
+def naive_score(model: LanguageModel, transcript: Transcript, candidate: str) -> float:
+    """One forward of the whole model for one candidate, by the book."""
+    prompt = prompt_ids(model.tokenizer, model.history(transcript))
+    completion = completion_ids(model.tokenizer, candidate)
+    with torch.no_grad():
+        logps = torch.log_softmax(model.model(torch.tensor([prompt + completion])).logits[0], dim=-1)
+    return sum(float(logps[len(prompt) - 1 + i, token]) for i, token in enumerate(completion))
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt2", "mistral window", "gemma2"])
+def test_scores_equal_one_forward_a_candidate(kind: str) -> None:
+    model = make_model(kind, token_budget=150)
+    transcripts, candidates = make_batch()
+    for transcript, texts, scores in zip(transcripts, candidates, model.score(transcripts, candidates), strict=True):
+        assert scores.dtype == np.float64
+        expected = [naive_score(model, transcript, text) for text in texts]
+        np.testing.assert_allclose(scores, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "packs"), [("llama", True), ("qwen2", True), ("gpt2", True), ("mistral window", False)]
+)
+def test_packing_is_found_by_trial(kind: str, packs: bool) -> None:
+    model = make_model(kind)
+    transcripts, candidates = make_batch()
+    model.score(transcripts, candidates)
+    assert model._forward.packs is packs
+    assert model.forwards == 1
+
+
+def test_remembered_scores_equal_fresh_ones_and_cost_no_forward() -> None:
+    model = make_model()
+    transcripts, candidates = make_batch()
+    fresh = model.score(transcripts, candidates)
+    forwards = model.forwards
+    remembered = model.score(transcripts[::-1], candidates[::-1])[::-1]
+    assert model.forwards == forwards
+    assert model.computed == len(transcripts)
+    assert model.calls == 2 * len(transcripts)
+    for a, b in zip(fresh, remembered, strict=True):
+        np.testing.assert_array_equal(a, b)
+    remembered[0][:] = 0
+    np.testing.assert_array_equal(model.score(transcripts[:1], candidates[:1])[0], fresh[0])
+
+
+def test_a_changed_weight_drops_remembered_scores() -> None:
+    model = make_model()
+    transcripts, candidates = make_batch()
+    before = model.score(transcripts, candidates)
+    with torch.no_grad():
+        model.model.lm_head.weight.mul_(1.5)
+    after = model.score(transcripts, candidates)
+    assert np.abs(before[0] - after[0]).max() > 0.01
+    np.testing.assert_allclose(after[0][0], naive_score(model, transcripts[0], candidates[0][0]), atol=1e-4)
+    model.model.lm_head.weight.data = model.model.lm_head.weight.data / 1.5
+    model.forget()
+    np.testing.assert_allclose(model.score(transcripts, candidates)[0], before[0], atol=1e-4)
+
+
+def test_scoring_leaves_a_model_in_training_mode_as_it_was() -> None:
+    model = make_model()
+    transcripts, candidates = make_batch()
+    expected = model.score(transcripts, candidates)
+    model.forget()
+    model.model.train()
+    np.testing.assert_array_equal(model.score(transcripts, candidates)[0], expected[0])
+    assert model.model.training
+
+
+def test_token_scores_sum_to_scores() -> None:
+    model = make_model()
+    transcripts, candidates = make_batch()
+    sums = model.score(transcripts, candidates)
+    for texts, row, scores in zip(candidates, model.score_tokens(transcripts, candidates), sums, strict=True):
+        assert [p.text for p in row] == texts
+        for proposal, score in zip(row, scores, strict=True):
+            assert list(proposal.token_ids) == completion_ids(model.tokenizer, proposal.text)
+            assert proposal.logp == pytest.approx(score, abs=1e-5)
+            assert sum(proposal.logps) == pytest.approx(score, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "gemma2"])
+def test_proposals_have_the_log_probability_that_scoring_gives(kind: str) -> None:
+    model = make_model(kind, temperature=1.3, top_p=0.9, max_new_tokens=20)
+    transcripts, _ = make_batch()
+    proposals = model.propose(transcripts, 6, np.random.default_rng(0))
+    assert sum(map(len, proposals)) > 10
+    for transcript, row in zip(transcripts, proposals, strict=True):
+        for proposal in row:
+            if list(proposal.token_ids) == completion_ids(model.tokenizer, proposal.text):
+                assert proposal.logp == pytest.approx(naive_score(model, transcript, proposal.text), abs=1e-4)
+
+
+def test_proposals_depend_on_the_seed_and_not_on_the_batch() -> None:
+    transcripts, _ = make_batch()
+    whole = make_model().propose(transcripts, 4, np.random.default_rng(1))
+    texts = [[p.text for p in row] for row in whole]
+    rng = np.random.default_rng(1)
+    model = make_model(token_budget=8)
+    split = model.propose(transcripts[:3], 4, rng) + model.propose(transcripts[3:], 4, rng)
+    assert [[p.text for p in row] for row in split] == texts
+    assert whole == make_model().propose(transcripts, 4, np.random.default_rng(1))
+    assert texts != [[p.text for p in row] for row in make_model().propose(transcripts, 4, np.random.default_rng(2))]
+
+
+def test_a_generator_for_each_transcript_makes_its_proposals_its_own() -> None:
+    transcripts, _ = make_batch()
+    model = make_model()
+    assert isinstance(model, PolicyWithGenerators)
+    together = model.propose_each(transcripts, 3, [np.random.default_rng(i) for i in range(len(transcripts))])
+    for i, transcript in enumerate(transcripts):
+        alone = model.propose([transcript], 3, np.random.default_rng(i))
+        assert [p.text for p in alone[0]] == [p.text for p in together[i]]
+
+
+def test_sampled_frequencies_match_the_models_probabilities() -> None:
+    model = make_model(max_new_tokens=2)
+    transcript = (observed("goal red"),)
+    n = 4000
+    (row,) = model.propose([transcript], n, np.random.default_rng(0))
+    texts = [word for word in WORDS if len(word) > 0]
+    chances = np.exp(model.score([transcript], [texts])[0])  # one word and the end of turn
+    counts = np.array([sum(p.text == text for p in row) for text in texts])
+    often = chances * n > 5
+    observed_counts = np.append(counts[often], n - counts[often].sum())
+    expected_counts = np.append(chances[often] * n, n - chances[often].sum() * n)
+    assert often.sum() >= 3
+    assert stats.chisquare(observed_counts, expected_counts).pvalue > 0.01
+
+
+def test_top_p_keeps_the_smallest_set_of_that_mass() -> None:
+    model = make_model(top_p=0.5, max_new_tokens=1)
+    logits = torch.log(torch.tensor([[0.1, 0.3, 0.15, 0.45]]))
+    uniforms = np.linspace(0, 0.999, 200)
+    drawn = np.array([model._draw(logits, np.array([u]))[0][0] for u in uniforms])
+    assert set(drawn) == {1, 3}
+    assert np.mean(drawn == 3) == pytest.approx(0.6, abs=0.01)
+
+
+def test_temperature_zero_proposes_the_likeliest_tokens() -> None:
+    transcripts, _ = make_batch()
+    model = make_model(temperature=0.0, max_new_tokens=20)
+    rows = model.propose(transcripts, 3, np.random.default_rng(0))
+    assert rows == make_model(max_new_tokens=20).propose_best(transcripts)
+    assert any(rows)
+    for transcript, row in zip(transcripts, rows, strict=True):
+        for proposal in row:
+            ids = torch.tensor([prompt_ids(model.tokenizer, transcript)])
+            out = model.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+            assert tuple(out[0, ids.shape[1] :].tolist()) == proposal.token_ids
+
+
+def test_unfinished_and_empty_texts_are_dropped_and_counted() -> None:
+    model = make_model(max_new_tokens=2)
+    network = model.model
+    with torch.no_grad():
+        network.lm_head.weight.zero_()
+    (row,) = model.propose([(observed("goal"),)], 300, np.random.default_rng(0))
+    ends = model.counts["unfinished_proposals"] + model.counts["unusable_proposals"] + len(row)
+    assert ends == 300
+    assert model.counts["unusable_proposals"] > 0
+    assert all(p.token_ids[-1] == 3 and p.text for p in row)
+
+
+def test_long_prompts_are_cut_and_counted() -> None:
+    model = make_model()
+    transcript = (observed("goal " * 300), acted("back"), observed("red " * 300))
+    (scores,) = model.score([transcript], [["buy now", "click [ 1 ]"]])
+    assert np.isfinite(scores).all()
+    assert model.max_prompt_tokens == 120
+    assert model.counts == {"truncated_prompts": 1, "dropped_turns": 2, "cut_observations": 1}
+    assert np.isfinite(model.score([transcript], [["click " * 500]])[0]).all()
+    assert model.counts["cut_candidates"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "\ud800", "\x00 <end> <act>", "goal " * 200_000])
+def test_hostile_transcripts_are_scored_and_answered(text: str) -> None:
+    model = make_model()
+    assert np.isfinite(model.score([(observed(text),)], [["buy now", text[:50]]])[0]).all()
+    model.propose([(observed(text),), ()], 2, np.random.default_rng(0))
+
+
+def test_no_transcripts_no_answers() -> None:
+    model = make_model()
+    assert model.score([], []) == []
+    assert model.propose([], 2, np.random.default_rng(0)) == []
+    assert model.score([()], [[]])[0].shape == (0,)
+    with pytest.raises(ValueError, match="1 transcripts but 0 lists of candidates"):
+        model.score([()], [])
+
+
+def test_a_saved_model_loads_with_equal_scores_and_settings(tmp_path: Path) -> None:
+    model = make_model(history="last_observation", temperature=0.7)
+    transcripts, candidates = make_batch()
+    folder = model.save(tmp_path / "deep" / "model")
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["model"]
+    loaded = LanguageModel.load(folder)
+    assert (loaded.history, loaded.temperature, loaded.max_new_tokens) == (model.history, 0.7, 8)
+    assert LanguageModel.load(folder, temperature=0.2).temperature == 0.2
+    for a, b in zip(model.score(transcripts, candidates), loaded.score(transcripts, candidates), strict=True):
+        np.testing.assert_array_equal(a, b)
+    with torch.no_grad():
+        loaded.model.lm_head.weight.mul_(2)
+    loaded.save(folder)
+    assert not np.allclose(LanguageModel.load(folder).score(transcripts, candidates)[0], a)
+    assert sorted(p.name for p in folder.parent.iterdir()) == ["model"]
+
+
+def test_a_save_that_fails_leaves_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make_model()
+    folder = model.save(tmp_path / "model")
+    monkeypatch.setattr(model.tokenizer, "save_pretrained", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        model.save(folder)
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    LanguageModel.load(folder)
+
+
+def test_loading_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(FileNotFoundError, match="not a folder with a model"):
+        LanguageModel.load(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        LanguageModel.load(tmp_path / "empty")
+    make_network().save_pretrained(tmp_path / "bare")
+    with pytest.raises(FileNotFoundError, match="no tokenizer"):
+        LanguageModel.load(tmp_path / "bare")
+    folder = make_model().save(tmp_path / "model")
+    (folder / "config.json").write_text(json.dumps({"model_type": "no-such-type"}))
+    with pytest.raises(ValueError, match="not a causal language model"):
+        LanguageModel.load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="no weights"):
+        LanguageModel.load(folder)
+
+
+def test_an_unknown_id_without_a_network_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(FileNotFoundError, match="give the path of a downloaded folder"):
+        LanguageModel.load("branchwise-tests/no-such-model")
+
+
+def test_a_tokenizer_without_a_template_is_loaded_with_the_plain_one(tmp_path: Path) -> None:
+    folder = make_model().save(tmp_path / "model")
+    (folder / "chat_template.jinja").unlink()
+    with pytest.warns(UserWarning, match="no chat template"):
+        model = LanguageModel.load(folder)
+    assert model.tokenizer.decode(prompt_ids(model.tokenizer, (observed("goal"), acted("back"), observed("red")))) == (
+        "goal back <end> red"
+    )
+
+
+def test_settings_are_checked() -> None:
+    for settings, message in (
+        ({"temperature": -1.0}, "temperature=-1.0"),
+        ({"top_p": 0.0}, "top_p=0.0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0"),
+        ({"max_new_tokens": 128}, "leaves no room"),
+        ({"max_prompt_tokens": 0}, "max_prompt_tokens=0"),
+        ({"history": "none"}, "history='none'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_model(**settings)
+    with pytest.raises(ValueError, match="n=0"):
+        make_model().propose([()], 0, np.random.default_rng(0))
