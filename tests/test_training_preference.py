@@ -30,7 +30,7 @@ from branchwise.training.preference_loss import (
     side_logps,
 )
 from branchwise.training.rows import PreferenceRow, Segment, preference_rows
-from branchwise.training.supervised import TrainingStopped
+from branchwise.training.supervised import TrainingStopped, projection
 
 WORDS = [
     "goal",
@@ -48,7 +48,6 @@ WORDS = [
     "three",
     "done",
 ]
-CPU = torch.device("cpu")
 PROMPT = (observed("goal red shirt"), acted("search[red shirt]"), observed("results page one two three"))
 
 
@@ -215,13 +214,12 @@ def test_observation_tokens_are_read_and_never_learned(tokenizer) -> None:
     model = model_of(tokenizer)
     long = (*PROMPT[1:], acted("click[one]"))
     (row,), _ = preference_rows([PreferencePair(PROMPT[:1], long, (acted("click[two]"),))], tokenizer, all_turns)
-    batch = collate([row], CPU)
+    batch = collate([row], packed=False)
     logits = model(input_ids=batch.ids).logits.detach().requires_grad_()
-    sums, _, _ = side_logps(lambda _, flat: logits.reshape(-1, logits.shape[-1])[flat], batch)
+    sums, _ = side_logps(lambda _, flat: logits.reshape(-1, logits.shape[-1])[flat], batch)
     (sums[0] - sums[1]).backward()
-    moved = logits.grad.abs().sum(-1) > 0
-    assert torch.equal(moved[:, :-1], batch.mask[:, 1:])
-    assert not moved[:, -1].any()
+    moved = (logits.grad.abs().sum(-1) > 0)[0, : len(row.chosen[0].input_ids) - 1]
+    assert moved.tolist() == [bool(learned) for learned in row.chosen[0].input_mask[1:]]
     # Their prediction does not count, though what follows is conditioned on them.
     expected = 0.0
     with torch.no_grad():
@@ -229,6 +227,24 @@ def test_observation_tokens_are_read_and_never_learned(tokenizer) -> None:
     for place, (token, mask) in enumerate(zip(row.chosen[0].input_ids, row.chosen[0].input_mask, strict=True)):
         expected += mask * logps[place - 1, token].item()
     assert sums[0].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_packed_sides_have_the_log_probabilities_and_gradients_of_plain_ones(tokenizer) -> None:
+    rows, _ = preference_rows(pairs_of(7), tokenizer)
+    trajectory = PreferencePair(PROMPT[:1], (*PROMPT[1:], acted("click[one]")), (acted("click[two]"),))
+    rows += preference_rows([trajectory], tokenizer, actions_and_last_observation)[0]
+    results = []
+    for packed in (False, True):
+        model = model_of(tokenizer)
+        batch = collate(rows, packed)
+        assert bool(batch.reading) is packed
+        assert batch.ids.shape[0] == (3 if packed else 17)  # three prompts; two sides a pair and a second step
+        sums, logps = side_logps(projection(model), batch)
+        (sums * torch.linspace(-1, 1, len(sums))).sum().backward()
+        results.append((sums.detach(), logps.sum(), [p.grad for p in model.parameters()]))
+    assert torch.allclose(results[0][0], results[1][0], atol=1e-5)
+    for plain, packed_gradient in zip(results[0][2], results[1][2], strict=True):
+        assert torch.allclose(plain, packed_gradient, atol=1e-4)
 
 
 def test_a_side_sums_over_its_segments(tokenizer) -> None:

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
 
+from ..agents.forward import Forward
 from .preference_loss import PreferenceSettings, SideBatch, collate, label_smoothing, pair_losses, side_logps
 from .rows import PreferenceRow
 from .supervised import Progress, TrainingStopped, endless_batches, projection, saved_state
@@ -42,6 +43,7 @@ class StepPreferenceTrainer(DPOTrainer):
         progress: Progress | None,
     ) -> None:
         self.rows = rows
+        self.packed = Forward(model).packs
         self.references = references
         self.settings = settings
         self.progress = progress
@@ -104,11 +106,13 @@ class StepPreferenceTrainer(DPOTrainer):
         """The batch of the rows with these numbers."""
         numbers = [example["row"] for example in examples]
         rows = [self.rows[number] for number in numbers]
-        batch = collate(rows, torch.device("cpu"))
+        batch = collate(rows, self.packed)
         source = self.settings.label_smoothing
         return {
             "input_ids": batch.ids,
-            "mask": batch.mask,
+            **batch.reading,
+            "flat": batch.flat,
+            "target": batch.target,
             "side": batch.side,
             "tokens": batch.tokens,
             "reference": torch.tensor(self.references[numbers].T, dtype=torch.float32),
@@ -120,8 +124,12 @@ class StepPreferenceTrainer(DPOTrainer):
     def _compute_loss(self, model: Any, inputs: dict[str, Tensor], return_outputs: bool = False) -> Tensor:
         settings, weight = self.settings, inputs["weight"]
         count = len(weight)
-        batch = SideBatch(inputs["input_ids"], inputs["mask"], inputs["side"], inputs["tokens"])
-        sums, logps, side = side_logps(projection(model), batch)
+        reading: dict[str, Tensor] = {
+            name: inputs[name] for name in ("position_ids", "attention_mask") if name in inputs
+        }
+        side = inputs["side"]
+        batch = SideBatch(inputs["input_ids"], reading, inputs["flat"], inputs["target"], side, inputs["tokens"])
+        sums, logps = side_logps(projection(model), batch)
         ratios = sums.reshape(2, count) - inputs["reference"]
         tokens = inputs["tokens"].reshape(2, count)
         pair = tokens[1] > 0

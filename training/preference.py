@@ -24,9 +24,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..agents.forward import Forward
 from ..agents.prompting import History, all_turns
 from ..search.extraction import PreferencePair
-from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, side_logps
+from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
 from .rows import PreferenceRow, RowCounts, preference_rows
 from .supervised import Progress, TrainingStopped, evaluating, projection
 
@@ -158,11 +159,11 @@ def model_references(reference: Any, rows: Sequence[PreferenceRow]) -> np.ndarra
     references = np.zeros((len(rows), 2))
     order = sorted(range(len(rows)), key=lambda index: rows[index].length)
     with evaluating(reference):
-        project = projection(reference)
+        project, packed = projection(reference), Forward(reference).packs
         for start in range(0, len(order), REFERENCE_BATCH):
             part = order[start : start + REFERENCE_BATCH]
-            batch = collate([rows[index] for index in part], device)
-            sums, _, _ = side_logps(project, batch)
+            batch = moved(collate([rows[index] for index in part], packed), device)
+            sums, _ = side_logps(project, batch)
             references[part] = sums.reshape(2, -1).T.double().cpu().numpy()
     return references
 

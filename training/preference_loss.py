@@ -25,21 +25,24 @@ What this file does not do: run a model's optimiser (``dpo_trainer.py``), or fin
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from .rows import PreferenceRow, Side
-from .supervised import padded, token_logps
+from ..agents.packing import pack, prefix_tree
+from .rows import PreferenceRow, Segment, Side
+from .supervised import Projection, likelihood
 
 Loss = Literal["sigmoid", "sigmoid_norm", "robust", "ipo", "hinge"]
 LOSSES: tuple[str, ...] = ("sigmoid", "sigmoid_norm", "robust", "ipo", "hinge")
 Smoothing = Literal["pair", "visits", "q"]
 SMOOTHINGS: tuple[str, ...] = ("pair", "visits", "q")
+LONGEST_PACKED = 1024  # tokens a row; above, the dense attention mask costs more than the shared prompt saves
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,38 +134,83 @@ def pair_losses(
 
 @dataclass(slots=True)
 class SideBatch:
-    """Rows flattened to segments. ``ids`` int64 and ``mask`` bool ``[segments, length]``; ``side`` int64
-    ``[segments]``: the side of each, row r's chosen being r and its rejected rows + r; ``tokens`` float32 ``[2 ·
-    rows]``: learned tokens a side."""
+    """Rows of preference rows flattened to rows of tokens. ``ids`` int64 ``[R, L]``; ``reading``: how the model must
+    read them (``position_ids``, ``attention_mask``), empty where they are plain sequences. For each of the ``n``
+    learned tokens: ``flat`` int64, the place in the flattened ``ids`` that predicts it, ``target`` int64, and ``side``
+    int64: row r's chosen side is r, its rejected side rows + r. ``tokens`` float32 ``[2 · rows]``: learned tokens a
+    side."""
 
     ids: Tensor
-    mask: Tensor
+    reading: dict[str, Tensor]
+    flat: Tensor
+    target: Tensor
     side: Tensor
     tokens: Tensor
 
 
-def collate(rows: Sequence[PreferenceRow], device: torch.device) -> SideBatch:
-    """Both sides of ``rows``, chosen first, as one padded batch of segments."""
+def collate(rows: Sequence[PreferenceRow], packed: bool) -> SideBatch:
+    """Both sides of ``rows`` as one batch.
+
+    ``packed``: segments with the same prompt share a row that holds it once (``agents/packing.py``), which halves the
+    work on step pairs. A batch without such segments, or whose rows would be long (the mask is dense), is left plain.
+    """
     sides = [row.chosen for row in rows] + [row.rejected for row in rows]
-    segments = [(number, segment) for number, side in enumerate(sides) for segment in side]
-    ids, mask = padded(
-        [segment.input_ids for _, segment in segments], [segment.input_mask for _, segment in segments], device
-    )
+    groups: dict[tuple[int, ...], list[tuple[int, Segment]]] = {}
+    for number, side in enumerate(sides):
+        for segment in side:
+            groups.setdefault(segment.prompt_ids, []).append((number, segment))
+    shared = list(groups.values())
+    packed = packed and any(len(group) > 1 for group in shared)
+    if packed:
+        longest = max(len(group[0][1].prompt_ids) + sum(len(s.completion_ids) for _, s in group) for group in shared)
+        packed = longest <= LONGEST_PACKED
+    if not packed:
+        shared = [[one] for group in shared for one in group]
+    trees = [prefix_tree(group[0][1].prompt_ids, [segment.completion_ids for _, segment in group]) for group in shared]
+    if packed:
+        batch = pack(trees, pad=0)
+        ids = batch.tokens
+        hidden = torch.from_numpy(~batch.mask)
+        mask = torch.zeros(hidden.shape).masked_fill_(hidden, torch.finfo(torch.float32).min)
+        reading = {"position_ids": torch.from_numpy(batch.positions), "attention_mask": mask}
+    else:
+        ids = np.zeros((len(trees), max(map(len, trees))), dtype=np.int64)
+        for number, tree in enumerate(trees):
+            ids[number, : len(tree)] = tree.tokens
+        reading = {}
+    learned = [np.concatenate([segment.mask for _, segment in group]) > 0 for group in shared]
+    owners = [
+        np.repeat([number for number, _ in group], tree.lengths) for group, tree in zip(shared, trees, strict=True)
+    ]
+
+    def chosen(parts: Sequence[Sequence[int] | np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.asarray(p)[m] for p, m in zip(parts, learned, strict=True)]))
+
+    width = ids.shape[1]
     return SideBatch(
-        ids,
-        mask,
-        torch.tensor([number for number, _ in segments], device=device),
-        torch.tensor([float(learned_tokens(side)) for side in sides], device=device),
+        torch.from_numpy(ids),
+        reading,
+        chosen([np.asarray(tree.source) + number * width for number, tree in enumerate(trees)]),
+        chosen([tree.target for tree in trees]),
+        chosen(owners),
+        torch.tensor([float(learned_tokens(side)) for side in sides]),
     )
 
 
-def side_logps(project: Callable[[Tensor, Tensor], Tensor], batch: SideBatch) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probabilities summed over each side's learned tokens, float32 ``[2 · rows]``; those of the tokens themselves,
-    ``[n]``, and the side of each token, ``[n]``."""
-    logps, owner = token_logps(project, batch.ids, batch.mask)
-    side = batch.side[owner]
-    return torch.zeros_like(batch.tokens).index_add(0, side, logps), logps, side
+def moved(batch: SideBatch, device: torch.device) -> SideBatch:
+    """``batch`` on ``device``."""
+    tensors = (batch.flat, batch.target, batch.side, batch.tokens)
+    reading = {name: value.to(device) for name, value in batch.reading.items()}
+    return SideBatch(batch.ids.to(device), reading, *(tensor.to(device) for tensor in tensors))
+
+
+def side_logps(project: Projection, batch: SideBatch) -> tuple[Tensor, Tensor]:
+    """Log-probabilities summed over each side's learned tokens, float32 ``[2 · rows]``; and those of the tokens
+    themselves, ``[n]``."""
+    logps = likelihood(project(batch.ids, batch.flat, **batch.reading), batch.target)
+    return torch.zeros_like(batch.tokens).index_add(0, batch.side, logps), logps
 
 
 def learned_tokens(side: Side) -> int:
+    """How many tokens of a side are learned."""
     return sum(sum(segment.mask) for segment in side)

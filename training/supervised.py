@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 Progress = Callable[[dict[str, float]], None]
+Projection = Callable[..., Tensor]
 
 
 class TrainingStopped(RuntimeError):  # noqa: N818
@@ -152,9 +153,7 @@ def train_supervised(
     return history
 
 
-def supervised_loss(
-    project: Callable[[Tensor, Tensor], Tensor], batch: Sequence[dict[str, Any]], device: torch.device
-) -> tuple[Tensor, int]:
+def supervised_loss(project: Projection, batch: Sequence[dict[str, Any]], device: torch.device) -> tuple[Tensor, int]:
     """The loss above for one batch, and how many tokens it trains."""
     ids, mask = padded([row["input_ids"] for row in batch], [row["mask"] for row in batch], device)
     weights = torch.tensor([row.get("weight", 1.0) for row in batch], dtype=torch.float32, device=device)
@@ -163,31 +162,37 @@ def supervised_loss(
     return -(token_weights * logps).sum() / token_weights.sum().clamp_min(1e-12), len(logps)
 
 
-def token_logps(project: Callable[[Tensor, Tensor], Tensor], ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def token_logps(project: Projection, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probabilities of the masked tokens, row after row: float32 ``[n]``, and the row of each: int64 ``[n]``.
 
     ``ids`` int64 ``[rows, length]``, padded on the right; ``mask`` bool of that shape, its first column False.
     """
     owner, place = torch.nonzero(mask, as_tuple=True)
     flat = owner * ids.shape[1] + place - 1  # the state one earlier predicts the token
-    logits = project(ids, flat).float()
-    targets = ids[owner, place]
-    return torch.log_softmax(logits, dim=-1).gather(1, targets[:, None])[:, 0], owner
+    return likelihood(project(ids, flat), ids[owner, place]), owner
 
 
-def projection(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
+def likelihood(logits: Tensor, targets: Tensor) -> Tensor:
+    """log softmax of ``logits [n, vocabulary]`` at ``targets [n]``: float32 ``[n]``."""
+    return -torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
+
+
+def projection(model: Any) -> Projection:
     """A function ``(ids [rows, length], flat positions [n]) -> logits [n, vocabulary]`` that projects only what is
     asked.
 
-    Padding stands on the right and the models are causal, so no real token can see it and no attention mask is needed.
+    Padding stands on the right and the models are causal, so no real token can see it and no attention mask is needed;
+    packed rows bring theirs as further arguments (``attention_mask``, ``position_ids``).
     The choice is made by a hook at the output embedding, inside the model's own forward: what an architecture does to
     its logits afterwards (scaling, capping) still happens. A model without such a module projects everything.
     """
     head = getattr(model, "get_output_embeddings", lambda: None)()
 
-    def project(ids: Tensor, flat: Tensor) -> Tensor:
+    def project(ids: Tensor, flat: Tensor, **reading: Tensor) -> Tensor:
+        if "attention_mask" in reading:
+            reading["attention_mask"] = reading["attention_mask"].to(model.dtype)
         if head is None:
-            logits = model(input_ids=ids, use_cache=False).logits
+            logits = model(input_ids=ids, use_cache=False, **reading).logits
             return logits.reshape(-1, logits.shape[-1])[flat]
 
         def choose(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor]:
@@ -195,7 +200,7 @@ def projection(model: Any) -> Callable[[Tensor, Tensor], Tensor]:
 
         hook = head.register_forward_pre_hook(choose)
         try:
-            return model(input_ids=ids, use_cache=False).logits[0]
+            return model(input_ids=ids, use_cache=False, **reading).logits[0]
         finally:
             hook.remove()
 
