@@ -53,6 +53,7 @@ def propose(
     policy: Policy, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
 ) -> list[list[Proposal]]:
     """Ask with one generator a transcript where the policy can, else with the first of them."""
-    if isinstance(policy, PolicyWithGenerators):
-        return policy.propose_each(transcripts, n, rngs)
+    each = getattr(policy, "propose_each", None)
+    if each is not None:
+        return each(transcripts, n, rngs)
     return policy.propose(transcripts, n, rngs[0])

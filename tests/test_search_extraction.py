@@ -1,0 +1,264 @@
+"""Pairs from trees and episodes that were built by hand, with what each extractor leaves out."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from branchwise.search.episode import Episode
+from branchwise.search.evaluation import Rollout
+from branchwise.search.extraction import (
+    PreferencePair,
+    anchors,
+    best_path_pairs,
+    best_paths,
+    rollout_anchors,
+    sibling_pairs,
+    successful_trajectories,
+    trajectory_pairs,
+)
+from branchwise.search.transcript import acted, observed
+from branchwise.search.tree import SOLVED, TERMINAL, VALUED, Tree
+
+TASK = {"env_id": "toy", "seed": 3}
+
+
+def built(spec: dict[str, Any]) -> Tree:
+    """A tree from nested dicts: name → {n: visits, q: value, r: reward, end: terminal, solved, children}."""
+    tree = Tree(None, None, (observed("start"),), TASK, index=7)
+
+    def fill(node: int, entry: dict[str, Any]) -> None:
+        record = tree._nodes[node]
+        record["visits"] = entry.get("n", 0)
+        record["value_sum"] = entry.get("n", 0) * entry.get("q", 0.0)
+        children = entry.get("children", {})
+        if not children:
+            return
+        count = len(children)
+        flags = [
+            (TERMINAL | VALUED if child.get("end") else 0) | (SOLVED if child.get("solved") else 0)
+            for child in children.values()
+        ]
+        first = tree.add_children(
+            node,
+            list(children),
+            [None] * count,
+            np.full(count, 1 / count),
+            [child.get("logp", -1.0) for child in children.values()],
+            [child.get("r", 0.0) for child in children.values()],
+            flags,
+        )
+        for offset, name in enumerate(children):
+            tree.remember_observation(first + offset, f"after {name}")
+        for offset, child in enumerate(children.values()):
+            fill(first + offset, child)
+
+    fill(0, spec)
+    return tree
+
+
+def compared(pairs: list[PreferencePair]) -> list[tuple[str, str]]:
+    return [(pair.chosen[0].text, pair.rejected[0].text if pair.rejected else "") for pair in pairs]
+
+
+SIBLINGS = built(
+    {
+        "n": 12,
+        "children": {
+            "good": {"n": 4, "q": 0.9, "logp": -0.5},
+            "fair": {"n": 3, "q": 0.5, "logp": -1.5},
+            "same": {"n": 2, "q": 0.5},
+            "bad": {"n": 1, "q": 0.0, "logp": -2.5},
+            "never": {},
+        },
+    }
+)
+
+
+def test_sibling_pairs_are_all_visited_siblings_that_differ_enough_the_largest_gap_first() -> None:
+    pairs, dropped = sibling_pairs(SIBLINGS, threshold=0.45)
+    assert compared(pairs) == [("good", "bad"), ("fair", "bad"), ("same", "bad")]
+    assert dropped == Counter({"below threshold": 2, "tie": 1, "unvisited": 1})
+
+
+def test_sibling_pairs_take_a_difference_equal_to_the_threshold() -> None:
+    pairs, _ = sibling_pairs(SIBLINGS, threshold=0.5)
+    assert compared(pairs) == [("good", "bad"), ("fair", "bad"), ("same", "bad")]
+
+
+def test_sibling_pairs_of_the_best_child_only() -> None:
+    pairs, dropped = sibling_pairs(SIBLINGS, threshold=0.3, contrast="best")
+    assert compared(pairs) == [("good", "bad"), ("good", "fair"), ("good", "same")]
+    assert dropped == Counter({"unvisited": 1})
+
+
+def test_sibling_pairs_limited_a_node() -> None:
+    pairs, dropped = sibling_pairs(SIBLINGS, threshold=0.3, per_node=2)
+    assert compared(pairs) == [("good", "bad"), ("fair", "bad")]
+    assert dropped["over per_node"] == 3
+
+
+def test_sibling_pairs_want_visits_on_both_sides_unless_a_child_is_solved() -> None:
+    pairs, dropped = sibling_pairs(SIBLINGS, threshold=0.1, min_visits=3)
+    assert compared(pairs) == [("good", "fair")]
+    assert dropped == Counter({"too few visits": 2, "unvisited": 1})
+    tree = built(
+        {"n": 4, "children": {"a": {"n": 3, "q": 0.2}, "win": {"n": 1, "q": 1.0, "end": True, "solved": True}}}
+    )
+    assert compared(sibling_pairs(tree, 0.1, min_visits=3)[0]) == [("win", "a")]
+
+
+def test_a_pair_says_where_it_came_from() -> None:
+    [pair] = sibling_pairs(SIBLINGS, threshold=0.9, round=2)[0]
+    assert pair.prompt == (observed("start"),)
+    assert pair.chosen == (acted("good"),)
+    assert (pair.chosen_q, pair.rejected_q) == (0.9, 0.0)
+    assert (pair.chosen_visits, pair.rejected_visits) == (4, 1)
+    assert (pair.ref_chosen_logp, pair.ref_rejected_logp) == (-0.5, -2.5)
+    assert (pair.env_id, pair.task, pair.tree, pair.node, pair.depth, pair.round) == ("toy", TASK, 7, 0, 0, 2)
+    assert pair.kind == "sibling"
+
+
+def test_a_single_child_and_a_tie_give_no_contrast() -> None:
+    tree = built({"n": 4, "children": {"a": {"n": 3, "q": 0.5, "children": {"x": {"n": 2, "q": 0.5}}}}})
+    pairs, dropped = sibling_pairs(tree)
+    assert pairs == []
+    assert dropped == Counter({"no contrast": 2})
+
+
+PATHS = built(
+    {
+        "n": 20,
+        "q": 0.4,
+        "children": {
+            "left": {
+                "n": 12,
+                "q": 0.3,
+                "children": {
+                    "lose": {"n": 8, "q": 0.0, "r": 0.0, "end": True, "solved": True},
+                    "win": {"n": 2, "q": 1.0, "r": 1.0, "end": True, "solved": True},
+                    "unseen": {"r": 1.0, "end": True},
+                },
+            },
+            "right": {"n": 6, "q": 0.5, "children": {"half": {"n": 5, "q": 0.5, "r": 0.5, "end": True}}},
+            "middle": {"n": 1, "q": 0.1},
+        },
+    }
+)
+
+
+def test_best_path_pairs_along_the_path_to_the_best_terminal() -> None:
+    pairs, dropped = best_path_pairs(PATHS)
+    assert compared(pairs) == [("right", "middle"), ("win", "lose")]
+    assert [pair.depth for pair in pairs] == [0, 1]
+    assert pairs[1].prompt == (observed("start"), acted("left"), observed("after left"))
+    assert dropped == Counter({"unvisited": 1})
+
+
+def test_best_path_pairs_against_the_second_best_and_with_a_threshold() -> None:
+    pairs, dropped = best_path_pairs(PATHS, against="second", threshold=0.3)
+    assert compared(pairs) == [("win", "lose")]
+    assert dropped == Counter({"unvisited": 1, "below threshold": 1})
+
+
+def test_best_path_pairs_may_count_the_unvisited_as_zero() -> None:
+    tree = built({"n": 3, "children": {"end": {"n": 2, "q": 0.7, "r": 0.7, "end": True}, "never": {}}})
+    assert compared(best_path_pairs(tree)[0]) == []
+    assert compared(best_path_pairs(tree, unvisited="zero")[0]) == [("end", "never")]
+
+
+def test_best_path_pairs_along_the_final_path() -> None:
+    # "left" is most visited; of its solved children "win" has the better outcome
+    pairs, _ = best_path_pairs(PATHS, path="final")
+    assert compared(pairs) == [("right", "middle"), ("win", "lose")]
+
+
+def test_best_path_pairs_without_a_terminal() -> None:
+    tree = built({"n": 2, "children": {"a": {"n": 1}}})
+    assert best_path_pairs(tree) == ([], Counter({"no terminal": 1}))
+
+
+def test_best_paths_are_the_steps_to_the_best_visited_terminals() -> None:
+    rows, dropped = best_paths(PATHS)
+    assert compared(rows) == [("left", ""), ("win", "")]
+    assert dropped == Counter({"below min_return": 2})
+    rows, dropped = best_paths(PATHS, paths=5, min_return=0.0)
+    assert compared(rows) == [("left", ""), ("win", ""), ("right", ""), ("half", ""), ("lose", "")]
+    assert best_paths(built({"n": 1}))[1] == Counter({"no terminal": 1})
+
+
+def test_best_paths_say_how_many_were_over() -> None:
+    assert best_paths(PATHS, paths=1, min_return=0.5)[1] == Counter({"below min_return": 1, "over paths": 1})
+
+
+def test_anchors_are_the_best_children_of_nodes_without_contrast() -> None:
+    rows, dropped = anchors(PATHS, min_value=0.5)
+    assert compared(rows) == [("half", "")]
+    assert rows[0].rejected == ()
+    assert rows[0].ref_rejected_logp is None
+    assert dropped == Counter({"has contrast": 2})
+
+
+def test_anchors_leave_out_the_bad_and_the_unseen() -> None:
+    assert anchors(PATHS, min_value=0.6)[1] == Counter({"has contrast": 2, "below min_value": 1})
+    assert anchors(PATHS, min_value=0.5, min_visits=6)[1] == Counter({"has contrast": 2, "too few visits": 1})
+    assert anchors(built({"n": 1, "children": {"a": {}}}))[1] == Counter({"unvisited": 1})
+
+
+def test_rollout_anchors_are_the_steps_of_a_roll_out_once_each() -> None:
+    start = (*PATHS.transcript(0), acted("left"), observed("after left"))
+    first = Rollout(7, 1, (*start, acted("a"), observed("A"), acted("b"), observed("end")), 3, 1.0)
+    second = Rollout(7, 1, (*start, acted("a"), observed("A"), acted("c"), observed("end")), 3, 1.0)
+    rows, dropped = rollout_anchors([first, second], [PATHS])
+    assert compared(rows) == [("a", ""), ("b", ""), ("c", "")]
+    assert [row.depth for row in rows] == [1, 2, 2]
+    assert rows[1].prompt == first.transcript[:5]
+    assert dropped == Counter({"duplicate": 1})
+    assert rollout_anchors([first, second], [PATHS], per_tree=1)[1] == Counter({"over per_tree": 1})
+
+
+def episode(seed: int, actions: str, success: bool, logps: tuple[float, ...] = ()) -> Episode:
+    turns = [observed(f"task {seed}")]
+    for action in actions:
+        turns += [acted(action, logps=logps), observed(f"after {action}")]
+    return Episode({"seed": seed}, tuple(turns), (float(success),), success, len(actions))
+
+
+EPISODES = [
+    episode(0, "ab", True, (-0.5, -0.25)),
+    episode(0, "cd", False),
+    episode(0, "e", False),
+    episode(1, "a", True),
+    episode(1, "a", True),
+    episode(2, "a", False),
+    episode(3, "", False),
+]
+
+
+def test_trajectory_pairs_of_correct_and_incorrect_episodes_of_a_task() -> None:
+    pairs, dropped = trajectory_pairs(EPISODES, pairing="all", per_task=5)
+    assert [[turn.text for turn in pair.rejected] for pair in pairs] == [["c", "after c", "d"], ["e"]]
+    assert [turn.text for turn in pairs[0].chosen] == ["a", "after a", "b"]
+    assert pairs[0].prompt == (observed("task 0"),)
+    assert pairs[0].ref_chosen_logp == -1.5
+    assert pairs[0].ref_rejected_logp is None
+    assert dropped == Counter({"all correct": 1, "all incorrect": 1, "no action": 1})
+
+
+def test_trajectory_pairs_drawn_at_random() -> None:
+    drawn = {
+        pair.rejected[0].text
+        for seed in range(20)
+        for pair in trajectory_pairs(EPISODES, rng=np.random.default_rng(seed))[0]
+    }
+    assert drawn == {"c", "e"}
+    assert trajectory_pairs(EPISODES, rng=np.random.default_rng(0))[1]["over per_task"] == 1
+    with pytest.raises(ValueError, match="rng"):
+        trajectory_pairs(EPISODES)
+
+
+def test_successful_trajectories_are_the_correct_ones_once() -> None:
+    rows, dropped = successful_trajectories(EPISODES)
+    assert [row.task["seed"] for row in rows] == [0, 1]
+    assert all(row.rejected == () for row in rows)
+    assert dropped == Counter({"incorrect": 3, "duplicate": 1, "no action": 1})
