@@ -1,29 +1,42 @@
 """Products and where they come from.
 
-A catalogue is a sequence of :class:`Product` with the goals that customers have. :class:`GeneratedCatalogue` is a pure
-function of (seed, split, size, difficulty): product ``i`` is computed from counters when asked for, so a shop of a million
-products opens at once and holds in memory only what was looked at. ``files.py`` reads WebShop's own.
+A catalogue is a sequence of :class:`Product` with the goals that customers have. :class:`GeneratedCatalogue` is a
+pure function of (seed, split, size, difficulty): product ``i`` is computed from counters when asked for, so a shop of
+a million products opens at once and holds in memory only what was looked at. ``files.py`` reads WebShop's own.
 
-Generated products come in families of ten of one type. In a family, a near-duplicate copies another product and changes
-one thing: the price (mostly beyond what a customer of the first would pay), the values of an option, or an attribute. Search
-knows no prices, so the right product can only be told by comparing. Each goal is filled by at least one product, the
-goal's own, with reward exactly 1; often by others too (about 2.2 of the 50 found, at the default difficulty).
+Generated products come in families of ten of one type. In a family, a near-duplicate copies another product and
+changes one thing: the price (mostly beyond what a customer of the first would pay), the values of an option, or an
+attribute. Search knows no prices, so the right product can only be told by comparing. Each goal is filled by at least
+one product, the goal's own, with reward exactly 1; often by others too (about 2.2 of the 50 found, at the default
+difficulty).
 
 Randomness here is splitmix64 (Steele, Lea and Flood, 2014) on named counters: no state, the same in every process.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
-from .vocabulary import ACRONYMS, AISLES, BRANDS, OPTION_VALUES, product_types
+from .vocabulary import (
+    ACRONYMS,
+    AISLES,
+    ATTRIBUTES_PER_TYPE,
+    BRANDS,
+    OPTION_VALUES,
+    REVIEWS,
+    ProductType,
+    product_types,
+)
 
 Item = TypeVar("Item")
 
 SPLITS: Final = ("train", "validation", "test")
 FAMILY: Final = 10
+SMALLEST: Final = 10
+LARGEST: Final = 1_000_000
 GOALS_PER_PRODUCT: Final = 4
 LOWEST_PRICE: Final = 5
 HIGHEST_PRICE: Final = 95
@@ -58,7 +71,7 @@ class Product:
     price: float
     price_tag: str
     rating: str = "N.A."
-    reviews: tuple[tuple[str, float, str], ...] = ()
+    reviews: tuple[tuple[str, int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +108,28 @@ class Difficulty:
     options: tuple[float, float, float] = (0.1, 0.4, 0.5)
     hidden_attributes: float = 0.0
 
+    def __post_init__(self) -> None:
+        for name in ("near_duplicates", "hidden_attributes"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name}={getattr(self, name)!r}; expected a number from 0 to 1")
+        if len(self.attributes) != 2 or not 1 <= self.attributes[0] <= self.attributes[1] <= ATTRIBUTES_PER_TYPE:
+            raise ValueError(
+                f"attributes={self.attributes!r}; "
+                f"expected (fewest, most) with 1 <= fewest <= most <= {ATTRIBUTES_PER_TYPE}"
+            )
+        if len(self.options) != 3 or min(self.options) < 0.0 or abs(sum(self.options) - 1.0) > 1e-6:
+            raise ValueError(
+                f"options={self.options!r}; expected the probabilities of 0, 1 and 2 option groups, of sum 1"
+            )
+
 
 class Catalogue(Protocol):
-    """``products`` and ``goals`` are sequences; ``goal_range(split)`` are the goals that belong to ``split``."""
+    """A sequence of products, with goals. ``fingerprint`` is equal only for equal catalogues of one process."""
 
     fingerprint: str
-    goals: Sequence[Goal]
+
+    @property
+    def goals(self) -> Sequence[Goal]: ...
 
     def __len__(self) -> int: ...
 
@@ -110,7 +139,18 @@ class Catalogue(Protocol):
         """The index of a product, or -1."""
         ...
 
-    def goal_range(self, split: str) -> range: ...
+    def goal_range(self, split: str) -> range:
+        """The goals that belong to ``split``."""
+        ...
+
+    def matching(self, field: str, text: str) -> Iterator[int]:
+        """The products whose ``field`` ("attribute", "category" or "query") is ``text``, in order."""
+        ...
+
+    def content(self) -> str:
+        """A text that is equal only for catalogues with equal documents, in every process: what a search index on
+        disk is kept under."""
+        ...
 
 
 def mix(*counters: int) -> int:
@@ -160,8 +200,8 @@ class Draws:
 
 
 def price_cap(price: float, draws: Draws) -> float:
-    """WebShop's cap: two of the next four multiples of 10 above ``price`` (up to 990), the higher one; no cap where there
-    are fewer than two."""
+    """WebShop's cap: two of the next four multiples of 10 above ``price`` (up to 990), the higher one; no cap where
+    there are fewer than two."""
     above = [10.0 * i for i in range(1, 100) if 10.0 * i > price][:4]
     if len(above) < 2:
         return NO_CAP
@@ -221,8 +261,8 @@ class GeneratedCatalogue:
         self._key = mix(seed & _MASK, SPLITS.index(split))
         self._types = product_types()
         self._stride = next(s for s in range(int(size * 0.618) | 1, 2 * size + 3, 2) if _coprime(s, size))
-        self._family = lru_cache(maxsize=1024)(self._make_family)
-        self.goal = lru_cache(maxsize=4096)(self._make_goal)
+        self._family: Callable[[int], tuple[Product, ...]] = lru_cache(maxsize=1024)(self._make_family)
+        self.goal: Callable[[int], Goal] = lru_cache(maxsize=4096)(self._make_goal)
         self.goals = GeneratedGoals(self)
         self.fingerprint = f"generated-1-{seed}-{split}-{size}-{difficulty}"
 
@@ -251,6 +291,25 @@ class GeneratedCatalogue:
     def goal_range(self, split: str) -> range:
         return range(len(self.goals)) if split == self.split else range(0)
 
+    def matching(self, field: str, text: str) -> Iterator[int]:
+        types = {
+            place
+            for place, kind in enumerate(self._types)
+            if text in {"attribute": kind.attributes, "category": (kind.aisle.category,), "query": (kind.noun,)}[field]
+        }
+        if not types:  # a word that is nowhere must not cost a walk through the shop
+            return
+        for family in range(-(-self.size // FAMILY)):
+            if self._type_of(family) in types:
+                for index in range(family * FAMILY, min((family + 1) * FAMILY, self.size)):
+                    if field != "attribute" or text in self[index].attributes:
+                        yield index
+
+    def content(self) -> str:
+        """The arguments, and a sample of products: a changed vocabulary or generator shows in it."""
+        sample = [self._make_family(family) for family in range(min(3, self.size // FAMILY))]
+        return f"{self.fingerprint} {hashlib.sha256(repr(sample).encode()).hexdigest()}"
+
     def _asin(self, index: int) -> str:
         code = (index * _ASIN_STRIDE + self._key) % _ASIN_SPACE
         digits = []
@@ -265,34 +324,33 @@ class GeneratedCatalogue:
         return order[place]
 
     def _make_family(self, family: int) -> tuple[Product, ...]:
-        type_index = self._type_of(family)
+        kind = self._types[self._type_of(family)]
         draws = Draws(mix(self._key, 2, family))
-        drafts = [self._draft(type_index, draws)]
+        drafts = [self._draft(kind, draws)]
         while len(drafts) < FAMILY:
             if draws.chance(self.difficulty.near_duplicates):
-                drafts.append(self._near_duplicate(drafts[-1], type_index, draws))
+                drafts.append(self._near_duplicate(drafts[-1], kind, draws))
             else:
-                drafts.append(self._draft(type_index, draws))
+                drafts.append(self._draft(kind, draws))
         # Search breaks ties by place, so a place must not tell which of two twins came first.
         order = draws.sample(range(FAMILY), FAMILY)
         return tuple(
-            self._product(family * FAMILY + place, type_index, drafts[which], draws) for place, which in enumerate(order)
+            self._product(family * FAMILY + place, kind, drafts[which], draws) for place, which in enumerate(order)
         )
 
-    def _draft(self, type_index: int, draws: Draws) -> _Draft:
-        kind = self._types[type_index]
+    def _draft(self, kind: ProductType, draws: Draws) -> _Draft:
         attributes = draws.sample(kind.attributes, draws.between(*self.difficulty.attributes))
         return _Draft(
             brand=BRANDS[draws.below(len(BRANDS))],
             attributes=attributes,
             hidden=tuple(a for a in attributes if draws.chance(self.difficulty.hidden_attributes)),
-            options=self._option_groups(type_index, draws),
+            options=self._option_groups(kind, draws),
             price=draws.between(*kind.aisle.prices),
         )
 
-    def _option_groups(self, type_index: int, draws: Draws) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    def _option_groups(self, kind: ProductType, draws: Draws) -> tuple[tuple[str, tuple[str, ...]], ...]:
         none, one, _ = self.difficulty.options
-        groups = self._types[type_index].aisle.groups
+        groups = kind.aisle.groups
         roll = draws.bits() / 2.0**64
         if roll < none:
             return ()
@@ -305,9 +363,8 @@ class GeneratedCatalogue:
         chosen = set(draws.sample(values, draws.between(3, min(4, len(values)))))
         return tuple(value for value in values if value in chosen)
 
-    def _near_duplicate(self, draft: _Draft, type_index: int, draws: Draws) -> _Draft:
-        """``draft`` with one thing changed."""
-        kind = self._types[type_index]
+    def _near_duplicate(self, draft: _Draft, kind: ProductType, draws: Draws) -> _Draft:
+        """``draft`` with one thing changed, and sometimes the brand."""
         brand = draft.brand if draws.chance(0.5) else BRANDS[draws.below(len(BRANDS))]
         attributes, hidden, options, price = draft.attributes, draft.hidden, draft.options, draft.price
         change = draws.below(100)
@@ -329,8 +386,7 @@ class GeneratedCatalogue:
                 attributes = (*attributes[:place], other, *attributes[place + 1 :])
         return _Draft(brand, attributes, hidden, options, price)
 
-    def _product(self, index: int, type_index: int, draft: _Draft, draws: Draws) -> Product:
-        kind = self._types[type_index]
+    def _product(self, index: int, kind: ProductType, draft: _Draft, draws: Draws) -> Product:
         visible = [a for a in draft.attributes if a not in draft.hidden]
         rating = f"{draws.between(31, 49) / 10:.1f}"
         return Product(
@@ -349,6 +405,7 @@ class GeneratedCatalogue:
             price=float(draft.price),
             price_tag=f"${draft.price}",
             rating=rating,
+            reviews=draws.sample(REVIEWS, draws.below(3)),
         )
 
     def _cheapest_twin(self, index: int) -> int:
@@ -408,4 +465,5 @@ def words_of_the_shop() -> set[str]:
         texts += [aisle.category, aisle.path, aisle.use, *aisle.types, *aisle.attributes]
         for name, pool in aisle.groups:
             texts += [name, *OPTION_VALUES[pool]]
+    texts += [text for title, _, body in REVIEWS for text in (title, body)]
     return {word for text in texts for word in re.findall(r"[\w-]+", text.lower())}

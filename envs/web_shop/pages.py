@@ -1,16 +1,18 @@
 """What a page shows: the same page in three texts.
 
-``text`` and ``text_rich`` are WebShop's (visible texts of the page joined by ``[SEP]``; one text a line with buttons marked).
-``compact`` is for small models: lower-case lines of few regular words, the goal first, results numbered ``#1`` … ``#10``.
-"""
+``text`` and ``text_rich`` are WebShop's (visible texts of the page joined by ``[SEP]``; one text a line with buttons
+marked). ``compact`` is for small models: lower-case lines of few regular words, the goal first, results numbered
+``#1`` … ``#10``."""
 
+import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from .catalogue import Goal, Product
+from .catalogue import Product
 
 BACK: Final = "back to search"
 PREVIOUS: Final = "< prev"
@@ -31,7 +33,7 @@ class Piece:
 @lru_cache(maxsize=65536)
 def plain(text: str) -> str:
     """Lower-case words of ``text`` without punctuation (hyphens and decimal points inside words stay)."""
-    text = text.lower().replace("'", "").replace("’", "")
+    text = unicodedata.normalize("NFKC", text).lower().replace("'", "").replace("’", "")
     return " ".join(re.findall(r"\$?\w+(?:[.-]\w+)*%?", text))
 
 
@@ -78,21 +80,21 @@ def compact_sub_page(product: Product, page: str) -> str:
     elif page == "attributes":
         said = " ".join(plain(attribute) for attribute in product.attributes)
     else:
-        said = " ".join(plain(f"{title} {score:g} {body}") for title, score, body in product.reviews)
+        said = " ".join(plain(f"{title} {score} {body}") for title, score, body in product.reviews)
     return f"{page} {said or 'none'}"
 
 
-def index_pieces(goal: Goal) -> list[Piece]:
-    return [Piece("WebShop"), Piece("Instruction:"), Piece(goal.instruction), Piece("Search", "button")]
+def index_pieces(instruction: str) -> list[Piece]:
+    return [Piece("WebShop"), *_head(instruction), Piece("Search", "button")]
 
 
 def results_pieces(
-    goal: Goal, products: Sequence[Product], seen: Sequence[bool], page: int, total: int
+    instruction: str, products: Sequence[Product], seen: Sequence[bool], page: int, total: int, has_next: bool
 ) -> list[Piece]:
-    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece(f"Page {page} (Total results: {total})")]
+    pieces = [*_head(instruction), Piece("Back to Search", "button"), Piece(f"Page {page} (Total results: {total})")]
     if page > 1:
         pieces.append(Piece("< Prev", "button"))
-    if page * ROWS < total:
+    if has_next:
         pieces.append(Piece("Next >", "button"))
     for product, opened in zip(products, seen, strict=True):
         pieces.append(Piece(product.asin, "seen product" if opened else "product"))
@@ -100,26 +102,28 @@ def results_pieces(
     return pieces
 
 
-def item_pieces(goal: Goal, product: Product, chosen: Sequence[tuple[str, str]], attributes: bool) -> list[Piece]:
-    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece("< Prev", "button")]
+def item_pieces(
+    instruction: str, product: Product, chosen: Sequence[tuple[str, str]], sub_pages: Sequence[str]
+) -> list[Piece]:
+    pieces = [*_head(instruction), Piece("Back to Search", "button"), Piece("< Prev", "button")]
     picked = {value for _, value in chosen}
     for name, values in product.options:
         pieces.append(Piece(name))
         pieces += [Piece(value, "chosen option" if value in picked else "option") for value in values]
     pieces += [Piece(product.name), Piece(f"Price: {product.price_tag}"), Piece(f"Rating: {product.rating}")]
-    pieces += [Piece(page.capitalize(), "button") for page in SUB_PAGES if attributes or page != "attributes"]
+    pieces += [Piece(page.capitalize(), "button") for page in sub_pages]
     return [*pieces, Piece("Buy Now", "button")]
 
 
-def sub_page_pieces(goal: Goal, product: Product, page: str) -> list[Piece]:
-    pieces = [*_head(goal), Piece("Back to Search", "button"), Piece("< Prev", "button")]
+def sub_page_pieces(instruction: str, product: Product, page: str) -> list[Piece]:
+    pieces = [*_head(instruction), Piece("Back to Search", "button"), Piece("< Prev", "button")]
     if page == "description":
         pieces.append(Piece(product.description or "No Description"))
     elif page == "features":
         pieces += [Piece(feature) for feature in product.features] or [Piece("No Features")]
     elif page == "reviews":
         for title, score, body in product.reviews:
-            pieces += [Piece(f'"{title}"'), Piece(f"{score:g}"), Piece(body)]
+            pieces += [Piece(f'"{title}"'), Piece(str(score)), Piece(body)]
         if not product.reviews:
             pieces.append(Piece("No reviews found"))
     else:
@@ -128,29 +132,53 @@ def sub_page_pieces(goal: Goal, product: Product, page: str) -> list[Piece]:
     return pieces
 
 
-def _head(goal: Goal) -> list[Piece]:
-    return [Piece("Instruction:"), Piece(goal.instruction)]
+def done_pieces(product: Product, chosen: Sequence[tuple[str, str]], reward: float) -> list[Piece]:
+    """The last page, which in WebShop has a frame for facts that its text environment never fills in."""
+    options = json.dumps(dict(chosen), sort_keys=True)
+    for sign in "<>&'":  # as HTML-safe JSON writes them
+        options = options.replace(sign, f"\\u{ord(sign):04x}")
+    texts = ["Thank you for shopping with us!", "Your code:", "None", "(Paste it in your MTurk interface.)"]
+    texts += ["Purchased", "asin", product.asin, "options", options]
+    for empty in ("attrs", "category", "query", "product category"):
+        texts += [empty, "None"]
+    texts += ["Target", "asin", "options", "attrs", "price upper", "instuction text", "category", "product category"]
+    texts += ["query", "Goal", "None", "Reward", "Your score (min 0.0, max 1.0)", str(reward), "Reward Details", "None"]
+    return [Piece(text) for text in texts]
+
+
+def _head(instruction: str) -> list[Piece]:
+    return [Piece("Instruction:"), Piece(instruction)]
+
+
+def showable(text: str) -> str:
+    """``text`` without signs that an observation space of text does not hold: letters of mathematical alphabets and
+    the like as plain ones, private and control signs as blanks."""
+    if text.isascii() and text.isprintable():
+        return text
+    signs = (unicodedata.normalize("NFKC", sign) if 0xFFFF < ord(sign) < 0x1F000 else sign for sign in text)
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in "".join(signs))
 
 
 def as_text(pieces: Sequence[Piece]) -> str:
-    return " [SEP] ".join(piece.text.strip() for piece in pieces)
+    return " [SEP] ".join(showable(piece.text).strip() for piece in pieces)
 
 
 def as_rich_text(pieces: Sequence[Piece]) -> str:
     """One text a line. A chosen option is announced on top, the latest first in the page's order."""
     lines, announced = [], []
     for piece in pieces:
+        text = showable(piece.text)
         if piece.kind == "button":
-            lines.append(f"[button] {piece.text} [button_]")
+            lines.append(f"[button] {text} [button_]")
         elif piece.kind == "option":
-            lines.append(f"  [button] {piece.text} [button_]")
+            lines.append(f"  [button] {text} [button_]")
         elif piece.kind == "chosen option":
-            lines.append(f"  [clicked button] {piece.text} [clicked button_]")
-            announced.append(f"You have clicked {piece.text}.")
+            lines.append(f"  [clicked button] {text} [clicked button_]")
+            announced.append(f"You have clicked {text}.")
         elif piece.kind == "product":
-            lines.append(f"\n[button] {piece.text} [button_]")
+            lines.append(f"\n[button] {text} [button_]")
         elif piece.kind == "seen product":
-            lines.append(f"\n[clicked button] {piece.text} [clicked button_]")
+            lines.append(f"\n[clicked button] {text} [clicked button_]")
         else:
-            lines.append(piece.text)
+            lines.append(text)
     return "".join(f"{line}\n" for line in (*reversed(announced), *lines))

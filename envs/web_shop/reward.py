@@ -26,26 +26,28 @@ from .catalogue import Goal, Product
 Variant = Literal["mended", "released"]
 Nouns = Callable[[str], Sequence[str]]
 
-# The colour words that options are reduced to, in the order in which they are looked for.
-COLORS: Final = tuple(
-    """alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
-    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream crystal dark
-    denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather indigo ivory ivy
-    khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha multicolor mushroom
-    mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal rust sand sapphire seashell
-    silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise violet walnut wheat white wine
-    yellow""".split()
-)
+# In the order in which they are looked for; options are reduced to the first that they contain.
+_COLOR_WORDS: Final = """
+    alabaster apricot aqua ash asphalt azure banana beige black blue blush bordeaux bronze brown burgundy camel camo
+    caramel champagne charcoal cheetah chestnut chocolate christmas coffee cognac copper coral cranberry cream
+    crystal dark denim eggplant elephant espresso fuchsia gold granite grape graphite grass gray green grey heather
+    indigo ivory ivy khaki lavender lemon leopard light lilac lime magenta maroon mauve merlot midnight mint mocha
+    multicolor mushroom mustard natural navy nude olive orange peach pewter pink plum purple rainbow red rose royal
+    rust sand sapphire seashell silver skull slate steel stone stonewash sunflower tan taupe teal tiger turquoise
+    violet walnut wheat white wine yellow
+"""
+COLORS: Final = tuple(_COLOR_WORDS.split())
 
 MATCH: Final = 85  # of the ratio rounded to a whole number, as thefuzz rounds it
 _LATIN_1: Final = dict.fromkeys(range(128, 256))
 
-_NOT_NOUNS: Final = frozenset(
-    """a an and are as at be by for from in into is it its of off on onto or per so than that the these this to up via
-    was with without your our you we all any both each every more most no not only own same such too very can will just
-    new best great good perfect nice big small large mini soft hard long short high low wide slim thin thick full deep
-    light heavy easy quick fast free safe super ultra extra multi non anti""".split()
-)
+_OTHER_WORDS: Final = """
+    a an and are as at be by for from in into is it its of off on onto or per so than that the these this to up via
+    was with without your our you we all any both each every more most no not only own same such too very can will
+    just new best great good perfect nice big small large mini soft hard long short high low wide slim thin thick
+    full deep light heavy easy quick fast free safe super ultra extra multi non anti
+"""
+_NOT_NOUNS: Final = frozenset(_OTHER_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +75,8 @@ def default_nouns(title: str) -> tuple[str, ...]:
     """The words of ``title`` taken for nouns, lower-case, without a model.
 
     A listing's title is a chain of nouns in title case, which part-of-speech taggers mark as (proper) nouns almost
-    throughout; so every word of two letters or more counts, except function words and common adjectives. Numbers do not.
-    """
+    throughout; so every word of two letters or more counts, except function words and common adjectives. Numbers do
+    not."""
     words = re.findall(r"[^\W\d_]{2,}", title.lower())
     return tuple(word for word in words if word not in _NOT_NOUNS)
 

@@ -220,3 +220,16 @@ def product_types() -> tuple[ProductType, ...]:
             pool = tuple(aisle.attributes[(2 * place + k) % len(aisle.attributes)] for k in range(ATTRIBUTES_PER_TYPE))
             found.append(ProductType(noun, aisle, pool))
     return tuple(found)
+
+
+# (title, stars, what was written); nothing here says an attribute, so that a review never earns one.
+REVIEWS: Final = (
+    ("Just right", 5, "Exactly what the page says. Would order again."),
+    ("Good value", 4, "Arrived on time and does what it should."),
+    ("It is fine", 3, "Works, but I expected a little more for the price."),
+    ("Not for me", 2, "Came well packed, yet I sent it back."),
+    ("Second one I bought", 5, "The first still looks great after a year."),
+    ("Nice gift", 4, "My sister was very happy with it."),
+    ("Smaller than I thought", 3, "Check the page before you choose."),
+    ("Would not buy again", 1, "It broke in the first week."),
+)
