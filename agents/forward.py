@@ -56,12 +56,18 @@ class Forward:
             if training:
                 self.model.train()
 
-    def rows(self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]) -> list[Row]:
+    def rows(
+        self,
+        prompts: Sequence[Sequence[int]],
+        continuations: Sequence[Sequence[Sequence[int]]],
+        keep_last: bool = False,
+    ) -> list[Row]:
         """Rows that hold every prompt (at least one token) with its continuations, in order: one a prompt where the
-        model packs, else one a continuation."""
+        model packs, else one a continuation. ``keep_last`` as in :func:`~branchwise.agents.packing.prefix_tree`."""
+        pairs = zip(prompts, continuations, strict=True)
         if self.packs:
-            return [prefix_tree(prompt, own) for prompt, own in zip(prompts, continuations, strict=True)]
-        return [prefix_tree(prompt, [c]) for prompt, own in zip(prompts, continuations, strict=True) for c in own]
+            return [prefix_tree(prompt, own, keep_last) for prompt, own in pairs]
+        return [prefix_tree(prompt, [c], keep_last) for prompt, own in pairs for c in own]
 
     def read(self, rows: Sequence[Row], places: Sequence[np.ndarray]) -> Iterator[tuple[list[int], torch.Tensor]]:
         """Batches of rows: their indices, and the states at their ``places`` (row positions), one after the other

@@ -37,7 +37,16 @@ from ..search.policy import Proposal
 from ..search.transcript import Transcript
 from .forward import Forward, first_line
 from .packing import batches_by_length
-from .prompting import HISTORIES, PLAIN_TEMPLATE, History, all_turns, chat_format, history_key, history_named
+from .prompting import (
+    HISTORIES,
+    PLAIN_TEMPLATE,
+    History,
+    all_turns,
+    chat_format,
+    history_key,
+    history_named,
+    prompts_and_completions,
+)
 
 SETTINGS_FILE: Final = "branchwise.json"
 REMEMBERED_SCORES: Final = 200_000
@@ -288,20 +297,9 @@ class LanguageModel:
         self, read: Sequence[Transcript], candidates: Sequence[Sequence[str]]
     ) -> list[list[tuple[Sequence[int], np.ndarray]]]:
         """For each transcript and candidate: its ids, and the float64 log-probability of each of them."""
-        form = chat_format(self.tokenizer)
-        prompts: list[list[int]] = []
-        completions: list[list[Sequence[int]]] = []
-        for turns, texts in zip(read, candidates, strict=True):
-            ids: list[Sequence[int]] = [form.completion_ids(text) for text in texts]
-            limit = self.max_prompt_tokens
-            if self._forward.positions is not None and limit is not None:
-                most = self._forward.positions // 2
-                if any(len(c) > most for c in ids):
-                    self.counts["cut_candidates"] += sum(len(c) > most for c in ids)
-                    ids = [c[:most] for c in ids]
-                limit = min(limit, self._forward.positions - max(map(len, ids), default=0))
-            prompts.append(form.prompt_ids(turns, limit, self.counts))
-            completions.append(ids)
+        prompts, completions = prompts_and_completions(
+            self.tokenizer, read, candidates, self.max_prompt_tokens, self._forward.positions, self.counts
+        )
         self.computed += len(prompts)
         values = self._continuation_logps(prompts, completions)
         answers = []

@@ -106,6 +106,35 @@ def completion_ids(tokenizer: Any, text: str) -> list[int]:
     return list(chat_format(tokenizer).completion_ids(text))
 
 
+def prompts_and_completions(
+    tokenizer: Any,
+    transcripts: Sequence[Transcript],
+    candidates: Sequence[Sequence[str]],
+    max_prompt_tokens: int | None,
+    positions: int | None,
+    counts: Counter[str],
+) -> tuple[list[list[int]], list[list[Sequence[int]]]]:
+    """The ids of each prompt (history policy already applied) and of each of its candidates, fitted to a model of so
+    many ``positions``: a prompt leaves room for its longest candidate, and a candidate that would fill more than half
+    of them is cut (``counts["cut_candidates"]``)."""
+    form = chat_format(tokenizer)
+    prompts: list[list[int]] = []
+    completions: list[list[Sequence[int]]] = []
+    for turns, texts in zip(transcripts, candidates, strict=True):
+        ids: list[Sequence[int]] = [form.completion_ids(text) for text in texts]
+        limit = max_prompt_tokens
+        if positions is not None:
+            longest = max(map(len, ids), default=0)
+            if longest > positions // 2:
+                counts["cut_candidates"] += sum(len(c) > positions // 2 for c in ids)
+                ids = [c[: positions // 2] for c in ids]
+                longest = positions // 2
+            limit = min(positions - longest, positions if limit is None else limit)
+        prompts.append(form.prompt_ids(turns, limit, counts))
+        completions.append(ids)
+    return prompts, completions
+
+
 def end_of_turn_id(tokenizer: Any) -> int:
     """The id of the token that ends an agent turn."""
     return chat_format(tokenizer).end_ids[-1]

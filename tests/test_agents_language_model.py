@@ -5,13 +5,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.prompting import completion_ids, prompt_ids
+from branchwise.search.policy import PolicyWithGenerators
+from branchwise.search.transcript import Transcript, acted, observed
 from scipy import stats
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
     Gemma2Config,
     Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -21,15 +25,29 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from branchwise.agents.language_model import LanguageModel
-from branchwise.agents.prompting import completion_ids, prompt_ids
-from branchwise.search.policy import PolicyWithGenerators
-from branchwise.search.transcript import Transcript, acted, observed
-
-WORDS = "goal red blue shirt item page buy search click [ ] 1 2 3 4 5 now back".split()
+WORDS = [
+    "goal",
+    "red",
+    "blue",
+    "shirt",
+    "item",
+    "page",
+    "buy",
+    "search",
+    "click",
+    "[",
+    "]",
+    "1",
+    "2",
+    "3",
+    "4",
+    "5",
+    "now",
+    "back",
+]
 TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> {% else %}{{ m.content }} {% endif %}"
-    "{% endfor %}{% if add_generation_prompt %}<act> {% endif %}"
+    "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> "
+    "{% else %}{{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}<act> {% endif %}"
 )
 SIZES: dict[str, Any] = {
     "hidden_size": 32,

@@ -1,9 +1,6 @@
 from collections import Counter
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
-
 from branchwise.agents.prompting import (
     PLAIN_TEMPLATE,
     actions_and_last_observation,
@@ -16,6 +13,8 @@ from branchwise.agents.prompting import (
     prompt_ids,
 )
 from branchwise.search.transcript import Turn, acted, messages, observed
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -29,7 +28,8 @@ THINKING = (
 )
 # Like Gemma: no system role, roles must alternate, contents are stripped.
 STRICT = (
-    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    "{{ bos_token }}{% for m in messages %}"
+    "{% if m.role == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
     "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
     "<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -104,7 +104,8 @@ def test_a_completion_ends_with_the_token_that_ends_an_assistant_turn(name: str,
 
 def test_end_of_turn_falls_back_to_eos_where_the_template_has_no_special_token() -> None:
     tokenizer = make_tokenizer(
-        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}"
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     assert tokenizer.decode(completion_ids(tokenizer, "go")) == "go</s>"
     assert tokenizer.decode(prompt_ids(tokenizer, TRANSCRIPT[:3])) == (
