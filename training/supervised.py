@@ -95,29 +95,46 @@ def train_supervised(
     state.
     """
     check_rows(rows)
-    lengths = np.array([len(row["input_ids"]) for row in rows])
-    batches_an_epoch = math.ceil(len(rows) / settings.batch_size)
+    device = next(model.parameters()).device
+    project = projection(model)
+
+    def loss_of(batch: np.ndarray) -> tuple[Tensor, int]:
+        return supervised_loss(project, [rows[index] for index in batch], device)
+
+    return descend(model, [len(row["input_ids"]) for row in rows], loss_of, settings, seed, progress)
+
+
+def descend(
+    model: Any,
+    lengths: Sequence[int],
+    loss_of: Callable[[np.ndarray], tuple[Tensor, int]],
+    settings: SupervisedSettings,
+    seed: int,
+    progress: Progress | None = None,
+) -> list[dict[str, float]]:
+    """The training loop itself, for any loss of a batch: ``loss_of(row numbers) -> (loss, tokens or targets in it)``.
+
+    ``lengths``: tokens of each row. History, determinism and :class:`TrainingStopped` as in :func:`train_supervised`.
+    """
+    batches_an_epoch = math.ceil(len(lengths) / settings.batch_size)
     total = settings.max_steps if settings.max_steps is not None else math.ceil(settings.epochs * batches_an_epoch)
-    rng = np.random.default_rng(seed)
     optimizer = adamw(model, settings.learning_rate, settings.weight_decay, settings.betas)
+    batches = endless_batches(np.asarray(lengths), settings.batch_size, np.random.default_rng(seed))
     device = next(model.parameters()).device
     history: list[dict[str, float]] = []
+    losses: list[float] = []
+    tokens = 0
     good = saved_state(model)
     was_training = model.training
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed)  # for dropout
         model.train()
-        project = projection(model)
-        batches = endless_batches(lengths, settings.batch_size, rng)
-        losses: list[float] = []
-        tokens = 0
         try:
             for step in range(1, total + 1):
                 rate = settings.learning_rate * cosine_schedule(step, total, settings.warmup)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                batch = [rows[index] for index in next(batches)]
-                loss, trained = supervised_loss(project, batch, device)
+                loss, trained = loss_of(next(batches))
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
