@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import actions_and_last_observation, all_turns
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.extraction import PreferencePair
@@ -409,6 +410,20 @@ def test_logged_references_are_checked_against_recomputed_ones(tokenizer) -> Non
     assert math.isnan(
         check_logged(model, [dataclasses.replace(r, ref_chosen_logp=None, ref_rejected_logp=None) for r in rows])
     )
+
+
+@pytest.mark.parametrize("history", [all_turns, actions_and_last_observation])
+@pytest.mark.parametrize("limit", [None, 8])
+def test_what_the_policy_logs_is_what_training_recomputes(tokenizer, history, limit) -> None:
+    model = model_of(tokenizer)
+    policy = LanguageModel(model, tokenizer, history=history, max_prompt_tokens=limit)
+    pairs = []
+    for pair in pairs_of(6):
+        (scores,) = policy.score([pair.prompt], [[pair.chosen[0].text, pair.rejected[0].text]])
+        pairs.append(dataclasses.replace(pair, ref_chosen_logp=float(scores[0]), ref_rejected_logp=float(scores[1])))
+    rows, counts = preference_rows(pairs, tokenizer, history, policy.max_prompt_tokens)
+    assert bool(counts.truncated_prompts) is (limit is not None)
+    assert check_logged(model, rows) < 1e-5
 
 
 def test_reference_of_a_batch_does_not_depend_on_its_company(tokenizer) -> None:
