@@ -343,6 +343,22 @@ def test_a_trained_model_is_left_as_a_plain_model(tokenizer, tmp_path) -> None:
         assert torch.allclose(model(ids).logits, before)
 
 
+def test_anchors_keep_alive_an_action_that_contrasts_only_ever_reject(tokenizer, tmp_path) -> None:
+    """Buying is wrong on the first page and right on the second, where nothing else was tried."""
+    early, late = (observed("goal red shirt results page"),), (observed("goal red shirt item one"),)
+    buy, look = acted("click[buy now]"), acted("click[one]")
+    pairs = [PreferencePair(early, (look,), (buy,))] * 32
+    anchors = [PreferencePair(late, (buy,))] * 32
+    reference, log_odds = model_of(tokenizer), {}
+    for name, rows in {"pairs": pairs, "pairs and anchors": pairs + anchors}.items():
+        model = copy.deepcopy(reference)
+        settings = PreferenceSettings(learning_rate=3e-3, epochs=4, batch_size=8, max_chosen_drop=20.0)
+        train_preference(model, tokenizer, rows, settings, reference=reference, seed=0, output_dir=tmp_path)
+        (found,) = LanguageModel(model, tokenizer).score([late], [[buy.text, look.text]])
+        log_odds[name] = found[0] - found[1]
+    assert log_odds["pairs"] < 0 < log_odds["pairs and anchors"]
+
+
 def test_collapse_stops_and_gives_back_the_last_good_state(tokenizer, tmp_path) -> None:
     pairs = pairs_of(40)
     model = model_of(tokenizer)
