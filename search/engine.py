@@ -29,7 +29,7 @@ from ..envs.simulator import TERMINAL as GAME_OVER
 from .backup import BACKUP_CODES, Backup
 from .evaluation import Evaluator, Leaf
 from .policy import Policy, Proposal, propose
-from .selection import SELECTION_CODES, Selection, UnvisitedValue, mixed_prior
+from .selection import SELECTION_CODES, Selection, UnvisitedValue, mixed_prior, usable
 from .transcript import Transcript, acted
 from .tree import EXPANDED, INVALID, MAX_PENDING, TERMINAL, VALUED, Tree
 
@@ -146,6 +146,10 @@ def search(
     generators = rng.spawn(len(roots)) if isinstance(rng, np.random.Generator) else list(rng)
     if len(generators) != len(roots):
         raise ValueError(f"{len(generators)} generators for {len(roots)} roots; pass one generator, or one a root")
+    for index, root in enumerate(roots):
+        if (player := simulator.current_player(root.state)) < 0:
+            kind = "terminal" if player == GAME_OVER else "a chance node"
+            raise ValueError(f"root {index} is {kind}; a search starts where a player is to move")
     trees = [
         Tree(simulator, root.state, root.transcript, root.task, index, generator, settings.discount)
         for index, (root, generator) in enumerate(zip(roots, generators, strict=True))
@@ -175,6 +179,7 @@ def extend(
     for tree in trees:
         if tree.simulator is None:
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
+        tree.forget_pending()
         tree.settings = asdict(settings)
     run = _Run(simulator, trees, policy, evaluator, settings)
     while leaves := run.select():
@@ -205,6 +210,19 @@ class _Selected:
     @property
     def state(self) -> Any:
         return self.tree.states[self.node]
+
+
+class _Children:
+    """What the kept actions of a node lead to: parallel lists."""
+
+    __slots__ = ("flags", "kept", "positions", "rewards", "states")
+
+    def __init__(self) -> None:
+        self.kept: list[int] = []
+        self.states: list[Any] = []
+        self.positions: list[Hashable] = []
+        self.rewards: list[float] = []
+        self.flags: list[int] = []
 
 
 class _Run:
@@ -304,7 +322,7 @@ class _Run:
             if leaf.flags & TERMINAL and not leaf.flags & VALUED:
                 tree.set_terminal_value(leaf.node, leaf.value)
                 leaf.value = 0.0
-            tree.back_up(leaf.node, leaf.value, rule, settings.discount, settings.solve)
+            tree.back_up(leaf.node, leaf.value, rule, float(settings.discount), settings.solve)
 
     def stop_if_too_much_failed(self) -> None:
         if (
@@ -324,11 +342,11 @@ class _Run:
         return self.policy.score([leaf.transcript for leaf in leaves], [leaf.actions or () for leaf in leaves])
 
     def _take_scores(self, leaf: _Selected, scores: Any) -> None:
-        logps = np.asarray(scores, np.float64)
+        logps = np.array(scores, np.float64)  # a copy: numba compiles anew for read-only and for strided arrays
         expected = len(leaf.actions or ())
         if logps.shape != (expected,):
             raise ValueError(f"it gave log-probabilities of shape {logps.shape} for {expected} candidates")
-        if np.isnan(logps).any() or not logps.max() < np.inf or not logps.max() > -np.inf:
+        if not usable(logps):
             raise ValueError(f"it gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}")
         leaf.logps = logps
 
@@ -341,7 +359,9 @@ class _Run:
         )
 
     def _take_proposals(self, leaf: _Selected, proposals: Any) -> None:
+        asked = len(proposals)
         proposals = [proposal for proposal in proposals if proposal.text.strip()]
+        leaf.tree.counters["invalid_actions"] += asked - len(proposals)
         if not proposals:
             raise ValueError("it proposed nothing")
         if any(np.isnan(proposal.logp) for proposal in proposals):
@@ -361,66 +381,55 @@ class _Run:
         except Exception as error:
             leaf.error = _said("the simulator", error)
             return
-        tree, settings = leaf.tree, self.settings
-        assert leaf.actions is not None
-        assert leaf.logps is not None
-        kept = [i for i, child in enumerate(children) if child is not None]
-        tree.counters["dropped_revisits"] += len(children) - len(kept)
-        logps = leaf.logps if len(kept) == len(children) else leaf.logps[kept]
-        if kept and logps.max() == -np.inf:
-            logps = np.zeros(len(kept))
+        tree, settings, logps, actions = leaf.tree, self.settings, leaf.logps, leaf.actions
+        assert logps is not None
+        assert actions is not None
+        logged = logps.tolist() if leaf.proposals is None else [proposal.logp for proposal in leaf.proposals]
+        kept = children.kept
+        if len(kept) < len(actions):
+            tree.counters["dropped_revisits"] += len(actions) - len(kept)
+            actions, logps, logged = [actions[i] for i in kept], logps[kept], [logged[i] for i in kept]
+            if kept and not usable(logps):
+                logps = np.zeros(len(kept))
         priors = mixed_prior(logps, settings.prior_temperature, settings.uniform_prior) if kept else logps
-        logged = leaf.logps if leaf.proposals is None else [proposal.logp for proposal in leaf.proposals]
-        present = [child for child in children if child is not None]
         first = tree.add_children(
-            leaf.node,
-            [leaf.actions[i] for i in kept],
-            [child[0] for child in present],
-            priors,
-            [float(logged[i]) for i in kept],
-            [child[2] for child in present],
-            [child[3] for child in present],
-            [child[1] for child in present],
+            leaf.node, actions, children.states, priors, logged, children.rewards, children.flags, children.positions
         )
-        tree.counters["invalid_actions"] += sum(1 for child in present if child[3] & INVALID)
-        if leaf.proposals is not None:
-            for offset, i in enumerate(kept):
-                proposal = leaf.proposals[i]
-                if proposal.token_ids:
-                    identity = getattr(self.policy, "policy_id", "")
-                    turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
-                    tree.log_turn(first + offset, turn)
+        if leaf.proposals is None:
+            return
+        tree.counters["invalid_actions"] += sum(1 for flags in children.flags if flags & INVALID)
+        identity = getattr(self.policy, "policy_id", "")
+        for offset, i in enumerate(kept):
+            proposal = leaf.proposals[i]
+            if proposal.token_ids:
+                turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
+                tree.log_turn(first + offset, turn)
 
-    def _children(self, leaf: _Selected) -> list[tuple[Any, Hashable, float, int] | None]:
-        """(state, position, reward, flags) of the child of each action; None where it leads back onto its own path."""
-        simulator, settings, tree = self.simulator, self.settings, leaf.tree
-        assert leaf.actions is not None
-        seen: set[Hashable] = set()
-        if not settings.revisit:
-            if leaf.node == 0:
-                tree._positions[0] = simulator.position(leaf.state)
-            seen = {tree._positions[node] for node in tree.path(leaf.node)}
-        children: list[tuple[Any, Hashable, float, int] | None] = []
-        for action in leaf.actions:
-            state = simulator.step(leaf.state, action)
-            position = None
-            if not settings.revisit:
+    def _children(self, leaf: _Selected) -> "_Children":
+        """What each action leads to, without those that lead back onto their own path."""
+        simulator, settings = self.simulator, self.settings
+        before, proposed = leaf.state, leaf.proposals is not None
+        seen = None if settings.revisit else leaf.tree.positions_on_path(leaf.node)
+        children = _Children()
+        for i, action in enumerate(leaf.actions or ()):
+            state = simulator.step(before, action)
+            if seen is not None:
                 position = simulator.position(state)
                 if position in seen:
-                    children.append(None)
                     continue
+                children.positions.append(position)
             player = simulator.current_player(state)
             if player == CHANCE:
                 raise NotImplementedError("a chance node; this search handles none")
             flags = 0
-            reward = 0.0
-            if not settings.hide_outcome:
-                reward = float(simulator.rewards(state)[0])
             if player == GAME_OVER:
                 flags = TERMINAL if settings.hide_outcome else TERMINAL | VALUED
-            if leaf.proposals is not None and simulator.info(state)["invalid_action"]:
+            if proposed and simulator.info(state)["invalid_action"]:
                 flags |= INVALID
-            children.append((state, position, reward, flags))
+            children.kept.append(i)
+            children.states.append(state)
+            children.flags.append(flags)
+            children.rewards.append(0.0 if settings.hide_outcome else float(simulator.rewards(state)[0]))
         return children
 
     # ---- asking the evaluator -----------------------------------------------------------------------------------

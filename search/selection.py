@@ -76,3 +76,14 @@ def mixed_prior(logps: np.ndarray, temperature: float, uniform: float) -> np.nda
     for i in range(count):
         prior[i] = uniform / count + (1.0 - uniform) * prior[i] / total
     return prior
+
+
+@njit(cache=True)
+def usable(logps: np.ndarray) -> bool:
+    """Whether float64 ``[k]`` log-probabilities make a distribution: none NaN or +inf, and at least one above −inf."""
+    possible = False
+    for logp in logps:
+        if not logp < np.inf:
+            return False
+        possible = possible or logp > -np.inf
+    return possible

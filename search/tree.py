@@ -211,6 +211,20 @@ def _add_children(
 
 
 @njit(cache=True)
+def _path(nodes: np.ndarray, node: int) -> np.ndarray:
+    length = 0
+    step = node
+    while step >= 0:
+        length += 1
+        step = nodes[step].parent
+    path = np.empty(length, np.int64)
+    for place in range(length - 1, -1, -1):
+        path[place] = node
+        node = nodes[node].parent
+    return path
+
+
+@njit(cache=True)
 def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
     """The largest return of any visited path that starts with the action into ``node`` and ends in a childless
     node."""
@@ -249,7 +263,7 @@ class Tree:
         self.task: dict[str, Any] = {} if task is None else task
         self.index = index
         self.rng = np.random.default_rng(index) if rng is None else rng
-        self.discount = discount
+        self.discount = float(discount)
         self.settings: dict[str, Any] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.last_error = ""
@@ -287,19 +301,12 @@ class Tree:
         return range(first, first + int(record["children"]))
 
     def depth(self, node: int) -> int:
-        depth = 0
-        while node > 0:
-            node = self.parent(node)
-            depth += 1
-        return depth
+        """Steps from the root to ``node``."""
+        return len(_path(self._nodes, node)) - 1
 
     def path(self, node: int) -> list[int]:
         """Node indices from the root to ``node``, both included."""
-        path = [node]
-        while node > 0:
-            node = self.parent(node)
-            path.append(node)
-        return path[::-1]
+        return _path(self._nodes, node).tolist()
 
     def path_return(self, node: int) -> float:
         """The undiscounted sum of the rewards from the root to ``node``."""
@@ -425,9 +432,16 @@ class Tree:
         self.actions.extend(actions)
         self.states.extend(states)
         self.logps.extend(logps)
-        self._positions.extend(positions if positions else [None] * count)
+        self._positions.extend(positions or [None] * count)
         self._transcripts.extend([None] * count)
         return first
+
+    def positions_on_path(self, node: int) -> set[Hashable]:
+        """The simulator's positions from the root to ``node``."""
+        positions = self._positions
+        if positions[0] is None and self.simulator is not None:
+            positions[0] = self.simulator.position(self.states[0])
+        return {positions[step] for step in _path(self._nodes, node).tolist()}
 
     def log_turn(self, node: int, turn: Turn) -> None:
         """Keep the tokens with which the policy took the action into ``node``."""
@@ -453,6 +467,10 @@ class Tree:
         """Remember what the evaluator said of a terminal node whose outcome is hidden."""
         self._nodes[node]["reward"] = value
         self._nodes[node]["flags"] |= VALUED
+
+    def forget_pending(self) -> None:
+        """No simulation is under way any more: an interrupted search left some."""
+        self._nodes["pending"] = 0
 
     def abandon(self, leaf: int, error: str) -> None:
         """Take a selected leaf's simulation back: it could not be evaluated, for the reason given."""

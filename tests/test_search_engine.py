@@ -11,8 +11,9 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, normalised, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
 from branchwise.search.policy import Proposal
+from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import FAILED, VALUED, Tree
+from branchwise.search.tree import FAILED, VALUED, Tree, _add_children, _back_up, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
@@ -485,6 +486,65 @@ def test_a_terminal_counts_its_reward_and_is_not_simulated_twice() -> None:
     )
     assert again.visits(3) == 47
     assert again.counters["simulations"] == 50
+
+
+class Alley(Corridor):
+    """From place 0 a dead alley at place 1 (its one action leads back) and the way out at place 3."""
+
+    def legal_actions(self, state: Line) -> list[str]:
+        return ["0"] if state.place == 1 else ["1", "2"] if state.place == 0 else ["3"]
+
+    def step(self, state: Line, action: str) -> Line:
+        return Line(int(action), state.clock + 1)
+
+
+@pytest.mark.parametrize(("solve", "visits"), [(True, 1), (False, 6)])
+def test_a_dead_end_is_valued_and_where_solving_not_tried_again(solve: bool, visits: int) -> None:
+    def judge(simulator: Any, state: Line, transcript: Any) -> float:
+        return 1.0 if state.place == 1 else 0.0
+
+    settings = SearchSettings(simulations=7, exploration=0.0, solve=solve)
+    [tree] = search(Alley(), [corridor_root()], Even(), ValueFunction(judge), settings)
+    assert tree.actions[1] == "1"
+    assert (tree.visits(1), tree.value(1), len(tree.children(1))) == (visits, 1.0, 0)
+    assert tree.is_solved(1) == solve
+    assert tree.is_solved() == solve
+
+
+def test_a_search_that_was_interrupted_can_go_on() -> None:
+    class Interrupted(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            self.calls += 1
+            if self.calls == 4:
+                raise KeyboardInterrupt
+            return super().score(transcripts, candidates)
+
+    simulator = RandomTree()
+    settings = SearchSettings(simulations=20)
+    trees = [Tree(simulator, root.state, root.transcript) for root in roots(range(2), simulator)]
+    with pytest.raises(KeyboardInterrupt):
+        extend(simulator, trees, Interrupted(), ValueFunction(judged), settings)
+    assert all(tree.nodes["pending"].any() for tree in trees)
+    extend(simulator, trees, HashPolicy(), ValueFunction(judged), settings)
+    assert not any(tree.nodes["pending"].any() for tree in trees)
+    assert all(tree.counters["simulations"] == 20 or tree.is_solved() for tree in trees)
+
+
+def test_a_search_starts_where_a_player_is_to_move() -> None:
+    root = Root(Line(3, 3), (observed("out"),))
+    with pytest.raises(ValueError, match="root 0 is terminal"):
+        search(Corridor(), [root], Even(), ValueFunction(zero))
+
+
+def test_each_kernel_is_compiled_for_one_signature() -> None:
+    simulator = RandomTree()
+    for settings in (SearchSettings(simulations=9), SearchSettings(9, "uct", 1, discount=1, virtual_loss=0)):
+        [tree] = search(simulator, roots([1], simulator), HashPolicy(), ValueFunction(judged), settings)
+        tree.best_action()
+    entries = (_select, _back_up, _add_children, _path, mixed_prior, usable)
+    assert {kernel.py_func.__name__: len(kernel.signatures) for kernel in entries} == {
+        kernel.py_func.__name__: 1 for kernel in entries
+    }
 
 
 def test_a_hidden_outcome_is_never_read_and_the_evaluator_is_asked_once() -> None:
