@@ -23,7 +23,7 @@ class Forward:
     def __init__(self, model: Any, pad: int = 0, token_budget: int | None = None) -> None:
         self.model = model
         self.pad = pad
-        self.token_budget = token_budget or (4096 if model.device.type == "cpu" else 65536)
+        self.token_budget = token_budget or (2048 if model.device.type == "cpu" else 65536)
         self.count = 0
         self._head: Any = None
         self._packs: bool | None = None
