@@ -27,7 +27,7 @@ from ..search.store import atomically, load_episodes, load_pairs, load_trees
 from ..search.transcript import Turn
 from ..search.tree import Tree
 from .evaluation import PairedDifference, paired_difference
-from .report_pictures import Curve, PairMark, chart, tree_picture
+from .report_pictures import Curve, PairMark, chart, named, tree_picture
 from .stages import FIGURES
 
 BASE = "behaviour_cloning"
@@ -159,6 +159,15 @@ def agent_name(agent: str) -> str:
     policy, _, way = agent.partition("+")
     suffix = {"": "", "mcts": " + MCTS", "mcts_oracle": " + MCTS, oracle"}.get(way, f" + {way}")
     return NAMES.get(policy, policy) + suffix
+
+
+def inline(name: str) -> str:
+    """A name inside a sentence.
+
+    >>> inline("Step-DPO + MCTS"), inline("RFT")
+    ('step-DPO + MCTS', 'RFT')
+    """
+    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
 
 
 def is_oracle(agent: str) -> bool:
@@ -444,7 +453,7 @@ def _flat(task: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     for key, value in task.items():
         if isinstance(value, Mapping):
             yield from _flat(value)
-        else:
+        elif key != "env_id":
             yield key, value
 
 
@@ -456,14 +465,18 @@ def _column(name: str, episode: Episode) -> dict[str, Any]:
         "reward": episode.total_reward,
         "steps": episode.steps,
         "truncated": episode.truncated,
-        "turns": [_turn(turn, first if place else set()) for place, turn in enumerate(episode.transcript)],
+        "turns": [
+            _turn(turn, first if place else set(), episode.transcript[place - 1].text if place else "")
+            for place, turn in enumerate(episode.transcript)
+        ],
     }
 
 
-def _turn(turn: Turn, known: set[str]) -> dict[str, Any]:
+def _turn(turn: Turn, known: set[str], before: str) -> dict[str, Any]:
     lines = [line for line in _lines(turn.text) if turn.is_agent or line not in known]
     return {
         "agent": turn.is_agent,
+        "about": named(turn.text, before) if turn.is_agent else "",
         "text": "\n".join(lines[:LINES_SHOWN]),
         "more": "\n".join(lines[LINES_SHOWN:]),
         "hidden": max(0, len(lines) - LINES_SHOWN),
@@ -535,9 +548,11 @@ def _tree_view(r: Round, tree: Tree, pairs: Sequence[PreferencePair]) -> dict[st
                 "depth": pair.depth,
                 "after": next((turn.text for turn in reversed(pair.prompt) if turn.is_agent), "the start"),
                 "chosen": pair.chosen[0].text,
+                "chosen_is": named(pair.chosen[0].text, pair.prompt[-1].text if pair.prompt else ""),
                 "chosen_q": pair.chosen_q,
                 "chosen_visits": pair.chosen_visits,
                 "rejected": pair.rejected[0].text,
+                "rejected_is": named(pair.rejected[0].text, pair.prompt[-1].text if pair.prompt else ""),
                 "rejected_q": pair.rejected_q,
                 "rejected_visits": pair.rejected_visits,
             }
@@ -573,6 +588,7 @@ def _template() -> Any:
         "percent": percent,
         "duration": duration,
         "agent_name": agent_name,
+        "inline": inline,
     }
     environment.filters.update(filters)
     environment.globals["interval"] = interval

@@ -45,7 +45,7 @@ def chart(title: str, curves: Sequence[Curve], *, percent: bool = False, zero: b
         raise ValueError(f"no values to draw in {title!r}")
     ticks = axis_ticks([value for _, value in everything], zero=zero)
     first, last = min(x for x, _ in everything), max(x for x, _ in everything)
-    left, right, top, bottom = 44.0, 254.0, 14.0, 216.0
+    left, right, top, bottom = 44.0, 246.0, 14.0, 216.0
 
     def across(x: float) -> float:
         return (left + right) / 2 if first == last else left + 10 + (x - first) / (last - first) * (right - left - 20)
@@ -158,8 +158,10 @@ def drawn_nodes(tree: Tree, marks: Sequence[PairMark], limit: int = 40) -> list[
     return sorted(kept)
 
 
-COLUMN, ROW, LABEL = 172, 38, 21
-"""Width of a level and height of a leaf, in pixels; characters of an action that fit."""
+WIDTH, GAP, ROW, CHARACTER = 1104, 46, 38, 6.7
+"""In pixels: the width that a tree fills, the room between levels, the height of a leaf, a letter of an action."""
+NARROWEST, WIDEST = 150, 240
+"""Bounds of a node's width, in pixels: a deep tree is wider than the page and is scrolled."""
 
 
 def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int = 40) -> str:
@@ -171,8 +173,9 @@ def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int =
     drawn = set(nodes)
     children = {node: [child for child in tree.children(node) if child in drawn] for node in nodes}
     heights = _heights(children)
-    width = (max(tree.depth(node) for node in nodes) + 1) * COLUMN + 12
-    svg = _svg(width, (max(heights.values()) + 1) * ROW + 8, title, fixed=True)
+    levels = max(tree.depth(node) for node in nodes) + 1
+    width = min(max(WIDTH / levels - GAP, NARROWEST), WIDEST)
+    svg = _svg(levels * (width + GAP) - GAP + 4, (max(heights.values()) + 1) * ROW + 4, title, fixed=True)
     roles: dict[int, list[tuple[str, int]]] = {}
     for mark in marks:
         roles.setdefault(mark.chosen, []).append(("chosen", mark.number))
@@ -180,12 +183,12 @@ def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int =
             roles.setdefault(mark.rejected, []).append(("rejected", mark.number))
 
     def place(node: int) -> tuple[float, float]:
-        return tree.depth(node) * COLUMN + 12.0, (heights[node] + 0.5) * ROW + 4
+        return tree.depth(node) * (width + GAP) + 2, (heights[node] + 0.5) * ROW + 2
 
     most = max(1, tree.visits(0))
     for node in nodes[1:]:
         (x1, y1), (x2, y2) = place(tree.parent(node)), place(node)
-        x1 += COLUMN - 22
+        x1 += width
         bend = (x1 + x2) / 2
         role = roles[node][0][0] if node in roles else ""
         _add(
@@ -196,7 +199,8 @@ def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int =
             stroke_width=f"{1 + 5 * math.sqrt(tree.visits(node) / most):.1f}",
         )
     for node in nodes:
-        _node(svg, tree, node, place(node), roles.get(node, ()), len(tree.children(node)) - len(children[node]))
+        hidden = len(tree.children(node)) - len(children[node])
+        _node(svg, tree, node, place(node), width, roles.get(node, ()), hidden)
     return ET.tostring(svg, encoding="unicode")
 
 
@@ -224,6 +228,7 @@ def _node(
     tree: Tree,
     node: int,
     place: tuple[float, float],
+    width: float,
     roles: Sequence[tuple[str, int]],
     hidden: int,
 ) -> None:
@@ -232,25 +237,47 @@ def _node(
     value, visits = tree.value(node), tree.visits(node)
     known = math.isfinite(value)
     group = _add(svg, "g", class_=f"node {roles[0][0] if roles else ''}".strip())
+    about = named(action, tree.transcript(tree.parent(node))[-1].text) if node else ""
     told = f"{action}\nvalue {value:.3f}, {visits} visits" if known else f"{action}\nnot visited"
-    _add(group, "title", told + (f"\n{hidden} more children are not drawn" if hidden else ""))
+    _add(
+        group,
+        "title",
+        told + (f"\n{about}" if about else "") + (f"\n{hidden} more children are not drawn" if hidden else ""),
+    )
     shape = "node-box terminal" if tree.is_terminal(node) else "node-box"
     box: dict[str, Any] = {
         "x": x,
         "y": y - 15,
-        "width": COLUMN - 22,
+        "width": width,
         "height": 30,
         "rx": 2 if tree.is_terminal(node) else 7,
     }
     _add(group, "rect", class_="node-ground", **box)
     _add(group, "rect", class_=shape, fill_opacity=f"{0.34 * min(max(value, 0.0), 1.0) if known else 0:.2f}", **box)
     signs = " ".join(f"{'✓' if role == 'chosen' else '✗'}{number}" for role, number in roles)
-    room = LABEL - (len(signs) + 1 if signs else 0)
-    _add(group, "text", shortened(action, room), x=x + 7, y=y - 2, class_="node-action")
+    room = int((width - 14) / CHARACTER) - (len(signs) + 1 if signs else 0)
+    line = _add(group, "text", shortened(action, room), x=x + 7, y=y - 2, class_="node-action")
+    if about and room - len(action) > 6:
+        _add(line, "tspan", f" {shortened(about, room - len(action) - 1)}", class_="node-about")
     figures = f"{value:.2f} · {visits}×" if known else "not visited"
     _add(group, "text", figures + (f" · +{hidden}" if hidden else ""), x=x + 7, y=y + 10, class_="node-figures")
     if signs:
-        _add(group, "text", signs, x=x + COLUMN - 29, y=y - 2, class_="node-sign end")
+        _add(group, "text", signs, x=x + width - 7, y=y - 2, class_="node-sign end")
+
+
+def named(action: str, observation: str) -> str:
+    """What the observation says of the thing that a bracketed action names: the rest of the line that starts with it.
+
+    >>> named("click[#2]", "results\\n#1 red shoe $9\\n#2 blue shoe $12")
+    'blue shoe $12'
+    >>> named("click[buy now]", "chosen red")
+    ''
+    """
+    label = action.partition("[")[2].removesuffix("]").casefold()
+    for line in observation.split("\n") if label else ():
+        if line.casefold().startswith(label + " "):
+            return line[len(label) + 1 :].strip()
+    return ""
 
 
 def shortened(text: str, length: int) -> str:
