@@ -174,7 +174,7 @@ class ValueModel(nn.Module):
         with self._forward.inference():
             rows = self._forward.rows(ids, continuations, keep_last=True)
             found = [np.empty(0)] * len(rows)
-            places = [np.array(row.last, np.int64) for row in rows]
+            places = [row.last for row in rows]
             for batch, states in self._forward.read(rows, places):
                 values = self.low + (self.high - self.low) * torch.sigmoid(self._logits(states).double())
                 ends = np.cumsum([len(places[i]) for i in batch])[:-1]

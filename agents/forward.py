@@ -153,7 +153,7 @@ class Forward:
     def _all_states(self, rows: Sequence[Row]) -> torch.Tensor:
         """The states that predict each token of each continuation, in order ``[T, d]``."""
         found: dict[int, torch.Tensor] = {}
-        places = [np.array(row.source) for row in rows]
+        places = [row.source for row in rows]
         for batch, states in self.read(rows, places):
             found.update(zip(batch, states.split([len(places[i]) for i in batch]), strict=True))
         return torch.cat([found[i] for i in range(len(rows))]).float()

@@ -24,7 +24,6 @@ import tempfile
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -197,8 +196,8 @@ class LanguageModel:
         if missing:
             where = {key: i for i, key in reversed(list(enumerate(keys)))}
             rows = self._token_logps([read[where[key]] for key in missing], [key[1] for key in missing])
-            for key, row in zip(missing, rows, strict=True):
-                self._scores[key] = np.array([logps.sum() for _, logps in row])
+            for key, (ids, logps) in zip(missing, rows, strict=True):
+                self._scores[key] = np.add.reduceat(logps, _starts(ids)) if ids else np.empty(0)
         answers = []
         for key in keys:
             self._scores.move_to_end(key)
@@ -218,9 +217,11 @@ class LanguageModel:
         return [
             [
                 Proposal(text, float(values.sum()), tuple(ids), tuple(values.tolist()))
-                for text, (ids, values) in zip(texts, row, strict=True)
+                for text, ids, values in zip(
+                    texts, completions, np.split(logps, _starts(completions)[1:]), strict=False
+                )
             ]
-            for texts, row in zip(candidates, rows, strict=True)
+            for texts, (completions, logps) in zip(candidates, rows, strict=True)
         ]
 
     def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
@@ -295,20 +296,16 @@ class LanguageModel:
 
     def _token_logps(
         self, read: Sequence[Transcript], candidates: Sequence[Sequence[str]]
-    ) -> list[list[tuple[Sequence[int], np.ndarray]]]:
-        """For each transcript and candidate: its ids, and the float64 log-probability of each of them."""
+    ) -> list[tuple[list[Sequence[int]], np.ndarray]]:
+        """For each transcript the ids of its candidates, and the log-probability of each id, in order: float64
+        ``[T]``."""
         prompts, completions = prompts_and_completions(
             self.tokenizer, read, candidates, self.max_prompt_tokens, self._forward.positions, self.counts
         )
         self.computed += len(prompts)
         values = self._continuation_logps(prompts, completions)
-        answers = []
-        for ids in completions:
-            ends = np.cumsum([0, *map(len, ids)])
-            own = [values[start:end] for start, end in pairwise(ends)]
-            values = values[ends[-1] :]
-            answers.append(list(zip(ids, own, strict=True)))
-        return answers
+        ends = np.cumsum([sum(map(len, ids)) for ids in completions])
+        return list(zip(completions, np.split(values, ends[:-1]), strict=True))
 
     def _continuation_logps(
         self, prompts: Sequence[Sequence[int]], continuations: Sequence[Sequence[Sequence[int]]]
@@ -318,14 +315,13 @@ class LanguageModel:
             rows = self._forward.rows(prompts, continuations)
             found: list[np.ndarray] = [np.empty(0)] * len(rows)
             # A position is projected on the vocabulary once, however many candidates go on from it.
-            used = [np.unique(np.array(row.source, np.int64), return_inverse=True) for row in rows]
-            places, which = [u for u, _ in used], [w for _, w in used]
+            places = [row.places for row in rows]
             for batch, states in self._forward.read(rows, places):
                 starts = np.cumsum([0, *(len(places[i]) for i in batch)])
                 index = self._forward.tensor(
-                    np.concatenate([which[i] + s for i, s in zip(batch, starts, strict=False)])
+                    np.concatenate([rows[i].branches.which + s for i, s in zip(batch, starts, strict=False)])
                 )
-                targets = self._forward.tensor(np.concatenate([np.asarray(rows[i].target, np.int64) for i in batch]))
+                targets = self._forward.tensor(np.concatenate([rows[i].target for i in batch]))
                 logits = self._forward.logits(states)
                 logps = logits[index, targets] - torch.logsumexp(logits, dim=-1)[index]
                 ends = np.cumsum([len(rows[i].target) for i in batch])[:-1]
@@ -444,6 +440,12 @@ def _check_folder(folder: Path) -> None:
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise FileNotFoundError(f"{folder} has no weights (*.safetensors); was it written to the end?")
+
+
+def _starts(completions: Sequence[Sequence[int]]) -> np.ndarray:
+    """Where each completion starts in all of them put end to end."""
+    lengths = np.array([len(c) for c in completions], np.int64)
+    return np.cumsum(lengths) - lengths
 
 
 def _check_number(n: int) -> None:
