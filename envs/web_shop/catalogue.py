@@ -257,6 +257,8 @@ class GeneratedCatalogue:
     def __init__(
         self, size: int = 1000, seed: int = 0, split: str = "train", difficulty: Difficulty = Difficulty()
     ) -> None:
+        if not SMALLEST <= size <= LARGEST:
+            raise ValueError(f"products={size}; a generated catalogue has {SMALLEST} to {LARGEST:,} products")
         self.size, self.seed, self.split, self.difficulty = size, seed, split, difficulty
         self._key = mix(seed & _MASK, SPLITS.index(split))
         self._types = product_types()

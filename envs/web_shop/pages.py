@@ -8,9 +8,8 @@ import json
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from .catalogue import Product
 
@@ -22,8 +21,7 @@ SUB_PAGES: Final = ("description", "features", "reviews", "attributes")
 ROWS: Final = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(NamedTuple):
     """One visible text and what it is: "text", "button", "option", "chosen option", "product" or "seen product"."""
 
     text: str
@@ -153,32 +151,31 @@ def _head(instruction: str) -> list[Piece]:
 def showable(text: str) -> str:
     """``text`` without signs that an observation space of text does not hold: letters of mathematical alphabets and
     the like as plain ones, private and control signs as blanks."""
-    if text.isascii() and text.isprintable():
+    if text.isascii() and text.replace("\n", "").isprintable():
         return text
     signs = (unicodedata.normalize("NFKC", sign) if 0xFFFF < ord(sign) < 0x1F000 else sign for sign in text)
     return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in "".join(signs))
 
 
 def as_text(pieces: Sequence[Piece]) -> str:
-    return " [SEP] ".join(showable(piece.text).strip() for piece in pieces)
+    return showable(" [SEP] ".join(piece.text.strip() for piece in pieces))
 
 
 def as_rich_text(pieces: Sequence[Piece]) -> str:
     """One text a line. A chosen option is announced on top, the latest first in the page's order."""
     lines, announced = [], []
-    for piece in pieces:
-        text = showable(piece.text)
-        if piece.kind == "button":
+    for text, kind in pieces:
+        if kind == "button":
             lines.append(f"[button] {text} [button_]")
-        elif piece.kind == "option":
+        elif kind == "option":
             lines.append(f"  [button] {text} [button_]")
-        elif piece.kind == "chosen option":
+        elif kind == "chosen option":
             lines.append(f"  [clicked button] {text} [clicked button_]")
             announced.append(f"You have clicked {text}.")
-        elif piece.kind == "product":
+        elif kind == "product":
             lines.append(f"\n[button] {text} [button_]")
-        elif piece.kind == "seen product":
+        elif kind == "seen product":
             lines.append(f"\n[clicked button] {text} [clicked button_]")
         else:
             lines.append(text)
-    return "".join(f"{line}\n" for line in (*reversed(announced), *lines))
+    return showable("\n".join((*reversed(announced), *lines, "")))

@@ -15,7 +15,7 @@ option value that is exactly a colour word compares with the colour word alone.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -67,7 +67,7 @@ class PurchaseReward:
     title_score: float
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @lru_cache(maxsize=65536)
@@ -79,6 +79,42 @@ def default_nouns(title: str) -> tuple[str, ...]:
     not."""
     words = re.findall(r"[^\W\d_]{2,}", title.lower())
     return tuple(word for word in words if word not in _NOT_NOUNS)
+
+
+@dataclass(frozen=True, slots=True)
+class SpacyNouns:
+    """The nouns and proper nouns that a spaCy model finds in a title, as WebShop takes them; made by
+    :func:`spacy_nouns`."""
+
+    model: str
+
+    def __call__(self, title: str) -> tuple[str, ...]:
+        return _nouns_by_spacy(self.model, title)
+
+
+def spacy_nouns(model: str = "en_core_web_sm") -> SpacyNouns:
+    """The noun function of the released WebShop. ``ImportError`` says what to install where spaCy or ``model`` is
+    missing."""
+    _spacy_pipeline(model)
+    return SpacyNouns(model)
+
+
+@lru_cache(maxsize=1)
+def _spacy_pipeline(model: str) -> Any:
+    try:
+        import spacy
+
+        return spacy.load(model)
+    except (ImportError, OSError) as error:
+        raise ImportError(
+            f"spacy_nouns({model!r}) needs spaCy and that model: pip install 'branchwise[spacy]', "
+            f"then python -m spacy download {model}"
+        ) from error
+
+
+@lru_cache(maxsize=65536)
+def _nouns_by_spacy(model: str, title: str) -> tuple[str, ...]:
+    return tuple(token.text.lower() for token in _spacy_pipeline(model)(title) if token.pos_ in ("NOUN", "PROPN"))
 
 
 @lru_cache(maxsize=65536)

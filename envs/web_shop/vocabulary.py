@@ -59,7 +59,7 @@ OPTION_VALUES: Final[dict[str, tuple[str, ...]]] = {
     "drink flavor": ("ginger", "lemon", "berry", "mocha", "hibiscus", "vanilla", "plain", "hazelnut"),
     "pantry flavor": ("garlic", "basil", "chili", "original", "smoky", "herb", "lemon", "truffle"),
     "sweet flavor": ("mint", "caramel", "berry", "orange", "honey", "cherry", "vanilla", "cinnamon"),
-    "style": ("classic", "modern", "rustic", "compact"),
+    "style": ("classic", "modern", "retro", "compact"),
 }
 
 BRANDS: Final = (
@@ -193,7 +193,7 @@ AISLES: Final = (
         ("console table", "bar stool", "office chair", "storage cabinet", "corner bookcase"),
         ("solid wood", "easy assembly", "space saving", "metal legs", "lumbar support", "faux leather",
          "adjustable shelf", "swivel base", "tempered glass", "anti tip"),
-        (("finish", "finish"), ("style", "style")), (35, 95), "living rooms and studies",
+        (("finish", "finish"), ("style", "style")), (35, 95), "rooms large and small",
     ),
     Aisle(
         "garden", "Garden › Outdoor",
