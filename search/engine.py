@@ -303,12 +303,7 @@ class _Run:
     def evaluate(self, leaves: Sequence[_Selected]) -> None:
         """Value every leaf whose return is not known yet: one call of the evaluator for all of them."""
         pending = [leaf for leaf in leaves if not leaf.flags & VALUED and not leaf.error]
-        states = [leaf.tree.rng.bit_generator.state for leaf in pending]
-
-        def again(leaf: _Selected) -> None:
-            leaf.tree.rng.bit_generator.state = states[pending.index(leaf)]
-
-        _ask("evaluator.evaluate", pending, self._evaluate, self._take_value, again)
+        _ask("evaluator.evaluate", pending, self._evaluate, self._take_value)
 
     def back_up(self, leaves: Sequence[_Selected]) -> None:
         settings = self.settings
@@ -481,12 +476,13 @@ def _ask(
     leaves: Sequence[_Selected],
     call: Callable[[Sequence[_Selected]], Sequence[Any] | np.ndarray],
     take: Callable[[_Selected, Any], None],
-    again: Callable[[_Selected], None] | None = None,
 ) -> None:
     """One batch call for all leaves; where it raises or answers too little, one call a leaf, so that a bad leaf takes
-    no other with it. An answer that ``take`` refuses costs its leaf."""
+    no other with it: the trees' generators are set back before. An answer that ``take`` refuses costs its leaf."""
     if not leaves:
         return
+    generators = [leaf.tree.rng.bit_generator for leaf in leaves] if len(leaves) > 1 else []
+    states = [generator.state for generator in generators]
     try:
         answers = call(leaves)
         if len(answers) != len(leaves):
@@ -495,9 +491,9 @@ def _ask(
         if len(leaves) == 1:
             leaves[0].error = _said(who, error)
             return
+        for generator, state in zip(generators, states, strict=True):
+            generator.state = state
         for leaf in leaves:
-            if again is not None:
-                again(leaf)
             _ask(who, [leaf], call, take)
         return
     for leaf, answer in zip(leaves, answers, strict=True):

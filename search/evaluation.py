@@ -20,6 +20,7 @@ import numpy as np
 
 from ..envs.simulator import TERMINAL, Simulator
 from .policy import Policy, propose
+from .selection import drawn, usable
 from .transcript import Transcript, acted, observed
 
 
@@ -116,7 +117,7 @@ class _Played:
         self.simulator = leaf.simulator
         self.state = leaf.state
         self.transcript = leaf.transcript
-        self.value = np.zeros(leaf.simulator.players)
+        self.value = [0.0] * leaf.simulator.players
         self.weight = 1.0
         self.steps = 0
         self.calls = 0
@@ -125,7 +126,8 @@ class _Played:
     def step(self, action: str, discount: float) -> None:
         self.state = self.simulator.step(self.state, action)
         self.transcript = (*self.transcript, acted(action), observed(self.simulator.observation(self.state)))
-        self.value += self.weight * np.asarray(self.simulator.rewards(self.state), np.float64)
+        for player, reward in enumerate(self.simulator.rewards(self.state)):
+            self.value[player] += self.weight * reward
         self.weight *= discount
         self.steps += 1
         self.over = self.simulator.current_player(self.state) == TERMINAL
@@ -135,7 +137,7 @@ class _Played:
 
     def rollout(self) -> Rollout:
         leaf = self.leaf
-        return Rollout(leaf.tree, leaf.node, self.transcript, len(leaf.transcript), float(self.value[0]))
+        return Rollout(leaf.tree, leaf.node, self.transcript, len(leaf.transcript), self.value[0])
 
 
 class PolicyRollout(_Rollouts):
@@ -207,11 +209,13 @@ class RandomRollout(_Rollouts):
 
 
 def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """An index drawn from softmax(logps / temperature); the first of the largest where the temperature is 0."""
-    logps = np.asarray(logps, np.float64)
-    if np.isnan(logps).any():
-        raise ValueError("the policy gave a log-probability that is NaN")
-    if temperature == 0.0:
-        return int(logps.argmax())
-    cumulative = np.cumsum(np.exp((logps - logps.max()) / temperature))
-    return min(int(np.searchsorted(cumulative, rng.random() * cumulative[-1], side="right")), len(logps) - 1)
+    """An index drawn from softmax(logps / temperature); the first of the largest where the temperature is 0.
+
+    Raises ValueError where ``logps`` (float ``[k]``) are no log-probabilities: NaN, +inf, or none above −inf.
+    """
+    logps = np.array(logps, np.float64)
+    if not usable(logps):
+        raise ValueError(
+            f"the policy gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}"
+        )
+    return int(logps.argmax()) if temperature == 0.0 else drawn(logps, float(temperature), rng.random())

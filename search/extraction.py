@@ -384,7 +384,7 @@ def _step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int
         return tree.value(child) if tree.visits(child) else 0.0
 
     def logp(child: int) -> float | None:
-        return None if np.isnan(tree.logps[child]) else float(tree.logps[child])
+        return float(tree.logps[child]) if np.isfinite(tree.logps[child]) else None
 
     return PreferencePair(
         prompt=tree.transcript(node),

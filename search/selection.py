@@ -15,6 +15,8 @@ Which rule is which:
 Ties go to the child with the lowest index (the earliest in the simulator's order of actions, or of the policy's
 proposals), so that a search is a function of its numbers alone.
 
+Beside the rules: what turns a policy's log-probabilities into a prior (``mixed_prior``) and into a draw (``drawn``).
+
 Not here: rules that look at more than one child at a time (regret matching, softmax over nodes).
 """
 
@@ -87,3 +89,25 @@ def usable(logps: np.ndarray) -> bool:
             return False
         possible = possible or logp > -np.inf
     return possible
+
+
+@njit(cache=True)
+def drawn(logps: np.ndarray, temperature: float, uniform: float) -> int:
+    """The index at which the cumulated softmax(logps / temperature) passes ``uniform`` (in [0, 1)).
+
+    ``logps``: float64 ``[k]``, k ≥ 1, :func:`usable`. An index of probability zero is never returned.
+    """
+    largest = logps.max()
+    total = 0.0
+    for logp in logps:
+        total += math.exp((logp - largest) / temperature)
+    passed = 0.0
+    last = 0
+    for i in range(logps.shape[0]):
+        weight = math.exp((logps[i] - largest) / temperature)
+        if weight > 0.0:
+            last = i
+            passed += weight
+            if passed > uniform * total:
+                return i
+    return last

@@ -694,6 +694,25 @@ def test_a_failing_evaluator_costs_its_leaf_alone(value: Any) -> None:
     assert numbers(trees[2]) == numbers(clean[2])
 
 
+def test_a_batch_that_is_asked_again_draws_the_same_numbers_for_the_others() -> None:
+    class Fragile(RandomRollout):
+        def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+            values = super().evaluate(leaves)
+            if any(leaf.tree == 1 and leaf.node == 2 for leaf in leaves):
+                raise RuntimeError("late")
+            return values
+
+    simulator = RandomTree()
+    settings = SearchSettings(simulations=20, exploration=1.0)
+    trees, clean = (
+        search(simulator, roots(range(3), simulator), HashPolicy(), evaluator, settings, np.random.default_rng(3))
+        for evaluator in (Fragile(), RandomRollout())
+    )
+    assert [tree.counters["failed_leaves"] for tree in trees] == [0, 1, 0]
+    assert numbers(trees[0]) == numbers(clean[0])
+    assert numbers(trees[2]) == numbers(clean[2])
+
+
 def test_a_simulator_that_raises_costs_its_leaf_alone() -> None:
     class Broken(RandomTree):
         def step(self, state: Path, action: str) -> Path:
@@ -812,3 +831,7 @@ def test_sampling_follows_the_log_probabilities() -> None:
     drawn = np.bincount([sampled(logps, 1.0, rng) for _ in range(4000)], minlength=3) / 4000
     assert drawn == pytest.approx([0.7, 0.2, 0.1], abs=0.03)
     assert sampled(logps, 0.0, rng) == 0
+    assert {sampled(np.array([-np.inf, 0.0, -np.inf]), 1.0, rng) for _ in range(50)} == {1}
+    for wrong in ([np.nan, 0.0], [-np.inf, -np.inf], []):
+        with pytest.raises(ValueError, match="log-probabilities"):
+            sampled(np.array(wrong), 1.0, rng)
