@@ -228,8 +228,7 @@ class ChatFormat:
         except UnicodeEncodeError:  # lone surrogates, which no tokenizer reads
             text = text.encode("utf-8", "replace").decode()
         core = getattr(self._tokenizer, "backend_tokenizer", None)
-        plain = core is not None and not (literal or core.encode_special_tokens or core.truncation or core.padding)
-        if plain:
+        if core is not None and not (literal or core.encode_special_tokens or core.truncation or core.padding):
             return core.encode(text, add_special_tokens=False).ids  # without the wrapper's tenth of a millisecond
         extra = {"split_special_tokens": True} if literal else {}
         return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
