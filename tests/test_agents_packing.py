@@ -1,5 +1,4 @@
 import numpy as np
-
 from branchwise.agents.packing import batches_by_length, pack, prefix_tree
 
 
