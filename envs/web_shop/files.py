@@ -136,7 +136,7 @@ class FileCatalogue(Sequence[Product]):
             if not isinstance(instruction, str):
                 raise _wrong(path, product.asin, "instruction", instruction, "a text or null")
             if not wanted:
-                raise _wrong(path, product.asin, "instruction_attributes", wanted, "at least one attribute")
+                raise _wrong(path, product.asin, "instruction_attributes", [], "at least one attribute")
             cap = price_cap(product.price, _draws(seed, product.asin, 1))
             options = dict(sorted(product.options))
             for values in itertools.product(*options.values()):

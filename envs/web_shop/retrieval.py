@@ -57,7 +57,9 @@ def _words(text: str) -> list[str]:
 
 @lru_cache(maxsize=100_000)
 def _term(word: str) -> str:
-    return "" if word in _STOP_WORDS else _stem(word)
+    if word in _STOP_WORDS:
+        return ""
+    return _stem(word) if len(word) > 2 else word  # as Lucene does; the stem of "s", a size, would be empty
 
 
 class Index:
@@ -144,9 +146,11 @@ def _load(folder: Path) -> bm25s.BM25 | None:
         if any((folder / name).stat().st_size != size for name, size in sizes.items()):
             raise ValueError("a file has another size than was written")
         index = bm25s.BM25.load(folder, mmap=True, show_progress=False)
-        last = int(index.scores["indptr"][-1])
-        if not last == len(index.scores["data"]) == len(index.scores["indices"]):
+        starts = index.scores["indptr"]
+        if not int(starts[-1]) == len(index.scores["data"]) == len(index.scores["indices"]):
             raise ValueError("the arrays do not fit each other")
+        if max((place for word, place in index.vocab_dict.items() if word), default=0) + 1 >= len(starts):
+            raise ValueError("the words do not fit the arrays")
         return index
     except FileNotFoundError:
         return None
