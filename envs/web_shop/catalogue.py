@@ -238,14 +238,15 @@ class GeneratedGoals(Sequence[Goal]):
 
     def __init__(self, catalogue: "GeneratedCatalogue") -> None:
         self._catalogue = catalogue
+        self._count = GOALS_PER_PRODUCT * len(catalogue)
 
     def __len__(self) -> int:
-        return GOALS_PER_PRODUCT * len(self._catalogue)
+        return self._count
 
     def __getitem__(self, index: int) -> Goal:  # type: ignore[override]
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"goal {index} of {len(self)}")
-        return self._catalogue.goal(index % len(self))
+        if not -self._count <= index < self._count:
+            raise IndexError(f"goal {index} of {self._count}")
+        return self._catalogue.goal(index % self._count)
 
     def __iter__(self) -> Iterator[Goal]:
         return (self._catalogue.goal(i) for i in range(len(self)))

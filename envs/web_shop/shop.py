@@ -4,9 +4,10 @@ A :class:`Shop` belongs to a catalogue and a :class:`View` of it to one way of s
 by weak reference, so that a hundred environments of the same arguments hold what one holds, and the last one to go
 frees it."""
 
+import logging
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Final, NamedTuple
@@ -19,6 +20,8 @@ from .reward import Nouns, PurchaseReward, Variant, purchase_reward
 
 _PREFIXES: Final = {"<a>": "attribute", "<c>": "category", "<q>": "query"}
 _KEPT: Final = 4096
+_LARGE: Final = 100_000
+_log = logging.getLogger(__name__)
 
 _lock = threading.RLock()
 _shops: "weakref.WeakValueDictionary[str, Shop]" = weakref.WeakValueDictionary()
@@ -38,10 +41,18 @@ class Shop:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        index = open_index(catalogue.content(), lambda: map(document, catalogue))  # type: ignore[call-overload]
+        index = open_index(catalogue.content(), self._documents)
         self._by_words = index.search
         self._by_prefix = lru_cache(maxsize=1024)(self._look_up)
         self._views: weakref.WeakValueDictionary[Manner, View] = weakref.WeakValueDictionary()
+
+    def _documents(self) -> Iterator[str]:
+        if len(self.catalogue) >= _LARGE:
+            _log.warning(
+                "Building the search index of %s products, once; a million take one to two minutes.",
+                f"{len(self.catalogue):,}",
+            )
+        return map(document, self.catalogue)  # type: ignore[call-overload]
 
     def search(self, query: str) -> tuple[int, ...]:
         """The products found for ``query``, best first, at most 50.
