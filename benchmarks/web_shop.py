@@ -51,8 +51,8 @@ import gymnasium as gym, branchwise
 from branchwise.envs.web_shop import env
 imported = time.perf_counter()
 shop = gym.make("{id}", products={products}, observation_mode="compact")
-_, info = shop.reset(options={{"goal": 0}})
-shop.step("search[" + shop.unwrapped.goals[info["goal"]].query + "]")
+shop.reset(options={{"goal": 0}})
+shop.step("search[" + shop.unwrapped.goal.query + "]")
 print(imported - start, time.perf_counter() - imported)
 """
 

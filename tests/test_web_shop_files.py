@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 import random
 import subprocess
 import sys
@@ -343,6 +344,18 @@ def test_splits_of_the_set_share_no_goal_and_no_option_mixes_them(shared_data: P
         assert seen[split] <= set(simulator.goal_range)
     assert not seen["train"] & seen["validation"] | seen["train"] & seen["test"] | seen["validation"] & seen["test"]
     assert seen["test"] == set(range(500))
+
+
+def test_the_goal_in_info_is_what_reset_takes(webshop: WebShopSimulator) -> None:
+    state = webshop.reset(7)
+    assert state.goal >= 1500
+    assert webshop.reset(0, {"goal": webshop.info(state)["goal"]}) == state
+
+
+def test_a_simulator_of_a_folder_survives_pickling(webshop: WebShopSimulator) -> None:
+    copy = pickle.loads(pickle.dumps(webshop))
+    assert copy.catalogue is webshop.catalogue
+    assert copy.observation(copy.reset(3)) == webshop.observation(webshop.reset(3))
 
 
 def test_released_draws_goals_by_weight(shared_data: Path) -> None:

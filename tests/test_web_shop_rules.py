@@ -392,6 +392,13 @@ def test_reviews_are_shown_or_their_absence() -> None:
     assert min(pages.values()) > 5
 
 
+def test_webshop_s_pages_forget_what_was_opened_at_the_search_page_and_compact_ones_do_not() -> None:
+    for simulator, kept in ((RICH, 0), (COMPACT, 1)):
+        item = opened(simulator, simulator.reset(0))
+        assert len(play(simulator, item, "click[< prev]").seen) == 1
+        assert len(play(simulator, item, "click[back to search]").seen) == kept
+
+
 def test_history_goes_before_the_page_oldest_first() -> None:
     def seen(**counts: int) -> str:
         simulator = shop(observation_mode="text", **counts)

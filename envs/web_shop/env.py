@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+from gymnasium.error import ResetNeeded
+
 from ..gym_shell import SimulatorEnv
 from .catalogue import Goal
 from .rules import ShopState, WebShopSimulator
@@ -77,7 +79,7 @@ class WebShopEnv(SimulatorEnv[ShopState]):
       marking free text
     - `success`: whether the reward is 1
     - `invalid_action`: whether the last action was none
-    - `goal`: the goal's place in `env.unwrapped.goals`
+    - `goal`: the number of the goal in its split, as `reset(options={"goal": i})` takes it
     - `reward_components` (at the end): `total`, `r_type`, `r_att`, `r_option`, `r_price`, their weights `w_att`,
       `w_option`, `w_price`, and `query_match`, `category_match`, `title_score`
 
@@ -91,8 +93,8 @@ class WebShopEnv(SimulatorEnv[ShopState]):
     goal find me ...
     steps 15
     search page
-    >>> goal = env.unwrapped.goals[info["goal"]]
-    >>> observation, reward, terminated, truncated, info = env.step(f"search[{goal.query}]")
+    >>> words = env.unwrapped.goal.query
+    >>> observation, reward, terminated, truncated, info = env.step(f"search[{words}]")
     >>> info["admissible_commands"][-1]
     'click[#10]'
 
@@ -147,6 +149,13 @@ class WebShopEnv(SimulatorEnv[ShopState]):
 
     @property
     def goals(self) -> Sequence[Goal]:
-        """The goals of the catalogue; for a folder, of all splits (``info["goal"]`` is a place here)."""
+        """The goals of the catalogue; for a folder, of all splits."""
         assert isinstance(self.simulator, WebShopSimulator)
         return self.simulator.goals
+
+    @property
+    def goal(self) -> Goal:
+        """The goal of this episode."""
+        if self.state is None:
+            raise ResetNeeded("goal was read before reset(): there is no episode yet.")
+        return self.goals[self.state.goal]

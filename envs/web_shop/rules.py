@@ -15,6 +15,7 @@ import operator
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from ..simulator import TERMINAL, Simulator
@@ -67,7 +68,7 @@ class WebShopSimulator(Simulator[ShopState]):
 
     def __init__(
         self,
-        catalogue: str | None = None,
+        catalogue: str | Path | None = None,
         products: int | None = None,
         catalogue_seed: int = 0,
         split: Literal["train", "validation", "test"] = "train",
@@ -84,6 +85,7 @@ class WebShopSimulator(Simulator[ShopState]):
         num_prev_actions: int = 0,
         nouns: Nouns = default_nouns,
     ) -> None:
+        catalogue = None if catalogue is None else str(Path(catalogue).expanduser().resolve())
         self._arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         _one_of("split", split, SPLITS)
         _one_of("observation_mode", observation_mode, OBSERVATION_MODES)
@@ -209,9 +211,10 @@ class WebShopSimulator(Simulator[ShopState]):
         return ShopState(*state[:7])
 
     def info(self, state: ShopState) -> dict[str, Any]:
-        """``success`` (the reward is 1), ``invalid_action``, ``goal`` (its place in ``goals``) and, at the end,
-        ``reward_components``."""
-        facts: dict[str, Any] = {"success": False, "invalid_action": state.wrong != "", "goal": state.goal}
+        """``success`` (the reward is 1), ``invalid_action``, ``goal`` (the number that ``reset`` takes) and, at the
+        end, ``reward_components``."""
+        place = state.goal - self.goal_range.start
+        facts: dict[str, Any] = {"success": False, "invalid_action": state.wrong != "", "goal": place}
         if state.page == "done":
             reward = self._view.judge(state.goal, state.item, state.options)
             facts["success"] = reward.total == 1.0
@@ -238,7 +241,9 @@ class WebShopSimulator(Simulator[ShopState]):
             if page == "index":
                 pass
             elif target == BACK:
-                return ShopState(goal, "index", "", 0, -1, (), seen, steps, "", history)
+                # WebShop forgets here what was opened; compact pages mark it for the whole episode.
+                opened_before = seen if self.observation_mode == "compact" else ()
+                return ShopState(goal, "index", "", 0, -1, (), opened_before, steps, "", history)
             elif page == "results":
                 if target == NEXT and self._view.has_next(query, number):
                     return ShopState(goal, page, query, number + 1, -1, (), seen, steps, "", history)
