@@ -1,8 +1,8 @@
 """What MkDocs does beside its plugins.
 
-Before it starts: the package's folders are linked under ``build/docs/branchwise``. The repository's root is the package,
-and mkdocstrings reading it from there would walk through ``.venv`` too. After a page is made: roles such as ``:func:``
-before a name, which docstrings use and Markdown does not know, are taken off.
+Before it starts: the package's folders are linked under ``build/docs/branchwise``. The repository's root is the
+package, and mkdocstrings reading it from there would walk through ``.venv`` too. After a page is made: roles such as
+``:func:`` before a name, which docstrings use and Markdown does not know, are taken off.
 """
 
 import re

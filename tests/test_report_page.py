@@ -270,7 +270,7 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path, finished: Path) ->
     write_json(figures, {**json.loads(figures.read_text()), "dropped": {HOSTILE: 3}, "rejected_kinds": {HOSTILE: 1}})
     html = render(read_run(run))
     page = Page(html)
-    assert not {"script", "b"} & {tag for tag, _ in page.tags if tag == "script"}
+    assert "script" not in {tag for tag, _ in page.tags}
     assert "<script" not in html
     assert page.text.count("alert('x')") >= 5
 

@@ -237,7 +237,8 @@ def _node(
     value, visits = tree.value(node), tree.visits(node)
     known = math.isfinite(value)
     group = _add(svg, "g", class_=f"node {roles[0][0] if roles else ''}".strip())
-    about = named(action, tree.transcript(tree.parent(node))[-1].text) if node else ""
+    seen = node > 0 and tree.has_transcript(tree.parent(node))
+    about = named(action, tree.transcript(tree.parent(node))[-1].text) if seen else ""
     told = f"{action}\nvalue {value:.3f}, {visits} visits" if known else f"{action}\nnot visited"
     _add(
         group,
