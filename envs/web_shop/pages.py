@@ -2,7 +2,8 @@
 
 ``text`` and ``text_rich`` are WebShop's (visible texts of the page joined by ``[SEP]``; one text a line with buttons
 marked). ``compact`` is for small models: lower-case lines of few regular words, the goal first, results numbered
-``#1`` … ``#10``."""
+``#1`` … ``#10``.
+"""
 
 import json
 import re

@@ -8,7 +8,8 @@ not found.
 An index is kept on disk in ``$BRANCHWISE_CACHE`` (by default the platform's cache folder), under the digest of what
 it was built from, and memory-mapped, so that processes share its pages. It is written to a temporary folder and
 renamed; a damaged one is built again; where nothing can be written, the index stays in memory. Delete the folder at
-any time."""
+any time.
+"""
 
 import hashlib
 import json
@@ -177,7 +178,9 @@ def _keep(index: bm25s.BM25, folder: Path) -> bm25s.BM25:
             os.replace(temporary, folder)
         return _load(folder) or index
     except OSError as error:
-        _log.warning("The search index cannot be kept in %s (%s); it stays in memory.", folder, error)
-        return index
+        written = _load(folder)  # by another process, in the meantime
+        if written is None:
+            _log.warning("The search index cannot be kept in %s (%s); it stays in memory.", folder, error)
+        return written or index
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

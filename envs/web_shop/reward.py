@@ -8,9 +8,9 @@
 chosen value agrees with it by the same ratio, both reduced to the first colour word that they contain. ``r_type`` is 1,
 0.5, 0.1 or 0 by how much the titles share of their nouns, where neither search category nor product category agree.
 
-``variant="released"`` keeps two flaws of the released code: a synthetic goal's options stay (name, value) pairs whose
-text is compared as it is, so a goal for "dark-red" cannot be met by choosing "dark-red" (reduced to "dark"); and an
-option value that is exactly a colour word compares with the colour word alone.
+``variant="released"`` keeps a flaw of the released code: a synthetic goal's options stay (name, value) pairs, which are
+reduced to a colour only where name or value *is* a colour word, and else compared as text. So a goal for "darkgrey"
+cannot be met by choosing "darkgrey", which is reduced to "dark". Human goals are plain values and not concerned.
 """
 
 import re

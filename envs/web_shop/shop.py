@@ -2,7 +2,8 @@
 
 A :class:`Shop` belongs to a catalogue and a :class:`View` of it to one way of showing and judging it. Both are kept
 by weak reference, so that a hundred environments of the same arguments hold what one holds, and the last one to go
-frees it."""
+frees it.
+"""
 
 import logging
 import threading
