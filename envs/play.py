@@ -48,19 +48,19 @@ def play(
         total, steps, over = 0.0, 0, False
         while not over:
             commands = info.get("admissible_commands")
-            output(f"\n{_printable(observation)}\n")
+            output(f"\n{_page(observation)}\n")
             if commands:
                 output(_menu([_printable(command) for command in commands], bold))
             action = _ask(commands, input, output)
             if action is None:
                 output(f"Left after {_steps(steps)}.")
                 return
-            output(bold(f"> {_printable(action)}"))
+            output(bold(f"→ {_printable(action)}"))
             observation, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             steps += 1
             over = terminated or truncated
-        output(f"\n{_printable(observation)}\n")
+        output(f"\n{_page(observation)}\n")
         output(bold(_result(total, steps, info, truncated=bool(truncated))))
         for line in _components(info):
             output(line)
@@ -158,6 +158,11 @@ def _components(info: Mapping[str, Any]) -> list[str]:
         f"  {name!s:<{width}}  {f'{value:.3g}' if isinstance(value, float) else _printable(str(value))}"
         for name, value in components.items()
     ]
+
+
+def _page(observation: str) -> str:
+    """One thing a line: WebShop's text mode separates them by a token."""
+    return _printable(observation).replace(" [SEP] ", "\n")
 
 
 def _printable(text: str) -> str:

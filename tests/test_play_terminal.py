@@ -80,7 +80,7 @@ def played(*lines: str, **arguments: Any) -> str:
 def test_commands_are_numbered_and_a_number_gives_its_command() -> None:
     shown = played("say[hello]", "2")
     assert "1 open[1]   2 open[red door]" in shown
-    assert "> open[red door]" in shown
+    assert "→ open[red door]" in shown
     assert "Reward 1 after 2 steps: success." in shown
 
 
@@ -98,8 +98,8 @@ def test_number_of_a_free_text_command_asks_for_its_text() -> None:
 
 
 def test_label_alone_gives_its_command_but_a_number_is_a_place_in_the_list() -> None:
-    assert "> open[red door]" in played("s x", "Red Door")
-    assert "> open[1]" in played("s x", "1")
+    assert "→ open[red door]" in played("s x", "Red Door")
+    assert "→ open[1]" in played("s x", "1")
 
 
 def test_number_outside_the_list_costs_no_step() -> None:
@@ -174,3 +174,17 @@ def test_environment_without_text_is_refused() -> None:
 )
 def test_command_for(line: str, commands: list[str] | None, expected: str) -> None:
     assert command_for(line, commands) == expected
+
+
+def test_web_shop_is_played_from_search_to_purchase() -> None:
+    lines, shown = iter(["s granola bars", "3", "buy now"]), []
+    play("branchwise/WebShop-v0", {"products": 100}, goal=0, input=lambda _: next(lines), output=shown.append)
+    text = "\n".join(map(str, shown))
+    assert "[SEP]" not in text
+    assert "after 3 steps" in text
+    assert "total" in text
+
+
+def test_unknown_option_is_named() -> None:
+    with pytest.raises(TypeError, match="has no option 'product'"):
+        play("branchwise/WebShop-v0", {"product": 100})
