@@ -97,9 +97,7 @@ def run_episodes(
             progress(len(ended))
 
 
-def _starts(
-    simulator: Simulator[Any], waiting: Iterator[tuple[int, Task]], seed: int, room: int
-) -> Iterator[_Running]:
+def _starts(simulator: Simulator[Any], waiting: Iterator[tuple[int, Task]], seed: int, room: int) -> Iterator[_Running]:
     for _, (index, task) in zip(range(room), waiting, strict=False):
         state = simulator.reset(task["seed"], task.get("options"))
         transcript = (observed(simulator.observation(state)),)
@@ -139,9 +137,7 @@ def evaluate(
     return summarise(episodes, agent=agent.name, env=env, split=split, seed=seed, seconds=seconds), episodes
 
 
-def summarise(
-    episodes: Sequence[Episode], *, agent: str, env: str, split: str, seed: int, seconds: float
-) -> ResultRow:
+def summarise(episodes: Sequence[Episode], *, agent: str, env: str, split: str, seed: int, seconds: float) -> ResultRow:
     """The table's row for these episodes; ``seconds`` is the wall-clock time that they took together."""
     successes = sum(episode.success for episode in episodes)
     rewards = np.array([episode.rewards[0] for episode in episodes], dtype=np.float64)
@@ -194,7 +190,9 @@ class PairedDifference:
 def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> PairedDifference:
     """Compare two agents on the same tasks, in the same order; successes as booleans ``[n]``."""
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} against {len(second)} episodes: paired figures need the same tasks in one order")
+        raise ValueError(
+            f"{len(first)} against {len(second)} episodes: paired figures need the same tasks in one order"
+        )
     gaps = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     wins, losses = int((gaps > 0).sum()), int((gaps < 0).sum())
     p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
