@@ -51,7 +51,9 @@ class WebShopEnv(SimulatorEnv[ShopState]):
     - `"text_rich"`: WebShop's rich mode, one text a line, buttons as `[button] … [button_]`, what was clicked as
       `[clicked button] … [clicked button_]`;
     - `"compact"`: for small models, lower-case lines of few regular words: the goal, the steps left, the page. Results
-      are numbered `#1` to `#10`, those opened before end in `seen`; buttons that are always there are not drawn.
+      are numbered `#1` to `#10`; a row says whether the title has `all` or `some` of the searched words, whether the
+      price is `under` or `over` the goal's cap, and `seen` if the product was opened before (title and price stand on
+      its page). Buttons that are always there are not drawn.
 
     `num_prev_obs` and `num_prev_actions` put earlier pages and actions before the page, as WebShop does.
 
@@ -90,7 +92,7 @@ class WebShopEnv(SimulatorEnv[ShopState]):
     >>> env = gym.make("branchwise/WebShop-v0", observation_mode="compact", split="test")
     >>> observation, info = env.reset(options={"goal": 0})
     >>> print(observation)  # doctest: +ELLIPSIS
-    goal find me ...
+    goal ...
     steps 15
     search page
     >>> words = env.unwrapped.goal.query

@@ -38,11 +38,12 @@ def plain(text: str) -> str:
 
 @lru_cache(maxsize=8192)
 def compact_instruction(instruction: str) -> str:
-    """``instruction`` in compact words; its cap as ``under $40``."""
+    """``instruction`` in compact words, without those that a generated goal needs only for its grammar."""
+    told = re.sub(r"^find me |(?: with|, and) (?=[^,:]+: )", lambda m: " " if m.start() else "", instruction, flags=re.I)
     capped = re.sub(
-        r"price lower than (\d+)(?:\.(\d+))? dollars",
-        lambda m: f"price under ${m[1]}" + (f".{m[2]}" if m[2] and int(m[2]) else ""),
-        instruction,
+        r", and price lower than (\d+)(?:\.(\d+))? dollars",
+        lambda m: f" under ${m[1]}" + (f".{m[2]}" if m[2] and int(m[2]) else ""),
+        told,
     )
     return plain(capped)
 
@@ -55,12 +56,19 @@ def compact_values(values: Sequence[str]) -> str:
     return (", " if any(" " in value for value in values) else " ").join(values)
 
 
-def compact_results(products: Sequence[Product], seen: Sequence[bool], page: int, pages: int) -> str:
+def compact_results(
+    query: str, products: Sequence[Product], cap: float, seen: Sequence[bool], page: int, pages: int
+) -> str:
+    """A row says whether the title has ``all`` or ``some`` of the searched words, and whether the price is ``under`` the
+    goal's cap (or at it) or ``over``: what a person sees at a glance, and a small model would need long to learn."""
     if not products:
-        return "no results"
-    rows = [f"results page {page} of {pages}"]
+        return f"no results for {plain(query)}"
+    words = set(plain(query).split())
+    rows = [f"results {page} of {pages} for {plain(query)}"]
     for row, (product, opened) in enumerate(zip(products, seen, strict=True), start=1):
-        rows.append(f"#{row} {plain(product.name)} {compact_price(product)}{' seen' if opened else ''}")
+        match = "all" if words <= set(plain(product.name).split()) else "some"
+        price = "under" if product.price <= cap else "over"
+        rows.append(f"#{row} {match} {price}{' seen' if opened else ''}")
     return "\n".join(rows)
 
 

@@ -330,7 +330,7 @@ def _printable(text: str) -> str:
 @lru_cache(maxsize=1)
 def _lexicon() -> tuple[str, ...]:
     words = "goal steps search page results of no item chosen nothing seen invalid action order placed none find me"
-    words += f" with and price under description features reviews attributes {BACK} {BUY} prev next"
+    words += f" with and price for all some under over description features reviews attributes {BACK} {BUY} prev next"
     return tuple(sorted(words_of_the_shop() | set(words.split())))
 
 

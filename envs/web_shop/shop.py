@@ -180,7 +180,7 @@ class View:
         opened = [i in seen for i in found]
         total = len(self.search(query)) if page == "results" else 0
         if self.manner.mode == "compact":
-            return self._compact(page, products, opened, number, total, item, chosen)
+            return self._compact(goal, page, query, products, opened, number, total, item, chosen)
         wanted = self.catalogue.goals[goal].instruction
         if page == "index":
             pieces = pages.index_pieces(wanted)
@@ -196,7 +196,9 @@ class View:
 
     def _compact(
         self,
+        goal: int,
         page: str,
+        query: str,
         products: Sequence[Product],
         opened: Sequence[bool],
         number: int,
@@ -207,7 +209,8 @@ class View:
         if page == "index":
             return "search page"
         if page == "results":
-            return pages.compact_results(products, opened, number, -(-total // ROWS))
+            cap = self.catalogue.goals[goal].price_upper
+            return pages.compact_results(query, products, cap, opened, number, -(-total // ROWS))
         if page == "item":
             return pages.compact_item(self.catalogue[item], chosen)
         return "order placed" if page == "done" else pages.compact_sub_page(self.catalogue[item], page)
