@@ -1,0 +1,654 @@
+"""The command ``branchwise``: each floor's work from a shell, thin. It parses, calls a floor below, and prints.
+
+Results go to the standard output, progress and errors to the standard error. Bad input (a wrong value, a missing or
+broken file, an unknown name) is one line and exit code 2; work that failed on the way one line and code 1; Ctrl-C code
+130. ``BRANCHWISE_TRACEBACK=1`` shows the traceback instead of the line. Heavy imports stand inside the functions, so
+that ``--help`` answers at once.
+"""
+
+import enum
+import functools
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from .agents.language_model import LanguageModel
+    from .search.extraction import PreferencePair
+    from .search.tree import Tree
+    from .training.evaluation import ResultRow
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="branchwise",
+    help="Environments, tree search and step-level preference learning for LLM agents.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+BAD_INPUT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
+STOPPED = "stopped by Ctrl-C"
+
+EnvArgument = Annotated[str, typer.Argument(metavar="ENV", help="An id that `branchwise envs` lists.")]
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="An option of the environment; may be repeated."),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One more setting by its name; may be repeated."),
+]
+HistoryOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What the model reads of an episode: all_turns, actions_and_last_observation or last_observation. "
+        "Default: what was saved with the model, else last_observation."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="The seed of all draws.")]
+
+
+class Extract(enum.StrEnum):
+    """Which contrasts of a tree become pairs."""
+
+    SIBLINGS = "siblings"
+    BEST_PATH = "best-path"
+    BEST_PATH_STEPS = "best-path-steps"
+
+
+class Method(enum.StrEnum):
+    """How a model learns from pairs."""
+
+    STEP_DPO = "step-dpo"
+    SFT = "sft"
+
+
+class Reference(enum.StrEnum):
+    """Where DPO's reference log-probabilities come from."""
+
+    LOGGED = "logged"
+    MODEL = "model"
+
+
+def reported(command: Callable[P, None]) -> Callable[P, None]:
+    """Turn a user's error into one line and an exit code; anything else is a bug and keeps its traceback."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except KeyboardInterrupt as stop:
+            typer.echo(f"branchwise: {stop.args[0] if stop.args else STOPPED}", err=True)
+            raise typer.Exit(130) from None
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            code = exit_code(error)
+            if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
+                raise
+            typer.echo(f"branchwise: {' '.join(str(error).split())}", err=True)
+            raise typer.Exit(code) from None
+
+    return wrapped
+
+
+def exit_code(error: Exception) -> int | None:
+    """2 for bad input, 1 for work that failed on the way, None for what is neither (a bug)."""
+    if isinstance(error, (ValueError, *BAD_INPUT)):
+        return 2
+    own = type(error).__module__.partition(".")[0] == __package__
+    return 1 if own or isinstance(error, OSError) else None
+
+
+# ---- commands ----------------------------------------------------------------------------------------------------
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from . import __version__
+
+        typer.echo(f"branchwise {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+@reported
+def envs(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: with options and defaults.")] = False,
+) -> None:
+    """List the environments.
+
+    Example: branchwise envs --json
+    """
+    from .envs.registry import environments
+
+    if as_json:
+        _print_json([_described(row.id) for row in environments()])
+        return
+    from rich.table import Table
+
+    table = Table("id", "what one does there", "splits")
+    for row in environments():
+        table.add_row(row.id, row.summary, ", ".join(row.splits))
+    _console().print(table)
+
+
+def _described(env_id: str) -> dict[str, Any]:
+    import inspect
+    from dataclasses import asdict
+
+    from .envs.registry import accepted_options, environments
+
+    row = next(row for row in environments() if row.id == env_id)
+    options = {
+        name: None if default is inspect.Parameter.empty or callable(default) else default
+        for name, default in accepted_options(env_id).items()
+    }
+    return {**asdict(row), "options": options}
+
+
+@app.command()
+@reported
+def play(
+    env: EnvArgument,
+    goal: Annotated[int | None, typer.Option(help="The goal's number in its split.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Names the episode where no goal does.")] = None,
+    option: OptionOption = None,
+) -> None:
+    """Play an environment in the terminal.
+
+    Example: branchwise play branchwise/WebShop-v0 --goal 3 --option split=test
+    """
+    from .envs import play as terminal
+
+    with _named_options(env, option) as options:
+        terminal.play(env, options, goal, seed)
+
+
+@app.command()
+@reported
+def loop(
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name (web_shop, smoke) or a YAML file.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/CONFIG.", file_okay=False)] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting, dotted; may be repeated."),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Start from this model (a folder or a Hugging Face id), not from scratch.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Stages that run side by side.")] = 2,
+) -> None:
+    """Search, train and evaluate, round after round; goes on where an earlier call was stopped.
+
+    Example: branchwise loop web_shop --out runs/web_shop
+    """
+    from .training.display import ProgressDisplay, results_table
+    from .training.loop import run_loop
+    from .training.recipe import load_config
+
+    overrides = [*(assignments or ()), *([f"model={model}"] if model else ()), f"workers={workers}"]
+    settings = load_config(config, overrides)
+    run = out or Path("runs") / Path(config).stem
+    was_finished = (run / "results.json").is_file()
+    try:
+        with ProgressDisplay(_errors()) as display:
+            rows = run_loop(settings, run, display)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"{STOPPED}; finished stages stand in {run}, and the same command goes on from there"
+        ) from None
+    if was_finished:
+        typer.echo(f"{run} is done already; nothing was done again. Another --out starts afresh.")
+    console = _console()
+    console.print(results_table(rows))
+    for line in _budgets(run):
+        typer.echo(line)
+    typer.echo(f"Report: {run / 'report.html'}")
+
+
+def _budgets(run: Path) -> Iterator[str]:
+    """What the trained rows were allowed, from the figures of their rounds."""
+    from .training.report import agent_name, number, read_run
+
+    calls: Counter[str] = Counter()
+    tried: Counter[str] = Counter()
+    for made in read_run(run).rounds:
+        calls[made.recipe] += int(made.figures.get("model_calls", 0))
+        tried[made.recipe] += len(made.figures.get("candidates", ()))
+    for title, counts in (("model calls to collect", calls), ("settings tried on validation goals", tried)):
+        if any(counts.values()):
+            typer_line = ", ".join(f"{agent_name(recipe)} {number(count)}" for recipe, count in counts.items())
+            yield f"Budgets, {title}: {typer_line}"
+
+
+@app.command()
+@reported
+def search(
+    env: EnvArgument,
+    model: Annotated[str, typer.Option(help="The policy: a model folder or a Hugging Face id.")],
+    out: Annotated[Path, typer.Option(help="The trees, as parquet.", dir_okay=False)],
+    goals: Annotated[int, typer.Option(min=1, help="Goals 0 to N−1 of the split, one tree each.")] = 64,
+    split: Annotated[str, typer.Option(help="Whose goals.")] = "train",
+    simulations: Annotated[int, typer.Option(min=1, help="Simulations a tree.")] = 16,
+    seed: SeedOption = 0,
+    option: OptionOption = None,
+    history: HistoryOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Grow trees with a model as the policy, leaves valued by its own roll-outs, and save them.
+
+    Example: branchwise search branchwise/WebShop-v0 --model runs/web_shop/base/model --out trees.parquet --option
+    observation_mode=compact
+    """
+    import numpy as np
+
+    from .search.engine import SearchSettings
+    from .search.evaluation import PolicyRollout
+    from .search.store import save_trees
+    from .training.settings import build, override
+
+    settings = build(SearchSettings, override({"simulations": simulations}, assignments or ()))
+    policy = _language_model(model, history)
+    roots, simulator = _roots(env, split, goals, option)
+    trees = _grow(simulator, roots, policy, PolicyRollout(policy), settings, np.random.default_rng(seed))
+    save_trees(out, trees)
+    totals = sum((Counter(tree.counters) for tree in trees), Counter())
+    solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
+    typer.echo(
+        f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
+        f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
+    )
+    if failed := totals["failed_leaves"]:
+        reason = next((tree.last_error for tree in trees if tree.last_error), "")
+        typer.echo(f"{failed} leaves failed, the last with: {reason}", err=True)
+
+
+def _visited_ends(tree: "Tree") -> list[int]:
+    return [node for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)]
+
+
+def _roots(env: str, split: str, goals: int, option: Sequence[str] | None) -> tuple[list[Any], Any]:
+    from .search.engine import Root
+    from .search.transcript import observed
+
+    simulator, options = _simulator(env, split, option)
+    roots = []
+    for goal in range(goals):
+        task = {"env_id": env, "env_options": options, "seed": goal, "options": {"goal": goal}}
+        state = simulator.reset(goal, {"goal": goal})
+        roots.append(Root(state, (observed(simulator.observation(state)),), task))
+    return roots, simulator
+
+
+def _grow(simulator: Any, roots: Any, policy: Any, evaluator: Any, settings: Any, rng: Any) -> list["Tree"]:
+    from .search.engine import search as grow
+
+    with _bar("search", len(roots) * settings.simulations) as moved:
+        return grow(
+            simulator,
+            roots,
+            policy,
+            evaluator,
+            settings,
+            rng,
+            lambda simulations, nodes, calls: moved(simulations, f"{nodes} nodes, {calls} model calls"),
+        )
+
+
+@app.command()
+@reported
+def pairs(
+    trees: Annotated[Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.")],
+    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", dir_okay=False)],
+    extract: Annotated[
+        Extract,
+        typer.Option(
+            help="siblings: children of a node against each other. best-path: best against worst along the best path. "
+            "best-path-steps: the best path's actions alone, for --method sft."
+        ),
+    ] = Extract.SIBLINGS,
+    threshold: Annotated[float, typer.Option(min=0, help="The least difference of value.")] = 0.1,
+    min_visits: Annotated[int, typer.Option(min=1, help="The least visits of both sides.")] = 1,
+    anchors: Annotated[
+        bool, typer.Option(help="Keep good actions of nodes without a contrast, with no rejected side.")
+    ] = True,
+) -> None:
+    """Extract preference pairs from trees, and say what was left out and why.
+
+    Example: branchwise pairs trees.parquet --out pairs.jsonl --threshold 0.2
+    """
+    from .search.store import load_trees, save_pairs
+
+    found: list[PreferencePair] = []
+    dropped: Counter[str] = Counter()
+    for tree in load_trees(trees):
+        for rows, left_out in _extracted(tree, extract, threshold, min_visits, anchors):
+            found += rows
+            dropped += left_out
+    save_pairs(out, found)
+    kinds = Counter(pair.kind for pair in found)
+    typer.echo(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
+    if dropped:
+        typer.echo(f"left out: {', '.join(f'{count} {reason}' for reason, count in dropped.most_common())}")
+
+
+def _extracted(
+    tree: "Tree", extract: Extract, threshold: float, min_visits: int, anchors: bool
+) -> Iterator[tuple[list["PreferencePair"], Counter[str]]]:
+    from .search import extraction
+
+    if extract is Extract.BEST_PATH_STEPS:
+        yield extraction.best_paths(tree)
+        return
+    if extract is Extract.SIBLINGS:
+        yield extraction.sibling_pairs(tree, threshold, min_visits)
+    else:
+        yield extraction.best_path_pairs(tree, threshold=threshold)
+    if anchors:
+        rows, left_out = extraction.anchors(tree, threshold=threshold, contrast_visits=min_visits)
+        left_out.pop("has contrast", None)  # such nodes gave pairs: nothing was lost
+        yield rows, left_out
+
+
+@app.command()
+@reported
+def train(
+    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="Pairs that `branchwise pairs` saved.")],
+    model: Annotated[str, typer.Option(help="Where to start: a model folder or a Hugging Face id.")],
+    out: Annotated[Path, typer.Option(help="The trained model's folder.", file_okay=False)],
+    method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate; a pretrained model wants 1e-6 (DPO), 1e-5 (SFT).")
+    ] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
+    beta: Annotated[float | None, typer.Option(help="DPO: strength of the pull to the reference.")] = None,
+    sft_weight: Annotated[float | None, typer.Option(help="DPO: weight of the chosen sides' likelihood.")] = None,
+    reference: Annotated[
+        Reference, typer.Option(help="DPO: the log-probabilities logged while searching, or the model as it starts.")
+    ] = Reference.LOGGED,
+    seed: SeedOption = 0,
+    history: HistoryOption = None,
+    assignments: SetOption = None,
+) -> None:
+    """Train a model on pairs, and save it with its tokenizer.
+
+    Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 3e-4
+    """
+    from .search.store import load_pairs
+    from .training.preference_loss import PreferenceSettings
+    from .training.settings import SettingsError, build, override
+    from .training.supervised import SupervisedSettings, TrainingStopped
+
+    given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
+    given = {name: value for name, value in given.items() if value is not None}
+    if method is Method.SFT and (useless := sorted(given.keys() & {"beta", "sft_weight"})):
+        raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
+    kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
+    settings: Any = build(kind, override(given, assignments or ()))
+    rows = load_pairs(pairs)
+    policy = _language_model(model, history, dtype="float32")
+    try:
+        line = (
+            _train_sft(policy, rows, settings, seed)
+            if method is Method.SFT
+            else _train_dpo(policy, rows, settings, reference, seed)
+        )
+    except TrainingStopped:
+        policy.save(out)
+        typer.echo(f"{out}: the last good state of the model", err=True)
+        raise
+    policy.save(out)
+    typer.echo(f"{out}: {line}")
+
+
+def _train_dpo(
+    policy: "LanguageModel", pairs: Sequence["PreferencePair"], settings: Any, reference: Reference, seed: int
+) -> str:
+    import copy
+    import tempfile
+
+    from .training.preference import train_preference
+
+    frozen: Any = "logged"
+    if reference is Reference.MODEL:
+        frozen = copy.deepcopy(policy.model)
+    else:
+        _compare_logged(policy, pairs)
+    with tempfile.TemporaryDirectory() as scratch, _bar("train", settings.epochs) as moved:
+        report = train_preference(
+            policy.model,
+            policy.tokenizer,
+            pairs,
+            settings,
+            reference=frozen,
+            seed=seed,
+            output_dir=scratch,
+            history=policy.history,
+            max_tokens=policy.max_prompt_tokens,
+            progress=lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}"),
+        )
+    last = report.history[-1] if report.history else {}
+    return f"step-DPO on {_lost(report.rows)}; " + ", ".join(
+        f"{name.replace('_', ' ')} {last[name]:.3f}" for name in ("loss", "accuracy", "chosen_drop") if name in last
+    )
+
+
+def _compare_logged(policy: "LanguageModel", pairs: Sequence["PreferencePair"], sample: int = 64) -> None:
+    """Say so where the logged log-probabilities are not this model's: right off-policy, wrong with another history."""
+    from .training.preference import check_logged
+    from .training.rows import preference_rows
+
+    some = pairs[:: max(1, len(pairs) // sample)]
+    rows, _ = preference_rows(some, policy.tokenizer, policy.history, policy.max_prompt_tokens)
+    try:
+        check_logged(policy.model, rows)
+    except ValueError as error:
+        typer.echo(f"note: {error}", err=True)
+
+
+def _train_sft(policy: "LanguageModel", pairs: Sequence["PreferencePair"], settings: Any, seed: int) -> str:
+    from .training.rows import sft_rows, steps_after
+    from .training.supervised import train_supervised
+
+    # A step that was the better one of several contrasts is learned once.
+    steps = dict.fromkeys(
+        (tuple(transcript), answer) for pair in pairs for transcript, answer in steps_after(pair.prompt, pair.chosen)
+    )
+    rows, counts = sft_rows(list(steps), policy.tokenizer, policy.history, policy.max_prompt_tokens)
+    with _bar("train", settings.epochs) as moved:
+        history = train_supervised(
+            policy.model, rows, settings, seed, lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}")
+        )
+    return f"SFT on {_lost(counts)}; loss {history[-1]['loss']:.3f}"
+
+
+def _lost(counts: Any) -> str:
+    reasons = {**counts.dropped, "truncated prompts": counts.truncated_prompts}
+    return ", ".join([f"{counts.rows} rows", *(f"{count} {reason}" for reason, count in reasons.items() if count)])
+
+
+@app.command()
+@reported
+def bench(
+    env: EnvArgument,
+    agent: Annotated[
+        list[str], typer.Option(help="random, rule-based, or a model (folder or Hugging Face id); may be repeated.")
+    ],
+    split: Annotated[str, typer.Option(help="Whose goals.")] = "test",
+    goals: Annotated[int, typer.Option(min=1, help="Goals 0 to N−1 of the split, the same for every agent.")] = 300,
+    seed: SeedOption = 0,
+    simulations: Annotated[
+        int, typer.Option(min=0, help="Models search too: so many simulations a decision, in a row of their own.")
+    ] = 0,
+    critic: Annotated[
+        Path | None,
+        typer.Option(help="Values the leaves of that search; without it roll-outs read the outcome: an oracle."),
+    ] = None,
+    option: OptionOption = None,
+    history: HistoryOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
+) -> None:
+    """Evaluate agents on the same goals, with 95 % intervals.
+
+    Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
+    --option observation_mode=compact
+    """
+    from dataclasses import asdict
+
+    from .training.evaluation import evaluate
+
+    simulator, _ = _simulator(env, split, option)
+    tasks = [{"seed": goal, "options": {"goal": goal}} for goal in range(goals)]
+    for task in (tasks[0], tasks[-1]):
+        simulator.reset(task["seed"], task["options"])  # too few goals: an error before the work
+    agents = [made for name in agent for made in _agents(name, simulations, critic, history)]
+    rows: list[ResultRow] = []
+    for made in agents:
+        with _bar(made.name, goals) as moved:
+            row, _ = evaluate(
+                simulator, tasks, made, env=env, split=split, seed=seed, progress=lambda ended: moved(ended, "")
+            )
+        rows.append(row)
+    if as_json:
+        _print_json([asdict(row) for row in rows])
+    else:
+        from .training.display import results_table
+
+        _console().print(results_table(rows))
+
+
+def _agents(name: str, simulations: int, critic: Path | None, history: str | None) -> list[Any]:
+    from .agents.acting import PolicyAgent
+    from .agents.baselines import RandomAgent, RuleBasedShopper
+
+    scripted: dict[str, Any] = {"random": RandomAgent, "rule_based": RuleBasedShopper}
+    if kind := scripted.get(name.replace("-", "_")):
+        made = kind()
+        made.name = name.replace("-", "_")
+        return [made]
+    policy = _language_model(name, history)
+    agents: list[Any] = [PolicyAgent(policy, name=name)]
+    if simulations:
+        from .agents.critics import CriticEvaluator, ValueModel
+        from .agents.searching import SearchingAgent
+        from .search.engine import SearchSettings
+        from .search.evaluation import PolicyRollout
+
+        evaluator = CriticEvaluator(ValueModel.load(critic)) if critic else PolicyRollout(policy)
+        settings = SearchSettings(simulations=simulations, hide_outcome=critic is not None)
+        agents.append(SearchingAgent(policy, evaluator, settings, f"{name}+{'mcts' if critic else 'mcts_oracle'}"))
+    return agents
+
+
+# ---- what the commands share -------------------------------------------------------------------------------------
+
+
+def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
+    """``key=value`` strings as a dictionary; values are read as YAML.
+
+    >>> parsed_options(["products=100", "observation_mode=compact"])
+    {'products': 100, 'observation_mode': 'compact'}
+    """
+    import yaml
+
+    options = {}
+    for assignment in assignments or ():
+        key, separator, value = assignment.partition("=")
+        if not separator or not key.strip():
+            raise ValueError(f"--option {assignment!r}: expected key=value, such as observation_mode=compact")
+        try:
+            options[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            options[key.strip()] = value
+    return options
+
+
+@contextmanager
+def _named_options(env: str, assignments: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    """The options; an environment that has no such option is the user's error, not a bug."""
+    import gymnasium as gym
+
+    try:
+        yield parsed_options(assignments)
+    except (TypeError, gym.error.Error) as error:
+        raise ValueError(f"{error}") from error
+
+
+def _simulator(env: str, split: str, assignments: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
+    from .envs.registry import simulator_for
+
+    with _named_options(env, assignments) as options:
+        if "split" in options:
+            raise ValueError("--option split=…: this command takes --split")
+        options["split"] = split
+        return simulator_for(env, **options), options
+
+
+def _language_model(source: str, history: str | None, **settings: Any) -> "LanguageModel":
+    import transformers
+
+    from .agents.language_model import SETTINGS_FILE, LanguageModel
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    if history is None and not (Path(source) / SETTINGS_FILE).is_file():
+        history = "last_observation"
+    return LanguageModel.load(source, **settings, **({"history": history} if history else {}))
+
+
+def _console() -> "Console":
+    """The standard output; wide enough for a table where it is no terminal."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=140)
+
+
+def _errors() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+@contextmanager
+def _bar(name: str, total: float) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar on the standard error; plain lines where that is no terminal."""
+    from .training.display import ProgressDisplay
+
+    with ProgressDisplay(_errors()) as display:
+        display.started(name)
+        yield lambda done, note: display.moved(name, done, total, note)
+
+
+def _print_json(data: Sequence[Mapping[str, Any]]) -> None:
+    import json
+
+    typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+
+
+def main() -> None:
+    """The entry point."""
+    app(prog_name="branchwise")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""What a person sees of a run: a bar for each running stage, a line for each finished one, and the table at the end.
+
+:class:`ProgressDisplay` implements :class:`~branchwise.training.stages.Display`. On a terminal, running stages have
+bars; elsewhere (a file, a log of CI) there are plain lines, one a stage every :data:`LINE_EVERY` seconds at most. A
+finished stage leaves one line with its key figure and seconds. :func:`results_table` is the table of ``results.json``.
+
+What it does not do: measure. Figures are what stages returned.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
+
+from .evaluation import ResultRow
+from .report import agent_name, duration, interval, is_oracle, number, percent
+
+LINE_EVERY = 10.0
+"""Seconds between two plain lines of one stage."""
+
+SHARES = ("success", "validation_success", "reading_accuracy", "explained_variance")
+COUNTS = ("pairs", "rows", "trees", "episodes")
+
+
+def key_figure(figures: Mapping[str, Any]) -> str:
+    """The figure of a stage that a reader waits for; "" where it has none.
+
+    >>> key_figure({"validation_success": 0.25, "promoted": False, "model_calls": 12})
+    'validation success 25.0\\u202f%, not promoted'
+    >>> key_figure({"episodes": 40, "success": 0.5})
+    'success 50.0\\u202f%'
+    """
+    for name in SHARES:
+        if isinstance(figures.get(name), int | float):
+            promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
+            return f"{name.replace('_', ' ')} {percent(figures[name])}{promoted}"
+    for name in COUNTS:
+        if isinstance(figures.get(name), int | float):
+            return f"{number(figures[name])} {name}"
+    return ""
+
+
+def bars(console: Console) -> Progress:
+    """Progress bars with a note, as every command draws them; they vanish when done."""
+    return Progress(
+        TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+        BarColumn(bar_width=24),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+        console=console,
+        transient=True,
+    )
+
+
+class ProgressDisplay:
+    """Shows stages on ``console``; a context manager, since bars own the terminal's last lines while they stand."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console
+        self._clock = clock
+        self._progress = bars(console) if console.is_terminal else None
+        self._tasks: dict[str, TaskID] = {}
+        self._said: dict[str, float] = {}
+
+    def __enter__(self) -> "ProgressDisplay":
+        if self._progress:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._progress:
+            self._progress.stop()
+
+    def started(self, stage: str) -> None:
+        self._said[stage] = self._clock()
+        if self._progress:
+            self._tasks[stage] = self._progress.add_task(escape(stage), total=None, note="")
+        else:
+            self._line(f"{stage}: started")
+
+    def moved(self, stage: str, done: float, total: float, note: str) -> None:
+        if self._progress:
+            if stage in self._tasks:
+                self._progress.update(self._tasks[stage], completed=done, total=total or None, note=escape(note))
+        elif self._clock() - self._said.get(stage, -LINE_EVERY) >= LINE_EVERY:
+            self._said[stage] = self._clock()
+            share = f"{100 * done / total:.0f} %" if total else number(done)
+            self._line(f"{stage}: {share}{f', {note}' if note else ''}")
+
+    def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None:
+        if self._progress and stage in self._tasks:
+            self._progress.remove_task(self._tasks.pop(stage))
+        self._line(f"{stage}: {', '.join(filter(None, ('done', key_figure(figures), duration(seconds))))}")
+
+    def _line(self, text: str) -> None:
+        self.console.print(Text(text), soft_wrap=True)
+
+
+def results_table(rows: Sequence[ResultRow], title: str = "") -> Table:
+    """The table of results: shares as per cent, intervals of 95 % in brackets, oracle rows in italics with a star."""
+    table = Table(title=title or None, title_justify="left", caption=_caption(rows), caption_justify="left")
+    table.add_column("agent", overflow="fold")
+    for name in ("success %", "reward"):
+        table.add_column(f"{name} [95 %]", justify="right", no_wrap=True)
+    for name in ("invalid %", "steps", "calls", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        oracle = is_oracle(row.agent)
+        table.add_row(
+            Text(f"{agent_name(row.agent)}{' *' if oracle else ''}"),
+            Text(f"{100 * row.success:.1f} {interval(row.success_low, row.success_high)}"),
+            Text(f"{row.reward:.3f} {interval(row.reward_low, row.reward_high, 1.0, 2)}"),
+            f"{100 * row.invalid_action_rate:.1f}",
+            f"{row.steps:.1f}",
+            number(row.model_calls),
+            duration(row.seconds_per_decision),
+            style="italic dim" if oracle else "",
+        )
+    return table
+
+
+def _caption(rows: Sequence[ResultRow]) -> str:
+    if not rows:
+        return ""
+    row = rows[0]
+    parts = [f"{row.episodes} goals of {row.env}, split {row.split}, seed {row.seed}; calls and time: a decision"]
+    if any(is_oracle(row.agent) for row in rows):
+        parts.append("* reads the outcome on the test goal itself: a bound, not an agent")
+    return escape("\n".join(parts))
