@@ -3,6 +3,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from branchwise.agents.acting import PolicyAgent
 from branchwise.agents.baselines import RandomAgent, RuleBasedShopper, instruction_in
 from branchwise.agents.searching import SearchingAgent
@@ -11,7 +13,6 @@ from branchwise.search.engine import SearchSettings
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.policy import Proposal
 from branchwise.search.transcript import Transcript, observed
-from scipy import stats
 
 
 class Steps(NamedTuple):
@@ -112,11 +113,11 @@ def test_a_random_agent_is_uniform_over_legal_actions() -> None:
 
 
 def test_a_random_agent_searches_words_of_the_instruction_in_order() -> None:
-    words = ["find", "me", "red", "shirts", "under", "$40"]
+    words = ["long", "red", "shirts", "size", "m", "under", "$40"]
     agent = RandomAgent()
     sizes = set()
     for seed in range(60):
-        transcript = (observed("goal find me red shirts under $40\nsteps 15\nsearch page"),)
+        transcript = (observed("goal long red shirts size m under $40\nsteps 15\nsearch page"),)
         action = agent.act(Corridor(), [Steps(())], [transcript], [np.random.default_rng(seed)])[0].action
         assert action.startswith("search[")
         assert action.endswith("]")
@@ -131,7 +132,7 @@ def test_a_random_agent_searches_words_of_the_instruction_in_order() -> None:
     [
         ("WebShop [SEP] Instruction: [SEP] Find me red shirts [SEP] Search", "Find me red shirts"),
         ("WebShop\nInstruction:\nFind me red shirts\n[button] Search [button_]\n", "Find me red shirts"),
-        ("goal find me red shirts\nsteps 15\nsearch page", "find me red shirts"),
+        ("goal red shirts under $40\nsteps 15\nsearch page", "red shirts under $40"),
         ("nothing of the kind", ""),
     ],
 )
@@ -141,6 +142,7 @@ def test_the_instruction_is_found_in_each_mode(observation: str, instruction: st
 
 @pytest.mark.parametrize("mode", ["text", "text_rich", "compact"])
 def test_the_rule_buys_the_first_result_of_the_whole_instruction(mode: str) -> None:
+    from branchwise.envs.web_shop.pages import compact_goal
     from branchwise.envs.web_shop.rules import WebShopSimulator
 
     simulator = WebShopSimulator(products=60, observation_mode=mode)
@@ -155,7 +157,9 @@ def test_the_rule_buys_the_first_result_of_the_whole_instruction(mode: str) -> N
             state = simulator.step(state, decision.action)
             assert not simulator.info(state)["invalid_action"]
         assert len(actions) == 3
-        assert actions[0].lower().startswith("search[find me")
+        wanted = simulator.goal(state)
+        assert actions[0] == f"search[{compact_goal(wanted) if mode == 'compact' else wanted.instruction}]"
+        assert simulator.product(state.item) == simulator.search(actions[0].removeprefix("search[")[:-1])[0]
         assert actions[-1] == "click[buy now]"
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from branchwise.agents.acting import PolicyAgent
 from branchwise.agents.baselines import RandomAgent, RuleBasedShopper
 from branchwise.envs.registry import simulator_for
@@ -34,7 +35,7 @@ class ShopPolicy:
         self.skill, self.calls = skill, 0
 
     def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        goals = [transcript[0].text.split("\n")[0].removeprefix("goal find me ").split() for transcript in transcripts]
+        goals = [transcript[0].text.split("\n")[0].removeprefix("goal ").split() for transcript in transcripts]
         texts = [[" ".join(goal[: 2 + 2 * i]) for i in range(n)] for goal in goals]
         return [[Proposal(f"search[{text}]", -1.0) for text in row] for row in texts]
 

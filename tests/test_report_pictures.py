@@ -6,6 +6,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+
 from branchwise.search.transcript import observed
 from branchwise.search.tree import TERMINAL, Tree
 from branchwise.training.report_pictures import (
@@ -135,9 +136,9 @@ def test_shortened_keeps_short_text_and_folds_white_space() -> None:
 
 
 def test_named_reads_the_row_that_an_action_names() -> None:
-    page = "results page 1 of 2\n#1 red shoe $9\n#10 green shoe $8"
-    assert named("click[#1]", page) == "red shoe $9"
-    assert named("click[#10]", page) == "green shoe $8"
+    page = "results 1 of 2 for red shoe\n#1 all under\n#10 some over seen"
+    assert named("click[#1]", page) == "all under"
+    assert named("click[#10]", page) == "some over seen"
     assert named("search[#1]x", page) == ""
     assert named("buy", page) == ""
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from branchwise.envs.web_shop.catalogue import NO_CAP
+from branchwise.envs.web_shop.env import WebShopEnv
 from branchwise.envs.web_shop.files import CatalogueError, FileCatalogue
 from branchwise.envs.web_shop.reward import purchase_reward
 from branchwise.envs.web_shop.rules import ShopState, WebShopSimulator
@@ -149,7 +151,7 @@ def test_splits_are_the_published_ones_or_fifths(
 
 
 def test_an_empty_split_is_refused_at_reset(tmp_path: Path) -> None:
-    simulator = WebShopSimulator(catalogue=str(folder(tmp_path)), split="test")  # type: ignore[abstract]
+    simulator = WebShopSimulator(catalogue=str(folder(tmp_path)), split="test")
     with pytest.raises(ValueError, match=r"split 'test' has no goals in this catalogue \(3 in all\)"):
         simulator.reset(0)
 
@@ -243,7 +245,7 @@ def test_broken_human_goals(tmp_path: Path, human: Any, message: str) -> None:
 
 def test_missing_folders_and_files(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"nowhere' is not a folder; expected one with items_shuffle_1000.json"):
-        WebShopSimulator(catalogue=str(tmp_path / "nowhere"))  # type: ignore[abstract]
+        WebShopSimulator(catalogue=str(tmp_path / "nowhere"))
     with pytest.raises(CatalogueError, match=r"items_shuffle_1000.json: no such file; download"):
         FileCatalogue(tmp_path)
     folder(tmp_path)
@@ -262,28 +264,30 @@ def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
 
 def test_knobs_of_the_generated_shop_are_refused_with_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="have no effect on catalogue="):
-        WebShopSimulator(catalogue=str(folder(tmp_path)), near_duplicates=0.1)  # type: ignore[abstract]
+        WebShopSimulator(catalogue=str(folder(tmp_path)), near_duplicates=0.1)
 
 
 def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
-    first = WebShopSimulator(catalogue=str(folder(tmp_path)))  # type: ignore[abstract]
-    same = WebShopSimulator(catalogue=str(tmp_path), observation_mode="compact")  # type: ignore[abstract]
+    first = WebShopSimulator(catalogue=str(folder(tmp_path)))
+    same = WebShopSimulator(catalogue=str(tmp_path), observation_mode="compact")
     assert first.catalogue is same.catalogue
-    changed = WebShopSimulator(catalogue=str(folder(tmp_path, [with_(TABLE, name="Pine Table")])))  # type: ignore[abstract]
+    changed = WebShopSimulator(catalogue=str(folder(tmp_path, [with_(TABLE, name="Pine Table")])))
     assert changed.product(0).name == "Pine Table"
     assert first.product(0).name == "Oak Table"
 
 
 def test_values_of_several_words_are_set_apart_in_compact_pages(tmp_path: Path) -> None:
-    simulator = WebShopSimulator(catalogue=str(folder(tmp_path)), observation_mode="compact")  # type: ignore[abstract]
+    simulator = WebShopSimulator(catalogue=str(folder(tmp_path)), observation_mode="compact")
     state = simulator.step(simulator.step(simulator.reset(0), "search[table]"), "click[#1]")
     assert "color red | blue, green" in simulator.observation(state)
-    assert simulator.step(state, "click[ Red |  blue ]").options == (("color", "red | blue"),)
+    chosen = simulator.step(state, "click[ Red |  blue ]")
+    assert chosen.options == (("color", "red | blue"),)
+    assert simulator.observation(chosen).endswith("\nchosen color red | blue")
 
 
 def test_a_value_that_two_groups_share_is_the_last_group_s(tmp_path: Path) -> None:
     options = {"color": [{"value": "one"}], "size": [{"value": "one"}, {"value": "two"}]}
-    simulator = WebShopSimulator(catalogue=str(folder(tmp_path, [with_(TABLE, customization_options=options)])))  # type: ignore[abstract]
+    simulator = WebShopSimulator(catalogue=str(folder(tmp_path, [with_(TABLE, customization_options=options)])))
     state = simulator.step(simulator.step(simulator.reset(0), "search[table]"), "click[B000000001]")
     assert simulator.step(state, "click[one]").options == (("size", "one"),)
     assert (simulator.legal_actions(state) or ()).count("click[one]") == 1
@@ -294,16 +298,34 @@ def test_a_value_that_two_groups_share_is_the_last_group_s(tmp_path: Path) -> No
 
 @pytest.fixture(scope="module")
 def webshop(shared_data: Path) -> WebShopSimulator:
-    return WebShopSimulator(catalogue=str(shared_data / "webshop"))  # type: ignore[abstract]
+    return WebShopSimulator(catalogue=str(shared_data / "webshop"))
 
 
 def test_the_published_counts(webshop: WebShopSimulator, shared_data: Path) -> None:
     assert len(webshop.catalogue) == 1000
     assert len(webshop.goals) == 6910
     assert [len(webshop.catalogue.goal_range(split)) for split in ("test", "validation", "train")] == [500, 1000, 5410]
-    human = WebShopSimulator(catalogue=str(shared_data / "webshop"), goals="human", split="test")  # type: ignore[abstract]
+    human = WebShopSimulator(catalogue=str(shared_data / "webshop"), goals="human", split="test")
     assert len(human.goals) == 13
     assert len(human.goal_range) == 2
+
+
+def test_every_compact_page_of_the_set_is_in_the_observation_space_and_regular(shared_data: Path) -> None:
+    env = WebShopEnv(catalogue=str(shared_data / "webshop"), observation_mode="compact")
+    simulator = env.simulator
+    start = simulator.reset(0)
+    for item in range(1000):
+        for page in ("item", "description", "features"):
+            text = simulator.observation(start._replace(page=page, item=item))
+            assert text in env.observation_space
+            assert text == text.strip()
+            assert "  " not in text
+    for index, goal in enumerate(simulator.goals):
+        line = simulator.observation(start._replace(goal=index)).split("\n")[0]
+        capped = f" under ${goal.price_upper:.0f}" if goal.price_upper < NO_CAP else ""
+        assert line.endswith(capped)
+        assert ("under $" in line) == bool(capped)
+        assert not line.startswith("goal find me")
 
 
 def test_every_goal_of_the_set_is_worth_one_by_clicks_and_458_are_not_in_the_released_reward(
@@ -360,7 +382,7 @@ def test_a_simulator_of_a_folder_survives_pickling(webshop: WebShopSimulator) ->
 
 def test_released_draws_goals_by_weight(shared_data: Path) -> None:
     options: dict[str, Any] = {"catalogue": str(shared_data / "webshop")}
-    simulators = [WebShopSimulator(**options, variant=v) for v in ("mended", "released")]  # type: ignore[abstract]
+    simulators = [WebShopSimulator(**options, variant=v) for v in ("mended", "released")]
     means = [sum(s.goals[s.reset(seed).goal].weight for seed in range(2000)) / 2000 for s in simulators]
     weights = [simulators[0].goals[i].weight for i in simulators[0].goal_range]
     assert means[0] == pytest.approx(sum(weights) / len(weights), rel=0.2)

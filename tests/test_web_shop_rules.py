@@ -1,18 +1,22 @@
 """The page graph, the three texts of a page, invalid actions, the two variants, goals and their splits."""
 
+import dataclasses
 import itertools
 import random
 from typing import Any
 
 import pytest
+
 from branchwise.envs.simulator import TERMINAL
+from branchwise.envs.web_shop.catalogue import Goal, Product, cap_text, option_text
+from branchwise.envs.web_shop.pages import compact_goal, has_all_words
 from branchwise.envs.web_shop.reward import purchase_reward
 from branchwise.envs.web_shop.rules import ShopState, WebShopSimulator
 from branchwise.testing import HOSTILE_TEXTS, check_simulator
 
 
 def shop(**options: Any) -> WebShopSimulator:
-    return WebShopSimulator(**{"products": 300, "observation_mode": "compact", **options})  # type: ignore[abstract]
+    return WebShopSimulator(**{"products": 300, "observation_mode": "compact", **options})
 
 
 COMPACT = shop()
@@ -256,18 +260,18 @@ def test_it_keeps_the_promises_of_a_simulator(options: dict[str, Any]) -> None:
 def test_compact_pages() -> None:
     start = with_options(COMPACT)
     goal = COMPACT.goal(start)
-    values = " and ".join(f"{name} {value}" for name, value in goal.options)
-    wanted = (
-        f"goal find me {' '.join(goal.attributes)} {goal.query} with {values} and price under ${goal.price_upper:.0f}"
-    )
+    values = " ".join(f"{name} {value}" for name, value in goal.options)
+    wanted = f"goal {' '.join(goal.attributes)} {goal.query} {values} under ${goal.price_upper:.0f}"
     assert COMPACT.observation(start) == f"{wanted}\nsteps 15\nsearch page"
 
     results = play(COMPACT, start, f"search[{goal.name}]")
     products = COMPACT.results(results)
     lines = COMPACT.observation(results).split("\n")
     pages = -(-len(COMPACT.search(goal.name)) // 10)
-    assert lines[:3] == [wanted, "steps 14", f"results page 1 of {pages}"]
-    assert lines[3:] == [f"#{i} {p.name.lower()} {p.price_tag}" for i, p in enumerate(products, start=1)]
+    assert lines[:3] == [wanted, "steps 14", f"results 1 of {pages} for {goal.name.lower()}"]
+    said = [("all" if p.name == goal.name else "some", price_word(p, goal)) for p in products]
+    assert lines[3:] == [f"#{i} {match} {price}" for i, (match, price) in enumerate(said, start=1)]
+    assert {match for match, _ in said} == {"all", "some"}
 
     item = play(COMPACT, results, "click[#1]")
     product = COMPACT.product(item.item)
@@ -285,9 +289,85 @@ def test_compact_pages() -> None:
 
     back = play(COMPACT, item, "click[< prev]")
     assert COMPACT.observation(back).split("\n")[3] == f"{lines[3]} seen"
+    assert COMPACT.observation(back).count(" seen") == 1
     assert COMPACT.observation(play(COMPACT, item, "click[buy now]")).split("\n")[-1] == "order placed"
-    nothing = play(COMPACT, start, "search[qqqq]")
-    assert COMPACT.observation(nothing).split("\n")[-1] == "no results"
+    nothing = play(COMPACT, start, "search[Qqqq!]")
+    assert COMPACT.observation(nothing).split("\n")[-1] == "no results for qqqq"
+    assert COMPACT.observation(play(COMPACT, start, "search[!?]")).split("\n")[-1] == "no results"
+
+
+def price_word(product: Product, goal: Goal) -> str:
+    return "under" if product.price <= goal.price_upper else "over"
+
+
+def test_a_row_says_whether_all_searched_words_are_in_the_title_and_the_price_within_the_cap() -> None:
+    told = set()
+    for i in range(100):
+        state = COMPACT.reset(0, {"goal": i})
+        goal = COMPACT.goal(state)
+        words = (*goal.attributes, goal.query)
+        state = play(COMPACT, state, f"search[{' '.join(words)}]")
+        products = COMPACT.results(state)
+        rows = [line.split() for line in COMPACT.observation(state).split("\n")[3:]]
+        assert [row[0] for row in rows] == [f"#{n}" for n in range(1, len(products) + 1)]
+        for (_, match, price), product in zip(rows, products, strict=True):
+            padded = f" {product.name.lower()} "
+            assert match == ("all" if all(f" {word} " in padded for said in words for word in said.split()) else "some")
+            assert price == price_word(product, goal)
+            told.add((match, price))
+    assert len(told) == 4
+
+
+@pytest.mark.parametrize(
+    ("query", "title", "all_words"),
+    [
+        ("slim fit", "Men's SLIM-Fit shirt", True),
+        ("slim-fit", "slim fit shirt", True),
+        ("fit slim", "slim fit shirt", True),
+        ("slim fit red", "slim fit shirt", False),
+        ("shirt", "shirts", False),
+        ("mens", "Men’s shirt", True),
+        ("café 9.5", "CAFÉ size 9.5", True),
+        ("9.5", "size 95", False),
+        ("<q> dress shirt", "linen dress shirt", True),
+        ("<r>", "anything", True),
+    ],
+)
+def test_searched_words_are_looked_for_without_case_punctuation_and_hyphens(
+    query: str, title: str, all_words: bool
+) -> None:
+    assert has_all_words(query, title) is all_words
+
+
+@pytest.mark.parametrize(
+    ("instruction", "options", "cap", "compact"),
+    [
+        ("Find me soft, warm men's hats", (), 1_000_000.0, "soft warm mens hats"),
+        ("Find me warm hats", (("color", "red"),), 40.0, "warm hats color red under $40"),
+        (
+            "Find me warm hats",
+            (("size", '6.5" | wide'), ("fit type", "men")),
+            39.5,
+            "warm hats size 6.5 wide fit type men under $39.50",
+        ),
+        (
+            "Find me sofas with storage",
+            (("color", "red, and blue: dark"),),
+            40.0,
+            "sofas with storage color red and blue dark under $40",
+        ),
+        ("i want a hat, and find me a red one: soon", None, 40.0, "i want a hat and find me a red one soon under $40"),
+        ("Some hat with color: red", None, 1_000_000.0, "some hat with color red"),
+    ],
+)
+def test_a_goal_in_compact_words(
+    instruction: str, options: tuple[tuple[str, str], ...] | None, cap: float, compact: str
+) -> None:
+    """``options=None``: a written goal, whose instruction does not end with its options."""
+    wanted = (("", "red"),) if options is None else options
+    text = f"{instruction}{option_text(options or ())}{cap_text(cap)}"
+    goal = dataclasses.replace(COMPACT.goals[0], instruction=text, options=wanted, price_upper=cap)
+    assert compact_goal(goal) == compact
 
 
 def test_the_lexicon_holds_every_word_of_every_compact_page() -> None:
@@ -305,15 +385,16 @@ def test_the_lexicon_holds_every_word_of_every_compact_page() -> None:
                 state = simulator.step(state, rng.choice(commands))
 
 
-def test_a_page_of_ten_results_is_a_hundred_to_a_hundred_and_forty_words() -> None:
+def test_a_compact_page_of_ten_results_is_about_fifty_words() -> None:
     simulator = shop(products=1000)
     lengths = []
     for i in range(200):
         state = simulator.reset(0, {"goal": i})
         state = play(simulator, state, f"search[{simulator.goal(state).query}]")
+        assert len(simulator.results(state)) == 10
         lengths.append(len(simulator.observation(state).split()))
-    assert 100 <= sum(lengths) / len(lengths) <= 130
-    assert max(lengths) <= 145
+    assert 45 <= sum(lengths) / len(lengths) <= 55
+    assert max(lengths) <= 60
 
 
 def test_text_pages_are_webshop_s() -> None:
@@ -464,7 +545,9 @@ def test_prefixes_find_by_attribute_category_and_query() -> None:
         places = [COMPACT.catalogue.index_of(product.asin) for product in found]
         assert places == sorted(places)
     assert COMPACT.search("<a> no such attribute") == COMPACT.search("<q> nothing") == []
-    assert COMPACT.observation(play(COMPACT, COMPACT.reset(0), "search[<q> dress shirt]")).count("dress shirt") >= 10
+    page = COMPACT.observation(play(COMPACT, COMPACT.reset(0), "search[<q> dress shirt]")).split("\n")
+    assert page[2].endswith(" for q dress shirt")
+    assert [row.split()[1] for row in page[3:]] == ["all"] * min(len(by_query), 10)
 
 
 def test_the_random_prefix_finds_fifty_and_the_same_each_time() -> None:

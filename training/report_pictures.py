@@ -269,8 +269,8 @@ def _node(
 def named(action: str, observation: str) -> str:
     """What the observation says of the thing that a bracketed action names: the rest of the line that starts with it.
 
-    >>> named("click[#2]", "results\\n#1 red shoe $9\\n#2 blue shoe $12")
-    'blue shoe $12'
+    >>> named("click[#2]", "results 1 of 1 for red shoe\\n#1 all over\\n#2 all under seen")
+    'all under seen'
     >>> named("click[buy now]", "chosen red")
     ''
     """

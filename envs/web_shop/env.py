@@ -147,7 +147,7 @@ class WebShopEnv(SimulatorEnv[ShopState]):
     """
 
     def __init__(self, render_mode: str | None = None, **options: Any) -> None:
-        super().__init__(WebShopSimulator(**options), render_mode=render_mode)  # type: ignore[abstract]
+        super().__init__(WebShopSimulator(**options), render_mode=render_mode)
 
     @property
     def goals(self) -> Sequence[Goal]:

@@ -2,7 +2,7 @@
 
 ``text`` and ``text_rich`` are WebShop's (visible texts of the page joined by ``[SEP]``; one text a line with buttons
 marked). ``compact`` is for small models: lower-case lines of few regular words, the goal first, results numbered
-``#1`` … ``#10``.
+``#1`` … ``#10`` with what matters of them in a word each.
 """
 
 import json
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from .catalogue import Product
+from .catalogue import Goal, Product, cap_text, option_text
 
 BACK: Final = "back to search"
 PREVIOUS: Final = "< prev"
@@ -36,16 +36,18 @@ def plain(text: str) -> str:
     return " ".join(re.findall(r"\$?\w+(?:[.-]\w+)*%?", text))
 
 
-@lru_cache(maxsize=8192)
-def compact_instruction(instruction: str) -> str:
-    """``instruction`` in compact words, without those that a generated goal needs only for its grammar."""
-    told = re.sub(r"^find me |(?: with|, and) (?=[^,:]+: )", lambda m: " " if m.start() else "", instruction, flags=re.I)
-    capped = re.sub(
-        r", and price lower than (\d+)(?:\.(\d+))? dollars",
-        lambda m: f" under ${m[1]}" + (f".{m[2]}" if m[2] and int(m[2]) else ""),
-        told,
-    )
-    return plain(capped)
+def compact_goal(goal: Goal) -> str:
+    """The instruction of ``goal`` in compact words: the cap as ``under $40``, and without the words ("find me", "with",
+    "and") that a synthetic goal has for its grammar alone."""
+    cap, options = cap_text(goal.price_upper), option_text(goal.options)
+    told = goal.instruction.removesuffix(cap)
+    parts = [told]
+    if options and told.endswith(options):
+        parts = [told.removesuffix(options), *(f"{name} {value}" for name, value in goal.options)]
+    parts[0] = re.sub("^find me ", "", parts[0], flags=re.IGNORECASE)
+    if cap:
+        parts.append(f"under ${goal.price_upper:.2f}".removesuffix(".00"))
+    return " ".join(filter(None, map(plain, parts)))
 
 
 def compact_price(product: Product) -> str:
@@ -53,29 +55,40 @@ def compact_price(product: Product) -> str:
 
 
 def compact_values(values: Sequence[str]) -> str:
-    return (", " if any(" " in value for value in values) else " ").join(values)
+    return (", " if any(" " in value for value in values) else " ").join(" ".join(value.split()) for value in values)
+
+
+def has_all_words(query: str, title: str) -> bool:
+    """Whether every searched word stands in ``title``, regardless of case, punctuation and hyphens; one of WebShop's
+    prefixes (``<a>``) is no word."""
+    return _words(re.sub(r"^\s*<\w>", "", query)) <= _words(title)
+
+
+def _words(text: str) -> set[str]:
+    return set(plain(text).replace("-", " ").split())
 
 
 def compact_results(
     query: str, products: Sequence[Product], cap: float, seen: Sequence[bool], page: int, pages: int
 ) -> str:
-    """A row says whether the title has ``all`` or ``some`` of the searched words, and whether the price is ``under`` the
-    goal's cap (or at it) or ``over``: what a person sees at a glance, and a small model would need long to learn."""
-    if not products:
-        return f"no results for {plain(query)}"
-    words = set(plain(query).split())
-    rows = [f"results {page} of {pages} for {plain(query)}"]
+    """A row says whether the title has ``all`` or only ``some`` of the searched words, and whether the price is
+    ``under`` the goal's cap (or at it) or ``over``: what a person sees at a glance, and a small model would need long
+    to learn."""
+    head = f"results {page} of {pages}" if products else "no results"
+    asked = plain(query)
+    rows = [f"{head} for {asked}" if asked else head]
     for row, (product, opened) in enumerate(zip(products, seen, strict=True), start=1):
-        match = "all" if words <= set(plain(product.name).split()) else "some"
+        match = "all" if has_all_words(query, product.name) else "some"
         price = "under" if product.price <= cap else "over"
         rows.append(f"#{row} {match} {price}{' seen' if opened else ''}")
     return "\n".join(rows)
 
 
 def compact_item(product: Product, chosen: Sequence[tuple[str, str]]) -> str:
-    lines = [f"item {plain(product.name)} {compact_price(product)}"]
+    lines = [" ".join(f"item {plain(product.name)} {compact_price(product)}".split())]
     lines += [f"{name} {compact_values(values)}" for name, values in product.options]
-    lines.append("chosen " + (" ".join(f"{name} {value}" for name, value in chosen) if chosen else "nothing"))
+    picked = " ".join(f"{name} {compact_values([value])}" for name, value in chosen)
+    lines.append(f"chosen {picked or 'nothing'}")
     return "\n".join(lines)
 
 

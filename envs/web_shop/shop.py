@@ -161,8 +161,8 @@ class View:
         )
 
     def _instruction(self, goal: int) -> str:
-        instruction = self.catalogue.goals[goal].instruction
-        return pages.compact_instruction(instruction) if self.manner.mode == "compact" else instruction
+        wanted = self.catalogue.goals[goal]
+        return pages.compact_goal(wanted) if self.manner.mode == "compact" else wanted.instruction
 
     def _page(
         self,
