@@ -15,12 +15,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
+from transformers import DynamicCache
+
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.packing import batches_by_length
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.transcript import observed
-from transformers import DynamicCache
 
 Ids = list[int]
 

@@ -25,8 +25,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import branchwise  # noqa: F401 (registers the environment)
 import gymnasium as gym
+
+import branchwise  # noqa: F401 (registers the environment)
 
 ID = "branchwise/WebShop-v0"
 MODES = ("compact", "text", "text_rich")

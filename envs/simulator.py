@@ -5,8 +5,8 @@ action it returns the next state, and never changes the one that it was given. S
 (``gym_shell``) hold one state and replace it, and a snapshot of an environment is a reference to its state.
 
 A state must be immutable, hashable and picklable; equal states behave alike for ever. Randomness enters through
-``reset(seed)`` and through chance nodes (``current_player(state) == CHANCE``) alone. The simulator object holds what never changes (a
-catalogue, settings), is picklable, and may be shared by any number of environments and trees.
+``reset(seed)`` and through chance nodes (``current_player(state) == CHANCE``) alone. The simulator object holds what
+never changes (a catalogue, settings), is picklable, and may be shared by any number of environments and trees.
 
 Not handled here: simultaneous moves (write them as hidden successive moves) and continuous actions.
 """
@@ -75,7 +75,8 @@ class Simulator(Protocol[State]):
 
     def chance_outcomes(self, state: State) -> Sequence[tuple[str, float]]:
         """At a ``CHANCE`` state: its outcomes, as actions for :meth:`step`, with their probabilities (sum 1)."""
-        raise NotImplementedError(f"{type(self).__name__} has no chance nodes")
+        kind = type(self).__name__  # a body of nothing but a raise would make the method abstract to mypy
+        raise NotImplementedError(f"{kind} has no chance nodes")
 
     def information_state(self, state: State, player: int) -> str:
         """All that ``player`` knows: equal for states that the player cannot tell apart."""

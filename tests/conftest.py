@@ -1,13 +1,26 @@
-"""Settings of every test: no network for models, one thread a library, and where recorded data lies."""
+"""Settings of every test: no network for models, one thread a library, a cache of its own, and where recorded data
+lies."""
 
 import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before any test module is imported, as some open a shop then; in the environment, so that child processes share it.
+_cache = tempfile.TemporaryDirectory(prefix="branchwise-tests-", ignore_cleanup_errors=True)
+os.environ["BRANCHWISE_CACHE"] = _cache.name
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_this_session() -> Iterator[Path]:
+    """The folder in ``BRANCHWISE_CACHE``, which goes with the session."""
+    with _cache:
+        yield Path(_cache.name)
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
 from branchwise.agents.critics import CriticEvaluator, ValueModel, split_at_last_action
 from branchwise.agents.language_model import LanguageModel
 from branchwise.search.evaluation import Leaf
 from branchwise.search.transcript import Transcript, acted, observed
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> "

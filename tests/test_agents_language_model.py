@@ -5,10 +5,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from branchwise.agents.language_model import LanguageModel
-from branchwise.agents.prompting import completion_ids, prompt_ids
-from branchwise.search.policy import PolicyWithGenerators
-from branchwise.search.transcript import Transcript, acted, observed
 from scipy import stats
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
@@ -24,6 +20,11 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+
+from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.prompting import completion_ids, prompt_ids
+from branchwise.search.policy import PolicyWithGenerators
+from branchwise.search.transcript import Transcript, acted, observed
 
 WORDS = [
     "goal",

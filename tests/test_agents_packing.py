@@ -1,4 +1,5 @@
 import numpy as np
+
 from branchwise.agents.packing import batches_by_length, pack, prefix_tree
 
 

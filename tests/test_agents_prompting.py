@@ -1,6 +1,9 @@
 from collections import Counter
 
 import pytest
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
 from branchwise.agents.prompting import (
     PLAIN_TEMPLATE,
     actions_and_last_observation,
@@ -13,8 +16,6 @@ from branchwise.agents.prompting import (
     prompt_ids,
 )
 from branchwise.search.transcript import Turn, acted, messages, observed
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

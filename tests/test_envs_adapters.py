@@ -9,11 +9,12 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium import spaces
+from gymnasium.utils import EzPickle
+
 from branchwise.envs import TERMINAL, SimulatorEnv
 from branchwise.envs.adapters import CannotBranch, GymnasiumSimulator, describe
 from branchwise.testing import check_simulator, check_snapshot
-from gymnasium import spaces
-from gymnasium.utils import EzPickle
 
 
 class Walk(gym.Env[int, int]):

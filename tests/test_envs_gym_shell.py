@@ -8,17 +8,18 @@ import time
 import warnings
 from typing import Any, NamedTuple
 
-import branchwise
 import gymnasium as gym
 import numpy as np
 import pytest
-from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv, environments, simulator_for
-from branchwise.envs.gym_shell import UnicodeText
-from branchwise.testing import check_simulator, check_snapshot
 from gymnasium.error import ResetNeeded
 from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+import branchwise
+from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv, environments, simulator_for
+from branchwise.envs.gym_shell import UnicodeText
+from branchwise.testing import check_simulator, check_snapshot
 
 PHRASES = ("search[red cotton shirt]", "search[slim fit men's shoes size 9]")
 IDS = [row.id for row in environments()]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import pytest
+
 from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv
 from branchwise.testing import HOSTILE_TEXTS, check_simulator, check_snapshot
 

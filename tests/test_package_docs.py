@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from branchwise.search import engine, selection
 from branchwise.search.backup import BACKUP_CODES
 from branchwise.search.episode import Episode

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import pytest
+
 from branchwise.envs.gym_shell import SimulatorEnv
 from branchwise.envs.play import command_for, play
 from branchwise.envs.simulator import TERMINAL, Simulator

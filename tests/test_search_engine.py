@@ -7,6 +7,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
+from hypothesis import strategies as st
+
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, normalised, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
@@ -15,9 +19,6 @@ from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.transcript import Transcript, observed
 from branchwise.search.tree import FAILED, VALUED, Tree, _add_children, _back_up, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
-from hypothesis import given
-from hypothesis import settings as settings_of_hypothesis
-from hypothesis import strategies as st
 
 
 def digest(*parts: object) -> int:

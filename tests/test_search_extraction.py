@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from branchwise.search.episode import Episode
 from branchwise.search.evaluation import Rollout
 from branchwise.search.extraction import (

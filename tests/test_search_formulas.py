@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from branchwise.search.backup import action_return, visit_weighted_value
 from branchwise.search.selection import mixed_prior, puct, ucb1, uct
 from branchwise.search.tree import NODE, Tree

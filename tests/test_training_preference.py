@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import actions_and_last_observation, all_turns
 from branchwise.agents.small_model import make_model, make_tokenizer

@@ -1,6 +1,7 @@
 """Turns to token rows: masks, segments under forgetful histories, and the counts of what was lost."""
 
 import pytest
+
 from branchwise.agents.prompting import (
     actions_and_last_observation,
     all_turns,

@@ -6,6 +6,8 @@ import math
 import numpy as np
 import pytest
 import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
 from branchwise.training.supervised import (
     SupervisedSettings,
     TrainingStopped,
@@ -17,7 +19,6 @@ from branchwise.training.supervised import (
     token_logps,
     train_supervised,
 )
-from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 
 def small_llama(seed: int = 0, vocab: int = 24) -> LlamaForCausalLM:

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
+
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import save_pairs
 from branchwise.search.transcript import acted, observed
-from transformers import AutoModelForCausalLM
 
 TRL = Path(sys.executable).with_name("trl")
 CONFIG = """

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.transcript import acted, observed

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 
 import pytest
+
 from branchwise.envs.web_shop.catalogue import (
     FAMILY,
     GOALS_PER_PRODUCT,

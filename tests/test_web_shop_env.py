@@ -4,15 +4,16 @@ import doctest
 import inspect
 import re
 
-import branchwise
 import gymnasium as gym
 import pytest
+from gymnasium.utils.env_checker import check_env
+
+import branchwise
 from branchwise.envs.registry import simulator_for
 from branchwise.envs.web_shop import env as module
 from branchwise.envs.web_shop.env import WebShopEnv
 from branchwise.envs.web_shop.rules import WebShopSimulator
 from branchwise.testing import check_snapshot
-from gymnasium.utils.env_checker import check_env
 
 ID = "branchwise/WebShop-v0"
 

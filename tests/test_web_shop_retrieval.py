@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from branchwise.envs.web_shop import retrieval
 from branchwise.envs.web_shop.catalogue import GeneratedCatalogue
 from branchwise.envs.web_shop.retrieval import Index, best, build, cache_folder, document, open_index, terms
@@ -237,7 +238,7 @@ def test_a_shop_of_other_content_never_gets_this_shop_s_index(cache: Path) -> No
 
 
 def test_a_deleted_cache_does_not_hurt_an_open_shop(cache: Path) -> None:
-    simulator = WebShopSimulator(products=120, catalogue_seed=77)  # type: ignore[abstract]
+    simulator = WebShopSimulator(products=120, catalogue_seed=77)
     shutil.rmtree(cache)
     assert simulator.search("color size")
 

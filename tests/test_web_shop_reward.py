@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from branchwise.envs.web_shop.catalogue import NO_CAP, Goal, Product
 from branchwise.envs.web_shop.reward import (
     COLORS,
