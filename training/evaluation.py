@@ -1,8 +1,8 @@
 """How good an agent is: episodes on given tasks, and figures with their intervals.
 
-Every agent is run on the same tasks. Success is a share of episodes with Wilson's interval; mean reward has a percentile
-bootstrap interval; two agents are compared task by task (exact McNemar test, paired bootstrap of the difference). All
-intervals are 95 %. Nothing here chooses a model: that is the loop's, on validation tasks.
+Every agent is run on the same tasks. Success is a share of episodes with Wilson's interval; mean reward has a
+percentile bootstrap interval; two agents are compared task by task (exact McNemar test, paired bootstrap of the
+difference). All intervals are 95 %. Nothing here chooses a model: that is the loop's, on validation tasks.
 """
 
 import time
