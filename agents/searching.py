@@ -15,6 +15,7 @@ from ..search.engine import Root, SearchSettings, search
 from ..search.evaluation import Evaluator
 from ..search.policy import Policy
 from ..search.transcript import Transcript
+from ..search.tree import Tree
 from .agent import Decision
 
 
@@ -39,4 +40,12 @@ class SearchingAgent:
     ) -> list[Decision]:
         roots = [Root(state, transcript) for state, transcript in zip(states, transcripts, strict=True)]
         trees = search(simulator, roots, self.policy, self.evaluator, self.settings, rngs)
-        return [Decision(tree.best_action(self.settings.final), int(tree.counters["model_calls"])) for tree in trees]
+        return [Decision(self._action(simulator, tree), int(tree.counters["model_calls"])) for tree in trees]
+
+    def _action(self, simulator: Simulator[Any], tree: Tree) -> str:
+        """The search's answer; where the policy had nothing to propose at the root, the first legal action, or empty
+        text, which the environment counts as invalid."""
+        if len(tree.children(0)):
+            return tree.best_action(self.settings.final)
+        legal = simulator.legal_actions(tree.states[0])
+        return legal[0] if legal else ""

@@ -1,7 +1,8 @@
 """What a model made from scratch is shown of the web shop before it acts: to read, and how others shop.
 
-*Reading* comes first: pages followed by questions about them (which row fits, is it affordable, is the wanted option there),
-with the loss on the answers. A model that cannot read learns nothing from search; the gate measures answers on pages that it has not seen.
+*Reading* comes first: pages followed by questions about them (which row looks right, which option is wanted), with
+the loss on the answers. A model that cannot read learns nothing from search; the gate measures answers on pages of a
+shop that it has not seen.
 
 *Demonstrations* come from a careful shopper, who compares before buying, and from shoppers with habits. A habit belongs to
 a category of goods (in one the first result is taken, in another the price is ignored), so that a cloned model is mediocre
@@ -19,26 +20,27 @@ import numpy as np
 
 from ..envs.simulator import TERMINAL
 from ..envs.web_shop.catalogue import Goal, Product
+from ..envs.web_shop.pages import plain
 from ..envs.web_shop.rules import ShopState, WebShopSimulator
-from ..search.transcript import Transcript, acted, observed
+from ..search.transcript import Transcript, Turn, acted, observed
 
 
 @dataclass(frozen=True, slots=True)
 class Habits:
-    """How somebody shops. ``specific``: searches for the wanted attributes too, not merely the kind of thing; ``compares``: opens the first unseen row that has all attributes, not merely the first row;
-    ``minds_price``: and is within the cap; ``chooses``: picks the wanted options, and leaves an item without them."""
+    """How somebody shops. ``specific``: searches for the wanted attributes too, not merely the kind of thing;
+    ``compares``: opens the first unseen row that has all searched words at a price under the cap, not merely the first;
+    ``chooses``: picks the wanted options, and leaves an item that does not offer them."""
 
     specific: bool = True
     compares: bool = True
-    minds_price: bool = True
     chooses: bool = True
 
 
 CAREFUL: Final = Habits()
 HABITS: Final[Mapping[str, Habits]] = {
-    "fashion": Habits(specific=False),
+    "fashion": CAREFUL,
     "beauty": Habits(specific=False, compares=False),
-    "electronics": Habits(specific=False, compares=False, chooses=False),
+    "electronics": Habits(chooses=False),
     "grocery": Habits(specific=False, chooses=False),
     "garden": Habits(specific=False, compares=False, chooses=False),
 }
@@ -50,17 +52,20 @@ def query(goal: Goal, habits: Habits = CAREFUL) -> str:
     return " ".join((*goal.attributes, goal.query)) if habits.specific else goal.query
 
 
-def affordable(goal: Goal, product: Product) -> bool:
-    return product.price <= goal.price_upper
+def looks_right(simulator: WebShopSimulator, state: ShopState, product: Product) -> bool:
+    """Whether the results page of ``state`` shows ``product`` as ``all under``: all searched words, within the cap."""
+    words = set(plain(state.query).split())
+    return words <= set(plain(product.name).split()) and product.price <= simulator.goal(state).price_upper
 
 
-def fits(goal: Goal, product: Product, habits: Habits = CAREFUL) -> bool:
-    """Whether a row of the results is what a shopper with ``habits`` would open."""
-    if not habits.compares:
-        return True
-    name = product.name.lower()
-    wanted = all(attribute in name for attribute in goal.attributes) and goal.query in name
-    return wanted and (affordable(goal, product) or not habits.minds_price)
+def first_right(simulator: WebShopSimulator, state: ShopState, compares: bool = True) -> str | None:
+    """The row, as it is clicked (``#3``), of the first unseen product that looks right; of the first unseen one for
+    shoppers who do not compare."""
+    for row, product in enumerate(simulator.results(state), start=1):
+        unseen = simulator.catalogue.index_of(product.asin) not in state.seen
+        if unseen and (not compares or looks_right(simulator, state, product)):
+            return f"#{row}"
+    return None
 
 
 def shop(simulator: WebShopSimulator, state: ShopState, habits: Habits = CAREFUL) -> str:
@@ -70,10 +75,10 @@ def shop(simulator: WebShopSimulator, state: ShopState, habits: Habits = CAREFUL
         return f"search[{query(goal, habits)}]"
     legal = simulator.legal_actions(state) or []
     if state.page == "results":
-        for row, product in enumerate(simulator.results(state), start=1):
-            if simulator.catalogue.index_of(product.asin) not in state.seen and fits(goal, product, habits):
-                return f"click[#{row}]"
-        return next((a for a in ("click[next >]",) if a in legal), "click[back to search]")
+        row = first_right(simulator, state, habits.compares)
+        if row is not None:
+            return f"click[{row}]"
+        return "click[next >]" if "click[next >]" in legal else "click[back to search]"
     if state.page == "item":
         if habits.chooses:
             offered = dict(simulator.catalogue[state.item].options)
@@ -91,7 +96,7 @@ def demonstrations(
     count: int,
     rng: np.random.Generator,
     habits: Mapping[str, Habits] = HABITS,
-    broken: float = 0.15,
+    broken: float = 0.1,
 ) -> list[Transcript]:
     """``count`` episodes on goals drawn from ``simulator``'s split. In a share ``broken`` of them the shopper is careful,
     whatever the habit of the category; pass ``habits={}`` for careful shoppers alone."""
@@ -109,93 +114,52 @@ def demonstrations(
     return episodes
 
 
-def reading_lessons(
-    simulator: WebShopSimulator, count: int, rng: np.random.Generator, questions: int = 8
-) -> list[Transcript]:
-    """``count`` pages, each followed by ``questions`` questions and their answers as turns of a conversation.
-
-    About a results page: does a row have an attribute (``has``), is it affordable (``cheap``), is it what the goal asks
-    for (``fits``), which is the first unseen one that is (``first``). About an item: is a wanted option offered (``offered``), which
-    is wanted (``want``).
-    """
+def reading_lessons(simulator: WebShopSimulator, count: int, rng: np.random.Generator) -> list[Transcript]:
+    """``count`` pages, each followed by questions and their answers as turns of a conversation: on a results page which
+    row is the first that looks right and was not seen (``first``), on an item's which value of an option is wanted
+    (``want color``)."""
     lessons = []
-    for _ in range(count):
+    while len(lessons) < count:
         state = _some_page(simulator, rng)
-        asked = _about_results if state.page == "results" else _about_item
-        transcript: Transcript = (observed(simulator.observation(state)),)
-        for question, answer in asked(simulator, state, rng, questions):
-            transcript = (
-                (*transcript, acted(answer), observed(""))
-                if not question
-                else (
-                    *transcript[:-1],
-                    observed(f"{transcript[-1].text}\n{question}".strip()),
-                    acted(answer),
-                    observed(""),
-                )
-            )
-        lessons.append(transcript[:-1])
+        asked = _questions(simulator, state)
+        if not asked:
+            continue
+        page = simulator.observation(state)
+        turns: list[Turn] = []
+        for place in rng.permutation(len(asked)):
+            question, answer = asked[place]
+            turns += [observed(question if turns else f"{page}\n{question}"), acted(answer)]
+        lessons.append(tuple(turns))
     return lessons
 
 
 def _some_page(simulator: WebShopSimulator, rng: np.random.Generator) -> ShopState:
-    """A results page of a goal (three times in four; some rows seen), or an item from it."""
+    """A results page of a goal, some of its rows seen, or an item from it, some of its options chosen."""
     state = simulator.reset(int(rng.integers(2**31)))
     goal = simulator.goal(state)
     words = query(goal) if rng.random() < 0.7 else goal.query
     state = simulator.step(state._replace(steps=int(rng.integers(6))), f"search[{words}]")
     rows = simulator.results(state)
-    opened = [simulator.catalogue.index_of(p.asin) for p in rows if rng.random() < 0.15]
-    state = state._replace(seen=tuple(sorted(opened)))
-    if rng.random() < 0.75:
-        return state
-    good = [row for row, product in enumerate(rows, start=1) if fits(goal, product)]
-    row = int(rng.choice(good)) if good and rng.random() < 0.5 else int(rng.integers(1, len(rows) + 1))
-    return simulator.step(state, f"click[#{row}]")
+    seen = [simulator.catalogue.index_of(product.asin) for product in rows if rng.random() < 0.15]
+    if rng.random() < 0.55:
+        return state._replace(seen=tuple(sorted(seen)))
+    state = simulator.step(state, f"click[#{rng.integers(1, len(rows) + 1)}]")
+    for _, values in simulator.catalogue[state.item].options:
+        if rng.random() < 0.3:
+            state = simulator.step(state, f"click[{values[int(rng.integers(len(values)))]}]")
+    return state
 
 
-def _about_results(
-    simulator: WebShopSimulator, state: ShopState, rng: np.random.Generator, count: int
-) -> list[tuple[str, str]]:
-    goal, rows = simulator.goal(state), simulator.results(state)
-    asked = []
-    for _ in range(count - 1):
-        row = int(rng.integers(len(rows)))
-        product = rows[row]
-        kind = ("has", "cheap", "fits")[int(rng.integers(3))]
-        if kind == "has":
-            attribute = goal.attributes[int(rng.integers(len(goal.attributes)))]
-            asked.append((f"has {attribute} #{row + 1}", _answer(attribute in product.name.lower())))
-        else:
-            truth = affordable(goal, product) if kind == "cheap" else fits(goal, product)
-            asked.append((f"{kind} #{row + 1}", _answer(truth)))
-    unseen = [simulator.catalogue.index_of(p.asin) not in state.seen for p in rows]
-    first = next((i for i, p in enumerate(rows, start=1) if unseen[i - 1] and fits(goal, p)), None)
-    place = int(rng.integers(len(asked) + 1))
-    asked.insert(place, ("first", f"#{first}" if first else "none"))
-    return asked
-
-
-def _about_item(
-    simulator: WebShopSimulator, state: ShopState, rng: np.random.Generator, count: int
-) -> list[tuple[str, str]]:
-    goal, product = simulator.goal(state), simulator.catalogue[state.item]
-    offered = dict(product.options)
-    asked = [("cheap", _answer(affordable(goal, product)))]
-    for name, value in goal.options:
-        asked.append((f"offered {name}", _answer(value in offered.get(name, ()))))
-        asked.append((f"want {name}", value))
-    order = rng.permutation(len(asked))[:count]
-    return [asked[i] for i in order]
-
-
-def _answer(truth: bool) -> str:
-    return "yes" if truth else "no"
+def _questions(simulator: WebShopSimulator, state: ShopState) -> list[tuple[str, str]]:
+    if state.page == "results":
+        return [("first", first_right(simulator, state) or "none")]
+    offered = dict(simulator.catalogue[state.item].options)
+    return [(f"want {name}", value) for name, value in simulator.goal(state).options if name in offered]
 
 
 def lesson_words() -> Sequence[str]:
     """The words of the questions, for the tokenizer."""
-    return "has cheap fits first offered want yes no none".split()
+    return "first want none".split()
 
 
 def phrases(simulator: Any) -> list[str]:

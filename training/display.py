@@ -25,7 +25,7 @@ LINE_EVERY = 10.0
 """Seconds between two plain lines of one stage."""
 
 SHARES = ("success", "validation_success", "reading_accuracy", "explained_variance")
-COUNTS = ("pairs", "rows", "trees", "episodes")
+COUNTS = ("pairs", "rows")
 
 
 def key_figure(figures: Mapping[str, Any]) -> str:
@@ -40,6 +40,8 @@ def key_figure(figures: Mapping[str, Any]) -> str:
         if isinstance(figures.get(name), int | float):
             promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
             return f"{name.replace('_', ' ')} {percent(figures[name])}{promoted}"
+    if "solved_goals" in figures and "goals" in figures:
+        return f"{number(figures['solved_goals'])} of {number(figures['goals'])} goals solved"
     for name in COUNTS:
         if isinstance(figures.get(name), int | float):
             return f"{number(figures[name])} {name}"

@@ -1,0 +1,532 @@
+"""The loop: a base model, then rounds of collect → extract → train → validate → promote, then the table.
+
+The run is a graph of stages (``stages.py``): a stage reads the folders of earlier ones and writes its own, so a killed run
+goes on where it was. Recipes that collect in the same way share the collection of the first round, in which they all are the
+base; later each collects with its own model, on the same goals and under the same budget of model calls.
+
+Goals: the base and the collections see the training split alone, choices are made on the validation split, the table is the
+test split's. In the generated shop the splits are different catalogues.
+"""
+
+import copy
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+import yaml
+
+from ..agents.acting import PolicyAgent
+from ..agents.agent import Agent
+from ..agents.baselines import RandomAgent, RuleBasedShopper
+from ..agents.critics import CriticEvaluator, ValueModel
+from ..agents.language_model import LanguageModel
+from ..agents.searching import SearchingAgent
+from ..agents.small_model import make_model, make_tokenizer
+from ..envs.registry import simulator_for
+from ..search.engine import Root, search
+from ..search.episode import Episode
+from ..search.evaluation import PolicyRollout
+from ..search.extraction import (
+    PreferencePair,
+    best_paths,
+    rollout_anchors,
+    sibling_pairs,
+    successful_trajectories,
+    trajectory_pairs,
+)
+from ..search.store import atomically, load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
+from ..search.transcript import Transcript, observed
+from ..search.tree import Tree
+from . import demonstrations
+from .evaluation import ResultRow, Task, evaluate, run_episodes
+from .preference import action_kind_counts, train_preference
+from .recipe import Recipe, RunConfig, load_recipe
+from .report import write_report
+from .rows import sft_rows, steps_after
+from .settings import SettingsError, as_dict
+from .stages import Display, Stage, StageContext, figures, is_finished, run_stages
+from .supervised import TrainingStopped, train_supervised
+from .value_model import train_value_model, value_rows
+
+AGENTS: Final = (
+    "random",
+    "rule_based",
+    "behaviour_cloning",
+    "rft",
+    "tree_sft",
+    "trajectory_dpo",
+    "step_dpo",
+    "behaviour_cloning+mcts",
+    "step_dpo+mcts",
+    "behaviour_cloning+mcts_oracle",
+    "step_dpo+mcts_oracle",
+)
+"""The order of the table's rows; recipes of other names follow ``step_dpo``."""
+SCRIPTED: Final = {"random": RandomAgent, "rule_based": RuleBasedShopper}
+TREES_A_BATCH: Final = 32
+
+
+def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -> list[ResultRow]:
+    """Do what is left of ``config`` in the folder ``run``; returns the table's rows, written to ``results.json`` beside
+    ``metrics.jsonl`` and ``report.html``.
+
+    Raises :class:`SettingsError` where the folder holds a run with other settings,
+    :class:`~branchwise.training.stages.StageFailed` where a stage failed.
+    """
+    run = Path(run)
+    run.mkdir(parents=True, exist_ok=True)
+    _claim(config, run)
+    stages = stages_of(config)
+
+    class Noting:
+        """Passes everything on, and keeps ``metrics.jsonl`` and the report up to date."""
+
+        def started(self, stage: str) -> None:
+            display.started(stage)
+
+        def moved(self, stage: str, done: float, total: float, note: str) -> None:
+            display.moved(stage, done, total, note)
+
+        def finished(self, stage: str, found: Mapping[str, Any], seconds: float) -> None:
+            write_metrics(run, stages)
+            display.finished(stage, found, seconds)
+
+    run_stages(stages, run, Noting(), workers)
+    rows = [ResultRow(**figures(run, stage.name)) for stage in stages if stage.name.startswith("evaluation/")]
+    rows.sort(key=lambda row: _place(row.agent))
+    write_metrics(run, stages)
+    with atomically(run / "results.json") as path:
+        path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    write_report(run)
+    return rows
+
+
+def is_done(config: RunConfig, run: Path) -> bool:
+    """Whether nothing is left to do."""
+    return (run / "report.html").is_file() and all(is_finished(run, stage.name) for stage in stages_of(config))
+
+
+def write_metrics(run: Path, stages: Sequence[Stage]) -> None:
+    """``metrics.jsonl``: the figures of every finished stage, a line each, in the order of the run."""
+    lines = [
+        json.dumps({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)
+    ]
+    with atomically(run / "metrics.jsonl") as path:
+        path.write_text("".join(lines))
+
+
+def _claim(config: RunConfig, run: Path) -> None:
+    """Write the run's settings, or check that they are the same as before."""
+    settings = {**as_dict(config), "recipes": {name: as_dict(load_recipe(name)) for name in config.recipes}}
+    path = run / "config.yaml"
+    if path.is_file():
+        before = yaml.safe_load(path.read_text())
+        if before != settings:
+            changed = ", ".join(sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k)))
+            raise SettingsError(
+                f"{run} holds a run with other settings ({changed}); give another --out, or delete the folder"
+            )
+        return
+    with atomically(path) as partial:
+        partial.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def _place(agent: str) -> tuple[int, str]:
+    if agent in AGENTS:
+        return 2 * AGENTS.index(agent), ""
+    return 2 * AGENTS.index("step_dpo") + 1, agent
+
+
+def stages_of(config: RunConfig) -> list[Stage]:
+    """The run as a graph, in an order in which it could be done one by one."""
+    recipes = [load_recipe(name) for name in config.recipes]
+    stages = [Stage("base", make_base, (), {"config": config})]
+    models = {"behaviour_cloning": "base"}
+    tree_stages: list[str] = []
+    for number in range(1, config.rounds + 1):
+        for recipe in recipes:
+            before = f"{recipe.name}/round_{number - 1}/model" if number > 1 else "base"
+            collection = f"{recipe.name}/round_{number}/{recipe.collect}" if number > 1 else f"round_1/{recipe.collect}"
+            common = {"config": config, "round": number, "model": before}
+            if all(stage.name != collection for stage in stages):
+                collect = collect_trees if recipe.collect == "trees" else collect_episodes
+                stages.append(Stage(collection, collect, (before,), common))
+            trained = f"{recipe.name}/round_{number}/model"
+            stages.append(
+                Stage(trained, train_round, (before, collection), {**common, "recipe": recipe, "collection": collection})
+            )
+            models[recipe.name] = trained
+            if recipe.name == config.search_recipe:
+                tree_stages.append(collection)
+    stages.append(
+        Stage("critic", train_critic, (models[config.search_recipe], *tree_stages),
+              {"config": config, "model": models[config.search_recipe], "trees": tree_stages})
+    )  # fmt: skip
+    for agent in SCRIPTED:
+        stages.append(Stage(f"evaluation/{agent}", judge, (), {"config": config, "agent": agent, "model": ""}))
+    for name, model in models.items():
+        stages.append(
+            Stage(f"evaluation/{name}", judge, (model,), {"config": config, "agent": name, "model": model})
+        )
+    for name in ("behaviour_cloning", config.search_recipe):
+        for way, needs in (("mcts", ("critic",)), ("mcts_oracle", ())):
+            agent = f"{name}+{way}"
+            stages.append(
+                Stage(f"evaluation/{agent}", judge, (models[name], *needs),
+                      {"config": config, "agent": agent, "model": models[name]})
+            )  # fmt: skip
+    return stages
+
+
+# The stages. Each draws from generators seeded by the run's seed and its own name.
+
+
+def make_base(context: StageContext) -> dict[str, Any]:
+    """The model that all recipes start from: given, or made from scratch, taught to read and shown how others shop."""
+    config: RunConfig = context.arguments["config"]
+    made: dict[str, Any] = {}
+    if config.model:
+        policy = LanguageModel.load(config.model, history=config.history)
+    else:
+        torch.set_num_threads(2)  # nothing else runs beside this stage; a fixed number, as sums depend on it
+        policy = _taught(config, context, made)
+        torch.set_num_threads(1)
+    policy.save(context.folder / "model")
+    validation = _validate(config, policy)
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    return {**made, "parameters": parameters, **validation}
+
+
+def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> LanguageModel:
+    base, rng = config.base, _rng(config, "base")
+    shops = [_simulator(config, "train", catalogue_seed=i) for i in range(base.catalogues)]
+    tokenizer = make_tokenizer(demonstrations.phrases(shops[0]))
+    model = make_model(
+        tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=config.seed
+    )
+    check = demonstrations.reading_lessons(_simulator(config, "validation"), 200, np.random.default_rng(config.seed))
+    steps = [base.lessons // base.reading.batch_size, 0]
+    for number in range(base.reading_passes):
+        lessons = [
+            lesson for shop in shops for lesson in demonstrations.reading_lessons(shop, base.lessons // len(shops), rng)
+        ]
+        rows, _ = sft_rows(lessons, tokenizer)
+        train_supervised(
+            model, rows, base.reading, config.seed + number,
+            lambda row: context.tell(row["step"], steps[0], f"reading, pass {number + 1}, loss {row['loss']:.3f}"),
+        )  # fmt: skip
+        made["reading_accuracy"] = reading_accuracy(model, tokenizer, check)
+        made["reading_passes"] = number + 1
+        if made["reading_accuracy"] >= base.reading_gate:
+            break
+    else:
+        raise RuntimeError(
+            f"the model answers {made['reading_accuracy']:.3f} of the questions on unseen pages after "
+            f"{base.reading_passes} passes; base.reading_gate asks for {base.reading_gate}. A model that cannot read "
+            "learns nothing from search: give more base.lessons or a wider model"
+        )
+    shown = [
+        episode
+        for shop in shops
+        for episode in demonstrations.demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
+    ]
+    rows, _ = sft_rows(shown, tokenizer, config.history)
+    total = len(rows) * base.cloning.epochs / base.cloning.batch_size
+    train_supervised(
+        model, rows, base.cloning, config.seed,
+        lambda row: context.tell(row["step"], total, f"cloning, loss {row['loss']:.3f}"),
+    )  # fmt: skip
+    made["demonstrations"] = len(shown)
+    return LanguageModel(model, tokenizer, history=config.history, max_new_tokens=24)
+
+
+def reading_accuracy(model: Any, tokenizer: Any, lessons: Sequence[Transcript]) -> float:
+    """The share of answers of which the model puts every token first, given the page and the question."""
+    right = []
+    rows, _ = sft_rows(lessons, tokenizer)
+    with torch.no_grad():
+        for row in rows:
+            ids = torch.tensor([row["input_ids"]])
+            guesses = model(input_ids=ids, use_cache=False).logits[0, :-1].argmax(-1)
+            hits = (guesses == ids[0, 1:]).numpy()
+            mask = np.asarray(row["mask"][1:], dtype=bool)
+            starts = np.flatnonzero(mask & ~np.concatenate(([False], mask[:-1])))
+            for start in starts:
+                end = start + int(np.argmin(np.append(mask[start:], False)))
+                right.append(bool(hits[start:end].all()))
+    return float(np.mean(right))
+
+
+def collect_trees(context: StageContext) -> dict[str, Any]:
+    """Search the round's goals with the model of before, until they or the model calls are used up."""
+    config: RunConfig = context.arguments["config"]
+    simulator, policy = _simulator(config, "train"), _policy(config, context)
+    evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=True)
+    tasks = _tasks(config, simulator, "train", context.arguments["round"])
+    rngs = _rng(config, context.arguments["model"], "trees").spawn(len(tasks))
+    trees: list[Tree] = []
+    winners: list[PreferencePair] = []
+    calls = 0
+    for start in range(0, len(tasks), TREES_A_BATCH):
+        if calls >= config.model_calls:
+            break
+        some = tasks[start : start + TREES_A_BATCH]
+        found = search(
+            simulator, [_root(simulator, task) for task in some], policy, evaluator, config.search,
+            rngs[start : start + len(some)],
+        )  # fmt: skip
+        anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=2, round=context.arguments["round"])
+        winners += [replace(anchor, tree=start + anchor.tree) for anchor in anchors]
+        for place, tree in enumerate(found):
+            tree.index = start + place
+        trees += found
+        calls = sum(tree.counters["model_calls"] for tree in trees)
+        context.tell(len(trees), len(tasks), f"{calls:,} model calls")
+    save_trees(context.folder / "trees.parquet", trees)
+    if winners:
+        save_pairs(context.folder / "winners.jsonl", winners)
+    counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
+    return {
+        "goals": len(trees),
+        "tries": counters["simulations"],
+        "nodes": sum(len(tree) for tree in trees),
+        "solved_goals": sum(bool(best_paths(tree)[0]) for tree in trees),
+        **{name: int(count) for name, count in sorted(counters.items())},
+    }
+
+
+def collect_episodes(context: StageContext) -> dict[str, Any]:
+    """Sample episodes of the round's goals, pass after pass, until the model calls are used up."""
+    config: RunConfig = context.arguments["config"]
+    simulator, policy = _simulator(config, "train"), _policy(config, context)
+    agent = PolicyAgent(policy, temperature=config.temperature)
+    tasks = _tasks(config, simulator, "train", context.arguments["round"])
+    episodes: list[Episode] = []
+    calls, passes = 0, 0
+    while calls < config.model_calls:
+        episodes += run_episodes(simulator, tasks, agent, config.seed + 1000 * context.arguments["round"] + passes)
+        calls = sum(episode.model_calls for episode in episodes)
+        passes += 1
+        context.tell(calls, config.model_calls, f"{len(episodes):,} episodes")
+    save_episodes(context.folder / "episodes.jsonl", episodes)
+    return {
+        "goals": len(tasks),
+        "tries": len(episodes),
+        "model_calls": calls,
+        "success": float(np.mean([episode.success for episode in episodes])),
+        "solved_goals": len({json.dumps(e.task, sort_keys=True) for e in episodes if e.success}),
+    }
+
+
+def train_round(context: StageContext) -> dict[str, Any]:
+    """Extract rows from the collection, train a candidate for each learning rate, keep the best on validation goals if
+    it is better than the model of before."""
+    config: RunConfig = context.arguments["config"]
+    recipe: Recipe = context.arguments["recipe"]
+    collection = context.run / context.arguments["collection"]
+    pairs, dropped = extract(recipe, collection, context.arguments["round"], _rng(config, context.folder.name))
+    if pairs:
+        save_pairs(context.folder / "pairs.jsonl", pairs)
+    before = figures(context.run, context.arguments["model"])
+    best, best_found = _policy(config, context), _validation_of(before)
+    tried = []
+    for number, rate in enumerate(recipe.learning_rates if pairs else ()):
+        policy = _policy(config, context)
+
+        def tell(row: dict[str, float], number: int = number) -> None:
+            context.tell(number + row["epoch"] / 2, len(recipe.learning_rates), f"loss {row['loss']:.3f}")
+
+        candidate: dict[str, Any] = {"learning_rate": rate}
+        try:
+            history = _train(config, recipe, policy, pairs, rate, context.folder, tell)
+            candidate |= {k: v for k, v in history[-1].items() if k in ("loss", "chosen_logp", "rejected_logp", "margin")}
+        except TrainingStopped as stopped:
+            candidate["stopped"] = str(stopped)
+        policy.forget()
+        found = _validate(config, policy)
+        tried.append(candidate | found)
+        if found["validation_success"] > best_found["validation_success"]:
+            best, best_found = policy, found
+    best.save(context.folder / "model")
+    contrasts = [pair for pair in pairs if pair.rejected]
+    chosen, rejected = _kinds(pairs)
+    return {
+        "recipe": recipe.name,
+        "round": context.arguments["round"],
+        "pairs": len(contrasts),
+        "anchors": len(pairs) - len(contrasts),
+        "dropped": dropped,
+        "chosen_kinds": chosen,
+        "rejected_kinds": rejected,
+        "candidates": tried,
+        "validation_success_before": before["validation_success"],
+        "promoted": best_found["validation_success"] > before["validation_success"],
+        "chosen_logp_per_token": max(tried, key=lambda c: c["validation_success"]).get("chosen_logp") if tried else None,
+        "model_calls": figures(context.run, context.arguments["collection"])["model_calls"],
+        **best_found,
+    }
+
+
+def extract(
+    recipe: Recipe, collection: Path, number: int, rng: np.random.Generator
+) -> tuple[list[PreferencePair], dict[str, int]]:
+    """The rows that ``recipe`` trains on, and what was dropped by reason."""
+    dropped: Counter[str] = Counter()
+    rows: list[PreferencePair] = []
+
+    def take(found: tuple[list[PreferencePair], Counter[str]]) -> None:
+        rows.extend(found[0])
+        dropped.update(found[1])
+
+    if recipe.collect == "episodes":
+        episodes = load_episodes(collection / "episodes.jsonl")
+        if recipe.extract == "trajectory_pairs":
+            take(trajectory_pairs(episodes, per_task=recipe.per_task, rng=rng, round=number))
+        if recipe.extract == "successes" or recipe.anchors:
+            take(successful_trajectories(episodes, per_task=recipe.per_task, round=number))
+        return rows, dict(dropped)
+    trees = load_trees(collection / "trees.parquet")
+    for tree in trees:
+        if recipe.extract == "sibling_pairs":
+            take(sibling_pairs(
+                tree, recipe.threshold, recipe.min_visits, contrast="best", per_node=recipe.per_node, round=number
+            ))  # fmt: skip
+        if recipe.extract == "best_paths" or recipe.anchors:
+            take(best_paths(tree, paths=2, round=number))
+    winners = collection / "winners.jsonl"
+    if winners.is_file() and (recipe.extract == "best_paths" or recipe.anchors):
+        rows += load_pairs(winners)
+    return _without_repeats(rows), dict(dropped)
+
+
+def _without_repeats(rows: Sequence[PreferencePair]) -> list[PreferencePair]:
+    """Roll-outs and paths of one tree share steps; each comes once."""
+    kept = {}
+    for row in rows:
+        kept.setdefault((row.prompt, row.chosen, row.rejected), row)
+    return list(kept.values())
+
+
+def _train(
+    config: RunConfig, recipe: Recipe, policy: LanguageModel, pairs: Sequence[PreferencePair], rate: float,
+    folder: Path, tell: Any,
+) -> list[dict[str, float]]:  # fmt: skip
+    limit = policy.max_prompt_tokens
+    if recipe.train == "supervised":
+        steps = [step for pair in pairs for step in steps_after(pair.prompt, pair.chosen)]
+        rows, _ = sft_rows(steps, policy.tokenizer, config.history, limit)
+        return train_supervised(policy.model, rows, replace(recipe.supervised, learning_rate=rate), config.seed, tell)
+    reference = "logged" if recipe.collect == "trees" else copy.deepcopy(policy.model)
+    return train_preference(
+        policy.model, policy.tokenizer, pairs, replace(recipe.preference, learning_rate=rate), reference=reference,
+        seed=config.seed, output_dir=folder / "trainer", history=config.history, max_tokens=limit, progress=tell,
+    ).history  # fmt: skip
+
+
+def train_critic(context: StageContext) -> dict[str, Any]:
+    """A value model, started from the trained policy, on the node values of all trees of training goals."""
+    config: RunConfig = context.arguments["config"]
+    trees = [
+        tree for name in context.arguments["trees"] for tree in load_trees(context.run / name / "trees.parquet")
+    ]
+    rows = [row for tree in trees for row in value_rows(tree)]
+    critic = ValueModel.from_language_model(_policy(config, context))
+    total = config.critic.descent.epochs
+    report = train_value_model(
+        critic, rows, config.critic, config.seed,
+        lambda row: context.tell(row["epoch"], total, f"loss {row['loss']:.3f}"),
+    )  # fmt: skip
+    critic.save(context.folder / "model")
+    return {
+        "rows": report.trained, "held_out": report.held_out, "explained_variance": report.explained_variance,
+        "auc": report.auc, "error": report.error,
+    }  # fmt: skip
+
+
+def judge(context: StageContext) -> dict[str, Any]:
+    """One row of the table: an agent on the test goals."""
+    config: RunConfig = context.arguments["config"]
+    simulator = _simulator(config, "test")
+    tasks = _tasks(config, simulator, "test")
+    row, episodes = evaluate(
+        simulator, tasks, _agent(config, context), env=config.env, split="test", seed=config.seed,
+        progress=lambda done: context.tell(done, len(tasks), "episodes"),
+    )  # fmt: skip
+    save_episodes(context.folder / "episodes.jsonl", episodes)
+    return asdict(row)
+
+
+def _agent(config: RunConfig, context: StageContext) -> Agent:
+    name: str = context.arguments["agent"]
+    if name in SCRIPTED:
+        agent = SCRIPTED[name]()
+        agent.name = name
+        return agent
+    policy = _policy(config, context)
+    _, _, way = name.partition("+")
+    if way == "mcts":
+        critic = CriticEvaluator(ValueModel.load(context.run / "critic" / "model"))
+        return SearchingAgent(policy, critic, config.acting, name=name)
+    if way == "mcts_oracle":
+        settings = replace(config.acting, hide_outcome=False, simulations=config.oracle_simulations)
+        return SearchingAgent(policy, PolicyRollout(policy, temperature=config.temperature), settings, name=name)
+    return PolicyAgent(policy, name=name)
+
+
+# Common parts.
+
+
+def _simulator(config: RunConfig, split: str, **more: Any) -> Any:
+    return simulator_for(config.env, **config.env_options, split=split, **more)
+
+
+def _policy(config: RunConfig, context: StageContext) -> LanguageModel:
+    return LanguageModel.load(context.run / context.arguments["model"] / "model", history=config.history)
+
+
+def _tasks(config: RunConfig, simulator: Any, split: str, number: int = 1) -> list[Task]:
+    """The goals of a split: for round ``number`` of training the ``number``-th stretch of ``train_goals``."""
+    count = {"train": config.train_goals, "validation": config.validation_goals, "test": config.test_goals}[split]
+    there = len(simulator.goal_range)
+    if number * count > there:
+        raise ValueError(f"split {split!r} has {there} goals; {number * count} are asked for. Lower {split}_goals")
+    first = (number - 1) * count
+    return [{"seed": 0, "options": {"goal": i}, "split": split} for i in range(first, first + count)]
+
+
+def _root(simulator: Any, task: Task) -> Root:
+    state = simulator.reset(task["seed"], task["options"])
+    return Root(state, (observed(simulator.observation(state)),), dict(task))
+
+
+def _validate(config: RunConfig, policy: LanguageModel) -> dict[str, Any]:
+    simulator = _simulator(config, "validation")
+    row, _ = evaluate(
+        simulator, _tasks(config, simulator, "validation"), PolicyAgent(policy), env=config.env, split="validation",
+        seed=config.seed,
+    )  # fmt: skip
+    return {
+        "validation_success": row.success,
+        "validation_low": row.success_low,
+        "validation_high": row.success_high,
+        "episode_length": row.steps,
+    }
+
+
+def _validation_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: found[k] for k in ("validation_success", "validation_low", "validation_high", "episode_length")}
+
+
+def _kinds(pairs: Sequence[PreferencePair]) -> tuple[dict[str, int], dict[str, int]]:
+    counts = action_kind_counts(pairs)
+    return {kind: n for kind, (n, _) in counts.items()}, {kind: n for kind, (_, n) in counts.items()}
+
+
+def _rng(config: RunConfig, *names: str) -> np.random.Generator:
+    """A generator of its own for each stage: the run's seed and the stage's name."""
+    return np.random.default_rng([config.seed, *"/".join(names).encode()])

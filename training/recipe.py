@@ -1,0 +1,162 @@
+"""Recipes and runs, as data.
+
+A :class:`Recipe` says how one trained agent comes about: what is collected, what is extracted from it, which loss it
+trains, and the settings that are tried on validation goals. A :class:`RunConfig` says the rest: environment, goals,
+model, budgets, and which recipes are compared. Both are YAML files (``recipes/``), read strictly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ..search.engine import SearchSettings
+from .preference_loss import PreferenceSettings
+from .settings import SettingsError, build, override, read_yaml
+from .supervised import SupervisedSettings
+from .value_model import ValueSettings
+
+FOLDER: Final = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One trained agent.
+
+    collect: whole ``episodes`` by sampling, or ``trees`` by search, under the run's budget of model calls.
+    extract: ``successes`` (rejection fine-tuning), ``best_paths`` (the successful actions that trees found),
+        ``trajectory_pairs`` (a correct against an incorrect episode), ``sibling_pairs`` (children of one node whose
+        values differ: Agent Q).
+    anchors: rows with a chosen action alone beside the pairs, from successful episodes or paths; without them an
+        action that is never the better one of a contrast is trained away.
+    train: ``supervised`` or ``preference``.
+    threshold, min_visits, per_node: of sibling pairs; per_task: of trajectories.
+    learning_rates: tried in every round; the best on validation goals is kept.
+    """
+
+    name: str
+    source: str
+    collect: Literal["episodes", "trees"]
+    extract: Literal["successes", "best_paths", "trajectory_pairs", "sibling_pairs"]
+    train: Literal["supervised", "preference"]
+    learning_rates: tuple[float, ...]
+    anchors: bool = False
+    threshold: float = 0.2
+    min_visits: int = 1
+    per_node: int = 3
+    per_task: int = 4
+    supervised: SupervisedSettings = field(default_factory=SupervisedSettings)
+    preference: PreferenceSettings = field(default_factory=PreferenceSettings)
+
+    def __post_init__(self) -> None:
+        if (self.extract in ("successes", "trajectory_pairs")) != (self.collect == "episodes"):
+            raise ValueError(f"extract={self.extract!r} does not read {self.collect}; change collect")
+        if (self.extract in ("trajectory_pairs", "sibling_pairs")) != (self.train == "preference"):
+            raise ValueError(f"extract={self.extract!r} does not feed train={self.train!r}")
+        if self.anchors and self.train != "preference":
+            raise ValueError("anchors stand beside pairs; a supervised recipe has none")
+        if not self.learning_rates:
+            raise ValueError("learning_rates is empty; name at least one")
+
+
+@dataclass(frozen=True, slots=True)
+class BaseSettings:
+    """The model that every recipe starts from, where it is made here.
+
+    width, layers, heads: of the small model (``agents.small_model``).
+    catalogues: how many generated shops of the training split are shown.
+    lessons, reading, reading_gate: pages with questions, how they are trained, and the share of answers on pages of the
+        validation split that must be right; more passes are made until they are, at most ``reading_passes``.
+    demonstrations, broken, cloning: episodes shown, the share in which a habit is broken, how they are trained.
+    """
+
+    width: int = 64
+    layers: int = 3
+    heads: int = 4
+    catalogues: int = 8
+    lessons: int = 8000
+    reading: SupervisedSettings = field(default_factory=SupervisedSettings)
+    reading_gate: float = 0.98
+    reading_passes: int = 3
+    demonstrations: int = 3000
+    broken: float = 0.1
+    cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """A run of the loop.
+
+    env, env_options: the environment, as for ``gym.make``; ``split`` is the loop's own.
+    model: a Hugging Face id or folder to start from; empty: a small one made from scratch and shown demonstrations.
+    history: what the model reads of a transcript (``agents.prompting``).
+    rounds: of collecting and training; each has ``train_goals`` goals of its own.
+    model_calls: the most prompts that collecting may put to the model, a round and recipe.
+    temperature: of sampled episodes and roll-outs.
+    search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
+    recipes: names of recipes; ``search_recipe`` is the one whose trees train the critic and that acts with search.
+    """
+
+    env: str = "branchwise/WebShop-v0"
+    env_options: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    model: str = ""
+    history: str = "last_observation"
+    rounds: int = 2
+    train_goals: int = 200
+    validation_goals: int = 100
+    test_goals: int = 300
+    model_calls: int = 40_000
+    temperature: float = 1.0
+    base: BaseSettings = field(default_factory=BaseSettings)
+    search: SearchSettings = field(default_factory=SearchSettings)
+    acting: SearchSettings = field(default_factory=lambda: SearchSettings(hide_outcome=True))
+    oracle_simulations: int = 8
+    recipes: tuple[str, ...] = ("rft", "tree_sft", "trajectory_dpo", "step_dpo")
+    search_recipe: str = "step_dpo"
+    critic: ValueSettings = field(default_factory=ValueSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "train_goals", "validation_goals", "test_goals", "model_calls", "oracle_simulations"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
+        if "split" in self.env_options:
+            raise ValueError("env_options.split is set by the loop: train to learn, validation to choose, test to judge")
+        if self.search_recipe not in self.recipes:
+            raise ValueError(f"search_recipe={self.search_recipe!r} is not among recipes={self.recipes}")
+        if not self.acting.hide_outcome:
+            raise ValueError("acting.hide_outcome must be true: at test time the outcome is seen by oracle rows alone")
+
+
+def load_recipe(name: str) -> Recipe:
+    """A recipe of ours by name, or from a YAML file by path."""
+    return build(Recipe, read_yaml(_find(name)))
+
+
+def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``."""
+    config = build(RunConfig, override(read_yaml(_find(str(name))), overrides))
+    for recipe in config.recipes:
+        if load_recipe(recipe).collect != "trees" and recipe == config.search_recipe:
+            raise SettingsError(f"search_recipe={recipe!r} collects episodes; the critic needs one that collects trees")
+    return config
+
+
+def config_names() -> list[str]:
+    """The run configurations that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" in read_yaml(path))
+
+
+def seeded(config: RunConfig, seed: int) -> RunConfig:
+    return replace(config, seed=seed)
+
+
+def _find(name: str) -> Path:
+    ours = FOLDER / f"{name}.yaml"
+    path = Path(name)
+    if ours.is_file() and path.suffix == "":
+        return ours
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
+        raise SettingsError(f"no settings file {name!r}; give a path, or one of ours: {known}")
+    return path
