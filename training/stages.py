@@ -14,14 +14,15 @@ import multiprocessing
 import os
 import shutil
 import signal
+import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
-from pathlib import Path
-from queue import Empty
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
 FIGURES = "figures.json"
@@ -72,18 +73,16 @@ def is_finished(run: Path, stage: str) -> bool:
 def run_stages(stages: Sequence[Stage], run: Path, display: Display, workers: int = 2) -> None:
     """Do all stages that are not finished, each after those that it needs, at most ``workers`` at a time.
 
-    Raises :class:`StageFailed` when a stage raised (after the ones beside it were given up), ``KeyboardInterrupt`` on
-    Ctrl-C; in either case what was finished stands and the same call goes on from there.
+    Raises :class:`StageFailed` when a stage raised or its process was killed (after the ones beside it were given up),
+    ``KeyboardInterrupt`` on Ctrl-C; in either case what was finished stands and the same call goes on from there.
+    Raises ``ValueError`` where stages share a folder, need what is not there or wait for each other.
     """
-    names = {stage.name for stage in stages}
-    for stage in stages:
-        if missing := set(stage.needs) - names:
-            raise ValueError(f"stage {stage.name!r} needs {sorted(missing)}, which no stage of this run makes")
+    _check(stages)
     todo = [stage for stage in stages if not is_finished(run, stage.name)]
     if not todo:
         return
     context = multiprocessing.get_context("spawn")
-    told: Any = context.Manager().Queue()
+    told: Any = context.SimpleQueue()
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(told,))
     running: dict[Future[float], Stage] = {}
     try:
@@ -91,42 +90,63 @@ def run_stages(stages: Sequence[Stage], run: Path, display: Display, workers: in
             for stage in [s for s in todo if all(is_finished(run, need) for need in s.needs)]:
                 if len(running) == workers:
                     break
-                todo.remove(stage)
                 running[pool.submit(_do, stage, run)] = stage
+                todo.remove(stage)
                 display.started(stage.name)
             done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             _pass_on(told, display)
-            for future in done:
+            for future in sorted(done, key=lambda f: f.exception() is not None):  # what succeeded is told first
+                _raise_failure(future, running[future])
                 stage = running.pop(future)
-                display.finished(
-                    stage.name, figures(run, stage.name) if _succeeded(future, stage) else {}, future.result()
-                )
-    except BaseException:
-        for process in list((pool._processes or {}).values()):
+                display.finished(stage.name, figures(run, stage.name), future.result())
+    except BaseException as error:
+        workers_left = list((pool._processes or {}).values())
+        for process in workers_left:
             process.terminate()
+        for process in workers_left:  # a folder must not be written to when the next call makes it anew
+            process.join(10)
+        if isinstance(error, BrokenProcessPool):  # which breaks every stage at work, not only the one that was killed
+            names = " or ".join(repr(stage.name) for stage in running.values()) or "the next stage"
+            raise StageFailed(
+                f"the process that ran {names} was killed (out of memory?); run the same command again to go on"
+            ) from error
         raise
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _succeeded(future: Future[float], stage: Stage) -> bool:
+def _check(stages: Sequence[Stage]) -> None:
+    """Raises ``ValueError`` where the stages cannot all be done, each in a folder of its own."""
+    left = {stage.name: set(stage.needs) for stage in stages}
+    if len(left) < len(stages):
+        twice = sorted(name for name, count in Counter(stage.name for stage in stages).items() if count > 1)
+        raise ValueError(f"stages {twice} are there more than once; names are folders, give each its own")
+    for name, needs in left.items():
+        if missing := needs - left.keys():
+            raise ValueError(f"stage {name!r} needs {sorted(missing)}, which no stage of this run makes")
+        if around := {str(folder) for folder in PurePosixPath(name).parents} & left.keys():
+            raise ValueError(
+                f"stage {name!r} lies in the folder of stage {around.pop()!r}, which is replaced when done"
+            )
+    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in ready:
+            del left[name]
+    if left:
+        raise ValueError(f"stages {sorted(left)} wait for each other; take one of their needs away")
+
+
+def _raise_failure(future: Future[float], stage: Stage) -> None:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
-        raise StageFailed(
-            f"the process that ran {stage.name!r} was killed (out of memory?); run the same command again to go on"
-        ) from error
+        raise error
     if error is not None:
         raise StageFailed(f"stage {stage.name!r}: {error}") from error
-    return True
 
 
 def _pass_on(told: Any, display: Display) -> None:
     latest: dict[str, tuple[float, float, str]] = {}
-    while True:
-        try:
-            stage, *moved = told.get_nowait()
-        except Empty:
-            break
+    while not told.empty():
+        stage, *moved = told.get()
         latest[stage] = tuple(moved)
     for stage, moved in latest.items():
         display.moved(stage, *moved)
@@ -140,12 +160,21 @@ def _start_worker(told: Any) -> None:
     global _told
     _told = told
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
     import transformers
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
+
+
+def _leave_with_parent() -> None:
+    """A killed run's worker must not write on, beside that of the run that goes on from there."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _do(stage: Stage, run: Path) -> float:

@@ -1,0 +1,70 @@
+"""What the stages of ``test_training_stages.py`` do: in a file of its own, that spawned processes can import."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from branchwise.training.stages import Stage, StageContext, run_stages
+
+NEVER = 60.0  # seconds; longer than any test waits
+
+
+def write(context: StageContext) -> dict[str, Any]:
+    """Writes the sum of ``add`` and the numbers of the stages in ``read``; returns when it started and ended.
+    With ``meet``, a file, it goes on only while another stage is at work that has written its name there."""
+    start = time.time()
+    numbers = [int((context.run / name / "number").read_text()) for name in context.arguments.get("read", ())]
+    number = sum(numbers) + context.arguments.get("add", 0)
+    if "meet" in context.arguments:
+        _meet(Path(context.arguments["meet"]), context.folder.name)
+    context.tell(1, 2, "half")
+    (context.folder / "number").write_text(str(number))
+    context.tell(2, 2, "")
+    return {"number": number, "start": start, "end": time.time()}
+
+
+def _meet(place: Path, name: str) -> None:
+    with place.open("a") as file:
+        file.write(f"{name}\n")
+    deadline = time.monotonic() + NEVER
+    while len(place.read_text().splitlines()) < 2:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{name} was alone")
+        time.sleep(0.01)
+
+
+def raise_error(context: StageContext) -> dict[str, Any]:
+    (context.folder / "half").write_text("half")
+    raise ValueError("no data in row 7")
+
+
+def kill_itself_once(context: StageContext) -> dict[str, Any]:
+    """Dies as a process that runs out of memory does, unless the file ``mark`` stands."""
+    mark = Path(context.arguments["mark"])
+    (context.folder / "half").write_text("half")
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"files": sorted(path.name for path in context.folder.iterdir())}
+
+
+def wait_for_ever(context: StageContext) -> dict[str, Any]:
+    Path(context.arguments["mark"]).write_text(str(os.getpid()))
+    time.sleep(NEVER)
+    return {}
+
+
+class Silent:
+    def started(self, stage: str) -> None: ...
+    def moved(self, stage: str, done: float, total: float, note: str) -> None: ...
+    def finished(self, stage: str, figures: object, seconds: float) -> None: ...
+
+
+def a_run_that_waits(run: Path, mark: Path) -> list[Stage]:
+    return [Stage("quick", write, arguments={"add": 3}), Stage("long", wait_for_ever, ("quick",), {"mark": str(mark)})]
+
+
+def run_and_wait(run: str, mark: str) -> None:
+    run_stages(a_run_that_waits(Path(run), Path(mark)), Path(run), Silent())

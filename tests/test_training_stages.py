@@ -1,0 +1,229 @@
+"""Runs of stages: order, what stands after a failure, and going on after it. Processes are spawned as in a real run."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from branchwise.training.stages import (
+    FIGURES,
+    Stage,
+    StageContext,
+    StageFailed,
+    do_stage,
+    figures,
+    is_finished,
+    run_stages,
+)
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """``stage_functions.py``, on the path for this process and for those that it spawns."""
+    monkeypatch.syspath_prepend(str(HERE))
+    import stage_functions
+
+    return stage_functions
+
+
+class Heard:
+    def __init__(self) -> None:
+        self.said: list[tuple[Any, ...]] = []
+
+    def started(self, stage: str) -> None:
+        self.said.append(("started", stage))
+
+    def moved(self, stage: str, done: float, total: float, note: str) -> None:
+        self.said.append(("moved", stage, done, total))
+
+    def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None:
+        assert seconds >= 0
+        self.said.append(("finished", stage, figures["number"]))
+
+    def of(self, kind: str) -> list[str]:
+        return [said[1] for said in self.said if said[0] == kind]
+
+
+def quiet(done: float, total: float, note: str) -> None:
+    pass
+
+
+def counting(context: StageContext) -> dict[str, Any]:
+    context.arguments["calls"].append(sorted(path.name for path in context.folder.iterdir()))
+    (context.folder / "made").write_text("whole")
+    return {"n": len(context.arguments["calls"])}
+
+
+# In this process.
+
+
+def test_a_partial_folder_is_made_anew_and_a_finished_one_left(tmp_path: Path) -> None:
+    calls: list[list[str]] = []
+    stage = Stage("a/b", counting, arguments={"calls": calls})
+    partial = tmp_path / "a" / "b.partial"
+    partial.mkdir(parents=True)
+    (partial / "left").write_text("half")
+    (tmp_path / "a" / "b").mkdir()  # without figures: not a finished stage
+    (tmp_path / "a" / "b" / "old").write_text("old")
+    assert not is_finished(tmp_path, "a/b")
+    for _ in range(2):
+        do_stage(stage, tmp_path, quiet)
+        assert calls == [[]]  # done once, in an empty folder
+        assert figures(tmp_path, "a/b") == {"n": 1}
+        assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [FIGURES, "made"]
+        assert not partial.exists()
+
+
+def test_a_stage_that_raises_leaves_its_traceback_and_no_finished_folder(tmp_path: Path, work: ModuleType) -> None:
+    with pytest.raises(RuntimeError, match=r"ValueError: no data in row 7 \(traceback: .*bad\.partial/error\.txt\)"):
+        do_stage(Stage("bad", work.raise_error), tmp_path, quiet)
+    assert not is_finished(tmp_path, "bad")
+    assert not (tmp_path / "bad").exists()
+    told = (tmp_path / "bad.partial" / "error.txt").read_text()
+    assert "in raise_error" in told
+    assert told.endswith("ValueError: no data in row 7\n")
+
+
+@pytest.mark.parametrize(
+    ("names_and_needs", "message"),
+    [
+        ([("a", ("c", "b")), ("b", ())], r"stage 'a' needs \['c'\], which no stage of this run makes"),
+        ([("a", ("b",)), ("b", ("a",)), ("c", ())], r"stages \['a', 'b'\] wait for each other"),
+        ([("a", ("a",))], r"stages \['a'\] wait for each other"),
+        ([("a", ()), ("b", ()), ("a", ())], r"stages \['a'\] are there more than once"),
+        ([("a", ()), ("a/b/c", ())], r"stage 'a/b/c' lies in the folder of stage 'a'"),
+    ],
+)
+def test_stages_that_cannot_all_be_done_are_refused_before_any_is(
+    tmp_path: Path, names_and_needs: list[tuple[str, tuple[str, ...]]], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run_stages([Stage(name, counting, needs) for name, needs in names_and_needs], tmp_path, Heard())
+    assert not list(tmp_path.iterdir())
+
+
+# In spawned processes.
+
+
+def test_stages_wait_for_what_they_need_and_a_finished_run_is_not_done_again(tmp_path: Path, work: ModuleType) -> None:
+    place = str(tmp_path / "meeting")
+    stages = [
+        Stage("sum", work.write, ("left", "right"), {"read": ("left", "right"), "add": 1}),
+        Stage("left", work.write, ("first",), {"read": ("first",), "add": 10, "meet": place}),
+        Stage("right", work.write, ("first",), {"read": ("first",), "add": 100, "meet": place}),
+        Stage("first", work.write, (), {"add": 1000}),
+    ]
+    heard = Heard()
+    run_stages(stages, tmp_path, heard, workers=2)
+    found = {stage.name: figures(tmp_path, stage.name) for stage in stages}
+    numbers = {name: one["number"] for name, one in found.items()}
+    assert numbers == {"first": 1000, "left": 1010, "right": 1100, "sum": 2111}
+    for stage in stages:
+        assert all(found[need]["end"] <= found[stage.name]["start"] for need in stage.needs)
+    assert heard.of("started")[0] == "first"
+    assert heard.of("started")[-1] == heard.of("finished")[-1] == "sum"
+    assert set(heard.of("started")) == set(heard.of("finished")) == set(found)
+    for name, one in found.items():
+        assert heard.said.index(("moved", name, 2, 2)) < heard.said.index(("finished", name, one["number"]))
+
+    again = Heard()
+    run_stages(stages, tmp_path, again, workers=2)
+    assert again.said == []
+    assert {stage.name: figures(tmp_path, stage.name) for stage in stages} == found
+
+
+def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: ModuleType) -> None:
+    stages = [
+        Stage("good", work.write, (), {"add": 5}),
+        Stage("bad", work.raise_error, ("good",)),
+        Stage("slow", work.wait_for_ever, ("good",), {"mark": str(tmp_path / "slow_started")}),
+        Stage("after", work.write, ("bad",), {"read": ("good",)}),
+    ]
+    started = time.monotonic()
+    with pytest.raises(StageFailed, match="stage 'bad': ValueError: no data in row 7"):
+        run_stages(stages, tmp_path, Heard(), workers=2)
+    assert time.monotonic() - started < work.NEVER / 2  # did not wait for the slow one
+    assert [stage.name for stage in stages if is_finished(tmp_path, stage.name)] == ["good"]
+    before = figures(tmp_path, "good")
+
+    mended = [stages[0], Stage("bad", work.write, ("good",), {"add": 6}), stages[3]]
+    heard = Heard()
+    run_stages(mended, tmp_path, heard, workers=2)
+    assert heard.of("started") == ["bad", "after"]
+    assert figures(tmp_path, "good") == before
+    assert figures(tmp_path, "after")["number"] == 5
+    assert not (tmp_path / "bad.partial").exists()
+    assert not (tmp_path / "bad" / "half").exists()
+
+
+def test_a_killed_process_is_told_and_its_stage_done_anew(tmp_path: Path, work: ModuleType) -> None:
+    mark = tmp_path / "died"
+    stages = [Stage("dies", work.kill_itself_once, (), {"mark": str(mark)})]
+    with pytest.raises(StageFailed, match=r"the process that ran 'dies' was killed \(out of memory\?\); run the same"):
+        run_stages(stages, tmp_path, Heard(), workers=1)
+    assert mark.exists()
+    assert not is_finished(tmp_path, "dies")
+    assert (tmp_path / "dies.partial" / "half").exists()
+    do_stage(stages[0], tmp_path, quiet)
+    assert figures(tmp_path, "dies") == {"files": ["half"]}
+
+
+def test_work_that_no_other_process_can_import_is_a_failure_with_its_name(tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"stage 'local': .*pickle"):
+        run_stages([Stage("local", lambda context: {})], tmp_path, Heard(), workers=1)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_what_is_finished_stands_after_the_whole_run_is_ended(
+    tmp_path: Path, work: ModuleType, sign: signal.Signals
+) -> None:
+    """By Ctrl-C the run ends as an interrupt; after either no worker stays to write on."""
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    script = (
+        "import sys\nsys.path.insert(0, sys.argv[1])\nimport stage_functions\n"
+        "if __name__ == '__main__': stage_functions.run_and_wait(*sys.argv[2:])"
+    )
+    (tmp_path / "script.py").write_text(script)
+    command = [sys.executable, str(tmp_path / "script.py"), str(HERE), str(run), str(mark)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+        worker = int(_when_written(mark))
+        os.kill(process.pid, sign)
+        _, said = process.communicate(timeout=work.NEVER / 2)
+    assert process.returncode == -sign  # Python dies of the interrupt that nobody caught
+    assert ("KeyboardInterrupt" in said) == (sign == signal.SIGINT)
+    assert _ends(worker)
+    assert is_finished(run, "quick")
+    assert figures(run, "quick")["number"] == 3
+    assert not is_finished(run, "long")
+
+
+def _when_written(path: Path) -> str:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if path.exists() and (text := path.read_text()):
+            return text
+        time.sleep(0.05)
+    raise TimeoutError(f"{path} was not written")
+
+
+def _ends(pid: int) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/status")
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        if status.exists() and "State:\tZ" in status.read_text():
+            return True
+        time.sleep(0.05)
+    return False
