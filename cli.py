@@ -203,24 +203,22 @@ def loop(
     Example: branchwise loop web_shop --out runs/web_shop
     """
     from .training.display import ProgressDisplay, results_table
-    from .training.loop import run_loop
+    from .training.loop import is_done, run_loop
     from .training.recipe import load_config
 
-    overrides = [*(assignments or ()), *([f"model={model}"] if model else ()), f"workers={workers}"]
-    settings = load_config(config, overrides)
+    settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or Path("runs") / Path(config).stem
-    was_finished = (run / "results.json").is_file()
+    done_before = is_done(settings, run)
     try:
         with ProgressDisplay(_errors()) as display:
-            rows = run_loop(settings, run, display)
+            rows = run_loop(settings, run, display, workers)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
             f"{STOPPED}; finished stages stand in {run}, and the same command goes on from there"
         ) from None
-    if was_finished:
-        typer.echo(f"{run} is done already; nothing was done again. Another --out starts afresh.")
-    console = _console()
-    console.print(results_table(rows))
+    if done_before:
+        typer.echo(f"{run} is done already: nothing was done again. Another --out starts afresh.")
+    _console().print(results_table(rows))
     for line in _budgets(run):
         typer.echo(line)
     typer.echo(f"Report: {run / 'report.html'}")
@@ -237,8 +235,8 @@ def _budgets(run: Path) -> Iterator[str]:
         tried[made.recipe] += len(made.figures.get("candidates", ()))
     for title, counts in (("model calls to collect", calls), ("settings tried on validation goals", tried)):
         if any(counts.values()):
-            typer_line = ", ".join(f"{agent_name(recipe)} {number(count)}" for recipe, count in counts.items())
-            yield f"Budgets, {title}: {typer_line}"
+            listed = ", ".join(f"{agent_name(recipe)} {number(count)}" for recipe, count in counts.items())
+            yield f"Budgets, {title}: {listed}"
 
 
 @app.command()
@@ -605,12 +603,17 @@ def _simulator(env: str, split: str, assignments: Sequence[str] | None) -> tuple
 
 
 def _language_model(source: str, history: str | None, **settings: Any) -> "LanguageModel":
+    import logging
+
     import transformers
 
     from .agents.language_model import SETTINGS_FILE, LanguageModel
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
+    if not Path(source).exists() and not source.startswith((".", "/", "~")) and source.count("/") < 2:
+        typer.echo(f"{source!r} is no folder here; asking the Hugging Face hub for it", err=True)
+        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # the error says it in one line
     if history is None and not (Path(source) / SETTINGS_FILE).is_file():
         history = "last_observation"
     return LanguageModel.load(source, **settings, **({"history": history} if history else {}))

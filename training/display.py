@@ -7,6 +7,7 @@ finished stage leaves one line with its key figure and seconds. :func:`results_t
 What it does not do: measure. Figures are what stages returned.
 """
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -37,7 +38,7 @@ def key_figure(figures: Mapping[str, Any]) -> str:
     'success 50.0\\u202f%'
     """
     for name in SHARES:
-        if isinstance(figures.get(name), int | float):
+        if isinstance(figures.get(name), int | float) and math.isfinite(figures[name]):
             promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
             return f"{name.replace('_', ' ')} {percent(figures[name])}{promoted}"
     if "solved_goals" in figures and "goals" in figures:
