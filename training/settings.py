@@ -6,6 +6,7 @@ option that has no effect must never pass in silence.
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -24,14 +25,32 @@ class SettingsError(ValueError):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises :class:`SettingsError` where the file is missing, broken or no mapping."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+        data = _load(path.read_text(encoding="utf-8"), str(path))
+    except (FileNotFoundError, IsADirectoryError):
         raise SettingsError(f"no settings file {path}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
     if not isinstance(data, dict):
         raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
     return data
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which takes the last of two equal keys in silence, made to refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"names {key!r} twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _load(text: str, source: str) -> Any:
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{source} is not readable as YAML: {error}") from None
 
 
 def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -39,15 +58,17 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
     result = {key: dict(value) if isinstance(value, dict) else value for key, value in data.items()}
     for assignment in assignments:
         dotted, separator, value = assignment.partition("=")
-        if not separator:
+        *path, last = keys = dotted.strip().split(".")
+        if not separator or not all(keys):
             raise SettingsError(f"--set {assignment!r}: expected key=value, such as search.simulations=8")
-        *path, last = dotted.strip().split(".")
         place = result
         for key in path:
             inner = place.get(key)
-            place[key] = dict(inner) if isinstance(inner, dict) else {}
+            if not isinstance(inner, dict | None):
+                raise SettingsError(f"--set {assignment!r}: {key}={inner!r} has no settings of its own")
+            place[key] = dict(inner or {})
             place = place[key]
-        place[last] = yaml.safe_load(value)
+        place[last] = _load(value, f"--set {assignment!r}:")
     return result
 
 
@@ -84,12 +105,18 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise SettingsError(f"{where}={value!r}: expected a list")
-        return tuple(_value(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        kinds = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        if len(kinds) != len(value):
+            raise SettingsError(f"{where}={value!r}: expected a list of {len(kinds)}")
+        return tuple(_value(kinds[i], item, f"{where}[{i}]") for i, item in enumerate(value))
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
-            return float(value)  # YAML reads 1e-3 as text
-        except ValueError:
-            pass
+            number = float(value)  # YAML reads 1e-3 as text
+        except (ValueError, OverflowError):
+            raise SettingsError(f"{where}={value!r} is {type(value).__name__}; expected float") from None
+        if not math.isfinite(number):
+            raise SettingsError(f"{where}={value} is no finite number")
+        return number
     expected = origin or hint
     if expected is Any or (isinstance(value, expected) and not (expected is int and isinstance(value, bool))):
         return value

@@ -1,0 +1,192 @@
+"""Settings files are read strictly: nothing misspelt or of the wrong type passes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import yaml
+
+from branchwise.training.settings import SettingsError, as_dict, build, override, read_yaml
+
+
+@dataclass(frozen=True)
+class Inner:
+    simulations: int = 8
+    exploration: float = 1.5
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str = "run"
+    rounds: int = 2
+    rate: float = 0.1
+    fast: bool = False
+    kind: Literal["mean", "bellman"] = "mean"
+    cap: float | None = None
+    rates: tuple[float, ...] = ()
+    levels: tuple[Inner, ...] = ()
+    pair: tuple[int, str] = (1, "a")
+    options: dict[str, Any] = field(default_factory=dict)
+    names: tuple[str, ...] | None = None
+    search: Inner = field(default_factory=Inner)
+
+    def __post_init__(self) -> None:
+        if self.rounds < 1:
+            raise ValueError(f"rounds={self.rounds}; expected at least 1")
+
+
+def test_every_kind_of_value_is_read() -> None:
+    data = {
+        "name": "x",
+        "rounds": 3,
+        "rate": 1,
+        "fast": True,
+        "kind": "bellman",
+        "cap": 2,
+        "rates": [1, "1e-3"],
+        "levels": [{"simulations": 4}],
+        "pair": [7, "b"],
+        "options": {"products": 100, "deep": [1]},
+        "names": ["a"],
+        "search": {"exploration": "2e0"},
+    }
+    made = build(Outer, data)
+    assert made == Outer(
+        name="x",
+        rounds=3,
+        rate=1.0,
+        fast=True,
+        kind="bellman",
+        cap=2.0,
+        rates=(1.0, 0.001),
+        levels=(Inner(4),),
+        pair=(7, "b"),
+        options={"products": 100, "deep": [1]},
+        names=("a",),
+        search=Inner(8, 2.0),
+    )
+    assert [type(value) for value in (made.rate, made.cap, *made.rates)] == [float] * 4
+    assert build(Outer, {}) == Outer()
+    assert build(Outer, {"cap": None, "names": None}) == Outer()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"rouns": 3}, r"unknown setting rouns; did you mean 'rounds'\? \(settings here: cap, fast, "),
+        ({"zzzz": 3}, r"unknown setting zzzz \(settings here"),
+        ({"search": {"simulation": 3}}, r"unknown setting search\.simulation; did you mean 'simulations'\?"),
+        ({"levels": [{}, {"x": 1}]}, r"unknown setting levels\[1\]\.x "),
+        ({3: 1}, r"unknown setting 3 "),
+        ({"rounds": "3"}, r"rounds='3' is str; expected int"),
+        ({"rounds": 3.0}, r"rounds=3\.0 is float; expected int"),
+        ({"rounds": True}, r"rounds=True is bool; expected int"),
+        ({"rounds": None}, r"rounds=None is NoneType; expected int"),
+        ({"rate": True}, r"rate=True is bool; expected float"),
+        ({"rate": "fast"}, r"rate='fast' is str; expected float"),
+        ({"rate": "nan"}, r"rate=nan is no finite number"),
+        ({"rate": float("inf")}, r"rate=inf is no finite number"),
+        ({"fast": 1}, r"fast=1 is int; expected bool"),
+        ({"fast": "no way"}, r"fast='no way' is str; expected bool"),
+        ({"name": 5}, r"name=5 is int; expected str"),
+        ({"kind": "median"}, r"kind='median': expected one of 'mean', 'bellman'"),
+        ({"kind": ["mean"]}, r"kind=\['mean'\]: expected one of"),
+        ({"rates": 0.1}, r"rates=0\.1: expected a list"),
+        ({"rates": "1e-3"}, r"rates='1e-3': expected a list"),
+        ({"rates": [0.1, None]}, r"rates\[1\]=None is NoneType; expected float"),
+        ({"pair": [1]}, r"pair=\[1\]: expected a list of 2"),
+        ({"pair": [1, 2]}, r"pair\[1\]=2 is int; expected str"),
+        ({"cap": "high"}, r"cap='high' is str; expected float"),
+        ({"names": [1]}, r"names\[0\]=1 is int; expected str"),
+        ({"options": [1]}, r"options=\[1\] is list; expected dict"),
+        ({"search": 8}, r"search=8: expected settings of its own, one 'key: value' a line"),
+        ({"search": None}, r"search=None: expected settings of its own"),
+        ({"search": {"simulations": "many"}}, r"search\.simulations='many' is str; expected int"),
+        ({"rounds": 0}, r"Outer: rounds=0; expected at least 1"),
+    ],
+)
+def test_what_is_wrong_is_named(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=f"^{message}"):
+        build(Outer, data)
+
+
+def test_an_inner_refusal_is_told_once_with_its_place() -> None:
+    @dataclass(frozen=True)
+    class Holder:
+        outer: Outer = field(default_factory=Outer)
+
+    Holder.__annotations__["outer"] = Outer
+    with pytest.raises(SettingsError) as caught:
+        build(Holder, {"outer": {"rounds": 0}})
+    assert str(caught.value) == "outer: rounds=0; expected at least 1"
+
+
+def test_overrides_are_laid_over_a_copy_and_read_as_yaml() -> None:
+    data: dict[str, Any] = {"rounds": 2, "search": {"simulations": 8, "deep": {"a": 1}}}
+    before = yaml.safe_dump(data)
+    said = ["rounds=3", "search.simulations=16", "search.deep.a=2", "rates=[0.1, 1e-3]"]
+    laid = override(data, [*said, "new.key= true", "name=a=b", "cap="])
+    assert laid == {
+        "rounds": 3,
+        "search": {"simulations": 16, "deep": {"a": 2}},
+        "rates": [0.1, "1e-3"],
+        "new": {"key": True},
+        "name": "a=b",
+        "cap": None,
+    }
+    assert yaml.safe_dump(data) == before
+    assert build(Outer, override({}, ["rate=1e-3"])).rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("assignment", "message"),
+    [
+        ("rounds", r"--set 'rounds': expected key=value, such as search\.simulations=8"),
+        ("=3", r"--set '=3': expected key=value"),
+        ("search.=3", r"--set 'search\.=3': expected key=value"),
+        ("rates=[1, 2", r"--set 'rates=\[1, 2': is not readable as YAML"),
+        ("rounds.of=3", r"--set 'rounds\.of=3': rounds=2 has no settings of its own"),
+    ],
+)
+def test_overrides_that_say_nothing_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        override({"rounds": 2}, [assignment])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no settings file"),
+        (b"a: [1", "is not readable as YAML"),
+        (b"\xff\xfe\x00a", "is not readable as YAML"),
+        (b"- a\n- b\n", "holds list; expected 'key: value' lines"),
+        (b"", "holds NoneType; expected 'key: value' lines"),
+        (b"a: 1\nb: 2\na: 3\n", "names 'a' twice"),
+        (b"a: 1\nb:\n  c: 2\n  c: 3\n", "names 'c' twice"),
+    ],
+)
+def test_files_that_hold_no_settings_are_named(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "run.yaml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(SettingsError, match=message) as caught:
+        read_yaml(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no settings file"):
+        read_yaml(tmp_path)
+
+
+def test_settings_survive_yaml(tmp_path: Path) -> None:
+    settings = Outer(rates=(0.1, 1e-05), levels=(Inner(3),), options={"attributes": (2, 3)}, cap=4.0)
+    data = as_dict(settings)
+    assert data["options"] == {"attributes": [2, 3]}
+    assert data["levels"] == [{"simulations": 3, "exploration": 1.5}]
+    path = tmp_path / "run.yaml"
+    path.write_text(yaml.safe_dump(data))
+    again = build(Outer, read_yaml(path))
+    assert as_dict(again) == data
+    assert again.rates == settings.rates
