@@ -12,8 +12,8 @@ Rotary positions turn with base 100: pages are short, and with the usual 10,000 
 take several times as many rows to form.
 
 The tokenizer is word-level: known words are one token, digits come one by one, ``search[``, ``click[`` and a row number
-(``#3``) are one token, and any other word is spelled by its characters, so no text is unknown. Text is lower-cased and
-white space folded.
+(``#3``) are one token, and any other word is spelled by its characters, so no English text is unknown (a word with a
+letter beyond a to z, or of more than 64 letters, is). Text is lower-cased and white space folded.
 """
 
 from collections.abc import Iterable
@@ -70,10 +70,13 @@ def make_model(
 ) -> LlamaForCausalLM:
     """A Llama of ``layers`` × ``width`` with tied embeddings, its weights drawn from ``seed``; float32, on the CPU.
 
-    Raises ``ValueError`` where ``width`` does not divide into ``heads``.
+    Raises ``ValueError`` where ``width`` does not divide into ``heads`` of an even size, as rotary positions need.
     """
-    if width % heads:
-        raise ValueError(f"width={width} does not divide into heads={heads}; take a multiple, such as {heads * 16}")
+    if width % (2 * heads):
+        raise ValueError(
+            f"width={width} does not divide into heads={heads} of an even size; "
+            f"take a multiple of {2 * heads}, such as {heads * 16}"
+        )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,

@@ -51,7 +51,7 @@ class _Running:
     state: Any
     transcript: Transcript
     rng: np.random.Generator
-    reward: float = 0.0
+    rewards: tuple[float, ...] = ()
     invalid: int = 0
     calls: int = 0
 
@@ -68,8 +68,11 @@ def run_episodes(
     """Play ``tasks`` to their ends, ``batch_size`` at a time, and return their episodes in the order of ``tasks``.
 
     Episode ``i`` draws from a generator of its own, seeded by ``(seed, i)``, so that neither the batch size nor the
-    other tasks change it. ``progress`` is told how many episodes have ended.
+    other tasks change it. ``progress`` is told how many episodes have ended. Raises ``ValueError`` where ``batch_size``
+    is not positive.
     """
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}; expected at least 1")
     waiting = enumerate(tasks)
     running: list[_Running] = []
     ended: dict[int, Episode] = {}
@@ -83,7 +86,7 @@ def run_episodes(
         for r, decision in zip(running, decisions, strict=True):
             r.state = simulator.step(r.state, decision.action)
             r.transcript = (*r.transcript, acted(decision.action), observed(simulator.observation(r.state)))
-            r.reward += simulator.rewards(r.state)[0]
+            r.rewards = (*r.rewards, simulator.rewards(r.state)[0])
             r.invalid += bool(simulator.info(r.state)["invalid_action"])
             r.calls += decision.model_calls
         still = []
@@ -108,9 +111,9 @@ def _episode(simulator: Simulator[Any], r: _Running) -> Episode:
     return Episode(
         task=dict(r.task),
         transcript=r.transcript,
-        rewards=(r.reward,),
+        rewards=r.rewards,
         success=bool(simulator.info(r.state)["success"]),
-        steps=len(r.transcript) // 2,
+        steps=len(r.rewards),
         invalid_actions=r.invalid,
         model_calls=r.calls,
         truncated=simulator.truncated(r.state),
@@ -140,7 +143,7 @@ def evaluate(
 def summarise(episodes: Sequence[Episode], *, agent: str, env: str, split: str, seed: int, seconds: float) -> ResultRow:
     """The table's row for these episodes; ``seconds`` is the wall-clock time that they took together."""
     successes = sum(episode.success for episode in episodes)
-    rewards = np.array([episode.rewards[0] for episode in episodes], dtype=np.float64)
+    rewards = np.array([episode.total_reward for episode in episodes], dtype=np.float64)
     decisions = sum(episode.steps for episode in episodes)
     success_low, success_high = wilson(successes, len(episodes))
     reward_low, reward_high = bootstrap_mean(rewards, seed)
@@ -189,7 +192,7 @@ class PairedDifference:
 
 def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int = 0) -> PairedDifference:
     """Compare two agents on the same tasks, in the same order; successes as booleans ``[n]``."""
-    if len(first) != len(second):
+    if len(first) != len(second) or not len(first):
         raise ValueError(
             f"{len(first)} against {len(second)} episodes: paired figures need the same tasks in one order"
         )
