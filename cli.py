@@ -604,11 +604,13 @@ def _simulator(env: str, split: str, assignments: Sequence[str] | None) -> tuple
 
 def _language_model(source: str, history: str | None, **settings: Any) -> "LanguageModel":
     import logging
+    import warnings
 
     import transformers
 
     from .agents.language_model import SETTINGS_FILE, LanguageModel
 
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if not Path(source).exists() and not source.startswith((".", "/", "~")) and source.count("/") < 2:

@@ -117,7 +117,7 @@ def test_the_same_search_twice_gives_the_same_file(place: Path, searched: str) -
 
 @pytest.mark.slow
 def test_step_dpo_then_bench_on_the_same_goals(place: Path, paired: str) -> None:
-    said = succeeded("train", "pairs.jsonl", "--model", "tiny", "--out", "dpo", "--epochs", 1, cwd=place)
+    said = succeeded("train", "pairs.jsonl", "--model", "tiny", "--out", "dpo", "--set", "batch_size=4", cwd=place)
     assert "step-DPO on" in said
     assert weights(place / "dpo") != weights(place / "tiny")
     agents = ["--agent", "random", "--agent", "rule-based", "--agent", "dpo"]

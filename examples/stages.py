@@ -1,0 +1,40 @@
+"""The stages by hand: search → pairs → training → evaluation, with a model folder of your own.
+
+python examples/stages.py runs/web_shop/base/model better     # the model to start from, and where the trained one goes
+"""
+
+import sys
+import tempfile
+
+import numpy as np
+
+from branchwise import simulator_for
+from branchwise.agents.acting import PolicyAgent
+from branchwise.agents.language_model import LanguageModel
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import PolicyRollout
+from branchwise.search.extraction import anchors, sibling_pairs
+from branchwise.search.transcript import observed
+from branchwise.training.evaluation import evaluate
+from branchwise.training.preference import train_preference
+from branchwise.training.preference_loss import PreferenceSettings
+
+ENV, MODE = "branchwise/WebShop-v0", "compact"
+policy = LanguageModel.load(sys.argv[1], history="last_observation")
+tasks = [{"seed": 0, "options": {"goal": goal}} for goal in range(32)]
+test = simulator_for(ENV, observation_mode=MODE, split="test")
+before, _ = evaluate(test, tasks, PolicyAgent(policy), env=ENV, split="test", seed=0)
+
+shop = simulator_for(ENV, observation_mode=MODE)
+states = [shop.reset(**task) for task in tasks]
+roots = [Root(s, (observed(shop.observation(s)),), task) for s, task in zip(states, tasks, strict=True)]
+trees = search(shop, roots, policy, PolicyRollout(policy), SearchSettings(simulations=16), np.random.default_rng(0))
+pairs = [row for tree in trees for row in sibling_pairs(tree, 0.2)[0] + anchors(tree)[0]]
+with tempfile.TemporaryDirectory() as scratch:
+    train_preference(
+        *(policy.model, policy.tokenizer, pairs, PreferenceSettings(learning_rate=1e-4)),
+        **{"seed": 0, "output_dir": scratch, "history": policy.history, "max_tokens": policy.max_prompt_tokens},
+    )
+policy.save(sys.argv[2])
+after, _ = evaluate(test, tasks, PolicyAgent(policy), env=ENV, split="test", seed=0)
+print(f"{len(pairs)} pairs and anchors; success {before.success:.0%} before, {after.success:.0%} after")

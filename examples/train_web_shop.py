@@ -1,0 +1,24 @@
+"""The whole loop from Python: search, pairs, training and evaluation on the web shop, and the table's rows.
+
+    python examples/train_web_shop.py runs/example smoke     # "smoke" is the tiny run; the default takes minutes
+
+Goes on where it was stopped, as ``branchwise loop`` does.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from branchwise.training.display import ProgressDisplay
+from branchwise.training.loop import run_loop
+from branchwise.training.recipe import load_config
+
+if __name__ == "__main__":  # the stages run in processes of their own, which import this file
+    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/example")
+    config = load_config(sys.argv[2] if len(sys.argv) > 2 else "web_shop", ["seed=1"])
+    with ProgressDisplay(Console()) as display:
+        rows = run_loop(config, run, display, workers=2)
+    for row in rows:
+        print(f"{row.agent:30} {row.success:6.1%}  [{row.success_low:.1%}, {row.success_high:.1%}]")
+    print(run / "report.html")

@@ -1,0 +1,56 @@
+"""What the README and the examples show: it runs, and it stays short."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer.main
+
+from branchwise.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+PAGES = (ROOT / "README.md", ROOT / "docs" / "quickstart.md")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_has_fewer_than_25_lines_of_code_beside_imports(path: Path) -> None:
+    body = ast.parse(path.read_text(encoding="utf-8")).body[1:]
+    code = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert sum((node.end_lineno or 0) - node.lineno + 1 for node in code) < 25
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_compile_and_import_what_exists(page: Path) -> None:
+    for block in blocks(page, "python"):
+        imports = [ast.unparse(n) for n in ast.parse(block).body if isinstance(n, ast.Import | ast.ImportFrom)]
+        exec("\n".join(imports), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_environment_block_runs(page: Path, tmp_path: Path) -> None:
+    program = next(block for block in blocks(page, "python") if "gym.make" in block)
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documented_commands_have_the_options_that_are_shown(page: Path) -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    lines = [
+        line
+        for block in blocks(page, "bash")
+        for line in block.replace("\\\n", " ").splitlines()
+        if "branchwise " in line
+    ]
+    shown = [line.split() for line in lines if line.startswith("branchwise ")]
+    assert shown
+    for words in shown:
+        known = {name for parameter in commands[words[1]].params for name in parameter.opts}
+        assert {word for word in words if word.startswith("--")} <= known, words
