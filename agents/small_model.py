@@ -8,12 +8,12 @@ Weights are drawn from N(0, 1/width): at width 64 the usual standard deviation o
 learn to copy within minutes (94 % against 34 % of an expert's success after the same time, measured on a shop of this
 kind).
 
-Rotary positions turn with base 100: pages are short, and with the usual 10,000 the heads that look at the token before
-take several times as many rows to form.
+Rotary positions turn with base 100: pages are short, and with the usual 10,000 the heads that look at the token
+before take several times as many rows to form.
 
-The tokenizer is word-level: known words are one token, digits come one by one, ``search[``, ``click[`` and a row number
-(``#3``) are one token, and any other word is spelled by its characters, so no English text is unknown (a word with a
-letter beyond a to z, or of more than 64 letters, is). Text is lower-cased and white space folded.
+The tokenizer is word-level: known words are one token, digits come one by one, ``search[``, ``click[`` and a row
+number (``#3``) are one token, and any other word is spelled by its characters, so no English text is unknown (a word
+with a letter beyond a to z, or of more than 64 letters, is). Text is lower-cased and white space folded.
 """
 
 from collections.abc import Iterable

@@ -4,10 +4,10 @@
 the loss on the answers. A model that cannot read learns nothing from search; the gate measures answers on pages of a
 shop that it has not seen.
 
-*Demonstrations* come from a careful shopper, who compares before buying, and from shoppers with habits. A habit belongs to
-a category of goods (in one the first result is taken, in another the price is ignored), so that a cloned model is mediocre
-through what it was shown; rare random errors would average out. Now and then a habit is broken, so that the
-model thinks other actions possible.
+*Demonstrations* come from a careful shopper, who compares before buying, and from shoppers with habits. A habit
+belongs to a category of goods (in one the first result is taken, in another the price is ignored), so that a cloned
+model is mediocre through what it was shown; rare random errors would average out. Now and then a habit is broken, so
+that the model thinks other actions possible.
 
 Written for the compact observations of ``branchwise/WebShop-v0``.
 """
@@ -20,7 +20,7 @@ import numpy as np
 
 from ..envs.simulator import TERMINAL
 from ..envs.web_shop.catalogue import Goal, Product
-from ..envs.web_shop.pages import plain
+from ..envs.web_shop.pages import has_all_words
 from ..envs.web_shop.rules import ShopState, WebShopSimulator
 from ..search.transcript import Transcript, Turn, acted, observed
 
@@ -54,8 +54,7 @@ def query(goal: Goal, habits: Habits = CAREFUL) -> str:
 
 def looks_right(simulator: WebShopSimulator, state: ShopState, product: Product) -> bool:
     """Whether the results page of ``state`` shows ``product`` as ``all under``: all searched words, within the cap."""
-    words = set(plain(state.query).split())
-    return words <= set(plain(product.name).split()) and product.price <= simulator.goal(state).price_upper
+    return has_all_words(state.query, product.name) and product.price <= simulator.goal(state).price_upper
 
 
 def first_right(simulator: WebShopSimulator, state: ShopState, compares: bool = True) -> str | None:
@@ -98,7 +97,7 @@ def demonstrations(
     habits: Mapping[str, Habits] = HABITS,
     broken: float = 0.1,
 ) -> list[Transcript]:
-    """``count`` episodes on goals drawn from ``simulator``'s split. In a share ``broken`` of them the shopper is careful,
+    """``count`` episodes on goals of ``simulator``'s split. In a share ``broken`` of them the shopper is careful,
     whatever the habit of the category; pass ``habits={}`` for careful shoppers alone."""
     episodes = []
     for _ in range(count):
@@ -115,10 +114,10 @@ def demonstrations(
 
 
 def reading_lessons(simulator: WebShopSimulator, count: int, rng: np.random.Generator) -> list[Transcript]:
-    """``count`` pages, each followed by questions and their answers as turns of a conversation: on a results page which
-    row is the first that looks right and was not seen (``first``), on an item's which value of an option is wanted
-    (``want color``)."""
-    lessons = []
+    """``count`` pages, each followed by questions and their answers as turns of a conversation: on the search page what
+    kind of thing is wanted, and with which attributes (``kind``, ``what``), on a results page which row is the first
+    that looks right and was not seen (``first``), on an item's which value of an option is wanted (``want color``)."""
+    lessons: list[Transcript] = []
     while len(lessons) < count:
         state = _some_page(simulator, rng)
         asked = _questions(simulator, state)
@@ -134,8 +133,11 @@ def reading_lessons(simulator: WebShopSimulator, count: int, rng: np.random.Gene
 
 
 def _some_page(simulator: WebShopSimulator, rng: np.random.Generator) -> ShopState:
-    """A results page of a goal, some of its rows seen, or an item from it, some of its options chosen."""
+    """The search page of a goal, a results page, some of its rows seen, or an item from it, some of its options
+    chosen."""
     state = simulator.reset(int(rng.integers(2**31)))
+    if rng.random() < 0.35:
+        return state._replace(steps=int(rng.integers(6)))
     goal = simulator.goal(state)
     words = query(goal) if rng.random() < 0.7 else goal.query
     state = simulator.step(state._replace(steps=int(rng.integers(6))), f"search[{words}]")
@@ -151,6 +153,9 @@ def _some_page(simulator: WebShopSimulator, rng: np.random.Generator) -> ShopSta
 
 
 def _questions(simulator: WebShopSimulator, state: ShopState) -> list[tuple[str, str]]:
+    if state.page == "index":
+        goal = simulator.goal(state)
+        return [("kind", goal.query), ("what", query(goal))]
     if state.page == "results":
         return [("first", first_right(simulator, state) or "none")]
     offered = dict(simulator.catalogue[state.item].options)
@@ -159,7 +164,7 @@ def _questions(simulator: WebShopSimulator, state: ShopState) -> list[tuple[str,
 
 def lesson_words() -> Sequence[str]:
     """The words of the questions, for the tokenizer."""
-    return "first want none".split()
+    return ["first", "want", "none", "kind", "what"]
 
 
 def phrases(simulator: Any) -> list[str]:

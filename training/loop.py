@@ -1,11 +1,12 @@
 """The loop: a base model, then rounds of collect → extract → train → validate → promote, then the table.
 
-The run is a graph of stages (``stages.py``): a stage reads the folders of earlier ones and writes its own, so a killed run
-goes on where it was. Recipes that collect in the same way share the collection of the first round, in which they all are the
-base; later each collects with its own model, on the same goals and under the same budget of model calls.
+The run is a graph of stages (``stages.py``): a stage reads the folders of earlier ones and writes its own, so a
+killed run goes on where it was. Recipes that collect in the same way share the collection of the first round, in
+which they all are the base; later each collects with its own model, on the same goals and under the same budget of
+model calls.
 
-Goals: the base and the collections see the training split alone, choices are made on the validation split, the table is the
-test split's. In the generated shop the splits are different catalogues.
+Goals: the base and the collections see the training split alone, choices are made on the validation split, the table
+is the test split's. In the generated shop the splits are different catalogues.
 """
 
 import copy
@@ -50,7 +51,7 @@ from .report import write_report
 from .rows import sft_rows, steps_after
 from .settings import SettingsError, as_dict
 from .stages import Display, Stage, StageContext, figures, is_finished, run_stages
-from .supervised import TrainingStopped, train_supervised
+from .supervised import SupervisedSettings, TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
 AGENTS: Final = (
@@ -113,9 +114,7 @@ def is_done(config: RunConfig, run: Path) -> bool:
 
 def write_metrics(run: Path, stages: Sequence[Stage]) -> None:
     """``metrics.jsonl``: the figures of every finished stage, a line each, in the order of the run."""
-    lines = [
-        json.dumps({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)
-    ]
+    lines = [json.dumps({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)]
     with atomically(run / "metrics.jsonl") as path:
         path.write_text("".join(lines))
 
@@ -158,22 +157,23 @@ def stages_of(config: RunConfig) -> list[Stage]:
                 stages.append(Stage(collection, collect, (before,), common))
             trained = f"{recipe.name}/round_{number}/model"
             stages.append(
-                Stage(trained, train_round, (before, collection), {**common, "recipe": recipe, "collection": collection})
+                Stage(
+                    trained, train_round, (before, collection), {**common, "recipe": recipe, "collection": collection}
+                )
             )
             models[recipe.name] = trained
             if recipe.name == config.search_recipe:
                 tree_stages.append(collection)
-    stages.append(
+    if config.search_recipe:
+        stages.append(
         Stage("critic", train_critic, (models[config.search_recipe], *tree_stages),
               {"config": config, "model": models[config.search_recipe], "trees": tree_stages})
     )  # fmt: skip
     for agent in SCRIPTED:
         stages.append(Stage(f"evaluation/{agent}", judge, (), {"config": config, "agent": agent, "model": ""}))
     for name, model in models.items():
-        stages.append(
-            Stage(f"evaluation/{name}", judge, (model,), {"config": config, "agent": name, "model": model})
-        )
-    for name in ("behaviour_cloning", config.search_recipe):
+        stages.append(Stage(f"evaluation/{name}", judge, (model,), {"config": config, "agent": name, "model": model}))
+    for name in ("behaviour_cloning", config.search_recipe) if config.search_recipe else ():
         for way, needs in (("mcts", ("critic",)), ("mcts_oracle", ())):
             agent = f"{name}+{way}"
             stages.append(
@@ -193,9 +193,7 @@ def make_base(context: StageContext) -> dict[str, Any]:
     if config.model:
         policy = LanguageModel.load(config.model, history=config.history)
     else:
-        torch.set_num_threads(2)  # nothing else runs beside this stage; a fixed number, as sums depend on it
         policy = _taught(config, context, made)
-        torch.set_num_threads(1)
     policy.save(context.folder / "model")
     validation = _validate(config, policy)
     parameters = sum(p.numel() for p in policy.model.parameters())
@@ -206,20 +204,14 @@ def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> L
     base, rng = config.base, _rng(config, "base")
     shops = [_simulator(config, "train", catalogue_seed=i) for i in range(base.catalogues)]
     tokenizer = make_tokenizer(demonstrations.phrases(shops[0]))
-    model = make_model(
-        tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=config.seed
-    )
+    model = make_model(tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=config.seed)
     check = demonstrations.reading_lessons(_simulator(config, "validation"), 200, np.random.default_rng(config.seed))
-    steps = [base.lessons // base.reading.batch_size, 0]
     for number in range(base.reading_passes):
         lessons = [
             lesson for shop in shops for lesson in demonstrations.reading_lessons(shop, base.lessons // len(shops), rng)
         ]
         rows, _ = sft_rows(lessons, tokenizer)
-        train_supervised(
-            model, rows, base.reading, config.seed + number,
-            lambda row: context.tell(row["step"], steps[0], f"reading, pass {number + 1}, loss {row['loss']:.3f}"),
-        )  # fmt: skip
+        _supervise(context, f"reading, pass {number + 1}", model, rows, base.reading, config.seed + number)
         made["reading_accuracy"] = reading_accuracy(model, tokenizer, check)
         made["reading_passes"] = number + 1
         if made["reading_accuracy"] >= base.reading_gate:
@@ -236,13 +228,18 @@ def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> L
         for episode in demonstrations.demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
     ]
     rows, _ = sft_rows(shown, tokenizer, config.history)
-    total = len(rows) * base.cloning.epochs / base.cloning.batch_size
-    train_supervised(
-        model, rows, base.cloning, config.seed,
-        lambda row: context.tell(row["step"], total, f"cloning, loss {row['loss']:.3f}"),
-    )  # fmt: skip
+    _supervise(context, "cloning", model, rows, base.cloning, config.seed)
     made["demonstrations"] = len(shown)
     return LanguageModel(model, tokenizer, history=config.history, max_new_tokens=24)
+
+
+def _supervise(
+    context: StageContext, what: str, model: Any, rows: list[dict[str, Any]], settings: SupervisedSettings, seed: int
+) -> None:
+    steps = len(rows) * settings.epochs / settings.batch_size
+    train_supervised(
+        model, rows, settings, seed, lambda row: context.tell(row["step"], steps, f"{what}, loss {row['loss']:.3f}")
+    )
 
 
 def reading_accuracy(model: Any, tokenizer: Any, lessons: Sequence[Transcript]) -> float:
@@ -344,7 +341,9 @@ def train_round(context: StageContext) -> dict[str, Any]:
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
             history = _train(config, recipe, policy, pairs, rate, context.folder, tell)
-            candidate |= {k: v for k, v in history[-1].items() if k in ("loss", "chosen_logp", "rejected_logp", "margin")}
+            candidate |= {
+                k: v for k, v in history[-1].items() if k in ("loss", "chosen_logp", "rejected_logp", "margin")
+            }
         except TrainingStopped as stopped:
             candidate["stopped"] = str(stopped)
         policy.forget()
@@ -366,7 +365,9 @@ def train_round(context: StageContext) -> dict[str, Any]:
         "candidates": tried,
         "validation_success_before": before["validation_success"],
         "promoted": best_found["validation_success"] > before["validation_success"],
-        "chosen_logp_per_token": max(tried, key=lambda c: c["validation_success"]).get("chosen_logp") if tried else None,
+        "chosen_logp_per_token": max(tried, key=lambda c: c["validation_success"]).get("chosen_logp")
+        if tried
+        else None,
         "model_calls": figures(context.run, context.arguments["collection"])["model_calls"],
         **best_found,
     }
@@ -406,7 +407,7 @@ def extract(
 
 def _without_repeats(rows: Sequence[PreferencePair]) -> list[PreferencePair]:
     """Roll-outs and paths of one tree share steps; each comes once."""
-    kept = {}
+    kept: dict[Any, PreferencePair] = {}
     for row in rows:
         kept.setdefault((row.prompt, row.chosen, row.rejected), row)
     return list(kept.values())
@@ -431,9 +432,7 @@ def _train(
 def train_critic(context: StageContext) -> dict[str, Any]:
     """A value model, started from the trained policy, on the node values of all trees of training goals."""
     config: RunConfig = context.arguments["config"]
-    trees = [
-        tree for name in context.arguments["trees"] for tree in load_trees(context.run / name / "trees.parquet")
-    ]
+    trees = [tree for name in context.arguments["trees"] for tree in load_trees(context.run / name / "trees.parquet")]
     rows = [row for tree in trees for row in value_rows(tree)]
     critic = ValueModel.from_language_model(_policy(config, context))
     total = config.critic.descent.epochs

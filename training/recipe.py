@@ -6,7 +6,7 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -94,7 +94,8 @@ class RunConfig:
     model_calls: the most prompts that collecting may put to the model, a round and recipe.
     temperature: of sampled episodes and roll-outs.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
-    recipes: names of recipes; ``search_recipe`` is the one whose trees train the critic and that acts with search.
+    recipes: names of recipes; ``search_recipe`` is the one whose trees train the critic and that acts with search
+        (empty: no critic, and nobody acts with search).
     """
 
     env: str = "branchwise/WebShop-v0"
@@ -121,8 +122,10 @@ class RunConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}; expected at least 1")
         if "split" in self.env_options:
-            raise ValueError("env_options.split is set by the loop: train to learn, validation to choose, test to judge")
-        if self.search_recipe not in self.recipes:
+            raise ValueError(
+                "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
+            )
+        if self.search_recipe and self.search_recipe not in self.recipes:
             raise ValueError(f"search_recipe={self.search_recipe!r} is not among recipes={self.recipes}")
         if not self.acting.hide_outcome:
             raise ValueError("acting.hide_outcome must be true: at test time the outcome is seen by oracle rows alone")
@@ -145,10 +148,6 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
 def config_names() -> list[str]:
     """The run configurations that come with the package."""
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" in read_yaml(path))
-
-
-def seeded(config: RunConfig, seed: int) -> RunConfig:
-    return replace(config, seed=seed)
 
 
 def _find(name: str) -> Path:

@@ -1,10 +1,10 @@
 """A run as a folder of stages: what is finished stays finished, whatever happens to the process.
 
 A stage is a name, the stages that it needs, and a function that writes files into a folder and returns figures. The
-folder is a temporary one until the function has returned; then it is renamed to the stage's name. A stage whose folder
-stands is not done again, so a run that was killed at any point goes on where it was, and, as each stage draws from a
-generator of its own, ends as it would have ended. Stages that do not wait for each other run side by side in worker
-processes.
+folder is a temporary one until the function has returned; then it is renamed to the stage's name. A stage whose
+folder stands is not done again, so a run that was killed at any point goes on where it was, and, as each stage draws
+from a generator of its own, ends as it would have ended. Stages that do not wait for each other run side by side in
+worker processes.
 
 What it does not do: distribute over machines, or resume inside a stage.
 """
