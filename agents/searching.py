@@ -5,7 +5,7 @@ kept from one decision to the next. A search that reads the environment's reward
 that is an oracle, and the agent's name says so; ``SearchSettings(hide_outcome=True)`` with an evaluator that judges
 transcripts is what an agent could do in the world."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,10 +23,16 @@ class SearchingAgent:
     """Plays the best action of a search with ``policy`` and ``evaluator`` under ``settings``."""
 
     def __init__(
-        self, policy: Policy, evaluator: Evaluator, settings: SearchSettings | None = None, name: str | None = None
+        self,
+        policy: Policy,
+        evaluator: Evaluator,
+        settings: SearchSettings | None = None,
+        name: str | None = None,
+        view: Callable[[Simulator[Any]], Simulator[Any]] = lambda simulator: simulator,
     ) -> None:
         self.policy = policy
         self.evaluator = evaluator
+        self.view = view
         self.settings = settings or SearchSettings()
         kind = "search" if self.settings.hide_outcome else "oracle search"
         self.name = name or f"{kind}, {self.settings.simulations} simulations"
@@ -39,7 +45,7 @@ class SearchingAgent:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         roots = [Root(state, transcript) for state, transcript in zip(states, transcripts, strict=True)]
-        trees = search(simulator, roots, self.policy, self.evaluator, self.settings, rngs)
+        trees = search(self.view(simulator), roots, self.policy, self.evaluator, self.settings, rngs)
         return [Decision(self._action(simulator, tree), int(tree.counters["model_calls"])) for tree in trees]
 
     def _action(self, simulator: Simulator[Any], tree: Tree) -> str:

@@ -302,7 +302,7 @@ def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer,
     for _ in range(2):
         model = copy.deepcopy(reference)
         torch.rand(2)
-        settings = PreferenceSettings(learning_rate=1e-2, epochs=4, batch_size=4, log_every=5)
+        settings = PreferenceSettings(learning_rate=3e-3, epochs=4, batch_size=4, log_every=5)
         reports.append(
             train_preference(model, tokenizer, pairs_of(24), settings, reference=reference, seed=3, output_dir=tmp_path)
         )

@@ -8,6 +8,7 @@ Importing it imports TRL, which takes seconds: ``preference.py`` does so on firs
 """
 
 import math
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -24,7 +26,7 @@ from trl import DPOConfig, DPOTrainer
 from ..agents.forward import Forward
 from .preference_loss import PreferenceSettings, SideBatch, collate, label_smoothing, pair_losses, side_logps
 from .rows import PreferenceRow
-from .supervised import Progress, TrainingStopped, endless_batches, projection, saved_state
+from .supervised import Progress, TrainingStopped, cosine_schedule, endless_batches, projection, saved_state
 
 
 class StepPreferenceTrainer(DPOTrainer):
@@ -51,30 +53,9 @@ class StepPreferenceTrainer(DPOTrainer):
         self.good = saved_state(model)
         self.sums: defaultdict[str, float] = defaultdict(float)
         self.batches = EpochBatches(rows, settings.batch_size, np.random.default_rng(seed))
-        arguments = DPOConfig(
-            output_dir=str(output_dir),
-            beta=settings.beta,
-            learning_rate=settings.learning_rate,
-            num_train_epochs=settings.epochs,
-            per_device_train_batch_size=settings.batch_size,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup,
-            weight_decay=settings.weight_decay,
-            max_grad_norm=settings.max_grad_norm,
-            seed=seed,
-            max_length=None,  # prompts are cut by rows.py, and counted
-            precompute_ref_log_probs=True,  # they come with the rows, so no reference model is loaded
-            remove_unused_columns=False,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to="none",
-            logging_strategy="no",
-            save_strategy="no",
-            disable_tqdm=True,
-            dataloader_pin_memory=False,
-            use_cache=bool(getattr(model.config, "use_cache", True)),  # the default would switch it off in the model
-            use_cpu=next(model.parameters()).device.type == "cpu",
-        )
+        with warnings.catch_warnings():  # newer transformers rename gradient_checkpointing, older know no other name
+            warnings.simplefilter("ignore", FutureWarning)
+            arguments = _arguments(model, settings, seed, output_dir)
         if arguments.world_size > 1:
             raise ValueError(f"{arguments.world_size} processes were launched; this trainer runs in one")
         super().__init__(
@@ -98,6 +79,14 @@ class StepPreferenceTrainer(DPOTrainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         self._signature_columns = ["row"]
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
+        """The schedule of :func:`~branchwise.training.supervised.train_supervised`, whose first step already learns."""
+        warmup = self.settings.warmup
+        self.lr_scheduler = LambdaLR(
+            optimizer or self.optimizer, lambda done: cosine_schedule(done + 1, num_training_steps, warmup)
+        )
+        return self.lr_scheduler
 
     def get_train_dataloader(self) -> DataLoader:
         return DataLoader(self.train_dataset, batch_sampler=self.batches, collate_fn=self.collate_numbers)
@@ -223,6 +212,31 @@ class StepPreferenceTrainer(DPOTrainer):
             step,
             self.records,
         )
+
+
+def _arguments(model: Any, settings: PreferenceSettings, seed: int, output_dir: str | Path) -> DPOConfig:
+    return DPOConfig(
+        output_dir=str(output_dir),
+        beta=settings.beta,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        weight_decay=settings.weight_decay,
+        max_grad_norm=settings.max_grad_norm,
+        seed=seed,
+        max_length=None,  # prompts are cut by rows.py, and counted
+        precompute_ref_log_probs=True,  # they come with the rows, so no reference model is loaded
+        remove_unused_columns=False,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        logging_strategy="no",
+        save_strategy="no",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+        use_cache=bool(getattr(model.config, "use_cache", True)),  # the default would switch it off in the model
+        use_cpu=next(model.parameters()).device.type == "cpu",
+    )
 
 
 class EpochBatches:

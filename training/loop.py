@@ -28,6 +28,7 @@ from ..agents.critics import CriticEvaluator, ValueModel
 from ..agents.language_model import LanguageModel
 from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
+from ..envs.outcomes import SuccessOutcome
 from ..envs.registry import simulator_for
 from ..search.engine import Root, search
 from ..search.episode import Episode
@@ -262,9 +263,9 @@ def reading_accuracy(model: Any, tokenizer: Any, lessons: Sequence[Transcript]) 
 def collect_trees(context: StageContext) -> dict[str, Any]:
     """Search the round's goals with the model of before, until they or the model calls are used up."""
     config: RunConfig = context.arguments["config"]
-    simulator, policy = _simulator(config, "train"), _policy(config, context)
+    simulator, policy = _searched(config, _simulator(config, "train")), _policy(config, context)
     evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=True)
-    tasks = _tasks(config, simulator, "train", context.arguments["round"])
+    tasks = _tasks(config, "train", context.arguments["round"])
     rngs = _rng(config, context.arguments["model"], "trees").spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -302,7 +303,7 @@ def collect_episodes(context: StageContext) -> dict[str, Any]:
     config: RunConfig = context.arguments["config"]
     simulator, policy = _simulator(config, "train"), _policy(config, context)
     agent = PolicyAgent(policy, temperature=config.temperature)
-    tasks = _tasks(config, simulator, "train", context.arguments["round"])
+    tasks = _tasks(config, "train", context.arguments["round"])
     episodes: list[Episode] = []
     calls, passes = 0, 0
     while calls < config.model_calls:
@@ -451,7 +452,7 @@ def judge(context: StageContext) -> dict[str, Any]:
     """One row of the table: an agent on the test goals."""
     config: RunConfig = context.arguments["config"]
     simulator = _simulator(config, "test")
-    tasks = _tasks(config, simulator, "test")
+    tasks = _tasks(config, "test")
     row, episodes = evaluate(
         simulator, tasks, _agent(config, context), env=config.env, split="test", seed=config.seed,
         progress=lambda done: context.tell(done, len(tasks), "episodes"),
@@ -473,7 +474,8 @@ def _agent(config: RunConfig, context: StageContext) -> Agent:
         return SearchingAgent(policy, critic, config.acting, name=name)
     if way == "mcts_oracle":
         settings = replace(config.acting, hide_outcome=False, simulations=config.oracle_simulations)
-        return SearchingAgent(policy, PolicyRollout(policy, temperature=config.temperature), settings, name=name)
+        rollout = PolicyRollout(policy, temperature=config.temperature)
+        return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: _searched(config, simulator))
     return PolicyAgent(policy, name=name)
 
 
@@ -488,10 +490,15 @@ def _policy(config: RunConfig, context: StageContext) -> LanguageModel:
     return LanguageModel.load(context.run / context.arguments["model"] / "model", history=config.history)
 
 
-def _tasks(config: RunConfig, simulator: Any, split: str, number: int = 1) -> list[Task]:
+def _searched(config: RunConfig, simulator: Any) -> Any:
+    """The simulator as a search that may see outcomes sees it."""
+    return SuccessOutcome(simulator) if config.outcome == "success" else simulator
+
+
+def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
     """The goals of a split: for round ``number`` of training the ``number``-th stretch of ``train_goals``."""
     count = {"train": config.train_goals, "validation": config.validation_goals, "test": config.test_goals}[split]
-    there = len(simulator.goal_range)
+    there = len(_simulator(config, split).goal_range)
     if number * count > there:
         raise ValueError(f"split {split!r} has {there} goals; {number * count} are asked for. Lower {split}_goals")
     first = (number - 1) * count
@@ -506,7 +513,7 @@ def _root(simulator: Any, task: Task) -> Root:
 def _validate(config: RunConfig, policy: LanguageModel) -> dict[str, Any]:
     simulator = _simulator(config, "validation")
     row, _ = evaluate(
-        simulator, _tasks(config, simulator, "validation"), PolicyAgent(policy), env=config.env, split="validation",
+        simulator, _tasks(config, "validation"), PolicyAgent(policy), env=config.env, split="validation",
         seed=config.seed,
     )  # fmt: skip
     return {

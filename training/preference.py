@@ -219,11 +219,13 @@ CONSTANT_BUTTONS = frozenset(
 
 def action_kind(text: str) -> str:
     """``search`` for ``search[red shirt]``, ``click`` for a product or an option, ``click[buy now]`` for a constant
-    button.
+    button, ``malformed`` for what is no ``verb[…]``.
     """
     verb, bracket, argument = text.strip().lower().partition("[")
+    if not bracket or not verb.strip().isalpha():
+        return "malformed"
     argument = argument.rstrip("]").strip()
-    return f"{verb}[{argument}]" if bracket and argument in CONSTANT_BUTTONS else verb
+    return f"{verb}[{argument}]" if argument in CONSTANT_BUTTONS else verb
 
 
 @contextlib.contextmanager

@@ -93,6 +93,7 @@ class RunConfig:
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
     model_calls: the most prompts that collecting may put to the model, a round and recipe.
     temperature: of sampled episodes and roll-outs.
+    outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: names of recipes; ``search_recipe`` is the one whose trees train the critic and that acts with search
         (empty: no critic, and nobody acts with search).
@@ -109,6 +110,7 @@ class RunConfig:
     test_goals: int = 300
     model_calls: int = 40_000
     temperature: float = 1.0
+    outcome: Literal["success", "reward"] = "success"
     base: BaseSettings = field(default_factory=BaseSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     acting: SearchSettings = field(default_factory=lambda: SearchSettings(hide_outcome=True))
