@@ -99,13 +99,18 @@ def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -
             display.finished(stage, found, seconds)
 
     run_stages(stages, run, Noting(), workers)
-    rows = [ResultRow(**figures(run, stage.name)) for stage in stages if stage.name.startswith("evaluation/")]
+    rows = [row_of(figures(run, stage.name)) for stage in stages if stage.name.startswith("evaluation/")]
     rows.sort(key=lambda row: _place(row.agent))
     write_metrics(run, stages)
     with atomically(run / "results.json") as path:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     write_report(run)
     return rows
+
+
+def row_of(found: Mapping[str, Any]) -> ResultRow:
+    """A row of the table from the figures of an ``evaluation`` stage."""
+    return ResultRow(**{name: found[name] for name in ResultRow.__slots__})
 
 
 def is_done(config: RunConfig, run: Path) -> bool:
@@ -358,8 +363,8 @@ def train_round(context: StageContext) -> dict[str, Any]:
     return {
         "recipe": recipe.name,
         "round": context.arguments["round"],
-        "pairs": len(contrasts),
-        "anchors": len(pairs) - len(contrasts),
+        **({"pairs": len(contrasts), "anchors": len(pairs) - len(contrasts)} if recipe.train == "preference" else {}),
+        "rows": len(pairs),
         "dropped": dropped,
         "chosen_kinds": chosen,
         "rejected_kinds": rejected,

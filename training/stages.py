@@ -198,11 +198,13 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
+    start = time.perf_counter()
     try:
         found = stage.work(StageContext(run, partial, stage.arguments, tell))
     except Exception as error:
         (partial / "error.txt").write_text(traceback.format_exc())
         raise RuntimeError(f"{type(error).__name__}: {error} (traceback: {partial / 'error.txt'})") from None
+    found = {**found, "seconds": round(time.perf_counter() - start, 3)}
     (partial / FIGURES).write_text(json.dumps(found, indent=1, default=float) + "\n")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
