@@ -10,22 +10,24 @@ from typing import Any
 from .simulator import TERMINAL, Simulator
 
 
-class SuccessOutcome(Simulator[Any]):
-    """``simulator`` with a reward of 1 on entering a terminal state of success, and 0 elsewhere; single-player."""
+class SuccessOutcome:
+    """``simulator`` with a reward of 1 on entering a terminal state of success, and 0 elsewhere; single-player.
+
+    All else is the simulator's own, methods beyond the protocol included.
+    """
 
     def __init__(self, simulator: Simulator[Any]) -> None:
         if simulator.players != 1:
             raise ValueError(f"{simulator.players} players; success as an outcome is defined for one")
         self._simulator = simulator
-        for name in (
-            "reset", "current_player", "observation", "legal_actions", "step", "truncated", "info", "position",
-            "admissible_commands", "chance_outcomes", "information_state", "resample",
-        ):  # fmt: skip
-            setattr(self, name, getattr(simulator, name))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulator, name)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SuccessOutcome, (self._simulator,)
 
     def rewards(self, state: Any) -> tuple[float, ...]:
+        """``(1.0,)`` or ``(0.0,)``."""
         ended = self._simulator.current_player(state) == TERMINAL
         return (float(ended and self._simulator.info(state)["success"]),)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+
 from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.registry import simulator_for
 from branchwise.testing import check_simulator
