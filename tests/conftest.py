@@ -2,6 +2,7 @@
 lies."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,9 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell that starts the tests in the background has Ctrl-C ignored, and every child would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before any test module is imported, as some open a shop then; in the environment, so that child processes share it.
 _cache = tempfile.TemporaryDirectory(prefix="branchwise-tests-", ignore_cleanup_errors=True)
 os.environ["BRANCHWISE_CACHE"] = _cache.name

@@ -63,7 +63,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-3000:]
     assert result(killed) == result(whole)
 
-    rows, models, figures = result(whole)
+    rows, models, _ = result(whole)
     assert [row["agent"] for row in rows] == [a for a in AGENTS if a not in ("tree_sft", "trajectory_dpo")]
     assert {row["episodes"] for row in rows} == {3}
     assert "step_dpo/round_1/model/model/model.safetensors" in models
