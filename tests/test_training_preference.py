@@ -302,7 +302,7 @@ def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer,
     for _ in range(2):
         model = copy.deepcopy(reference)
         torch.rand(2)
-        settings = PreferenceSettings(learning_rate=3e-3, epochs=4, batch_size=4, log_every=5)
+        settings = PreferenceSettings(learning_rate=5e-3, epochs=8, batch_size=4, log_every=10)
         reports.append(
             train_preference(model, tokenizer, pairs_of(24), settings, reference=reference, seed=3, output_dir=tmp_path)
         )
@@ -310,7 +310,7 @@ def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer,
     assert same_weights(*trained)
     assert not same_weights(trained[0], reference)
     history = reports[0].history
-    assert [record["step"] for record in history] == [5, 10, 15, 20, 24]
+    assert [record["step"] for record in history] == [10, 20, 30, 40, 48]
     assert history[-1]["accuracy"] == 1.0
     assert history[-1]["margin"] > history[0]["margin"]
     assert reports[0].rows.rows == 24

@@ -78,7 +78,7 @@ def test_a_partial_folder_is_made_anew_and_a_finished_one_left(tmp_path: Path) -
     for _ in range(2):
         do_stage(stage, tmp_path, quiet)
         assert calls == [[]]  # done once, in an empty folder
-        assert figures(tmp_path, "a/b") == {"n": 1}
+        assert {**figures(tmp_path, "a/b"), "seconds": 0} == {"n": 1, "seconds": 0}
         assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [FIGURES, "made"]
         assert not partial.exists()
 
@@ -174,7 +174,7 @@ def test_a_killed_process_is_told_and_its_stage_done_anew(tmp_path: Path, work: 
     assert not is_finished(tmp_path, "dies")
     assert (tmp_path / "dies.partial" / "half").exists()
     do_stage(stages[0], tmp_path, quiet)
-    assert figures(tmp_path, "dies") == {"files": ["half"]}
+    assert figures(tmp_path, "dies")["files"] == ["half"]
 
 
 def test_work_that_no_other_process_can_import_is_a_failure_with_its_name(tmp_path: Path) -> None:
