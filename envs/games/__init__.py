@@ -1,0 +1,1 @@
+"""Board games, card games and social deduction, a file a game: numba kernels where they pay, and a simulator."""

@@ -1,0 +1,1 @@
+"""Math word problems with a Python tool: problems, interpreter, grading, rules."""

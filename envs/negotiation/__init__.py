@@ -1,0 +1,1 @@
+"""Negotiation: domains, protocols, utilities, partners and metrics."""
