@@ -8,16 +8,40 @@ node's own state. The root has no action; its value is V(root). The walk from le
 - ``bellman``: Q ← r + γ V(s'), V(s') ← Σ_a N(s', a) Q(s', a) / Σ_a N(s', a) (MCTS-DPO, arXiv 2405.00451, section 3).
   It differs from the mean in that a node's own evaluation is forgotten once a child has been visited.
 
-Not here: maximum and minimax backups.
+- ``max``: Q is the best return of all simulations that passed (PG-TD, arXiv 2303.05510; ARMAP, arXiv 2502.12130).
+- ``bellman_max``: Q ← r + γ max_a Q(s', a) over the visited children (QLASS, arXiv 2502.02584).
+- ``minimax``: V(s') is the largest Q of its children where the viewed player moves, the least where the other does
+  (PokéChamp, arXiv 2503.04094).
+
+Several players: a value vector has one entry a player, and a player chooses by its own entry (max^n: Luckhardt and
+Irani, 1986); in a zero-sum game of two one number with a sign is enough (``seen_by``). What is proven goes up on its
+own: ``proof`` codes after MCTS-Solver (Winands, Björnsson and Saito, 2008).
 """
 
 from typing import Final, Literal
 
+import numpy as np
 from numba import njit
 
-Backup = Literal["mean", "bellman"]
-BACKUP_CODES: Final[dict[str, int]] = {"mean": 0, "bellman": 1}
+Backup = Literal["mean", "bellman", "max", "bellman_max", "minimax"]
+MEAN: Final = 0
 BELLMAN: Final = 1
+MAX: Final = 2
+BELLMAN_MAX: Final = 3
+MINIMAX: Final = 4
+BACKUP_CODES: Final[dict[str, int]] = {
+    "mean": MEAN,
+    "bellman": BELLMAN,
+    "max": MAX,
+    "bellman_max": BELLMAN_MAX,
+    "minimax": MINIMAX,
+}
+
+LOSS: Final = 0
+DRAW: Final = 1
+UNPROVEN: Final = 2
+WIN: Final = 3
+"""Proofs, in the view of one player, ordered so that the proof of a node is the largest of its children's."""
 
 
 @njit(cache=True)
@@ -30,3 +54,95 @@ def action_return(reward: float, discount: float, value: float) -> float:
 def visit_weighted_value(child_value_sum: float, child_visits: float) -> float:
     """Σ N·Q / Σ N over the visited children, from Σ of their value sums (each N·Q) and Σ N > 0."""
     return child_value_sum / child_visits
+
+
+@njit(cache=True)
+def mean_value(value_sum: float, visits: float, unvisited: float) -> float:
+    """Σ R / N: the running mean of Agent Q (arXiv 2408.07199, Eq. 8) from the sum; ``unvisited`` where N is zero."""
+    return value_sum / visits if visits > 0.0 else unvisited
+
+
+@njit(cache=True)
+def best_return(best: float, visits: float, value: float) -> float:
+    """max(Q, R), and R where N = 0: the best return so far (PG-TD, arXiv 2303.05510, Algorithm 1; ARMAP)."""
+    return max(best, value) if visits > 0.0 else value
+
+
+@njit(cache=True)
+def bellman_best(reward: float, discount: float, best_child: float) -> float:
+    """r + γ · max_a Q(s', a): QLASS (arXiv 2502.02584, Eq. 4), from the largest Q of the visited children."""
+    return reward + discount * best_child
+
+
+@njit(cache=True)
+def minimax_value(best: float, value: float, maximising: bool) -> float:
+    """The larger of two child values where the viewed player moves, the smaller where the other does; start from −inf,
+    or from +inf."""
+    return max(best, value) if maximising else min(best, value)
+
+
+@njit(cache=True)
+def signed_outcome(reward: float, success: float) -> float:
+    """+1 for a terminal whose reward is at least ``success``, −1 for another: the outcome of MCTS-DPO (arXiv
+    2405.00451, O ∈ {1, −1}), rStar-Math, and of the step-level Q-value models' failures."""
+    return 1.0 if reward >= success else -1.0
+
+
+@njit(cache=True)
+def seen_by(value: float, player: int) -> float:
+    """A two-player zero-sum value, told in the view of player 0, in the view of ``player`` (0 or 1): v or −v."""
+    return value if player == 0 else -value
+
+
+@njit(cache=True)
+def add_returns(value_sums: np.ndarray, rewards: np.ndarray, discount: float, values: np.ndarray) -> None:
+    """R_i = r_i + γ · v_i for every player i: into ``values``, and added to ``value_sums``.
+
+    All float64 ``[players]``. With ``values`` carried from node to node this is the mean backup of a general-sum game.
+    """
+    for player in range(values.shape[0]):
+        values[player] = rewards[player] + discount * values[player]
+        value_sums[player] += values[player]
+
+
+@njit(cache=True)
+def critic_mix(search_value: float, critic_value: float, alpha: float) -> float:
+    """α · Q_search + (1 − α) · Q_critic: Agent Q (arXiv 2408.07199, Eq. 10)."""
+    return alpha * search_value + (1.0 - alpha) * critic_value
+
+
+@njit(cache=True)
+def proof_of_children(best: int, child: int) -> int:
+    """The proof of a node from those of its children, all in the view of the player who moves at it; start from LOSS.
+
+    A child that wins proves a win; a node whose children are all proven has the best of them; anything else is
+    unproven: Winands, Björnsson and Saito (2008), section 3.2, with draws between. Because LOSS < DRAW < UNPROVEN <
+    WIN, that is the larger of the two.
+    """
+    return max(best, child)
+
+
+@njit(cache=True)
+def opposite_proof(proof: int) -> int:
+    """A proof in the view of the other player of a two-player zero-sum game: win and loss change places."""
+    if proof == WIN:
+        return LOSS
+    if proof == LOSS:
+        return WIN
+    return proof
+
+
+@njit(cache=True)
+def proof_of_outcome(value: float) -> int:
+    """The proof that a terminal is, from its value for the player in question: the sign of it."""
+    if value > 0.0:
+        return WIN
+    return LOSS if value < 0.0 else DRAW
+
+
+@njit(cache=True)
+def proven_value(proof: int, unproven: float) -> float:
+    """+1, 0 or −1 for a proven win, draw or loss; ``unproven`` otherwise."""
+    if proof == UNPROVEN:
+        return unproven
+    return float(proof == WIN) - float(proof == LOSS)

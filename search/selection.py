@@ -10,14 +10,23 @@ Which rule is which:
 
 - ``ucb1``: Agent Q (arXiv 2408.07199, Eq. 7).
 - ``uct``: Kocsis and Szepesvári (2006), as LATS and the step-level Q-value models write it.
-- ``puct``: AlphaZero (arXiv 1712.01815) with a constant c; MCTS-DPO (arXiv 2405.00451).
+- ``puct``: AlphaZero (arXiv 1712.01815) with a constant c; MCTS-DPO (arXiv 2405.00451). ``alphazero`` is the same with
+  the constant that grows with the visits, ``alphazero_exploration``.
+- ``p_ucb``: PG-TD (arXiv 2303.05510) and ARMAP (arXiv 2502.12130); their Q is the best return found, not the mean.
+- ``uct_bonus``: SWE-Search (arXiv 2410.20285), UCT with additive terms (``swe_search_bonus``).
+- ``minimax``: PokéChamp (arXiv 2503.04094): every move to a fixed depth, ``full_width``, under the minimax backup.
+- ``softmax``: Optima (arXiv 2410.08115) draws the next node to expand among *all* nodes, ``softmax_node``.
+- ``gumbel``: Gumbel MuZero; its formulas look at all children together and stand in ``gumbel.py``.
+
+Around the rules: what an unvisited child is worth (``first_play_value``), the scaling of values to [0, 1]
+(``sibling_bounds``, ``min_max_normalised``) and the noise at the root (``noisy_prior``).
 
 Ties go to the child with the lowest index (the earliest in the simulator's order of actions, or of the policy's
 proposals), so that a search is a function of its numbers alone.
 
 Beside the rules: what turns a policy's log-probabilities into a prior (``mixed_prior``) and into a draw (``drawn``).
 
-Not here: rules that look at more than one child at a time (regret matching, softmax over nodes).
+Not here: the walk itself, and regret matching.
 """
 
 import math
@@ -26,13 +35,43 @@ from typing import Final, Literal
 import numpy as np
 from numba import njit
 
-Selection = Literal["ucb1", "uct", "puct"]
-UnvisitedValue = Literal["zero", "parent"]
+Selection = Literal["ucb1", "uct", "puct", "alphazero", "p_ucb", "uct_bonus", "minimax", "softmax", "gumbel"]
+UnvisitedValue = Literal["zero", "parent", "infinite", "prior"]
 
 UCB1: Final = 0
 UCT: Final = 1
 PUCT: Final = 2
-SELECTION_CODES: Final[dict[str, int]] = {"ucb1": UCB1, "uct": UCT, "puct": PUCT}
+ALPHAZERO: Final = 3
+P_UCB: Final = 4
+UCT_BONUS: Final = 5
+MINIMAX: Final = 6
+SOFTMAX: Final = 7
+GUMBEL: Final = 8
+SELECTION_CODES: Final[dict[str, int]] = {
+    "ucb1": UCB1,
+    "uct": UCT,
+    "puct": PUCT,
+    "alphazero": ALPHAZERO,
+    "p_ucb": P_UCB,
+    "uct_bonus": UCT_BONUS,
+    "minimax": MINIMAX,
+    "softmax": SOFTMAX,
+    "gumbel": GUMBEL,
+}
+
+FIRST_PLAY_ZERO: Final = 0
+FIRST_PLAY_PARENT: Final = 1
+FIRST_PLAY_INFINITE: Final = 2
+FIRST_PLAY_PRIOR: Final = 3
+FIRST_PLAY_CODES: Final[dict[str, int]] = {
+    "zero": FIRST_PLAY_ZERO,
+    "parent": FIRST_PLAY_PARENT,
+    "infinite": FIRST_PLAY_INFINITE,
+    "prior": FIRST_PLAY_PRIOR,
+}
+
+BEYOND_RETURNS: Final = 1e30
+"""A score above any that a visited child can have."""
 
 
 @njit(cache=True)
@@ -57,6 +96,123 @@ def uct(value: float, visits: float, parent_visits: float, exploration: float, p
 def puct(value: float, visits: float, parent_visits: float, exploration: float, prior: float) -> float:
     """Q + c · P · sqrt(N(parent)) / (1 + N(child)): AlphaZero with a constant c; MCTS-DPO, section 3."""
     return value + exploration * prior * math.sqrt(max(parent_visits, 1.0)) / (1.0 + visits)
+
+
+@njit(cache=True)
+def alphazero_exploration(parent_visits: float, c_base: float, c_init: float) -> float:
+    """log((N(parent) + c_base + 1) / c_base) + c_init: the c of :func:`puct` in AlphaZero's pseudocode, MuZero (arXiv
+    1911.08265, Eq. 2; c_base 19652, c_init 1.25), TS-LLM, and the β(s) of PG-TD (Eq. 2)."""
+    return math.log((parent_visits + c_base + 1.0) / c_base) + c_init
+
+
+@njit(cache=True)
+def p_ucb(value: float, visits: float, parent_visits: float, exploration: float, prior: float) -> float:
+    """Q + c · P · sqrt(log N(parent)) / (1 + N(child)): PG-TD (arXiv 2303.05510, Eq. 1), with Q the best return.
+
+    ARMAP has the constant c = 6.36; PG-TD's own β(s) is :func:`alphazero_exploration`.
+    """
+    return value + exploration * prior * math.sqrt(math.log(max(parent_visits, 1.0))) / (1.0 + visits)
+
+
+@njit(cache=True)
+def uct_bonus(
+    value: float,
+    visits: float,
+    parent_visits: float,
+    exploitation: float,
+    exploration: float,
+    bonus: float,
+    prior: float,
+) -> float:
+    """w_e · Q + w_x · sqrt(log N(parent) / N(child)) + bonus: SWE-Search (arXiv 2410.20285, section 3).
+
+    No 2 under the root, unlike :func:`uct`. ``bonus`` is the sum of all additive terms, for instance
+    :func:`swe_search_bonus`. An unvisited child comes first, by its prior.
+    """
+    if visits == 0.0:
+        return BEYOND_RETURNS * (1.0 + prior)
+    return exploitation * value + exploration * math.sqrt(math.log(max(parent_visits, 1.0)) / visits) + bonus
+
+
+@njit(cache=True)
+def full_width(visits: float, prior: float) -> float:
+    """−N(child) + P / 2: the least visited child first, among equals the likelier one.
+
+    So a node has had all its children visited once before any is visited twice: the walk of PokéChamp's search
+    (arXiv 2503.04094), which looks at every move to a fixed depth; the choice is left to the minimax backup.
+    """
+    return 0.5 * prior - visits
+
+
+@njit(cache=True)
+def first_play_value(rule: int, parent_value: float, prior_value: float, prior: float) -> float:
+    """Q of a child without a visit, by ``FIRST_PLAY_*``: 0 (Agent Q, rStar-Math); V(parent) (AssistanceZero); beyond
+    all returns, so that each child is tried once, the likelier first (UCT); or ``prior_value``, what a critic said of
+    the child before any visit (TS-LLM)."""
+    if rule == FIRST_PLAY_PARENT:
+        return parent_value
+    if rule == FIRST_PLAY_INFINITE:
+        return BEYOND_RETURNS * (1.0 + prior)
+    if rule == FIRST_PLAY_PRIOR:
+        return prior_value
+    return 0.0
+
+
+@njit(cache=True)
+def min_max_normalised(value: float, low: float, high: float) -> float:
+    """(Q − low) / (high − low), the denominator at least 1e-8: MuZero (arXiv 1911.08265, Eq. 5), with the bounds over
+    the whole tree (keep them by :func:`widened`) or over a node and its children (:func:`sibling_bounds`)."""
+    return (value - low) / max(high - low, 1e-8)
+
+
+@njit(cache=True)
+def widened(low: float, high: float, value: float) -> tuple[float, float]:
+    """The bounds (low, high) with ``value`` taken in; start from (inf, −inf)."""
+    return min(low, value), max(high, value)
+
+
+@njit(cache=True)
+def sibling_bounds(node_value: float, values: np.ndarray, visits: np.ndarray) -> tuple[float, float]:
+    """The least and the largest of V(node) and of Q of its visited children: mctx's
+    ``qtransform_by_parent_and_siblings``, where an unvisited child then has the normalised value 0.
+
+    ``values``, ``visits``: float64 ``[k]``; the value of an unvisited child is not read.
+    """
+    low, high = node_value, node_value
+    for i in range(values.shape[0]):
+        if visits[i] > 0.0:
+            low, high = widened(low, high, values[i])
+    return low, high
+
+
+@njit(cache=True)
+def noisy_prior(prior: np.ndarray, noise: np.ndarray, fraction: float) -> np.ndarray:
+    """(1 − ε) · P + ε · η with ε = ``fraction``: AlphaZero's root noise (arXiv 1712.01815, Methods; ε = 0.25).
+
+    ``prior``, ``noise``: float64 ``[k]``, each sums to one; η from :func:`dirichlet_noise`. Returns float64 ``[k]``.
+    """
+    return (1.0 - fraction) * prior + fraction * noise
+
+
+def dirichlet_noise(rng: np.random.Generator, count: int, alpha: float) -> np.ndarray:
+    """One draw of Dirichlet(α, …, α): float64 ``[count]`` that sums to one."""
+    return rng.dirichlet(np.full(count, alpha))
+
+
+@njit(cache=True)
+def softmax_node(values: np.ndarray, allowed: np.ndarray, temperature: float, top: int, uniform: float) -> int:
+    """The node that softmax(value / temperature) over the ``top`` best allowed nodes draws at ``uniform`` in [0, 1);
+    −1 where none is allowed. Optima (arXiv 2410.08115), with its ``top`` of 10.
+
+    ``values``: float64 ``[n]``, one a node of the tree; ``allowed``: bool ``[n]``, false for what may not be expanded
+    (unvisited, terminal, too like a node that was picked already). Among equal values the earlier node is in the top.
+    """
+    kept = np.flatnonzero(allowed)
+    if kept.shape[0] == 0:
+        return -1
+    best_first = np.argsort(-values[kept], kind="mergesort")
+    kept = kept[best_first[:top]]
+    return kept[drawn(values[kept], temperature, uniform)]
 
 
 @njit(cache=True)

@@ -1,0 +1,162 @@
+"""Gumbel MuZero's formulas (Danihelka et al., "Policy improvement by planning with Gumbel", ICLR 2022), as mctx writes
+them: sequential halving over Gumbel-sampled actions at the root, completed Q-values, and a deterministic walk inside
+the tree whose visits come near the improved policy.
+
+All arrays are float64 ``[k]``, one entry a child: ``values`` is Q(s, a) (not read where there is no visit), ``visits``
+N(s, a), ``prior`` P(s, a), which sums to one, and ``logits`` is log P up to a common constant. ``raw_value`` is what
+the evaluator said of the node's own state, before any search below it.
+
+How a search uses them: at the root, once, ``gumbel_draws``, and ``considered_visits`` for min(max_considered, legal
+actions) actions; then for each simulation ``completed`` → ``root_choice`` at the root, ``completed`` →
+``improved_policy`` → ``interior_choice`` below. In the end the action is ``final_choice``, the policy target
+``improved_policy`` of the root.
+
+Not here: the walk over the tree (``tree.py``); mctx's stochastic MuZero.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+VALUE_SCALE: Final = 0.1
+VISIT_OFFSET: Final = 50.0
+LOWEST_SCORE: Final = -1e9
+
+
+def gumbel_draws(rng: np.random.Generator, count: int, scale: float = 1.0) -> np.ndarray:
+    """g(a) ~ Gumbel(0, 1) times ``scale`` (0: none, for play at full strength): float64 ``[count]``."""
+    return scale * rng.gumbel(size=count)
+
+
+@njit(cache=True)
+def considered_visits(considered: int, simulations: int) -> np.ndarray:
+    """Sequential halving (Karnin et al., 2013; Algorithm 2 of the paper) as a list: which visit count an action must
+    have to be chosen at the root's simulation 0, 1, …
+
+    m = ``considered`` actions are visited max(1, ⌊n / (⌈log2 m⌉ · m)⌋) times each, then the better half of them, and
+    so on down to two, until ``simulations`` = n are spent. Returns int64 ``[simulations]``.
+    """
+    sequence = np.empty(simulations, np.int64)
+    if considered <= 1:
+        for i in range(simulations):
+            sequence[i] = i
+        return sequence
+    phases = int(math.ceil(math.log2(considered)))
+    length = 0
+    visited = 0
+    remaining = considered
+    while length < simulations:
+        for _ in range(max(1, simulations // (phases * remaining))):
+            for _ in range(remaining):
+                if length < simulations:
+                    sequence[length] = visited
+                    length += 1
+            visited += 1
+        remaining = max(2, remaining // 2)
+    return sequence
+
+
+@njit(cache=True)
+def mixed_value(values: np.ndarray, visits: np.ndarray, prior: np.ndarray, raw_value: float) -> float:
+    """(v + ΣN · Σ_visited P·Q / Σ_visited P) / (1 + ΣN): what an unvisited child is worth (Appendix D, Eq. 33)."""
+    total = 0.0
+    mass = 0.0
+    weighted = 0.0
+    for i in range(values.shape[0]):
+        if visits[i] > 0.0:
+            share = max(prior[i], np.finfo(np.float64).tiny)
+            total += visits[i]
+            mass += share
+            weighted += share * values[i]
+    if total == 0.0:
+        return raw_value
+    return (raw_value + total * weighted / mass) / (total + 1.0)
+
+
+@njit(cache=True)
+def completed(
+    values: np.ndarray,
+    visits: np.ndarray,
+    prior: np.ndarray,
+    raw_value: float,
+    value_scale: float = VALUE_SCALE,
+    visit_offset: float = VISIT_OFFSET,
+) -> np.ndarray:
+    """σ(q) = (c_visit + max N) · c_scale · q of the completed Q-values (Eq. 8, section 3.4), float64 ``[k]``.
+
+    q is Q of a visited and :func:`mixed_value` for an unvisited child, scaled to [0, 1] between the least and the
+    largest of them: mctx's ``qtransform_completed_by_mix_value``.
+    """
+    count = values.shape[0]
+    unvisited = mixed_value(values, visits, prior, raw_value)
+    filled = np.empty(count)
+    low, high, most = np.inf, -np.inf, 0.0
+    for i in range(count):
+        filled[i] = values[i] if visits[i] > 0.0 else unvisited
+        low = min(low, filled[i])
+        high = max(high, filled[i])
+        most = max(most, visits[i])
+    scale = (visit_offset + most) * value_scale / max(high - low, 1e-8)
+    for i in range(count):
+        filled[i] = scale * (filled[i] - low)
+    return filled
+
+
+@njit(cache=True)
+def improved_policy(logits: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """softmax(logits + σ(q)): the improved policy π' (Eq. 7); at the root also the policy target. Float64 ``[k]``."""
+    count = logits.shape[0]
+    policy = np.empty(count)
+    largest = -np.inf
+    for i in range(count):
+        policy[i] = logits[i] + sigma[i]
+        largest = max(largest, policy[i])
+    total = 0.0
+    for i in range(count):
+        policy[i] = math.exp(policy[i] - largest)
+        total += policy[i]
+    for i in range(count):
+        policy[i] /= total
+    return policy
+
+
+@njit(cache=True)
+def root_choice(
+    gumbel: np.ndarray, logits: np.ndarray, sigma: np.ndarray, visits: np.ndarray, considered_visit: float
+) -> int:
+    """argmax of g + logits + σ(q) among the children with exactly ``considered_visit`` visits, the first of equals; −1
+    where there is none. (Algorithm 2; scores below −1e9 count as −1e9, so that a lone impossible action is playable.)
+    """
+    largest = logits.max()
+    best = -1
+    best_score = -np.inf
+    for i in range(logits.shape[0]):
+        if visits[i] == considered_visit:
+            score = max(LOWEST_SCORE, gumbel[i] + logits[i] - largest + sigma[i])
+            if score > best_score:
+                best_score = score
+                best = i
+    return best
+
+
+@njit(cache=True)
+def final_choice(gumbel: np.ndarray, logits: np.ndarray, sigma: np.ndarray, visits: np.ndarray) -> int:
+    """The action to play: :func:`root_choice` among the most visited children."""
+    return root_choice(gumbel, logits, sigma, visits, visits.max())
+
+
+@njit(cache=True)
+def interior_choice(policy: np.ndarray, visits: np.ndarray) -> int:
+    """argmax of π'(a) − N(a) / (1 + ΣN), the first of equals (Eq. 14, section 5): visits follow the improved policy
+    without noise."""
+    total = 1.0 + visits.sum()
+    best = 0
+    best_score = -np.inf
+    for i in range(policy.shape[0]):
+        score = policy[i] - visits[i] / total
+        if score > best_score:
+            best_score = score
+            best = i
+    return best
