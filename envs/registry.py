@@ -1,59 +1,99 @@
-"""The environments that branchwise registers with Gymnasium: ids, versions, splits, and a simulator by id.
+"""The environments that branchwise registers with Gymnasium and PettingZoo: ids, versions, splits, opponents, and a
+simulator by id.
 
 Importing ``branchwise`` calls :func:`register` (Gymnasium has had no plug-in entry points since 1.0), so that
 ``gym.make("branchwise/WebShop-v0")`` works after it, and ``gym.make("branchwise.envs:branchwise/WebShop-v0")`` by
-itself. Entry points are strings: importing stays light, and specifications can be written as JSON. The version in an id
-rises with any change of rules, rewards or text.
+itself. Games of several players are registered with both: Gymnasium's id is one player's side, the others played by
+``opponents``; PettingZoo's are all sides, one at a time (``"aec"``) or together (``"parallel"``). Entry points are
+strings: importing stays light, and specifications can be written as JSON. The version in an id rises with any change of
+rules, rewards or text.
 
 The two wrappers that ``gym.make`` would add are switched off: ``SimulatorEnv`` itself refuses steps before a reset and
 after the end, and the passive checker's questions are asked once, by the tests, of every row here.
+
+To add an environment, add a row; the tests of everything registered find it there.
 """
 
 import difflib
 import inspect
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from .gym_shell import SimulatorEnv
+from .opponents import Opponent, named_opponent
 from .simulator import Simulator
+from .views import SinglePlayerView
+
+if TYPE_CHECKING:
+    from .zoo_shell import SimulatorAECEnv, SimulatorParallelEnv
+
+_VIEW_OPTIONS = {"player": 0, "opponents": "random"}
 
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
-    """A registered environment. ``entry_point`` makes the environment and ``simulator`` its rules, both written
-    ``module:name``; ``splits`` are the values of the ``split`` option."""
+    """A registered environment.
+
+    ``simulator`` makes its rules, from options alone, written ``module:name``. ``entry_point`` makes the Gymnasium
+    environment, where that is more than ``SimulatorEnv`` over the rules. ``players`` is the number of players with
+    default options. ``opponents`` are pairs of a name and the ``module:name`` of an ``Opponent``, or of a class of
+    them that is made without arguments; ``"random"`` is always there unless a row names its own. ``splits`` are the
+    values of the ``split`` option, none where there is no such option. ``extra`` is the optional dependency that it
+    needs: ``pip install branchwise[<extra>]``.
+    """
 
     id: str
     summary: str
-    entry_point: str
     simulator: str
+    entry_point: str = ""
     players: int = 1
-    splits: tuple[str, ...] = ("train", "validation", "test")
+    opponents: tuple[tuple[str, str], ...] = ()
+    splits: tuple[str, ...] = ()
+    extra: str = ""
 
 
 _ENVIRONMENTS = (
     EnvironmentRow(
         id="branchwise/WebShop-v0",
         summary="Search a shop, open products, choose options and buy what the instruction asks for.",
-        entry_point="branchwise.envs.web_shop.env:WebShopEnv",
         simulator="branchwise.envs.web_shop.rules:WebShopSimulator",
+        entry_point="branchwise.envs.web_shop.env:WebShopEnv",
+        splits=("train", "validation", "test"),
     ),
 )
 
 
 def register() -> None:
-    """Register every environment with Gymnasium; a second call changes nothing."""
+    """Register every environment with Gymnasium and PettingZoo; a second call changes nothing."""
     for row in _ENVIRONMENTS:
         if row.id not in gym.registry:
             gym.register(
                 row.id,
-                entry_point=row.entry_point,
+                entry_point=row.entry_point or f"{__name__}:make_env",
+                kwargs={} if row.entry_point else {"env_id": row.id},
                 disable_env_checker=True,
                 order_enforce=False,
             )
+    _register_games([row for row in _ENVIRONMENTS if row.players > 1])
+
+
+def _register_games(rows: Sequence[EnvironmentRow]) -> None:
+    if not rows:
+        return
+    import pettingzoo
+
+    if not hasattr(pettingzoo, "register"):  # before 1.26: make_aec and make_parallel are all there is
+        return
+    kinds = (("aec", pettingzoo.aec_registry, "make_aec"), ("parallel", pettingzoo.parallel_registry, "make_parallel"))
+    for row in rows:
+        for kind, known, maker in kinds:
+            if row.id not in known:
+                pettingzoo.register(kind, row.id, f"{__name__}:{maker}", kwargs={"env_id": row.id})
 
 
 def environments() -> tuple[EnvironmentRow, ...]:
@@ -62,30 +102,66 @@ def environments() -> tuple[EnvironmentRow, ...]:
 
 
 def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
-    """The simulator of a registered environment, made with ``options`` (the keyword arguments of ``gym.make``).
+    """The simulator of a registered environment, made with ``options`` (those of ``gym.make``).
 
-    Raises ``ValueError`` for an unknown id (naming near ones) and ``TypeError`` for an unknown option (naming those
-    that are accepted).
+    A game's has all its players, unless ``options`` has ``player`` or ``opponents``: then it is a ``SinglePlayerView``,
+    as in ``gym.make``. Raises ``ValueError`` for an unknown id (naming near ones) and ``TypeError`` for an unknown
+    option (naming those that are accepted).
     """
-    row = _row(env_id)
-    accepted = accepted_options(row.id)
-    unknown = sorted(options.keys() - accepted.keys())
-    if unknown:
-        raise TypeError(
-            f"{row.id} has no option {', '.join(map(repr, unknown))}; accepted: {', '.join(accepted) or 'none'}."
-        )
-    env = gym.make(row.id, **options).unwrapped
-    assert isinstance(env, SimulatorEnv)
-    return env.simulator
+    row = environment_row(env_id)
+    _check_options(row, options)
+    view = {name: options.pop(name) for name in _VIEW_OPTIONS if row.players > 1 and name in options}
+    if view:
+        return _view(row, options, **{**_VIEW_OPTIONS, **view})
+    return _rules(row, options)
+
+
+def make_env(env_id: str, render_mode: str | None = None, **options: Any) -> SimulatorEnv[Any]:
+    """The Gymnasium environment of a row: for a game the side of ``player`` against ``opponents`` (options too)."""
+    row = environment_row(env_id)
+    if row.players > 1:
+        options = {**_VIEW_OPTIONS, **options}
+    return SimulatorEnv(simulator_for(env_id, **options), render_mode=render_mode)
+
+
+def make_aec(
+    env_id: str, render_mode: str | None = None, max_cycles: int | None = None, text: bool = False, **options: Any
+) -> "SimulatorAECEnv":
+    """The PettingZoo environment of a game, players acting one at a time; ``text`` as in ``zoo_shell``."""
+    from .zoo_shell import SimulatorAECEnv
+
+    return SimulatorAECEnv(
+        simulator_for(env_id, **options), render_mode, max_cycles=max_cycles, text=text, name=_zoo_name(env_id)
+    )
+
+
+def make_parallel(
+    env_id: str, render_mode: str | None = None, max_cycles: int | None = None, text: bool = False, **options: Any
+) -> "SimulatorParallelEnv":
+    """The PettingZoo environment of a game, all players answering in each cycle."""
+    from .zoo_shell import SimulatorParallelEnv
+
+    return SimulatorParallelEnv(
+        simulator_for(env_id, **options), render_mode, max_cycles=max_cycles, text=text, name=_zoo_name(env_id)
+    )
+
+
+def opponent_for(env_id: str, name: str | Opponent) -> Opponent:
+    """The opponent that a row calls ``name``; ``ValueError`` lists the names."""
+    return named_opponent(name, dict(environment_row(env_id).opponents))
 
 
 def accepted_options(env_id: str) -> dict[str, Any]:
-    """Names and defaults of the options of a registered environment, the keyword arguments of its simulator."""
-    parameters = inspect.signature(load_env_creator(_row(env_id).simulator)).parameters
-    return {name: parameter.default for name, parameter in parameters.items()}
+    """Names and defaults of the options of a registered environment: the keyword arguments of its simulator, and for
+    games ``player`` and ``opponents``."""
+    row = environment_row(env_id)
+    parameters = inspect.signature(load_env_creator(row.simulator)).parameters.values()
+    options = {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    return {**options, **(_VIEW_OPTIONS if row.players > 1 else {})}
 
 
-def _row(env_id: str) -> EnvironmentRow:
+def environment_row(env_id: str) -> EnvironmentRow:
+    """The row of ``env_id`` (a module before a colon is passed over); ``ValueError`` names near ids."""
     wanted = env_id.rpartition(":")[2]
     rows = {row.id: row for row in _ENVIRONMENTS}
     if wanted in rows:
@@ -94,3 +170,40 @@ def _row(env_id: str) -> EnvironmentRow:
     near = difflib.get_close_matches(wanted.rpartition("/")[2].lower(), by_name, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(by_name[name] for name in near)}? " if near else ""
     raise ValueError(f"No environment {env_id!r}: {hint}Registered: {', '.join(rows)}.")
+
+
+def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:
+    made = load_env_creator(row.simulator)
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(made).parameters.values()):
+        return
+    accepted = accepted_options(row.id)
+    unknown = sorted(options.keys() - accepted.keys())
+    if unknown:
+        raise TypeError(
+            f"{row.id} has no option {', '.join(map(repr, unknown))}; accepted: {', '.join(accepted) or 'none'}."
+        )
+
+
+def _view(
+    row: EnvironmentRow,
+    options: dict[str, Any],
+    player: int,
+    opponents: str | Opponent | Sequence[str | Opponent],
+) -> SinglePlayerView:
+    named = dict(row.opponents)
+    if isinstance(opponents, str) or callable(opponents):
+        found: Opponent | list[Opponent] = named_opponent(opponents, named)
+    else:
+        found = [named_opponent(one, named) for one in opponents]
+    return SinglePlayerView(_rules(row, options), player, found)
+
+
+def _rules(row: EnvironmentRow, options: dict[str, Any]) -> Simulator[Any]:
+    made: Any = load_env_creator(row.simulator)(**options)
+    return made
+
+
+def _zoo_name(env_id: str) -> str:
+    """PettingZoo's way of writing an id: ``branchwise/ConnectFour-v0`` is ``connect_four_v0``."""
+    name = env_id.rpartition("/")[2].replace("-v", "_v")
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()

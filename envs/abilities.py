@@ -1,0 +1,165 @@
+"""What a simulator may offer beyond the protocol, and what the shells use where it does not.
+
+| method of the simulator | what for | without it |
+|---|---|---|
+| ``all_actions() -> Sequence[str]`` | every action that can ever be legal, in a fixed order: an action's index | the \
+index counts through the actions that are legal now |
+| ``action_indices(state) -> Sequence[int]`` and ``action_count: int`` | the same where texts depend on the state: the \
+index of each legal action, in the order of ``legal_actions`` | as above |
+| ``max_actions: int`` | how many indices there are where none of these is offered | 128 |
+| ``suggested_actions(state) -> Sequence[str]`` | sensible texts where any text may be an answer | see \
+:func:`suggested_actions` |
+| ``array(state, player) -> np.ndarray`` | what ``player`` sees as numbers, of one shape and dtype | the observation's \
+UTF-8 bytes |
+| ``array_range: tuple[float, float]`` | the smallest and largest number in it | the range of its dtype |
+| ``success(state, player) -> bool`` | whether ``player`` did well | player 0: ``info``; others: a positive reward at \
+the end |
+| ``svg(state) -> str`` | a picture | no picture |
+| ``simultaneous_players(state) -> Sequence[int]`` | the players who move together from here on, in the order in which \
+they are asked, none seeing what those before did | the player to move alone |
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+
+from .simulator import TERMINAL, Simulator
+
+TEXT_BYTES = 1_024
+_MAX_ACTIONS = 128
+_MOST_PHRASES = 12
+_REMEMBERED = 16_384
+_TEMPLATE = re.compile(r"([^\[\]…]*)\[…\]")
+_WORD = re.compile(r"\w[\w'’.-]*\w|\w")
+
+
+def suggested_actions(simulator: Simulator[Any], state: Any) -> Sequence[str]:
+    """A few actions to choose from by number: the legal ones; where any text may be an answer, what the simulator
+    suggests, else its commands, those with an ellipsis filled with pieces of what is read: each line or sentence whole
+    and, a few words at a time, the longest line."""
+    legal = simulator.legal_actions(state)
+    if legal is not None:
+        return legal
+    suggest = getattr(simulator, "suggested_actions", None)
+    if suggest is not None:
+        return suggest(state)
+    commands = simulator.admissible_commands(state) or ["…"]
+    texts: list[str] = []
+    for command in commands:
+        if "…" not in command:
+            texts.append(command)
+        else:
+            seen = simulator.observation(state, max(simulator.current_player(state), 0))
+            texts.extend(command.replace("…", phrase) for phrase in phrases(seen))
+    return tuple(dict.fromkeys(texts))
+
+
+def phrases(text: str) -> list[str]:
+    """Pieces of ``text``, at most a dozen, that a search field or a reply could be filled with.
+
+    >>> phrases("goal red cotton shirt\\nsteps 15")
+    ['goal red cotton shirt', 'steps 15', 'goal red cotton', 'red cotton shirt']
+    """
+    lines = [" ".join(_WORD.findall(line)) for line in re.split(r"[\n.:;!?]+", text[:4_096])]
+    lines = list(dict.fromkeys(line for line in lines if line))
+    found = [line for line in lines if len(line) <= 200][: _MOST_PHRASES // 2]
+    words = max(lines, key=len, default="").split()
+    for size in (3, 2, 1):
+        found.extend(" ".join(words[i : i + size]) for i in range(0, len(words) - size + 1))
+        if size == 3 and len(found) > len(lines):
+            break
+    return list(dict.fromkeys(found))[:_MOST_PHRASES] or ["yes"]
+
+
+class ActionTable:
+    """Numbers for the actions of ``simulator``: ``n`` of them, and at each state which stand for which text.
+
+    Where the simulator offers neither ``all_actions`` nor ``action_indices``, an index counts through the actions of
+    the state (:func:`suggested_actions`); those past ``n`` have none, so choose ``n`` large enough.
+    """
+
+    def __init__(self, simulator: Simulator[Any], n: int | None = None) -> None:
+        self._simulator = simulator
+        every = getattr(simulator, "all_actions", None)
+        self._texts: tuple[str, ...] | None = None if every is None else tuple(every())
+        self._numbers = {text: i for i, text in enumerate(self._texts or ())}
+        self._counted = self._texts is None and hasattr(simulator, "action_indices")
+        self.n: int = n or getattr(simulator, "max_actions", _MAX_ACTIONS)
+        if self._texts is not None:
+            self.n = len(self._texts)
+        elif self._counted:
+            self.n = int(simulator.action_count)  # type: ignore[attr-defined]
+        self._masks: dict[tuple[int, ...] | tuple[str, ...], np.ndarray] = {}
+
+    def texts(self, state: Any) -> dict[int, str]:
+        """The actions of the player to move, by index; empty at the end."""
+        legal = self._actions(state)
+        return dict(zip(self._indices(state, legal), legal, strict=False))
+
+    def text(self, state: Any, index: int) -> str:
+        """The action with ``index`` in ``state``; for a number that stands for none, a text that is no action."""
+        if self._texts is not None and 0 <= index < self.n:
+            return self._texts[index]
+        return self.texts(state).get(index, f"<action {index}>")
+
+    def mask(self, state: Any) -> np.ndarray:
+        """1 where an index stands for an action of the player to move: int8 ``[n]``, read-only, shared."""
+        legal = tuple(self._actions(state))
+        key = tuple(self._indices(state, legal)) if self._counted else legal
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = np.zeros(self.n, np.int8)
+            mask[list(self._indices(state, legal))] = 1
+            mask.flags.writeable = False
+            if len(self._masks) >= _REMEMBERED:
+                self._masks.clear()
+            self._masks[key] = mask
+        return mask
+
+    def _actions(self, state: Any) -> Sequence[str]:
+        if self._simulator.current_player(state) == TERMINAL:
+            return ()
+        return suggested_actions(self._simulator, state)
+
+    def _indices(self, state: Any, legal: Sequence[str]) -> Sequence[int]:
+        if self._texts is not None:
+            return [self._numbers[text] for text in legal]
+        if self._counted:
+            return self._simulator.action_indices(state) if legal else ()  # type: ignore[attr-defined]
+        return range(min(len(legal), self.n))
+
+
+def array_of(simulator: Simulator[Any], state: Any, player: int) -> np.ndarray:
+    """What ``player`` sees as numbers: the simulator's ``array``, else the first 1,024 UTF-8 bytes of the observation,
+    filled up with zeros: uint8 ``[1024]``."""
+    offered = getattr(simulator, "array", None)
+    if offered is not None:
+        return offered(state, player)
+    text = simulator.observation(state, player).encode("utf-8", "replace")[:TEXT_BYTES]
+    return np.frombuffer(text.ljust(TEXT_BYTES, b"\0"), np.uint8)
+
+
+def array_space(simulator: Simulator[Any]) -> spaces.Box:
+    """The space of :func:`array_of`."""
+    array = array_of(simulator, simulator.reset(0), 0)
+    kind = array.dtype
+    if kind == np.bool_ or kind.kind not in "iu":
+        low, high = (0, 1) if kind == np.bool_ else (-np.inf, np.inf)
+    else:
+        low, high = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
+    low, high = getattr(simulator, "array_range", (low, high))
+    return spaces.Box(low, high, array.shape, kind.type)
+
+
+def success_of(simulator: Simulator[Any], state: Any, player: int) -> bool:
+    """Whether ``player`` did well: the simulator's ``success``, else its ``info`` for player 0, and for the others a
+    positive reward on reaching the end."""
+    offered = getattr(simulator, "success", None)
+    if offered is not None:
+        return bool(offered(state, player))
+    if player == 0:
+        return bool(simulator.info(state)["success"])
+    return simulator.current_player(state) == TERMINAL and simulator.rewards(state)[player] > 0

@@ -1,0 +1,92 @@
+"""Who moves for the other players, and how luck is drawn, where an environment shows one player's side of a game.
+
+An :data:`Opponent` is called where a player other than the viewed one is to move, with the simulator, the state and a
+generator, and answers with an action. It must read only what that player may know (``observation``,
+``information_state``, ``legal_actions``, and states that ``resample`` drew), and must not keep memory between calls:
+the same state and generator give the same action. A function, or an object that is called; picklable if the environment
+is to be.
+
+Generators come from Philox, a counter-based generator (Salmon et al., 2011): the stream of an episode's seed and a step
+is found by setting key and counter (0.5 µs) instead of hashing a seed sequence (14 µs), so that luck is a pure function
+of a state. Not handled here: opponents that search, which live a floor up, and are passed in.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from .simulator import Simulator
+
+Opponent = Callable[[Simulator[Any], Any, np.random.Generator], str]
+
+_WORDS = 2**64 - 1
+_idle: list[np.random.Generator] = []
+
+
+def random_opponent(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+    """A legal action, each as likely; where any text may be an answer, a command that is shown and needs no filling
+    in, and the word ``pass`` where there is none."""
+    choices: Sequence[str] | None = simulator.legal_actions(state)
+    if choices is None:
+        choices = [text for text in simulator.admissible_commands(state) or () if "…" not in text]
+        if not choices:
+            return "pass"
+    return choices[int(rng.random() * len(choices))]
+
+
+def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = None) -> Opponent:
+    """The opponent called ``name``: a key of ``named`` (values are ``module:name``), ``"random"``, or itself
+    ``module:name``; an opponent is returned as it is. A class is called without arguments to make one.
+
+    Raises ``ValueError`` that lists the known names.
+    """
+    if not isinstance(name, str):
+        return name
+    known = {"random": f"{__name__}:random_opponent", **(named or {})}
+    path = known.get(name, name)
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(import_module(module), attribute) if attribute else None
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"opponents={name!r}: {error}; known by name: {', '.join(known)}.") from error
+    if found is None:
+        raise ValueError(
+            f"opponents={name!r}: expected {' or '.join(map(repr, known))}, a 'module:name', "
+            "or a function (simulator, state, generator) -> action."
+        )
+    return found() if isinstance(found, type) else found
+
+
+def draw_outcome(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+    """An outcome of the chance node ``state``, as probable as :meth:`Simulator.chance_outcomes` says."""
+    outcomes = simulator.chance_outcomes(state)
+    left = rng.random()
+    for outcome, probability in outcomes:
+        left -= probability
+        if left < 0.0:
+            return outcome
+    return outcomes[-1][0]  # the probabilities sum to one only within rounding
+
+
+def borrow_generator(seed: int, step: int) -> np.random.Generator:
+    """The generator of one step of the episode ``seed``, at its beginning; hand it back when the step is done."""
+    try:
+        rng = _idle.pop()
+    except IndexError:
+        rng = np.random.Generator(np.random.Philox(0))
+    rng.bit_generator.state = {  # lists: numpy reads them in half the time of arrays
+        "bit_generator": "Philox",
+        "state": {"counter": [0, step & _WORDS, 0, 0], "key": [seed & _WORDS, (seed >> 64) & _WORDS]},
+        "buffer": [0, 0, 0, 0],
+        "buffer_pos": 4,
+        "has_uint32": 0,
+        "uinteger": 0,
+    }
+    return rng
+
+
+def return_generator(rng: np.random.Generator) -> None:
+    """Let ``rng`` be borrowed again. A generator that is never returned is only lost."""
+    _idle.append(rng)

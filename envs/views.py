@@ -1,0 +1,160 @@
+"""One player's side of a game, as a simulator for one player.
+
+:class:`SinglePlayerView` plays the other players' moves and the luck inside ``step``, until the viewed player is to
+move or the game is over. It stays pure: the generator of those moves is a function of the state's own seed and number
+of steps, so the same state and action lead to the same next state, in every process. That makes luck a part of the
+state: a search over a view sees how this very episode would go on, dice and hidden cards included, which is right for
+training against a fixed sequence of events and is cheating in play; ``resample`` draws the hidden part and the luck
+anew.
+
+Not handled here: opponents that learn or remember from one move to the next.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .abilities import success_of
+from .opponents import Opponent, borrow_generator, draw_outcome, named_opponent, return_generator
+from .simulator import CHANCE, TERMINAL, Simulator
+
+_MOST_MOVES = 10_000
+_MOST_RESETS = 1_000
+_SEEDS = 2**62
+_OF_THE_GAME = {"all_actions", "action_count", "max_actions", "array_range"}
+_OF_A_STATE = {"action_indices", "suggested_actions", "svg"}
+
+
+class ViewState(NamedTuple):
+    """``inner`` is the game's state; ``seed`` and ``steps`` fix the luck that follows; ``reward`` is the viewed
+    player's since its last move. ``moved``: others, or luck, moved after it; ``invalid``: it was invalid all the same.
+    """
+
+    inner: Hashable
+    seed: int
+    steps: int = 0
+    reward: float = 0.0
+    moved: bool = False
+    invalid: bool = False
+
+
+class SinglePlayerView(Simulator[ViewState]):
+    """``simulator`` as ``player`` sees it, the others played by ``opponents``: an opponent or the name of one
+    (``"random"``, ``"module:name"``), or a sequence with one a player, in which the viewed player's own is not asked.
+
+    Also makes a game of one player with chance nodes fit for ``SimulatorEnv``. Episodes in which the game ends before
+    the viewed player could act are passed over for the next that the seed names. Where the viewed player's invalid
+    action ends its turn, the observation after the others' moves begins with a line that says so.
+    """
+
+    players = 1
+
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        player: int = 0,
+        opponents: str | Opponent | Sequence[str | Opponent] = "random",
+    ) -> None:
+        if player not in range(simulator.players):
+            raise ValueError(f"player={player!r}: expected 0 to {simulator.players - 1}.")
+        if isinstance(opponents, str) or callable(opponents):
+            opponents = [opponents] * simulator.players
+        if len(opponents) != simulator.players:
+            raise ValueError(
+                f"opponents={opponents!r}: expected one, or {simulator.players}, one a player "
+                "(that of the viewed player is not asked)."
+            )
+        self.simulator = simulator
+        self.player = player
+        self.opponents: tuple[Opponent, ...] = tuple(map(named_opponent, opponents))
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> ViewState:
+        for attempt in range(_MOST_RESETS):
+            # Not seed + attempt: neighbouring seeds would then share episodes.
+            other = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0]) if attempt else seed
+            state = self._go_on(self.simulator.reset(other, options), other, 0, 0.0, False)
+            if self.simulator.current_player(state.inner) != TERMINAL:
+                return state
+        raise ValueError(
+            f"In {_MOST_RESETS} episodes from seed {seed} the game was over before player {self.player} could act."
+        )
+
+    def current_player(self, state: ViewState) -> int:
+        return TERMINAL if self.simulator.current_player(state.inner) == TERMINAL else 0
+
+    def observation(self, state: ViewState, player: int = 0) -> str:
+        text = self.simulator.observation(state.inner, self.player)
+        return f"Your last answer was not valid, and the game went on.\n{text}" if state.invalid else text
+
+    def legal_actions(self, state: ViewState) -> Sequence[str] | None:
+        return self.simulator.legal_actions(state.inner)
+
+    def admissible_commands(self, state: ViewState) -> list[str] | None:
+        return self.simulator.admissible_commands(state.inner)
+
+    def step(self, state: ViewState, action: str) -> ViewState:
+        game, player = self.simulator, self.player
+        inner = game.step(state.inner, action)
+        reward = game.rewards(inner)[player]
+        if not state.steps:
+            reward += state.reward  # earned before the first move: paid with it, since a reset pays nothing
+        mover = game.current_player(inner)
+        if mover in (player, TERMINAL):
+            return ViewState(inner, state.seed, state.steps + 1, reward)
+        return self._go_on(inner, state.seed, state.steps + 1, reward, game.info(inner)["invalid_action"])
+
+    def rewards(self, state: ViewState) -> tuple[float, ...]:
+        return (state.reward if state.steps else 0.0,)
+
+    def truncated(self, state: ViewState) -> bool:
+        return self.simulator.truncated(state.inner)
+
+    def info(self, state: ViewState) -> dict[str, Any]:
+        """The game's, with ``success`` as it is for the viewed player and ``invalid_action`` about its own action."""
+        info = self.simulator.info(state.inner)
+        if self.player:
+            info["success"] = success_of(self.simulator, state.inner, self.player)
+        if state.moved:
+            info["invalid_action"] = state.invalid
+        return info
+
+    def position(self, state: ViewState) -> Hashable:
+        return self.simulator.position(state.inner)
+
+    def information_state(self, state: ViewState, player: int = 0) -> str:
+        return self.simulator.information_state(state.inner, self.player)
+
+    def resample(self, state: ViewState, player: int, rng: np.random.Generator) -> ViewState:
+        """Another state that the viewed player cannot tell from ``state``, with other luck to come."""
+        inner = self.simulator.resample(state.inner, self.player, rng)
+        return state._replace(inner=inner, seed=int(rng.integers(_SEEDS)))
+
+    def __getattr__(self, name: str) -> Any:
+        """What the game offers beyond the protocol (``abilities``), the view offers too."""
+        if name in _OF_THE_GAME:
+            return getattr(self.simulator, name)
+        if name in _OF_A_STATE:
+            offered = getattr(self.simulator, name)
+            return lambda state: offered(state.inner)
+        if name == "array":
+            array = self.simulator.array  # type: ignore[attr-defined]
+            return lambda state, player=0: array(state.inner, self.player)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    def _go_on(self, inner: Any, seed: int, steps: int, reward: float, invalid: bool) -> ViewState:
+        """Play everybody else until the viewed player is to move."""
+        game, player = self.simulator, self.player
+        rng = borrow_generator(seed, steps)
+        for _ in range(_MOST_MOVES):
+            mover = game.current_player(inner)
+            if mover in (player, TERMINAL):
+                return_generator(rng)
+                return ViewState(inner, seed, steps, reward, True, invalid)
+            action = draw_outcome(game, inner, rng) if mover == CHANCE else self.opponents[mover](game, inner, rng)
+            inner = game.step(inner, action)
+            reward += game.rewards(inner)[player]
+        raise RuntimeError(
+            f"{type(game).__name__}: {_MOST_MOVES} moves without player {player} coming to move; the last was "
+            f"{action[:80]!r} by player {mover}. The game needs a budget, or the opponent a legal move."
+        )

@@ -1,0 +1,339 @@
+"""The PettingZoo shells: any ``Simulator`` as an ``AECEnv`` or a ``ParallelEnv``.
+
+Two forms of each. The default one is for classic multi-agent learning: an action is a number (``Discrete``), an
+observation is ``{"observation": numbers, "action_mask": int8}``, and the words stand in ``infos[agent]["text"]`` and
+``infos[agent]["legal_actions"]`` (index → text); text is accepted as an action too. The form ``text=True`` is for
+language models: observations and actions are texts. (PettingZoo's ``api_test`` crashes on texts;
+``branchwise.testing.check_zoo_text`` checks that form.) How actions get their numbers stands in ``abilities``.
+
+Luck is drawn from a stream that the episode's seed fixes. An action that makes no sense leaves its player to move and
+sets ``infos[agent]["invalid_action"]``, within the budget of the game; nothing raises on what an action says.
+Interface: PettingZoo 1.25 and later (Terry et al., 2021).
+
+Not handled here: players that leave before the end (all are done when the game is).
+"""
+
+from collections.abc import Hashable
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.error import ResetNeeded
+from pettingzoo.utils.env import AECEnv, ParallelEnv
+
+from .abilities import ActionTable, array_of, array_space, success_of, suggested_actions
+from .gym_shell import SimulatorEnv, UnicodeText
+from .opponents import borrow_generator, draw_outcome, return_generator
+from .simulator import CHANCE, TERMINAL, Simulator
+
+_SEEDS = 2**31
+
+
+class _Table:
+    """What both shells share: the simulator, the players' names and spaces, one state, its luck and its rendering."""
+
+    def __init__(
+        self, simulator: Simulator[Any], render_mode: str | None, max_cycles: int | None, text: bool, name: str
+    ) -> None:
+        modes = ["human", "ansi", *(["svg"] if hasattr(simulator, "svg") else [])]
+        if render_mode not in (None, *modes):
+            raise ValueError(f"render_mode={render_mode!r}: expected None or one of {modes}.")
+        if max_cycles is not None and max_cycles < 1:
+            raise ValueError(f"max_cycles={max_cycles}: expected at least 1, or None.")
+        self.metadata = {"name": name, "render_modes": modes, "render_fps": 1, "is_parallelizable": False}
+        self.simulator = simulator
+        self.render_mode = render_mode
+        self.max_cycles = max_cycles
+        self.text = text
+        self.state_now: Any = None
+        self.possible_agents = [f"player_{i}" for i in range(simulator.players)]
+        self.agents: list[str] = []
+        self._names = tuple(self.possible_agents)
+        self.observation_spaces: dict[str, spaces.Space[Any]]
+        self.action_spaces: dict[str, spaces.Space[Any]]
+        self._numbers = {name: i for i, name in enumerate(self._names)}
+        if text:
+            self.observation_spaces = {a: UnicodeText(SimulatorEnv.max_observation_length) for a in self._names}
+            self.action_spaces = {a: UnicodeText(SimulatorEnv.max_action_length) for a in self._names}
+        else:
+            self._actions = ActionTable(simulator)
+            self._no_actions = np.zeros(self._actions.n, np.int8)
+            self._no_actions.flags.writeable = False
+            box = array_space(simulator)
+            mask = spaces.MultiBinary(self._actions.n)
+            self.observation_spaces = {a: spaces.Dict({"observation": box, "action_mask": mask}) for a in self._names}
+            self.action_spaces = {a: spaces.Discrete(self._actions.n) for a in self._names}
+        self._seeds = np.random.default_rng()
+        self._seed = 0
+        self._draws = 0
+
+    def observation_space(self, agent: str) -> spaces.Space[Any]:
+        return self.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> spaces.Space[Any]:
+        return self.action_spaces[agent]
+
+    def render(self) -> str | None:
+        """The text of the state as the player to move reads it: printed (``"human"``), returned (``"ansi"``), or a
+        picture (``"svg"``)."""
+        if self.render_mode is None or self.state_now is None:
+            return None
+        if self.render_mode == "svg":
+            return self.simulator.svg(self.state_now)  # type: ignore[attr-defined]
+        text = self.simulator.observation(self.state_now, max(self.simulator.current_player(self.state_now), 0))
+        if self.render_mode == "ansi":
+            return text
+        print(text)
+        return None
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+    def _start(self, seed: int | None, options: dict[str, Any] | None) -> None:
+        if seed is not None:
+            self._seeds = np.random.default_rng(seed)
+        else:
+            seed = int(self._seeds.integers(_SEEDS))
+        self._seed, self._draws = seed, 0
+        self._invalid: set[int] = set()
+        self.state_now = self.simulator.reset(seed, options)
+        self.agents = list(self._names)
+
+    def _move(self, player: int, action: Any) -> None:
+        self.state_now = self.simulator.step(self.state_now, self._meant(action))
+        if self.simulator.info(self.state_now)["invalid_action"]:
+            self._invalid.add(player)
+
+    def _play_chance(self, earned: list[float] | None) -> int:
+        """Draw luck until somebody is to move; returns who, and adds to ``earned`` what the draws paid."""
+        simulator, state = self.simulator, self.state_now
+        mover = simulator.current_player(state)
+        while mover == CHANCE:
+            rng = borrow_generator(self._seed, self._draws)
+            self._draws += 1
+            state = simulator.step(state, draw_outcome(simulator, state, rng))
+            return_generator(rng)
+            if earned is not None:
+                for player, reward in enumerate(simulator.rewards(state)):
+                    earned[player] += reward
+            mover = simulator.current_player(state)
+        self.state_now = state
+        return mover
+
+    def _meant(self, action: Any) -> str:
+        """The text of ``action``: itself, or that of its number; anything else is named by its type."""
+        if isinstance(action, str):
+            return str(action)
+        if not self.text and isinstance(action, int | np.integer) and not isinstance(action, bool):
+            return self._actions.text(self.state_now, int(action))
+        return f"<{type(action).__name__}>"
+
+    def _shown(self, agent: str, to_move: bool) -> Any:
+        player = self._numbers[agent]
+        if self.text:
+            return self.simulator.observation(self.state_now, player)
+        mask = self._actions.mask(self.state_now) if to_move else self._no_actions
+        return {"observation": array_of(self.simulator, self.state_now, player), "action_mask": mask}
+
+    def _told(self, player: int, to_move: bool) -> dict[str, Any]:
+        """The ``infos`` of a player."""
+        simulator, state = self.simulator, self.state_now
+        info = simulator.info(state)
+        info["invalid_action"] = player in self._invalid
+        if player:
+            info["success"] = success_of(simulator, state, player)
+        if self.text:
+            info["admissible_commands"] = simulator.admissible_commands(state) if to_move else []
+        else:
+            info["text"] = simulator.observation(state, player)
+            info["legal_actions"] = self._actions.texts(state) if to_move else {}
+        return info
+
+
+class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
+    """A PettingZoo environment in which the players of ``simulator`` act one at a time.
+
+    ``infos`` is filled for the player to move and, at the end, for all; ``max_cycles`` truncates when a player who had
+    that many turns would come to move again. ``snapshot()`` and ``restore(snapshot)`` keep and bring back everything
+    that the rest of the episode depends on.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        render_mode: str | None = None,
+        *,
+        max_cycles: int | None = None,
+        text: bool = False,
+        name: str = "simulator_v0",
+    ) -> None:
+        AECEnv.__init__(self)
+        _Table.__init__(self, simulator, render_mode, max_cycles, text, name)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
+        self._start(seed, options)
+        names = self._names
+        self.rewards = dict.fromkeys(names, 0.0)
+        self._cumulative_rewards = dict.fromkeys(names, 0.0)
+        self.terminations = dict.fromkeys(names, False)
+        self.truncations = dict.fromkeys(names, False)
+        self.infos: dict[str, dict[str, Any]] = {name: {} for name in names}
+        self._turns = [0] * len(names)
+        self._skip_agent_selection = None
+        self.agent_selection = names[0]
+        self._hand_over(self._play_chance(None))
+
+    def observe(self, agent: str) -> Any:
+        return self._shown(agent, agent == self._mover)
+
+    def step(self, action: Any) -> None:
+        if not self.agents:
+            raise ResetNeeded("step() was called outside an episode: call reset() first.")
+        agent = self.agent_selection
+        if self.terminations[agent] or self.truncations[agent]:
+            self._was_dead_step(action)
+            return
+        simulator = self.simulator
+        player = self._numbers[agent]
+        self._cumulative_rewards[agent] = 0.0
+        self._invalid = set()
+        self._turns[player] += 1
+        self._move(player, action)
+        self.infos[agent] = {"invalid_action": player in self._invalid}
+        earned = list(simulator.rewards(self.state_now))
+        mover = simulator.current_player(self.state_now)
+        if mover == CHANCE:
+            mover = self._play_chance(earned)
+        for name, reward in zip(self._names, earned, strict=True):
+            self.rewards[name] = reward
+            self._cumulative_rewards[name] += reward
+        self._hand_over(mover)
+
+    def snapshot(self) -> Hashable:
+        """Everything that the rest of the episode depends on; immutable."""
+        if self.state_now is None:
+            raise ResetNeeded("snapshot() was called before reset(): there is no state to keep yet.")
+        return (
+            self.state_now,
+            self._seed,
+            self._draws,
+            tuple(self._turns),
+            tuple(self._cumulative_rewards.items()),
+            frozenset(self._invalid),
+        )
+
+    def restore(self, snapshot: Any) -> None:
+        """Go to what :meth:`snapshot` gave, here or in an environment over an equal simulator, as its last step left
+        it: ``rewards``, which only that step's reader needs, are zeros."""
+        state, seed, draws, turns, cumulative, invalid = snapshot
+        self.state_now, self._seed, self._draws, self._turns = state, seed, draws, list(turns)
+        self._cumulative_rewards, self._invalid = dict(cumulative), set(invalid)
+        self.agents = [name for name in self._names if name in self._cumulative_rewards]
+        self.rewards = dict.fromkeys(self.agents, 0.0)
+        self.terminations = dict.fromkeys(self.agents, False)
+        self.truncations = dict.fromkeys(self.agents, False)
+        self.infos = {name: {} for name in self.agents}
+        self._skip_agent_selection = None
+        self._hand_over(self.simulator.current_player(state))
+
+    def _hand_over(self, mover: int) -> None:
+        """Make ``mover`` the agent to act, or end the episode for all."""
+        cut = mover >= 0 and self.max_cycles is not None and self._turns[mover] >= self.max_cycles
+        if mover != TERMINAL and not cut:
+            self.agent_selection = self._mover = self._names[mover]
+            self.infos[self._mover] = self._told(mover, True)
+            return
+        self._mover = ""
+        truncated = cut or self.simulator.truncated(self.state_now)
+        for name in self.agents:
+            self.truncations[name], self.terminations[name] = truncated, not truncated
+            self.infos[name] = self._told(self._numbers[name], False)
+        self._deads_step_first()
+
+
+class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
+    """A PettingZoo environment in which all players of ``simulator`` answer in each cycle.
+
+    A simulator writes simultaneous moves as successive ones that the others do not see, and says by
+    ``simultaneous_players(state)`` (``abilities``) which players move together. A cycle asks everybody and plays the
+    answers of those; in games where players take turns that is one. ``infos[agent]["to_move"]`` says whose answer
+    counts; the others' masks are empty. An invalid action ends the cycle before the players after it were heard.
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        render_mode: str | None = None,
+        *,
+        max_cycles: int | None = None,
+        text: bool = False,
+        name: str = "simulator_v0",
+    ) -> None:
+        _Table.__init__(self, simulator, render_mode, max_cycles, text, name)
+        self.metadata["is_parallelizable"] = True
+
+    def reset(
+        self, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        self._start(seed, options)
+        self._cycles = 0
+        self._play_chance(None)
+        self._ask()
+        return self._shown_to_all()
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        if not self.agents:
+            raise ResetNeeded("step() was called outside an episode: call reset() first.")
+        simulator = self.simulator
+        earned = [0.0] * simulator.players
+        self._invalid = set()
+        for player in tuple(self._moves):
+            if simulator.current_player(self.state_now) != player:
+                break
+            self._move(player, actions.get(self._names[player]))
+            for other, reward in enumerate(simulator.rewards(self.state_now)):
+                earned[other] += reward
+        mover = self._play_chance(earned)
+        self._cycles += 1
+        cut = mover != TERMINAL and self.max_cycles is not None and self._cycles >= self.max_cycles
+        over = cut or mover == TERMINAL
+        truncated = cut or (over and simulator.truncated(self.state_now))
+        self._ask(over)
+        observations, infos = self._shown_to_all()
+        answer = (
+            observations,
+            dict(zip(self._names, earned, strict=True)),
+            dict.fromkeys(self._names, over and not truncated),
+            dict.fromkeys(self._names, truncated),
+            infos,
+        )
+        if over:
+            self.agents = []
+        return answer
+
+    def _ask(self, over: bool = False) -> None:
+        """Find who moves in the coming cycle, and the state in which each will."""
+        simulator, state = self.simulator, self.state_now
+        self._moves: dict[int, Any] = {}
+        if over or simulator.current_player(state) == TERMINAL:
+            return
+        together = getattr(simulator, "simultaneous_players", None)
+        players = [simulator.current_player(state)] if together is None else together(state)
+        for player in players:
+            self._moves[player] = state
+            if len(self._moves) < len(players):
+                # What this player does is hidden from the next, so that any of its actions will do.
+                state = simulator.step(state, suggested_actions(simulator, state)[0])
+
+    def _shown_to_all(self) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        now = self.state_now
+        observations, infos = {}, {}
+        for player, name in enumerate(self._names):
+            to_move = player in self._moves
+            self.state_now = self._moves.get(player, now)
+            observations[name] = self._shown(name, to_move)
+            infos[name] = {**self._told(player, to_move), "to_move": to_move}
+        self.state_now = now
+        return observations, infos
