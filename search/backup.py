@@ -15,7 +15,7 @@ node's own state. The root has no action; its value is V(root). The walk from le
 
 Several players: a value vector has one entry a player, and a player chooses by its own entry (max^n: Luckhardt and
 Irani, 1986); in a zero-sum game of two one number with a sign is enough (``seen_by``). What is proven goes up on its
-own: ``proof`` codes after MCTS-Solver (Winands, Björnsson and Saito, 2008).
+own: the codes ``LOSS`` … ``WIN`` after MCTS-Solver (Winands, Björnsson and Saito, 2008).
 """
 
 from typing import Final, Literal
@@ -37,11 +37,11 @@ BACKUP_CODES: Final[dict[str, int]] = {
     "minimax": MINIMAX,
 }
 
+# Proofs, in the view of one player, ordered so that the proof of a node is the largest of its children's.
 LOSS: Final = 0
 DRAW: Final = 1
 UNPROVEN: Final = 2
 WIN: Final = 3
-"""Proofs, in the view of one player, ordered so that the proof of a node is the largest of its children's."""
 
 
 @njit(cache=True)
@@ -143,6 +143,8 @@ def proof_of_outcome(value: float) -> int:
 @njit(cache=True)
 def proven_value(proof: int, unproven: float) -> float:
     """+1, 0 or −1 for a proven win, draw or loss; ``unproven`` otherwise."""
-    if proof == UNPROVEN:
-        return unproven
-    return float(proof == WIN) - float(proof == LOSS)
+    if proof == WIN:
+        return 1.0
+    if proof == LOSS:
+        return -1.0
+    return 0.0 if proof == DRAW else unproven

@@ -43,7 +43,7 @@ def considered_visits(considered: int, simulations: int) -> np.ndarray:
         for i in range(simulations):
             sequence[i] = i
         return sequence
-    phases = int(math.ceil(math.log2(considered)))
+    phases = math.ceil(math.log2(considered))
     length = 0
     visited = 0
     remaining = considered

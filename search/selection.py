@@ -13,7 +13,7 @@ Which rule is which:
 - ``puct``: AlphaZero (arXiv 1712.01815) with a constant c; MCTS-DPO (arXiv 2405.00451). ``alphazero`` is the same with
   the constant that grows with the visits, ``alphazero_exploration``.
 - ``p_ucb``: PG-TD (arXiv 2303.05510) and ARMAP (arXiv 2502.12130); their Q is the best return found, not the mean.
-- ``uct_bonus``: SWE-Search (arXiv 2410.20285), UCT with additive terms (``swe_search_bonus``).
+- ``uct_bonus``: SWE-Search (arXiv 2410.20285), UCT with additive terms.
 - ``minimax``: PokéChamp (arXiv 2503.04094): every move to a fixed depth, ``full_width``, under the minimax backup.
 - ``softmax``: Optima (arXiv 2410.08115) draws the next node to expand among *all* nodes, ``softmax_node``.
 - ``gumbel``: Gumbel MuZero; its formulas look at all children together and stand in ``gumbel.py``.
@@ -70,8 +70,7 @@ FIRST_PLAY_CODES: Final[dict[str, int]] = {
     "prior": FIRST_PLAY_PRIOR,
 }
 
-BEYOND_RETURNS: Final = 1e30
-"""A score above any that a visited child can have."""
+BEYOND_RETURNS: Final = 1e30  # a score above any that a visited child can have
 
 
 @njit(cache=True)
@@ -107,9 +106,9 @@ def alphazero_exploration(parent_visits: float, c_base: float, c_init: float) ->
 
 @njit(cache=True)
 def p_ucb(value: float, visits: float, parent_visits: float, exploration: float, prior: float) -> float:
-    """Q + c · P · sqrt(log N(parent)) / (1 + N(child)): PG-TD (arXiv 2303.05510, Eq. 1), with Q the best return.
-
-    ARMAP has the constant c = 6.36; PG-TD's own β(s) is :func:`alphazero_exploration`.
+    """Q + c · P · sqrt(log N(parent)) / (1 + N(child)): PG-TD (arXiv 2303.05510, section 4) and ARMAP, with Q the best
+    return. The logarithm stands under the root, the visits do not. c = 6.36 in both programs; PG-TD's other form takes
+    c from :func:`alphazero_exploration`.
     """
     return value + exploration * prior * math.sqrt(math.log(max(parent_visits, 1.0))) / (1.0 + visits)
 
@@ -126,12 +125,31 @@ def uct_bonus(
 ) -> float:
     """w_e · Q + w_x · sqrt(log N(parent) / N(child)) + bonus: SWE-Search (arXiv 2410.20285, section 3).
 
-    No 2 under the root, unlike :func:`uct`. ``bonus`` is the sum of all additive terms, for instance
-    :func:`swe_search_bonus`. An unvisited child comes first, by its prior.
+    No 2 under the root, unlike :func:`uct`. ``bonus`` is the sum of the additive terms
+    (:func:`swe_search_depth_terms`, :func:`swe_search_value_terms`). An unvisited child comes first, by its prior.
     """
     if visits == 0.0:
         return BEYOND_RETURNS * (1.0 + prior)
     return exploitation * value + exploration * math.sqrt(math.log(max(parent_visits, 1.0)) / visits) + bonus
+
+
+@njit(cache=True)
+def swe_search_depth_terms(depth: float, early: float, decay: float, late: float) -> float:
+    """α · exp(−β · (d − 1)) − γ · sqrt(d): SWE-Search's early depth bonus and late depth penalty (section 3); the
+    released settings, for values from −100 to 100, are α = 200, β = γ = 0.8."""
+    return early * math.exp(-decay * (depth - 1.0)) - late * math.sqrt(depth)
+
+
+@njit(cache=True)
+def swe_search_value_terms(value: float, childless: bool, best_child: float) -> float:
+    """+20 for a childless node worth at least 55, −5 for a node with a child worth at least 75: two of the additive
+    terms of SWE-Search's released selector, for values from −100 to 100; ``best_child`` −inf where there is none."""
+    terms = 0.0
+    if childless and value >= 55.0:
+        terms += 20.0
+    if best_child >= 75.0:
+        terms -= 5.0
+    return terms
 
 
 @njit(cache=True)
@@ -207,12 +225,23 @@ def softmax_node(values: np.ndarray, allowed: np.ndarray, temperature: float, to
     ``values``: float64 ``[n]``, one a node of the tree; ``allowed``: bool ``[n]``, false for what may not be expanded
     (unvisited, terminal, too like a node that was picked already). Among equal values the earlier node is in the top.
     """
-    kept = np.flatnonzero(allowed)
-    if kept.shape[0] == 0:
+    left = allowed.copy()
+    best = np.empty(min(top, values.shape[0]), np.int64)
+    kept = 0
+    for rank in range(best.shape[0]):
+        found = -1
+        for node in range(values.shape[0]):
+            if left[node] and (found < 0 or values[node] > values[found]):
+                found = node
+        if found < 0:
+            break
+        best[rank] = found
+        left[found] = False
+        kept += 1
+    if kept == 0:
         return -1
-    best_first = np.argsort(-values[kept], kind="mergesort")
-    kept = kept[best_first[:top]]
-    return kept[drawn(values[kept], temperature, uniform)]
+    best = best[:kept]
+    return best[drawn(values[best], temperature, uniform)]
 
 
 @njit(cache=True)

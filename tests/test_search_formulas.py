@@ -5,8 +5,51 @@ import math
 import numpy as np
 import pytest
 
-from branchwise.search.backup import action_return, visit_weighted_value
-from branchwise.search.selection import mixed_prior, puct, ucb1, uct
+from branchwise.search import gumbel
+from branchwise.search.backup import (
+    BACKUP_CODES,
+    DRAW,
+    LOSS,
+    UNPROVEN,
+    WIN,
+    action_return,
+    add_returns,
+    bellman_best,
+    best_return,
+    critic_mix,
+    mean_value,
+    minimax_value,
+    opposite_proof,
+    proof_of_children,
+    proof_of_outcome,
+    proven_value,
+    seen_by,
+    signed_outcome,
+    visit_weighted_value,
+)
+from branchwise.search.selection import (
+    FIRST_PLAY_CODES,
+    SELECTION_CODES,
+    alphazero_exploration,
+    dirichlet_noise,
+    drawn,
+    first_play_value,
+    full_width,
+    min_max_normalised,
+    mixed_prior,
+    noisy_prior,
+    p_ucb,
+    puct,
+    sibling_bounds,
+    softmax_node,
+    swe_search_depth_terms,
+    swe_search_value_terms,
+    ucb1,
+    uct,
+    uct_bonus,
+    usable,
+    widened,
+)
 from branchwise.search.tree import NODE, Tree
 
 
@@ -38,6 +81,171 @@ def test_puct_of_the_first_child_follows_the_prior_although_the_parent_has_no_vi
     assert puct(0.0, 0.0, 0.0, 1.0, 0.6) > puct(0.0, 0.0, 0.0, 1.0, 0.4)
 
 
+def test_alphazeros_exploration_grows_with_the_logarithm_of_the_visits() -> None:
+    # N = (e − 1) · c_base − 1 makes the logarithm 1
+    assert alphazero_exploration((math.e - 1.0) * 19652.0 - 1.0, 19652.0, 1.25) == pytest.approx(2.25)
+    assert alphazero_exploration(0.0, 1.0, 0.0) == pytest.approx(math.log(2.0))
+
+
+def test_p_ucb_has_the_logarithm_under_the_root_and_the_visits_outside() -> None:
+    # sqrt(ln(e⁴)) / (1 + 3) = 1/2, against sqrt(4 / 4) = 1 of ucb1
+    assert p_ucb(0.5, 3.0, math.e**4, 2.0, 0.25) == pytest.approx(0.5 + 2.0 * 0.25 * 0.5)
+    assert p_ucb(0.5, 3.0, 0.0, 2.0, 0.25) == 0.5
+
+
+def test_uct_bonus_is_swe_searchs_sum() -> None:
+    # sqrt(ln(e²) / 2) = 1: no 2 under the root
+    assert uct_bonus(40.0, 2.0, math.e**2, 0.5, 3.0, -7.0, 0.1) == pytest.approx(20.0 + 3.0 - 7.0)
+    assert uct_bonus(0.0, 0.0, 9.0, 1.0, 1.0, -1e6, 0.2) > uct_bonus(0.0, 0.0, 9.0, 1.0, 1.0, 1e6, 0.1)
+
+
+def test_swe_searchs_terms() -> None:
+    assert swe_search_depth_terms(1.0, 200.0, 0.8, 0.8) == pytest.approx(200.0 - 0.8)
+    assert swe_search_depth_terms(4.0, 200.0, math.log(2.0), 0.5) == pytest.approx(25.0 - 1.0)
+    assert swe_search_value_terms(55.0, True, -math.inf) == 20.0
+    assert swe_search_value_terms(54.0, True, -math.inf) == 0.0
+    assert swe_search_value_terms(90.0, False, 75.0) == -5.0
+
+
+def test_full_width_goes_round_all_children_before_it_comes_back() -> None:
+    prior = [0.2, 0.5, 0.3]
+    visits = [0.0, 0.0, 0.0]
+    order = []
+    for _ in range(6):
+        scores = [full_width(n, p) for n, p in zip(visits, prior, strict=True)]
+        order.append(int(np.argmax(scores)))
+        visits[order[-1]] += 1.0
+    assert order == [1, 2, 0, 1, 2, 0]
+    assert full_width(0.0, 0.0) > full_width(1.0, 1.0)
+
+
+def test_first_play_values() -> None:
+    values = {name: first_play_value(code, 0.5, -0.25, 0.125) for name, code in FIRST_PLAY_CODES.items()}
+    assert values["zero"] == 0.0
+    assert values["parent"] == 0.5
+    assert values["prior"] == -0.25
+    assert values["infinite"] > 1e29
+    infinite = FIRST_PLAY_CODES["infinite"]
+    assert first_play_value(infinite, 0.0, 0.0, 0.3) > first_play_value(infinite, 0.0, 0.0, 0.2)
+
+
+def test_min_max_normalisation_puts_the_bounds_at_zero_and_one() -> None:
+    assert [min_max_normalised(q, -2.0, 6.0) for q in (-2.0, 6.0, 0.0)] == [0.0, 1.0, 0.25]
+    assert min_max_normalised(3.0, 3.0, 3.0) == 0.0
+
+
+def test_bounds_over_the_tree_and_over_siblings() -> None:
+    bounds = (math.inf, -math.inf)
+    for value in (0.5, -1.0, 2.0):
+        bounds = widened(*bounds, value)
+    assert bounds == (-1.0, 2.0)
+    values, visits = np.array([9.0, 1.0, -3.0]), np.array([0.0, 2.0, 1.0])
+    assert sibling_bounds(0.5, values, visits) == (-3.0, 1.0)
+    assert sibling_bounds(4.0, values, visits) == (-3.0, 4.0)
+
+
+def test_noisy_prior_mixes_a_quarter_of_noise() -> None:
+    assert noisy_prior(np.array([0.8, 0.2]), np.array([0.0, 1.0]), 0.25) == pytest.approx([0.6, 0.4])
+
+
+def test_dirichlet_noise_has_the_dirichlet_mean_and_variance() -> None:
+    rng = np.random.default_rng(0)
+    draws = np.array([dirichlet_noise(rng, 4, 0.3) for _ in range(4000)])
+    assert draws.sum(axis=1) == pytest.approx(np.ones(4000))
+    # mean 1/k; variance (1/k)(1 − 1/k) / (k α + 1) = 0.1875 / 2.2
+    assert draws.mean(axis=0) == pytest.approx(np.full(4, 0.25), abs=0.02)
+    assert draws.var(axis=0) == pytest.approx(np.full(4, 0.1875 / 2.2), abs=0.01)
+
+
+def test_softmax_node_draws_among_the_best_allowed_nodes() -> None:
+    values = np.log([8.0, 100.0, 2.0, 1.0, 6.0])
+    allowed = np.array([True, False, True, True, True])
+    # the three best allowed: 8, 6, 2 of 16, from the best down
+    drawn_at = [softmax_node(values, allowed, 1.0, 3, uniform) for uniform in (0.0, 0.49, 0.51, 0.87, 0.88, 0.99)]
+    assert drawn_at == [0, 0, 4, 4, 2, 2]
+    # temperature 1/2 squares the weights: 64, 36, 4 of 104
+    assert softmax_node(values, allowed, 0.5, 3, 0.6) == 0
+    assert softmax_node(values, allowed, 0.5, 3, 0.62) == 4
+    assert softmax_node(values, np.zeros(5, np.bool_), 1.0, 3, 0.5) == -1
+
+
+def test_drawn_passes_the_cumulated_probabilities() -> None:
+    logps = np.log([0.5, 0.25, 0.25])
+    assert [drawn(logps, 1.0, uniform) for uniform in (0.0, 0.49, 0.51, 0.74, 0.76, 0.999)] == [0, 0, 1, 1, 2, 2]
+    assert drawn(np.array([-np.inf, 0.0]), 1.0, 0.0) == 1
+
+
+def test_usable_refuses_what_is_no_distribution() -> None:
+    assert usable(np.array([-np.inf, 0.0]))
+    assert not usable(np.array([np.nan, 0.0]))
+    assert not usable(np.array([np.inf, 0.0]))
+    assert not usable(np.array([-np.inf, -np.inf]))
+
+
+def test_every_rule_has_a_code_of_its_own() -> None:
+    for codes in (SELECTION_CODES, BACKUP_CODES, FIRST_PLAY_CODES):
+        assert sorted(codes.values()) == list(range(len(codes)))
+
+
+def test_sequential_halving_by_hand() -> None:
+    # 4 actions, 16 simulations, 2 phases: ⌊16 / (2 · 4)⌋ = 2 visits each, then ⌊16 / (2 · 2)⌋ = 4 each of the best two
+    assert gumbel.considered_visits(4, 16).tolist() == [0] * 4 + [1] * 4 + [2, 2, 3, 3, 4, 4, 5, 5]
+    # 3 actions, 7 simulations: ⌈log2 3⌉ = 2 phases, one visit each, then one visit each of two at a time
+    assert gumbel.considered_visits(3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert gumbel.considered_visits(1, 3).tolist() == [0, 1, 2]
+    assert gumbel.considered_visits(8, 3).tolist() == [0, 0, 0]
+
+
+def test_mixed_value_by_hand() -> None:
+    values, visits, prior = np.array([1.0, 0.0, 3.0]), np.array([2.0, 0.0, 1.0]), np.array([0.2, 0.5, 0.3])
+    # Σ P·Q / Σ P over the visited = (0.2 + 0.9) / 0.5 = 2.2; (0.6 + 3 · 2.2) / 4 = 1.8
+    assert gumbel.mixed_value(values, visits, prior, 0.6) == pytest.approx(1.8)
+    assert gumbel.mixed_value(values, np.zeros(3), prior, 0.6) == 0.6
+    assert gumbel.mixed_value(values, np.array([1.0, 0.0, 0.0]), np.array([0.0, 0.5, 0.5]), 0.0) == pytest.approx(0.5)
+
+
+def test_completed_values_are_rescaled_and_grow_with_the_visits() -> None:
+    values, visits, prior = np.array([1.0, 0.0, 3.0]), np.array([2.0, 0.0, 1.0]), np.array([0.2, 0.5, 0.3])
+    # (50 + 2) · 0.1 times 0, (1.8 − 1) / 2 and 1
+    assert gumbel.completed(values, visits, prior, 0.6) == pytest.approx([0.0, 2.08, 5.2])
+    assert gumbel.completed(values, np.zeros(3), prior, 0.6) == pytest.approx([0.0, 0.0, 0.0])
+
+
+def test_improved_policy_is_the_prior_tilted_by_the_values() -> None:
+    policy = gumbel.improved_policy(np.log([0.5, 0.25, 0.25]), np.log([1.0, 2.0, 4.0]))
+    assert policy == pytest.approx([0.25, 0.25, 0.5])
+    assert gumbel.improved_policy(np.array([-np.inf, 0.0]), np.zeros(2)) == pytest.approx([0.0, 1.0])
+
+
+def test_root_choice_looks_only_at_the_considered_visit_count() -> None:
+    noise, logits, sigma = np.array([0.0, 3.0, 0.0, 1.0]), np.zeros(4), np.array([0.0, 0.0, 2.0, 0.5])
+    visits = np.array([1.0, 2.0, 1.0, 1.0])
+    assert gumbel.root_choice(noise, logits, sigma, visits, 1.0) == 2
+    assert gumbel.root_choice(noise, logits, sigma, visits, 2.0) == 1
+    assert gumbel.root_choice(noise, logits, sigma, visits, 0.0) == -1
+    assert gumbel.final_choice(noise, logits, sigma, visits) == 1
+    assert gumbel.root_choice(noise, np.array([0.0, -np.inf, 0.0, 0.0]), sigma, visits, 2.0) == 1
+
+
+def test_interior_visits_follow_the_improved_policy() -> None:
+    policy = np.array([0.5, 0.3, 0.2])
+    visits = np.zeros(3)
+    for _ in range(10):
+        visits[gumbel.interior_choice(policy, visits)] += 1.0
+    assert visits.tolist() == [5.0, 3.0, 2.0]
+
+
+def test_gumbel_draws_have_the_gumbel_mean_and_choose_by_the_prior() -> None:
+    rng = np.random.default_rng(0)
+    draws = np.array([gumbel.gumbel_draws(rng, 3) for _ in range(20000)])
+    assert draws.mean() == pytest.approx(np.euler_gamma, abs=0.02)
+    prior = np.array([0.6, 0.3, 0.1])
+    # argmax(g + log P) is a draw from P (the Gumbel-max trick)
+    shares = np.bincount((draws + np.log(prior)).argmax(axis=1)) / 20000
+    assert shares == pytest.approx(prior, abs=0.015)
+    assert gumbel.gumbel_draws(rng, 3, 0.0).tolist() == [0.0, 0.0, 0.0]
+
+
 def test_mixed_prior_is_softmax_mixed_with_uniform() -> None:
     logps = np.log([0.5, 0.3, 0.2])
     assert mixed_prior(logps, 1.0, 0.0) == pytest.approx([0.5, 0.3, 0.2])
@@ -51,6 +259,76 @@ def test_mixed_prior_is_softmax_mixed_with_uniform() -> None:
 def test_backup_formulas() -> None:
     assert action_return(0.25, 0.5, 3.0) == 1.75
     assert visit_weighted_value(3 * 0.5 + 1 * 1.0, 4.0) == 0.625
+
+
+def test_mean_is_agent_qs_running_mean() -> None:
+    running, returns = 0.0, [1.0, 0.0, 0.5, 0.25]
+    for count, value in enumerate(returns):
+        running = (running * count + value) / (count + 1)
+    assert mean_value(sum(returns), 4.0, 7.0) == pytest.approx(running)
+    assert mean_value(0.0, 0.0, 7.0) == 7.0
+
+
+def test_best_return_and_bellman_best() -> None:
+    assert best_return(0.25, 3.0, 0.125) == 0.25
+    assert best_return(0.0, 0.0, -2.0) == -2.0
+    assert bellman_best(0.25, 0.5, 3.0) == 1.75
+
+
+def test_minimax_of_two_plies_is_pokechamps_choice() -> None:
+    # what each own move gets against each of the opponent's answers: the best of the worst is the second, 3
+    outcomes = [[9.0, 1.0], [3.0, 4.0], [2.0, 8.0]]
+    scores = []
+    for row in outcomes:
+        least = math.inf
+        for value in row:
+            least = minimax_value(least, value, False)
+        scores.append(least)
+    most = -math.inf
+    for score in scores:
+        most = minimax_value(most, score, True)
+    assert scores == [1.0, 3.0, 2.0]
+    assert most == 3.0
+
+
+def test_signed_outcomes_and_zero_sum_signs() -> None:
+    assert [signed_outcome(reward, 1.0) for reward in (1.0, 0.9, 0.0)] == [1.0, -1.0, -1.0]
+    assert [seen_by(0.5, player) for player in (0, 1)] == [0.5, -0.5]
+
+
+def test_returns_of_three_players_add_up_entry_by_entry() -> None:
+    sums, values = np.array([1.0, 0.0, -1.0]), np.array([2.0, 4.0, 8.0])
+    add_returns(sums, np.array([0.5, 0.0, -0.5]), 0.5, values)
+    assert values.tolist() == [1.5, 2.0, 3.5]
+    assert sums.tolist() == [2.5, 2.0, 2.5]
+
+
+def test_critic_mix_is_agent_q_equation_10() -> None:
+    assert critic_mix(0.8, 0.2, 0.75) == pytest.approx(0.65)
+
+
+@pytest.mark.parametrize(
+    ("children", "expected"),
+    [
+        ([LOSS, UNPROVEN, WIN], WIN),
+        ([LOSS, LOSS], LOSS),
+        ([LOSS, DRAW], DRAW),
+        ([LOSS, UNPROVEN], UNPROVEN),
+        ([DRAW, UNPROVEN], UNPROVEN),
+        ([WIN, DRAW], WIN),
+    ],
+)
+def test_proofs_combine_as_in_mcts_solver(children: list[int], expected: int) -> None:
+    proof = LOSS
+    for child in children:
+        proof = proof_of_children(proof, child)
+    assert proof == expected
+
+
+def test_a_proof_turns_round_with_the_player() -> None:
+    assert [opposite_proof(proof) for proof in (LOSS, DRAW, UNPROVEN, WIN)] == [WIN, DRAW, UNPROVEN, LOSS]
+    assert [proof_of_outcome(value) for value in (-0.5, 0.0, 2.0)] == [LOSS, DRAW, WIN]
+    assert [proven_value(proof, 0.3) for proof in (LOSS, DRAW, UNPROVEN, WIN)] == [-1.0, 0.0, 0.3, 1.0]
 
 
 def test_a_node_takes_32_bytes() -> None:

@@ -1,0 +1,266 @@
+"""Our PUCT and Gumbel searches against mctx on random synthetic decision processes.
+
+Both sides see the same tables of next states, rewards, values and prior logits, the same discounts, the same invalid
+root actions and the same Gumbel draws, in double precision. mctx spends a simulation on each new node and evaluates
+the root beforehand, so n of its simulations are n + 1 of ours. Values are continuous, so that no two scores are equal
+and mctx's tie-breaking noise (1e-7) decides nothing.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from branchwise.search import gumbel as formulas
+from branchwise.search.selection import alphazero_exploration, min_max_normalised, puct, sibling_bounds
+
+mctx = pytest.importorskip("mctx", reason="the oracle mctx is a test extra")
+jax = pytest.importorskip("jax", reason="the oracle mctx needs jax")
+
+STATES = 97
+BATCH = 12
+SIMULATIONS = 48
+C_BASE, C_INIT = 19652.0, 1.25
+
+
+class Tables(NamedTuple):
+    """A random decision process: int ``[S, A]``, float ``[S, A]``, float ``[S]``, float ``[S, A]``."""
+
+    following: np.ndarray
+    rewards: np.ndarray
+    values: np.ndarray
+    logits: np.ndarray
+
+
+class Case(NamedTuple):
+    """A batch of searches over one process: int ``[B]``, float ``[B]``, int ``[B, A]``, and the deepest node."""
+
+    tables: Tables
+    roots: np.ndarray
+    discounts: np.ndarray
+    invalid: np.ndarray
+    max_depth: int
+
+
+class Answer(NamedTuple):
+    """What a search of one root ended with: ``[A]`` each, the root's value, and (visits, value) of every node as a
+    sorted array ``[nodes, 2]``, the value that of the node's state."""
+
+    visits: np.ndarray
+    weights: np.ndarray
+    qvalues: np.ndarray
+    value: float
+    nodes: np.ndarray
+    action: int
+
+
+def case(actions: int, max_depth: int) -> Case:
+    rng = np.random.default_rng([actions, max_depth])
+    tables = Tables(
+        rng.integers(STATES, size=(STATES, actions)),
+        rng.normal(size=(STATES, actions)),
+        rng.normal(size=STATES),
+        2.0 * rng.normal(size=(STATES, actions)),
+    )
+    invalid = (rng.random((BATCH, actions)) < 0.3).astype(np.int64)
+    invalid[: BATCH // 3] = 0
+    invalid[np.arange(BATCH), rng.integers(actions, size=BATCH)] = 0
+    discounts = rng.choice([0.0, 0.5, 0.9, 1.0], size=BATCH)
+    return Case(tables, rng.integers(STATES, size=BATCH), discounts, invalid, max_depth)
+
+
+# ---- the oracle -----------------------------------------------------------------------------------------------------
+
+
+def _recurrent(params: Any, _key: Any, action: Any, embedding: Any) -> Any:
+    (following, rewards, values, logits), discounts = params
+    after = following[embedding, action]
+    output = mctx.RecurrentFnOutput(
+        reward=rewards[embedding, action], discount=discounts, prior_logits=logits[after], value=values[after]
+    )
+    return output, after
+
+
+def _oracle(policy: Any, **options: Any) -> Any:
+    def run(tables: Any, roots: Any, discounts: Any, invalid: Any, max_depth: Any) -> Any:
+        root = mctx.RootFnOutput(prior_logits=tables[3][roots], value=tables[2][roots], embedding=roots)
+        return policy(
+            (tables, discounts),
+            jax.random.PRNGKey(7),
+            root,
+            _recurrent,
+            num_simulations=SIMULATIONS,
+            invalid_actions=invalid,
+            max_depth=max_depth,
+            **options,
+        )
+
+    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})  # compiling takes longer than running
+
+
+@pytest.fixture(scope="module")
+def oracles() -> Iterator[dict[str, Any]]:
+    with jax.enable_x64(True):
+        yield {
+            "puct": _oracle(mctx.muzero_policy, dirichlet_fraction=0.0, temperature=0.0),
+            "gumbel": _oracle(mctx.gumbel_muzero_policy, max_num_considered_actions=8),
+        }
+
+
+def _asked(oracles: dict[str, Any], rule: str, example: Case) -> tuple[list[Answer], np.ndarray]:
+    """mctx's answers, and the Gumbel draws that it made: float ``[B, A]`` (zeros where it makes none)."""
+    output = oracles[rule](*example)
+    tree = output.search_tree
+    summary = tree.summary()
+    draws = np.zeros(example.invalid.shape) if rule == "puct" else np.asarray(tree.extra_data.root_gumbel)
+    answers = []
+    for i in range(BATCH):
+        visits = np.asarray(tree.node_visits[i])
+        nodes = np.stack([visits, np.asarray(tree.node_values[i])], axis=1)[visits > 0]
+        answers.append(
+            Answer(
+                np.asarray(summary.visit_counts[i]),
+                np.asarray(output.action_weights[i]),
+                np.asarray(summary.qvalues[i]),
+                float(summary.value[i]),
+                _in_order(nodes),
+                int(output.action[i]),
+            )
+        )
+    return answers, draws
+
+
+def _in_order(nodes: np.ndarray) -> np.ndarray:
+    return nodes[np.lexsort((nodes[:, 1], nodes[:, 0]))]
+
+
+def _assert_equal(ours: Answer, theirs: Answer) -> None:
+    np.testing.assert_array_equal(ours.visits, theirs.visits)
+    np.testing.assert_allclose(ours.weights, theirs.weights, atol=1e-4)
+    visited = theirs.visits > 0
+    np.testing.assert_allclose(ours.qvalues[visited], theirs.qvalues[visited], atol=1e-4)
+    assert ours.value == pytest.approx(theirs.value, abs=1e-4)
+    assert ours.nodes.shape == theirs.nodes.shape
+    np.testing.assert_allclose(ours.nodes, theirs.nodes, atol=1e-4)
+    assert ours.action == theirs.action
+
+
+# ---- the formulas in the plainest loop that there is ----------------------------------------------------------------
+
+
+class _Node:
+    """A node of the plain twin; ``total`` sums the returns of its state."""
+
+    def __init__(self, state: int, logits: np.ndarray, raw_value: float) -> None:
+        self.state = state
+        self.logits = logits
+        self.prior = np.exp(logits - logits.max())
+        self.prior /= self.prior.sum()
+        self.raw_value = raw_value
+        self.visits = 1
+        self.total = raw_value
+        self.children: dict[int, _Node] = {}
+
+    def value(self) -> float:
+        return self.total / self.visits
+
+
+class _Twin:
+    def __init__(self, rule: str, example: Case, index: int, draws: np.ndarray) -> None:
+        self.rule = rule
+        self.tables = example.tables
+        self.discount = float(example.discounts[index])
+        self.max_depth = example.max_depth
+        self.draws = draws[index]
+        state = int(example.roots[index])
+        self.valid = np.flatnonzero(example.invalid[index] == 0)
+        logits = np.full(len(self.draws), -np.inf)
+        logits[self.valid] = self.tables.logits[state][self.valid]
+        self.root = _Node(state, logits, float(self.tables.values[state]))
+        self.sequence = formulas.considered_visits(min(8, len(self.valid)), SIMULATIONS)
+
+    def statistics(self, node: _Node) -> tuple[np.ndarray, np.ndarray]:
+        """Q and N of the children: float64 ``[A]`` each."""
+        values = np.zeros(len(node.logits))
+        visits = np.zeros(len(node.logits))
+        for action, child in node.children.items():
+            values[action] = self.tables.rewards[node.state, action] + self.discount * child.value()
+            visits[action] = child.visits
+        return values, visits
+
+    def choice(self, node: _Node) -> int:
+        values, visits = self.statistics(node)
+        if self.rule == "gumbel":
+            sigma = formulas.completed(values, visits, node.prior, node.raw_value)
+            if node is self.root:
+                return formulas.root_choice(
+                    self.draws, node.logits, sigma, visits, float(self.sequence[int(visits.sum())])
+                )
+            return formulas.interior_choice(formulas.improved_policy(node.logits, sigma), visits)
+        low, high = sibling_bounds(node.value(), values, visits)
+        exploration = alphazero_exploration(float(node.visits), C_BASE, C_INIT)
+        scores = []
+        for action in range(len(values)):
+            value = min_max_normalised(values[action], low, high) if visits[action] > 0 else 0.0
+            score = puct(value, visits[action], float(node.visits), exploration, node.prior[action])
+            scores.append(score if node is not self.root or action in self.valid else -np.inf)
+        return int(np.argmax(scores))
+
+    def simulate(self) -> None:
+        path = [self.root]
+        actions: list[int] = []
+        while True:
+            node = path[-1]
+            action = self.choice(node)
+            actions.append(action)
+            child = node.children.get(action)
+            if child is None:
+                state = int(self.tables.following[node.state, action])
+                child = _Node(state, self.tables.logits[state], float(self.tables.values[state]))
+                child.visits, child.total = 0, 0.0
+                node.children[action] = child
+                path.append(child)
+                break
+            path.append(child)
+            if len(actions) >= self.max_depth:
+                break
+        value = path[-1].raw_value
+        path[-1].visits += 1
+        path[-1].total += value
+        for node, action in zip(reversed(path[:-1]), reversed(actions), strict=True):
+            value = self.tables.rewards[node.state, action] + self.discount * value
+            node.visits += 1
+            node.total += value
+
+    def answer(self) -> Answer:
+        for _ in range(SIMULATIONS):
+            self.simulate()
+        values, visits = self.statistics(self.root)
+        if self.rule == "gumbel":
+            sigma = formulas.completed(values, visits, self.root.prior, self.root.raw_value)
+            weights = formulas.improved_policy(self.root.logits, sigma)
+            action = formulas.final_choice(self.draws, self.root.logits, sigma, visits)
+        else:
+            weights = visits / visits.sum()
+            action = int(np.argmax(visits))
+        nodes, stack = [], [self.root]
+        while stack:
+            node = stack.pop()
+            nodes.append((node.visits, node.value()))
+            stack.extend(node.children.values())
+        return Answer(visits, weights, values, self.root.value(), _in_order(np.array(nodes)), action)
+
+
+SHAPES = [(3, SIMULATIONS), (3, 4), (17, SIMULATIONS), (17, 2), (17, 1)]
+
+
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+@pytest.mark.parametrize(("actions", "max_depth"), SHAPES)
+def test_the_formulas_in_a_plain_loop_are_mctx(
+    oracles: dict[str, Any], rule: str, actions: int, max_depth: int
+) -> None:
+    example = case(actions, max_depth)
+    answers, draws = _asked(oracles, rule, example)
+    for index, theirs in enumerate(answers):
+        _assert_equal(_Twin(rule, example, index, draws).answer(), theirs)
