@@ -1,0 +1,197 @@
+"""What the board games share: two players in turns, a winner or a draw, invalid moves, and pictures.
+
+A state is a :class:`BoardState`: two bitboards and who is to move. An invalid action changes nothing but the count of
+invalid actions in a row; ``max_invalid`` of them forfeit the game. The winner earns +1 and the loser −1 by the step
+that ends the game; a draw earns 0.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ..simulator import TERMINAL, Simulator
+from .kernels import CompiledRules
+from .wording import command
+
+NOBODY: Final = -1
+Square = tuple[int, int]
+_NOT_LEGAL: Final = 1 << 16
+
+
+class BoardState(NamedTuple):
+    """``first`` and ``second`` are the players' stones as bitboards; ``mover`` is the player to move, or TERMINAL;
+    ``winner`` a player or NOBODY. ``invalid`` counts the invalid actions in a row that led here, with a bit beside the
+    count where the last was a move of the game that is not legal here."""
+
+    first: int = 0
+    second: int = 0
+    mover: int = 0
+    winner: int = NOBODY
+    invalid: int = 0
+
+
+class BoardGame(Simulator[BoardState]):
+    """The parts of ``Simulator`` that do not differ between the board games.
+
+    A subclass has ``title``, ``goals`` (what each player is after), ``marks`` (how each is written), ``grammar`` (what
+    a move looks like), ``codes`` (the code of each move's text), ``rows`` and ``columns``, ``rules`` (compiled), and
+    the methods without a body.
+    """
+
+    players = 2
+    title: str
+    goals: tuple[str, str]
+    marks: tuple[str, str] = ("x", "o")
+    grammar: str
+    codes: Mapping[str, int]
+    rows: int
+    columns: int
+    rules: CompiledRules
+    array_range = (0.0, 1.0)
+
+    def __init__(self, max_invalid: int = 3) -> None:
+        if not 1 <= max_invalid < _NOT_LEGAL:
+            raise ValueError(f"max_invalid is {max_invalid}; expected 1 or more: the invalid actions that forfeit")
+        self.max_invalid = max_invalid
+        self._heads = {
+            (mover, player): f"{self.title} You are {self.marks[player]}: {self.goals[player]} "
+            + ("Your move." if mover == player else f"{self.marks[mover]} to move.")
+            for mover in (0, 1)
+            for player in (0, 1)
+        }
+
+    def play(self, state: BoardState, code: int) -> BoardState | None:
+        """The state after a move; None where the move is not legal."""
+        raise NotImplementedError
+
+    def board(self, state: BoardState) -> str:
+        """The position as lines of text."""
+        raise NotImplementedError
+
+    def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
+        """The squares (row, column) of the two players' stones."""
+        raise NotImplementedError
+
+    def all_actions(self) -> Sequence[str]:
+        """Every move that can ever be legal, in a fixed order."""
+        return tuple(self.codes)
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> BoardState:
+        return BoardState()
+
+    def current_player(self, state: BoardState) -> int:
+        return state[2]
+
+    def observation(self, state: BoardState, player: int = 0) -> str:
+        mover = state[2]
+        head = self._heads[mover, player] if mover >= 0 else self._ending(state, player)
+        if state[4]:
+            return f"{head}\n{self.board(state)}\n{self._complaint(state)}"
+        return f"{head}\n{self.board(state)}"
+
+    def step(self, state: BoardState, action: str) -> BoardState:
+        code = self.codes.get(action)
+        if code is None:
+            code = self.codes.get(command(action))
+        if state[2] < 0:
+            return state
+        after = None if code is None else self.play(state, code)
+        return self._refused(state, code is not None) if after is None else after
+
+    def rewards(self, state: BoardState) -> tuple[float, ...]:
+        winner = state[3]
+        if winner < 0:
+            return (0.0, 0.0)
+        return (-1.0, 1.0) if winner else (1.0, -1.0)
+
+    def info(self, state: BoardState) -> dict[str, Any]:
+        """``success`` (player 0 won), ``invalid_action``, and ``winner``: a player, or −1 for nobody."""
+        return {"success": state[3] == 0, "invalid_action": state[4] > 0, "winner": state[3]}
+
+    def success(self, state: BoardState, player: int) -> bool:
+        """Whether ``player`` won."""
+        return state[3] == player
+
+    def position(self, state: BoardState) -> Hashable:
+        return state[:4]
+
+    def array(self, state: BoardState, player: int = 0) -> np.ndarray:
+        """Stones of ``player`` and of the other: int8 ``[2, rows, columns]``, row 0 the first of the squares' rows."""
+        planes = np.zeros((2, self.rows, self.columns), np.int8)
+        for owner, squares_of in enumerate(self.stones(state)):
+            for row, column in squares_of:
+                planes[owner ^ player, row, column] = 1
+        return planes
+
+    def svg(self, state: BoardState) -> str:
+        """The position as an SVG picture, row 0 lowest."""
+        return picture(self.rows, self.columns, self.stones(state))
+
+    def _refused(self, state: BoardState, known: bool) -> BoardState:
+        count = (state[4] & (_NOT_LEGAL - 1)) + 1
+        invalid = count | _NOT_LEGAL if known else count
+        if count >= self.max_invalid:
+            return state._replace(mover=TERMINAL, winner=1 - state[2], invalid=invalid)
+        return state._replace(invalid=invalid)
+
+    def _complaint(self, state: BoardState) -> str:
+        count = state[4] & (_NOT_LEGAL - 1)
+        reason = "That move is not legal here" if state[4] & _NOT_LEGAL else f"That was no move: {self.grammar}"
+        if state[2] >= 0:
+            return f"{reason}. {self.max_invalid - count} more in a row and the game is lost."
+        return f"{reason}. {self.marks[1 - state[3]]} forfeits the game after {count} invalid moves in a row."
+
+    def _ending(self, state: BoardState, player: int) -> str:
+        result = "The game is drawn" if state[3] == NOBODY else "You won" if state[3] == player else "You lost"
+        return f"{self.title} You are {self.marks[player]}. {result}."
+
+
+def after_move(state: BoardState, first: int, second: int, won: bool, over: bool) -> BoardState:
+    """The state with these stones after a legal move of ``state.mover``."""
+    mover = state[2]
+    if over:
+        return BoardState(first, second, TERMINAL, mover if won else NOBODY)
+    return BoardState(first, second, 1 - mover)
+
+
+def squares(bits: int, stride: int) -> list[Square]:
+    """The squares of a bitboard whose rows are ``stride`` bits apart."""
+    return [divmod(place, stride) for place in range(bits.bit_length()) if bits >> place & 1]
+
+
+def row_texts(columns: int, marks: tuple[str, str]) -> list[str]:
+    """The text of a row by ``first << columns | second``; empty where a square has both."""
+    size = 1 << columns
+    texts = [""] * (size * size)
+    for first in range(size):
+        for second in range(size):
+            if not first & second:
+                texts[first << columns | second] = " ".join(
+                    marks[0] if first >> c & 1 else marks[1] if second >> c & 1 else "." for c in range(columns)
+                )
+    return texts
+
+
+def picture(rows: int, columns: int, stones: tuple[list[Square], list[Square]], slanted: bool = False) -> str:
+    """An SVG board with round stones, dark those of the first player. Row 0 is drawn lowest; on a slanted board (hex)
+    it is drawn highest, and each row half a square to the right of the one above."""
+    size = 40
+
+    def corner(row: int, column: int) -> tuple[int, int]:
+        if slanted:
+            return column * size + row * size // 2, row * size
+        return column * size, (rows - 1 - row) * size
+
+    width = columns * size + ((rows - 1) * size // 2 if slanted else 0)
+    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {rows * size}" width="{width}">']
+    for row in range(rows):
+        for column in range(columns):
+            x, y = corner(row, column)
+            parts.append(f'<rect x="{x}" y="{y}" width="{size}" height="{size}" fill="#e8d6b0" stroke="#806020"/>')
+    for player, fill in enumerate(("#202020", "#fafafa")):
+        for row, column in stones[player]:
+            x, y = corner(row, column)
+            middle = f'cx="{x + size // 2}" cy="{y + size // 2}" r="{size * 2 // 5}"'
+            parts.append(f'<circle {middle} fill="{fill}" stroke="#202020"/>')
+    return "\n".join([*parts, "</svg>"])
