@@ -87,7 +87,8 @@ class ActionTable:
         self._texts: tuple[str, ...] | None = None if every is None else tuple(every())
         self._numbers = {text: i for i, text in enumerate(self._texts or ())}
         self._counted = self._texts is None and hasattr(simulator, "action_indices")
-        self.n: int = n or getattr(simulator, "max_actions", _MAX_ACTIONS)
+        most: int = getattr(simulator, "max_actions", _MAX_ACTIONS)
+        self.n = most if n is None else n
         if self._texts is not None:
             self.n = len(self._texts)
         elif self._counted:

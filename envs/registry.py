@@ -30,6 +30,7 @@ from .simulator import Simulator
 from .views import SinglePlayerView
 
 if TYPE_CHECKING:
+    from .vector import SimulatorVectorEnv
     from .zoo_shell import SimulatorAECEnv, SimulatorParallelEnv
 
 _VIEW_OPTIONS = {"player": 0, "opponents": "random"}
@@ -74,8 +75,9 @@ def register() -> None:
         if row.id not in gym.registry:
             gym.register(
                 row.id,
-                entry_point=row.entry_point or f"{__name__}:make_env",
-                kwargs={} if row.entry_point else {"env_id": row.id},
+                entry_point=f"{__name__}:make_env",
+                vector_entry_point=f"{__name__}:make_vector",
+                kwargs={"env_id": row.id},
                 disable_env_checker=True,
                 order_enforce=False,
             )
@@ -119,9 +121,19 @@ def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
 def make_env(env_id: str, render_mode: str | None = None, **options: Any) -> SimulatorEnv[Any]:
     """The Gymnasium environment of a row: for a game the side of ``player`` against ``opponents`` (options too)."""
     row = environment_row(env_id)
+    if row.entry_point:
+        made: Any = load_env_creator(row.entry_point)(render_mode=render_mode, **options)
+        return made
     if row.players > 1:
         options = {**_VIEW_OPTIONS, **options}
     return SimulatorEnv(simulator_for(env_id, **options), render_mode=render_mode)
+
+
+def make_vector(env_id: str, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> "SimulatorVectorEnv":
+    """``num_envs`` episodes of a row in one process, over one simulator."""
+    from .vector import SimulatorVectorEnv
+
+    return SimulatorVectorEnv(make_env(env_id, **options).simulator, num_envs, render_mode)
 
 
 def make_aec(
