@@ -44,8 +44,8 @@ class Case(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a search of one root ended with: ``[A]`` each, the root's value, and (visits, value) of every node as a
-    sorted array ``[nodes, 2]``, the value that of the node's state."""
+    """What a search of one root ended with: ``[A]`` each, the root's value, and of every node (visits, mean return of
+    the action into it) as a sorted array ``[nodes, 2]``, the root's return its value."""
 
     visits: np.ndarray
     weights: np.ndarray
@@ -117,7 +117,10 @@ def _asked(oracles: dict[str, Any], rule: str, example: Case) -> tuple[list[Answ
     answers = []
     for i in range(BATCH):
         visits = np.asarray(tree.node_visits[i])
-        nodes = np.stack([visits, np.asarray(tree.node_values[i])], axis=1)[visits > 0]
+        edges = np.asarray(tree.parents[i]), np.asarray(tree.action_from_parent[i])
+        returns = np.asarray(tree.children_rewards[i])[edges] + example.discounts[i] * np.asarray(tree.node_values[i])
+        returns[0] = tree.node_values[i, 0]
+        nodes = np.stack([visits, returns], axis=1)[visits > 0]
         answers.append(
             Answer(
                 np.asarray(summary.visit_counts[i]),
@@ -244,11 +247,12 @@ class _Twin:
         else:
             weights = visits / visits.sum()
             action = int(np.argmax(visits))
-        nodes, stack = [], [self.root]
+        nodes, stack = [(self.root.visits, self.root.value())], [self.root]
         while stack:
             node = stack.pop()
-            nodes.append((node.visits, node.value()))
-            stack.extend(node.children.values())
+            for taken, child in node.children.items():
+                nodes.append((child.visits, self.tables.rewards[node.state, taken] + self.discount * child.value()))
+                stack.append(child)
         return Answer(visits, weights, values, self.root.value(), _in_order(np.array(nodes)), action)
 
 
