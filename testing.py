@@ -3,7 +3,8 @@
 :func:`check_simulator` walks episodes and holds a simulator to every promise of ``envs/simulator.py``: pure steps,
 equal states that behave alike, pickles, the same trajectory in a fresh process, text that cannot hurt.
 :func:`check_snapshot` holds an environment to its snapshots. Each failure is an ``AssertionError`` that says which
-promise broke, with which values, and the cure.
+promise broke, with which values, and the cure. ``envs/checks.py`` holds more of them: hostile texts by the thousand,
+and PettingZoo environments of pure text.
 
 Not checked: that rewards or texts are right, and promises broken only on paths that the walks never take.
 """
@@ -23,7 +24,18 @@ from typing import Any, Final
 import numpy as np
 
 from .envs.adapters import frozen_observation
+from .envs.checks import check_hostile_steps, check_zoo_text, hostile_texts
 from .envs.simulator import CHANCE, TERMINAL, Simulator
+
+__all__ = [
+    "HOSTILE_TEXTS",
+    "NONSENSE_TEXTS",
+    "check_hostile_steps",
+    "check_simulator",
+    "check_snapshot",
+    "check_zoo_text",
+    "hostile_texts",
+]
 
 NONSENSE_TEXTS: Final[tuple[str, ...]] = (
     "",

@@ -1,28 +1,18 @@
-"""The Gymnasium shell over a small counting game, and every registered environment: registered means tested."""
+"""The Gymnasium shell over a small counting game."""
 
-import json
 import pickle
-import subprocess
-import sys
 import time
-import warnings
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium.error import ResetNeeded
-from gymnasium.utils.env_checker import check_env
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import branchwise
-from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv, environments, simulator_for
+from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv
 from branchwise.envs.gym_shell import UnicodeText
-from branchwise.testing import check_simulator, check_snapshot
-
-PHRASES = ("search[red cotton shirt]", "search[slim fit men's shoes size 9]")
-IDS = [row.id for row in environments()]
 
 
 class Count(NamedTuple):
@@ -214,133 +204,6 @@ def test_the_text_space_is_a_text_space_and_light() -> None:
     assert space.character_list[space.character_index("é")] == "é"
 
 
-# Every registered environment.
-
-
-@pytest.fixture(params=IDS)
-def registered(request: pytest.FixtureRequest) -> gym.Env[str, str]:
-    return gym.make(request.param, render_mode="ansi")
-
-
-def test_gymnasium_finds_nothing_to_say(registered: gym.Env[str, str]) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        check_env(registered)
-        checked = gym.make(registered.spec.id, disable_env_checker=False)  # type: ignore[union-attr]
-        checked.reset(seed=0)
-        checked.step(PHRASES[0])
-        checked.step("nothing of the kind")
-
-
-def test_it_keeps_every_promise_of_a_simulator(registered: gym.Env[str, str]) -> None:
-    check_simulator(registered.unwrapped.simulator, actions=PHRASES)  # type: ignore[attr-defined]
-
-
-def test_it_keeps_every_promise_of_snapshots(registered: gym.Env[str, str]) -> None:
-    check_snapshot(registered, actions=PHRASES)
-
-
-def test_observations_stay_in_their_space(registered: gym.Env[str, str]) -> None:
-    rng = np.random.default_rng(0)
-    for seed in range(5):
-        observation, info = registered.reset(seed=seed)
-        ended = False
-        while not ended:
-            assert registered.observation_space.contains(observation)
-            assert registered.render() == observation
-            commands = [c for c in info["admissible_commands"] or () if "…" not in c] or [*PHRASES, "\x00\ud800"]
-            observation, _, terminated, truncated, info = registered.step(str(rng.choice(commands)))
-            ended = terminated or truncated
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_its_specification_is_json_and_makes_it_again(env_id: str) -> None:
-    written = gym.spec(env_id).to_json()
-    assert json.loads(written)["id"] == env_id
-    assert gym.make(type(gym.spec(env_id)).from_json(written)).reset(seed=3) == gym.make(env_id).reset(seed=3)
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_the_module_form_of_its_id_imports_by_itself(env_id: str) -> None:
-    script = f"import gymnasium; print(gymnasium.make('branchwise.envs:{env_id}').reset(seed=0)[0][:20])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip()
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_it_can_be_pickled_in_the_middle(env_id: str) -> None:
-    env = gym.make(env_id)
-    env.reset(seed=2)
-    env.step(PHRASES[0])
-    copied = pickle.loads(pickle.dumps(env))
-    assert copied.step("click[back to search]") == env.step("click[back to search]")
-
-
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("env_id", IDS)
-def test_vectors_say_what_single_environments_say(env_id: str, mode: str) -> None:
-    extra: dict[str, Any] = {"vector_kwargs": {"shared_memory": False}} if mode == "async" else {}
-    envs = gym.make_vec(env_id, num_envs=2, vectorization_mode=mode, **extra)
-    try:
-        observations, _ = envs.reset(seed=[5, 6])
-        after, rewards, terminated, truncated, infos = envs.step((PHRASES[0], "nonsense"))
-        infos = {key: list(value) for key, value in infos.items()}
-    finally:
-        envs.close()
-    for i, action in enumerate((PHRASES[0], "nonsense")):
-        env = gym.make(env_id)
-        assert env.reset(seed=5 + i)[0] == observations[i]
-        observation, reward, ended, cut, info = env.step(action)
-        assert (observation, reward, ended, cut) == (after[i], rewards[i], terminated[i], truncated[i])
-        assert infos["invalid_action"][i] == info["invalid_action"]
-        assert list(infos["admissible_commands"][i]) == info["admissible_commands"]
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_shared_memory_is_refused_rather_than_filled_with_filler(env_id: str) -> None:
-    with pytest.raises(ValueError, match="shared_memory=False"):
-        gym.make_vec(env_id, num_envs=1, vectorization_mode="async")
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_its_splits_and_players_are_as_listed(env_id: str) -> None:
-    row = next(row for row in environments() if row.id == env_id)
-    assert row.summary
-    firsts = set()
-    for split in row.splits:
-        simulator = simulator_for(env_id, split=split)
-        assert simulator.players == row.players
-        firsts.add(simulator.observation(simulator.reset(0)))
-    assert len(firsts) == len(row.splits)
-
-
-def test_register_envs_and_a_second_registration_change_nothing() -> None:
-    gym.register_envs(branchwise)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        branchwise.register()
-    assert set(IDS) <= set(gym.registry)
-
-
-def test_importing_branchwise_is_light() -> None:
-    heavy = ("torch", "transformers", "bm25s", "numba", "scipy", "pettingzoo")
-    script = f"import sys, branchwise; print([name for name in {heavy} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120)
-    assert done.stdout.strip() == "[]"
-
-
-def test_an_unknown_id_names_its_neighbours() -> None:
-    with pytest.raises(ValueError, match="did you mean branchwise/WebShop-v0"):
-        simulator_for("WebShp-v1")
-    with pytest.raises(ValueError, match="Registered: branchwise/WebShop-v0"):
-        simulator_for("chess")
-
-
-def test_an_unknown_option_names_those_that_are_accepted() -> None:
-    with pytest.raises(TypeError, match=r"no option 'product'.*products"):
-        simulator_for("branchwise/WebShop-v0", product=10)
-
-
 def test_the_shell_costs_less_than_five_microseconds_a_step() -> None:
     """Best of five, against the bare simulator asked the same things."""
     game = CountingGame()
@@ -380,19 +243,3 @@ def test_a_snapshot_and_its_restoring_cost_microseconds(env: SimulatorEnv[Count]
             env.snapshot()
         times.append(time.process_time() - started)
     assert min(times) / 2_000 < 5e-6
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_ten_thousand_steps_a_second_and_more(env_id: str) -> None:
-    """Steps per CPU-second through ``gym.make``, resets included; best of three."""
-    env = gym.make(env_id)
-    actions = [PHRASES[0], "click[next >]", "click[< prev]", "nonsense", "click[back to search]", PHRASES[1]]
-    rates = []
-    for _ in range(3):
-        started = time.process_time()
-        for seed in range(200):
-            env.reset(seed=seed)
-            for action in actions:
-                env.step(action)
-        rates.append(200 * len(actions) / (time.process_time() - started))
-    assert max(rates) > 10_000
