@@ -64,13 +64,13 @@ def mean_value(value_sum: float, visits: float, unvisited: float) -> float:
 
 @njit(cache=True)
 def best_return(best: float, visits: float, value: float) -> float:
-    """max(Q, R), and R where N = 0: the best return so far (PG-TD, arXiv 2303.05510, Algorithm 1; ARMAP)."""
+    """max(Q, R), and R where N = 0: the best return so far (PG-TD, arXiv 2303.05510; ARMAP, arXiv 2502.12130)."""
     return max(best, value) if visits > 0.0 else value
 
 
 @njit(cache=True)
 def bellman_best(reward: float, discount: float, best_child: float) -> float:
-    """r + γ · max_a Q(s', a): QLASS (arXiv 2502.02584, Eq. 4), from the largest Q of the visited children."""
+    """r + γ · max_a Q(s', a): QLASS (arXiv 2502.02584), from the largest Q of the visited children."""
     return reward + discount * best_child
 
 
@@ -116,7 +116,7 @@ def proof_of_children(best: int, child: int) -> int:
     """The proof of a node from those of its children, all in the view of the player who moves at it; start from LOSS.
 
     A child that wins proves a win; a node whose children are all proven has the best of them; anything else is
-    unproven: Winands, Björnsson and Saito (2008), section 3.2, with draws between. Because LOSS < DRAW < UNPROVEN <
+    unproven: Winands, Björnsson and Saito (2008), with draws between. Because LOSS < DRAW < UNPROVEN <
     WIN, that is the larger of the two.
     """
     return max(best, child)

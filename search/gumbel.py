@@ -60,7 +60,7 @@ def considered_visits(considered: int, simulations: int) -> np.ndarray:
 
 @njit(cache=True)
 def mixed_value(values: np.ndarray, visits: np.ndarray, prior: np.ndarray, raw_value: float) -> float:
-    """(v + ΣN · Σ_visited P·Q / Σ_visited P) / (1 + ΣN): what an unvisited child is worth (Appendix D, Eq. 33)."""
+    """(v + ΣN · Σ_visited P·Q / Σ_visited P) / (1 + ΣN): what an unvisited child is worth (Appendix D)."""
     total = 0.0
     mass = 0.0
     weighted = 0.0
@@ -84,7 +84,7 @@ def completed(
     value_scale: float = VALUE_SCALE,
     visit_offset: float = VISIT_OFFSET,
 ) -> np.ndarray:
-    """σ(q) = (c_visit + max N) · c_scale · q of the completed Q-values (Eq. 8, section 3.4), float64 ``[k]``.
+    """σ(q) = (c_visit + max N) · c_scale · q of the completed Q-values (Eq. 8 and 10), float64 ``[k]``.
 
     q is Q of a visited and :func:`mixed_value` for an unvisited child, scaled to [0, 1] between the least and the
     largest of them: mctx's ``qtransform_completed_by_mix_value``.
@@ -106,7 +106,7 @@ def completed(
 
 @njit(cache=True)
 def improved_policy(logits: np.ndarray, sigma: np.ndarray) -> np.ndarray:
-    """softmax(logits + σ(q)): the improved policy π' (Eq. 7); at the root also the policy target. Float64 ``[k]``."""
+    """softmax(logits + σ(q)): the improved policy π' (Eq. 11); at the root also the policy target. Float64 ``[k]``."""
     count = logits.shape[0]
     policy = np.empty(count)
     largest = -np.inf

@@ -100,13 +100,13 @@ def puct(value: float, visits: float, parent_visits: float, exploration: float, 
 @njit(cache=True)
 def alphazero_exploration(parent_visits: float, c_base: float, c_init: float) -> float:
     """log((N(parent) + c_base + 1) / c_base) + c_init: the c of :func:`puct` in AlphaZero's pseudocode, MuZero (arXiv
-    1911.08265, Eq. 2; c_base 19652, c_init 1.25), TS-LLM, and the β(s) of PG-TD (Eq. 2)."""
+    1911.08265, Eq. 2; c_base 19652, c_init 1.25), TS-LLM, and PG-TD's β(s)."""
     return math.log((parent_visits + c_base + 1.0) / c_base) + c_init
 
 
 @njit(cache=True)
 def p_ucb(value: float, visits: float, parent_visits: float, exploration: float, prior: float) -> float:
-    """Q + c · P · sqrt(log N(parent)) / (1 + N(child)): PG-TD (arXiv 2303.05510, section 4) and ARMAP, with Q the best
+    """Q + c · P · sqrt(log N(parent)) / (1 + N(child)): PG-TD (arXiv 2303.05510) and ARMAP, with Q the best
     return. The logarithm stands under the root, the visits do not. c = 6.36 in both programs; PG-TD's other form takes
     c from :func:`alphazero_exploration`.
     """
@@ -123,7 +123,7 @@ def uct_bonus(
     bonus: float,
     prior: float,
 ) -> float:
-    """w_e · Q + w_x · sqrt(log N(parent) / N(child)) + bonus: SWE-Search (arXiv 2410.20285, section 3).
+    """w_e · Q + w_x · sqrt(log N(parent) / N(child)) + bonus: SWE-Search (arXiv 2410.20285).
 
     No 2 under the root, unlike :func:`uct`. ``bonus`` is the sum of the additive terms
     (:func:`swe_search_depth_terms`, :func:`swe_search_value_terms`). An unvisited child comes first, by its prior.
@@ -135,7 +135,7 @@ def uct_bonus(
 
 @njit(cache=True)
 def swe_search_depth_terms(depth: float, early: float, decay: float, late: float) -> float:
-    """α · exp(−β · (d − 1)) − γ · sqrt(d): SWE-Search's early depth bonus and late depth penalty (section 3); the
+    """α · exp(−β · (d − 1)) − γ · sqrt(d): SWE-Search's early depth bonus and late depth penalty; the
     released settings, for values from −100 to 100, are α = 200, β = γ = 0.8."""
     return early * math.exp(-decay * (depth - 1.0)) - late * math.sqrt(depth)
 
