@@ -66,6 +66,30 @@ _ENVIRONMENTS = (
         entry_point="branchwise.envs.web_shop.env:WebShopEnv",
         splits=("train", "validation", "test"),
     ),
+    EnvironmentRow(
+        id="branchwise/KuhnPoker-v0",
+        summary="Three cards, one bet: bluff and call.",
+        simulator="branchwise.envs.games.kuhn_poker:KuhnPoker",
+        players=2,
+        opponents=(("equilibrium", "branchwise.envs.games.kuhn_poker:KuhnEquilibrium"),),
+    ),
+    EnvironmentRow(
+        id="branchwise/LeducPoker-v0",
+        summary="Hold'em with six cards and two rounds of betting.",
+        simulator="branchwise.envs.games.leduc_poker:LeducPoker",
+        players=2,
+        opponents=(
+            ("rule", "branchwise.envs.games.leduc_poker:rule_player"),
+            ("equilibrium", "branchwise.envs.games.leduc_poker:EquilibriumPlayer"),
+        ),
+    ),
+    EnvironmentRow(
+        id="branchwise/LiarsDice-v0",
+        summary="Bid on hidden dice, or call the other a liar.",
+        simulator="branchwise.envs.games.liars_dice:LiarsDice",
+        players=2,
+        opponents=(("bayesian", "branchwise.envs.games.liars_dice:BayesianPlayer"),),
+    ),
 )
 
 

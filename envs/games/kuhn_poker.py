@@ -96,10 +96,12 @@ class KuhnPoker(Simulator[KuhnState]):
 
     ## Opponents
 
-    | Name | Plays | Value for it as player 0, as player 1, against an equilibrium |
-    |---|---|---|
-    | `random` | uniformly | −1/3 as player 0; −1/6 as player 1 |
-    | `equilibrium` | Kuhn's equilibrium with bluffing rate 1/6 | −1/18; +1/18 |
+    What each wins against `equilibrium`, exactly:
+
+    | Name | Plays | as player 0 | as player 1 |
+    |---|---|---|---|
+    | `random` | uniformly | −1/6 | −1/9 |
+    | `equilibrium` | Kuhn's equilibrium that bets a jack with probability 1/6 | −1/18 | 1/18 |
 
     ## Version History
 
@@ -122,6 +124,9 @@ class KuhnPoker(Simulator[KuhnState]):
 
     def legal_actions(self, state: KuhnState) -> Sequence[str]:
         return _LEGAL if self.current_player(state) >= 0 else ()
+
+    def all_actions(self) -> Sequence[str]:
+        return _LEGAL
 
     def chance_outcomes(self, state: KuhnState) -> Sequence[tuple[str, float]]:
         """The cards left, each as likely."""
@@ -157,7 +162,7 @@ class KuhnPoker(Simulator[KuhnState]):
 
     def resample(self, state: KuhnState, player: int, rng: np.random.Generator) -> KuhnState:
         """The other's card drawn anew from those that the player does not see; nothing is hidden after a showdown."""
-        cards, moves, invalid = state
+        cards, moves, _ = state
         other = 1 - player
         if len(cards) <= other or (moves in _SHOWDOWN and len(cards) == 2):
             return state

@@ -60,8 +60,12 @@ def _rounds() -> dict[str, _Betting]:
 
 
 _ROUNDS: Final = _rounds()
-_OPEN: Final = "open", "closed", "folded"
-_STATUS: Final = {moves: _OPEN[(b.turn == TERMINAL) + b.folded] for moves, b in _ROUNDS.items()}
+_STATUS: Final = {
+    moves: "folded" if betting.folded else "closed" if betting.turn == TERMINAL else "open"
+    for moves, betting in _ROUNDS.items()
+}
+_FIRST_TURN: Final = {moves: CHANCE if _STATUS[moves] == "closed" else b.turn for moves, b in _ROUNDS.items()}
+_SECOND_TURN: Final = {moves: betting.turn for moves, betting in _ROUNDS.items()}
 
 
 class LeducState(NamedTuple):
@@ -164,13 +168,15 @@ class LeducPoker(Simulator[LeducState]):
         cards, first, second, _ = state
         dealt = len(cards)
         if dealt == 2:
-            turn = _ROUNDS[first].turn
-            return CHANCE if _STATUS[first] == "closed" else turn
-        return _ROUNDS[second].turn if dealt == 3 else CHANCE
+            return _FIRST_TURN[first]
+        return _SECOND_TURN[second] if dealt == 3 else CHANCE
 
     def legal_actions(self, state: LeducState) -> Sequence[str]:
         dealt = len(state.cards)
         return _ROUNDS[state.second if dealt == 3 else state.first].legal if dealt > 1 else ()
+
+    def all_actions(self) -> Sequence[str]:
+        return tuple(_MOVES)
 
     def chance_outcomes(self, state: LeducState) -> Sequence[tuple[str, float]]:
         """The cards left, each as likely."""
@@ -178,16 +184,11 @@ class LeducPoker(Simulator[LeducState]):
 
     def step(self, state: LeducState, action: str) -> LeducState:
         cards, first, second, invalid = state
-        turn = self.current_player(state)
-        if turn == TERMINAL:
-            return state
-        if turn == CHANCE:
-            card = _INDEX.get(action, -1)
-            if card < 0 or card in cards:
-                return LeducState(cards, first, second, 1)
-            return LeducState((*cards, card), first, second)
-        moves = second if len(cards) == 3 else first
+        dealt = len(cards)
+        moves = second if dealt == 3 else first
         legal = _ROUNDS[moves].legal
+        if dealt < 2 or not legal:
+            return self._dealt(state, action) if self.current_player(state) == CHANCE else state
         if action not in legal:
             action = command(action)
         strikes = 0
@@ -197,7 +198,7 @@ class LeducPoker(Simulator[LeducState]):
                 return LeducState(cards, first, second, strikes)
             action = legal[0]
         moves += _MOVES[action]
-        return LeducState(cards, first, moves, strikes) if len(cards) == 3 else LeducState(cards, moves, "", strikes)
+        return LeducState(cards, first, moves, strikes) if dealt == 3 else LeducState(cards, moves, "", strikes)
 
     def rewards(self, state: LeducState) -> tuple[float, ...]:
         """``(won by player 0, won by player 1)`` at the end, zeros before."""
@@ -230,6 +231,13 @@ class LeducPoker(Simulator[LeducState]):
 
     def position(self, state: LeducState) -> LeducState:
         return state._replace(invalid=0)
+
+    def _dealt(self, state: LeducState, action: str) -> LeducState:
+        cards, first, second, _ = state
+        card = _INDEX.get(action, -1)
+        if card < 0 or card in cards:
+            return LeducState(cards, first, second, 1)
+        return LeducState((*cards, card), first, second)
 
 
 def rule_player(simulator: Simulator[Any], state: LeducState, rng: np.random.Generator) -> str:

@@ -1,8 +1,8 @@
 """Reading texts that players write, and showing them to others, without harm.
 
-Players of games with words write whatever they like: a megabyte, escape sequences of terminals, right-to-left overrides,
-fake lines of the game's record. :func:`command` makes of such a text something to look up in a table of moves;
-:func:`one_line` makes of it a quotation that stays on its line.
+Players of games with words write whatever they like: a megabyte, escape sequences of terminals, right-to-left
+overrides, fake lines of the game's record. :func:`command` makes of such a text something to look up in a table of
+moves; :func:`plain_words` and :func:`quotation` make of it a quotation that stays on its line.
 
 What it does not do: judge what the words mean. Words that ask the reader to obey them stay as they are, in quotation
 marks; the reader has to know that a quotation is no instruction.
