@@ -67,6 +67,13 @@ _ENVIRONMENTS = (
         splits=("train", "validation", "test"),
     ),
     EnvironmentRow(
+        id="branchwise/MathTool-v0",
+        summary="Solve a math problem in several turns with a Python interpreter; answer in a box.",
+        simulator="branchwise.envs.math_tool.rules:MathToolSimulator",
+        entry_point="branchwise.envs.math_tool.env:MathToolEnv",
+        splits=("train", "validation", "test"),
+    ),
+    EnvironmentRow(
         id="branchwise/KuhnPoker-v0",
         summary="Three cards, one bet: bluff and call.",
         simulator="branchwise.envs.games.kuhn_poker:KuhnPoker",

@@ -1,1 +1,1 @@
-"""Math word problems with a Python tool: problems, interpreter, grading, rules."""
+"""Math with a Python tool: problems, interpreters, grading, rules."""

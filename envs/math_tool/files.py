@@ -1,0 +1,129 @@
+"""Problems from files, by path: GSM8K, SVAMP, and the format of MATH.
+
+| format | file | question | answer | worked solution |
+|---|---|---|---|---|
+| GSM8K (Cobbe et al., 2021) | JSON lines | ``question`` | ``answer``, after ``####`` | ``answer``: ``<<48/2=24>>`` |
+| SVAMP (Patel et al., 2021) | JSON list | ``Body`` + ``Question`` | ``Answer`` | ``Equation`` |
+| MATH (Hendrycks et al., 2021) | the same, or a folder | ``problem`` | ``answer``, or boxed in ``solution`` | none |
+
+The format is seen from the keys of the first record. A file is split by the hash of each question (eight tenths train,
+one tenth each validation and test), so that the same question is in the same split in whatever file it stands;
+``split="all"`` takes the whole file, for publishers' own test files.
+
+Nothing is loaded from a network, and no file is part of the package.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from .grading import as_number, last_boxed
+from .problems import Problem, split_of
+from .templates import Step
+
+_ANNOTATION: Final = re.compile(r"<<([^<>=]+)=([^<>]+)>>")
+_ARITHMETIC: Final = re.compile(r"[\d\s.+\-*/()]+")
+
+
+class FileProblems:
+    """The problems of ``path`` in ``split``, in the order of the file."""
+
+    def __init__(self, path: str | Path, split: str) -> None:
+        problems = _read(str(path))
+        self._problems = [p for p in problems if split in ("all", split_of(p.plain))]
+        if not self._problems:
+            raise ValueError(f"{path}: none of its {len(problems)} problems is in split {split!r}; try split='all'")
+        self.count = len(self._problems)
+
+    def __getitem__(self, number: int) -> Problem:
+        return self._problems[number]
+
+
+@lru_cache(maxsize=8)
+def _read(path: str) -> tuple[Problem, ...]:
+    problems = []
+    reader: Callable[[Mapping[str, Any]], Problem] | None = None
+    for place, record in _records(Path(path)):
+        try:
+            if reader is None:
+                reader = _reader(record)
+            problems.append(reader(record))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{place}: {error}; expected records of GSM8K (question, answer with '####'), SVAMP (Body, Question, "
+                "Answer) or MATH (problem, and answer or a solution with \\boxed{…})"
+            ) from error
+    if not problems:
+        raise ValueError(f"{path}: no problems; expected a JSON or JSON-lines file, or a folder of JSON files")
+    return tuple(problems)
+
+
+def _records(path: Path) -> Iterator[tuple[str, Any]]:
+    """(where it stands, record) of a file, or of all JSON files below a folder in the order of their names."""
+    if path.is_dir():
+        for file in sorted(path.rglob("*.json*")):
+            yield from _records(file)
+        return
+    if not path.is_file():
+        raise FileNotFoundError(f"problems={str(path)!r}: no such file or folder")
+    text = path.read_text(encoding="utf-8")
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError:
+        for number, line in enumerate(text.splitlines(), start=1):
+            if line.strip():
+                try:
+                    yield f"{path}, line {number}", json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise ValueError(f"{path}, line {number}: {error}; expected one JSON record a line") from error
+        return
+    for number, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
+        yield f"{path}, record {number}", record
+
+
+def _reader(record: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Problem]:
+    if "Body" in record and "Question" in record:
+        return svamp_problem
+    if "problem" in record:
+        return math_problem
+    if "question" in record and "####" in record["answer"]:
+        return gsm8k_problem
+    raise ValueError(f"a record with {', '.join(map(str, record))}")
+
+
+def gsm8k_problem(record: Mapping[str, Any]) -> Problem:
+    """A record of GSM8K; its calculator annotations are the steps."""
+    solution, mark, answer = record["answer"].rpartition("####")
+    if not mark:
+        raise ValueError("an answer without '####'")
+    steps: list[Step] = []
+    for expression, value in _ANNOTATION.findall(solution):
+        number = as_number(value)
+        if number is not None and _ARITHMETIC.fullmatch(expression):
+            steps.append(Step(f"a{len(steps) + 1}", expression.strip(), value.strip()))
+    return Problem(record["question"].strip(), answer.strip().replace(",", ""), tuple(steps), "gsm8k")
+
+
+def svamp_problem(record: Mapping[str, Any]) -> Problem:
+    """A record of SVAMP; its equation is the one step."""
+    body, question, answer = record["Body"].strip(), record["Question"].strip(), record["Answer"]
+    answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
+    separator = " " if body.endswith((".", "?", "!", ",")) else ", "
+    equation = str(record.get("Equation", "")).strip()
+    steps = (Step("a1", equation, answer),) if _ARITHMETIC.fullmatch(equation) else ()
+    return Problem(f"{body}{separator}{question}", answer, steps, "svamp")
+
+
+def math_problem(record: Mapping[str, Any]) -> Problem:
+    """A record of MATH, or of a set in its format."""
+    answer = record.get("answer")
+    if answer is None:
+        answer = last_boxed(record["solution"])
+    if answer is None:
+        raise ValueError("no answer, and no \\boxed{…} in the solution")
+    return Problem(
+        record["problem"].strip(), str(answer), (), str(record.get("type") or record.get("subject") or "math")
+    )
