@@ -1,0 +1,477 @@
+"""Two players exchange offers until one is accepted or they part: the rules that all domains of this folder share.
+
+The protocol is that of alternating offers (Rubinstein 1982; Rosenschein and Zlotkin 1994). An offer stands until the
+other player answers it; any answer but ``accept`` ends it, so that a deal is always an offer of one player which the
+other one accepted, and nobody can accept an offer of his own or one that has been answered. Two variants:
+
+- *answer* (``counter=False``): an offer must be accepted or rejected (or left for good); who rejects moves again, and a
+  new round begins. GLEE's games and CaSiNo are played so.
+- *counter* (``counter=True``): an offer may be answered by an offer.
+
+An outcome is a whole number: an amount in cents, or a place in a list of outcomes. Domains say what it means, in words
+and in utility, by the hooks of :class:`AlternatingOffers`. Not handled: more than two players, offers in parallel,
+deals that bind only a part of the issues.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Final, NamedTuple
+
+import numpy as np
+
+from ..opponents import borrow_generator, return_generator
+from ..simulator import TERMINAL, Simulator
+from .offers import Act, parse, quoted
+
+SPLITS: Final = ("train", "validation", "test")
+NOTHING: Final = -1  # no outcome
+_SHOWN = 8  # lines of the log in an observation; information_state has them all
+_REMEMBERED = 16_384  # contexts whose texts and tables a simulator keeps
+
+Context = tuple[Any, ...]
+
+
+class OfferState(NamedTuple):
+    """``context`` is what was drawn at the start (private values included), ``player`` who moves (``TERMINAL`` after
+    the end), ``round`` one more than the rejections so far, ``turn`` the valid moves so far, ``offers`` all offers in
+    order as ``2 · outcome + player``; the last one stands while ``on_table``. ``deal`` is the agreed outcome or
+    ``NOTHING``, ``ended`` how it ended (empty before), ``invalid`` the invalid actions in a row, ``wrong`` the fault of
+    the last one, ``secret`` a domain's hidden choice, ``log`` what both have heard."""
+
+    context: Context
+    player: int
+    round: int = 1
+    turn: int = 0
+    offers: tuple[int, ...] = ()
+    on_table: bool = False
+    deal: int = NOTHING
+    ended: str = ""
+    invalid: int = 0
+    wrong: str = ""
+    secret: int = NOTHING
+    log: tuple[str, ...] = ()
+
+
+class Choices(NamedTuple):
+    """A player's outcomes by falling own value: ``outcomes`` int64 ``[n]``, ``values`` float64 ``[n]`` with no deal
+    at 0 and the best outcome at 1, ``features`` float64 ``[n, k]`` in which similar outcomes lie near, ``wish``
+    float64 ``[k]``: where the player presumes the other one's best outcome, before having heard an offer."""
+
+    outcomes: np.ndarray
+    values: np.ndarray
+    features: np.ndarray
+    wish: np.ndarray
+
+
+class AlternatingOffers(Simulator[OfferState]):
+    """The protocol; a domain subclasses it and writes the hooks (methods that raise ``NotImplementedError`` here)."""
+
+    players = 2
+    names: ClassVar[tuple[str, str]] = ("Alice", "Bob")
+    counter: ClassVar[bool] = True
+    quiet_verbs: ClassVar[frozenset[str]] = frozenset()  # acts that carry no message even where messages are allowed
+    walk_away: ClassVar[bool] = True  # whether a player may leave
+
+    def __init__(
+        self,
+        *,
+        messages: bool,
+        max_rounds: int | None,
+        max_turns: int | None,
+        max_invalid: int,
+        split: str,
+        talk: bool,
+        first: int = 0,
+    ) -> None:
+        """``max_rounds`` bounds rejections, ``max_turns`` moves; ``None`` leaves a bound out (one must be given).
+        ``talk`` makes ``say`` possible where messages are; ``first`` moves first."""
+        for name, value in (("max_rounds", max_rounds), ("max_turns", max_turns), ("max_invalid", max_invalid)):
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ValueError(f"{name}={value!r}; expected a whole number of at least 1.")
+        if split not in SPLITS:
+            raise ValueError(f"split={split!r}; expected one of {', '.join(map(repr, SPLITS))}.")
+        self.messages, self.max_rounds, self.max_turns = messages, max_rounds, max_turns
+        self.max_invalid, self.split, self.first = max_invalid, split, first
+        say = ("say",) if talk and messages else ()
+        away = ("walk away",) if self.walk_away else ()
+        self._opening = ("offer", *say, *away)
+        self._answering = ("accept", "offer", *say, *away) if self.counter else ("accept", "reject", *away)
+        self._arguments: dict[str, Any] = {}
+        self._kept: dict[Any, Any] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _make, (type(self), self._arguments)
+
+    # What a domain must say.
+
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
+        """The context of an episode; takes the options that it knows out of ``options``."""
+        raise NotImplementedError
+
+    def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
+        """A context that ``player`` cannot tell from ``context``; the same one where nothing is hidden."""
+        return context
+
+    def _brief(self, context: Context, player: int) -> str:
+        """The rules and values as ``player`` knows them."""
+        raise NotImplementedError
+
+    def _read(self, context: Context, player: int, terms: str) -> int | str:
+        """The outcome that ``player`` means by ``terms``, or the fault."""
+        raise NotImplementedError
+
+    def _write(self, context: Context, player: int, outcome: int) -> str:
+        """The terms by which ``player`` means ``outcome``."""
+        raise NotImplementedError
+
+    def _form(self, context: Context) -> str:
+        """The terms' form, for prompts and :meth:`admissible_commands`, each gap an ellipsis."""
+        raise NotImplementedError
+
+    def outcomes(self, context: Context) -> np.ndarray:
+        """The outcomes of the compact form, int64 ``[n]``; all outcomes where the domain is finite."""
+        raise NotImplementedError
+
+    def value(self, context: Context, player: int, outcome: int) -> float:
+        """What ``outcome`` is worth to ``player`` when agreed in the first round."""
+        raise NotImplementedError
+
+    def disagreement(self, context: Context) -> tuple[float, float]:
+        """What the players get without a deal."""
+        return (0.0, 0.0)
+
+    def _discount(self, state: OfferState, player: int) -> float:
+        """What is left of a deal's worth to ``player`` in ``state``."""
+        return 1.0
+
+    def _features(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
+        """Features of :meth:`outcomes`, ``[n, k]``, and the presumed best outcome of each player, ``[2, k]``."""
+        raise NotImplementedError
+
+    # The rules.
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> OfferState:
+        """The episode of ``seed`` in this simulator's split; each split has a stream of its own."""
+        asked = dict(options or {})
+        rng = borrow_generator(seed, SPLITS.index(self.split))
+        context = self._draw(rng, asked)
+        return_generator(rng)
+        if asked:
+            raise ValueError(f"unknown reset option {', '.join(map(repr, asked))} for {type(self).__name__}.")
+        return OfferState(context, self.first)
+
+    def current_player(self, state: OfferState) -> int:
+        return state.player
+
+    def truncated(self, state: OfferState) -> bool:
+        return state.ended == "time"
+
+    def step(self, state: OfferState, action: str) -> OfferState:
+        """The state after ``action``; a finished negotiation stays as it is."""
+        player = state.player
+        if player < 0:
+            return state
+        act = parse(action)
+        fault = act.fault or self._misplaced(state, act)
+        if fault:
+            return self._refuse(state, fault)
+        return self._act(state, player, act)
+
+    def _misplaced(self, state: OfferState, act: Act) -> str:
+        verbs = self._verbs(state)
+        verb = act.verb
+        if verb not in verbs:
+            return f"{verb} is not possible now; possible: {', '.join(verbs)}."
+        if act.message:
+            if not self.messages:
+                return "messages are not allowed in this negotiation; write the act alone."
+            if verb in self.quiet_verbs:
+                return f"{verb} carries no message in this negotiation."
+        return ""
+
+    def _act(self, state: OfferState, player: int, act: Act) -> OfferState:
+        context, _, number, turn, offers, _, _, _, _, _, secret, log = state
+        verb = act.verb
+        if verb == "offer":
+            outcome = self._understood(context, player, act.terms or "")
+            if isinstance(outcome, str):
+                return self._refuse(state, outcome)
+            line = self._spoken(player, self._offer(context, player, outcome), act.message)
+            after = OfferState(
+                context, 1 - player, number, turn + 1, (*offers, 2 * outcome + player), True,
+                NOTHING, "", 0, "", secret, (*log, line),
+            )  # fmt: skip
+            return self._out_of_time(after)
+        log = (*log, self._spoken(player, verb, act.message))
+        if verb == "accept":
+            deal = offers[-1] >> 1
+            return OfferState(
+                context, TERMINAL, number, turn + 1, offers, False, deal, "deal", 0, "", secret, log
+            )  # fmt: skip
+        if verb == "walk away":
+            return OfferState(
+                context, TERMINAL, number, turn + 1, offers, False, NOTHING, "walked away", 0, "", secret, log
+            )  # fmt: skip
+        if verb == "reject":
+            if number == self.max_rounds:
+                return OfferState(
+                    context, TERMINAL, number, turn + 1, offers, False, NOTHING, "rounds", 0, "", secret, log
+                )  # fmt: skip
+            after = OfferState(
+                context, player, number + 1, turn + 1, offers, False, NOTHING, "", 0, "", secret, log
+            )  # fmt: skip
+            return self._out_of_time(after)
+        after = OfferState(context, 1 - player, number, turn + 1, offers, False, NOTHING, "", 0, "", secret, log)
+        return self._out_of_time(after)
+
+    def _out_of_time(self, state: OfferState) -> OfferState:
+        if state.turn == self.max_turns:
+            return state._replace(player=TERMINAL, on_table=False, ended="time")
+        return state
+
+    def _refuse(self, state: OfferState, fault: str) -> OfferState:
+        """The same player again, or the end of a negotiation that one side does not take part in."""
+        wrong = f"Invalid action: {fault}"
+        invalid = state.invalid + 1
+        if invalid < self.max_invalid:
+            return state._replace(invalid=invalid, wrong=wrong)
+        line = f"{self.names[state.player]} left after {invalid} invalid actions in a row."
+        return state._replace(
+            player=TERMINAL, on_table=False, ended="forfeit", invalid=invalid, wrong=wrong, log=(*state.log, line)
+        )
+
+    def _verbs(self, state: OfferState) -> tuple[str, ...]:
+        return self._answering if state.on_table else self._opening
+
+    def _understood(self, context: Context, player: int, terms: str) -> int | str:
+        """As :meth:`_read`; without messages only the offers of the compact form are possible."""
+        outcome = self._read(context, player, terms)
+        if self.messages or isinstance(outcome, str) or self._is_compact(context, outcome):
+            return outcome
+        return f"{quoted(terms)} is not one of the offers that are possible here; see the list of legal actions."
+
+    def _is_compact(self, context: Context, outcome: int) -> bool:
+        """Whether ``outcome`` is one of :meth:`outcomes`; true for all of a finite domain."""
+        return True
+
+    def legal_actions(self, state: OfferState) -> Sequence[str] | None:
+        """``None`` where messages are allowed; else offers by falling own share or price, then the other acts."""
+        if state.player < 0:
+            return ()
+        return None if self.messages else self._compact(state.context, state.player, self._verbs(state))
+
+    def _compact(self, context: Context, player: int, verbs: tuple[str, ...]) -> tuple[str, ...]:
+        key = (self._public(context), player, verbs)
+        found = self._kept.get(key)
+        if found is None:
+            texts: list[str] = []
+            for verb in verbs:
+                if verb == "offer":
+                    texts += [self._offer(context, player, int(outcome)) for outcome in self.outcomes(context)]
+                elif verb != "say":
+                    texts.append(verb)
+            found = self._keep(key, tuple(texts))
+        return found
+
+    def _public(self, context: Context) -> Any:
+        """What the texts of offers depend on; contexts that share it share lists of legal actions."""
+        return None
+
+    def admissible_commands(self, state: OfferState) -> list[str] | None:
+        if state.player < 0:
+            return []
+        legal = self.legal_actions(state)
+        return self._patterns(state) if legal is None else list(legal)
+
+    def _patterns(self, state: OfferState) -> list[str]:
+        filled = {"offer": f"offer[{self._form(state.context)}]", "say": "say: …"}
+        return [filled.get(verb, verb) for verb in self._verbs(state)]
+
+    def rewards(self, state: OfferState) -> tuple[float, ...]:
+        """Zeros, and at the end :meth:`utilities`."""
+        return self.utilities(state) if state.player < 0 else (0.0, 0.0)
+
+    def utilities(self, state: OfferState) -> tuple[float, float]:
+        """What the two players got; without a deal their disagreement values. Of an unfinished negotiation: as if it
+        ended now without a deal."""
+        context, deal = state.context, state.deal
+        if deal == NOTHING:
+            return self.disagreement(context)
+        return (
+            self.value(context, 0, deal) * self._discount(state, 0),
+            self.value(context, 1, deal) * self._discount(state, 1),
+        )
+
+    def info(self, state: OfferState) -> dict[str, Any]:
+        """``success`` (a deal that leaves nobody worse off than none), ``invalid_action``, ``deal`` and, at the end,
+        ``ended`` ("deal", "walked away", "rounds", "time", "forfeit", "disagreement"), ``agreement`` (the terms in
+        player 0's words or ``None``) and ``utilities``."""
+        facts: dict[str, Any] = {"success": False, "invalid_action": state.wrong != "", "deal": state.deal != NOTHING}
+        if state.player < 0:
+            facts["ended"], facts["agreement"] = state.ended, None
+            facts["utilities"] = self.utilities(state)
+            if state.deal != NOTHING:
+                facts["agreement"] = self._write(state.context, 0, state.deal)
+                none = self.disagreement(state.context)
+                facts["success"] = all(got >= least for got, least in zip(facts["utilities"], none, strict=True))
+        return facts
+
+    # What is read.
+
+    def observation(self, state: OfferState, player: int = 0) -> str:
+        log = state.log
+        heard = log if len(log) <= _SHOWN else ("…", *log[-_SHOWN:])
+        return "\n".join((self._header(state.context, player), *heard, *self._status(state, player)))
+
+    def information_state(self, state: OfferState, player: int) -> str:
+        """The observation with the whole log."""
+        return "\n".join((self._header(state.context, player), *state.log, *self._status(state, player)))
+
+    def _header(self, context: Context, player: int) -> str:
+        found = self._kept.get((context, player))
+        return self._keep((context, player), self._brief(context, player)) if found is None else found
+
+    def _status(self, state: OfferState, player: int) -> tuple[str, ...]:
+        mover = state.player
+        if mover == player:
+            move = f"{self._clock(state)} Your move: {self._prompt(state)}"
+            return (state.wrong, move) if state.wrong else (move,)
+        if mover >= 0:
+            return (f"{self._clock(state)} {self.names[mover]} is to move.",)
+        ending = self._ending(state)
+        got = f"{ending} You get {self._money(state, player)}."
+        faulty = state.ended == "forfeit" and state.log[-1].startswith(self.names[player])
+        return (state.wrong, got) if faulty else (got,)
+
+    def _clock(self, state: OfferState) -> str:
+        if self.max_rounds is not None:
+            return f"Round {state.round} of {self.max_rounds}."
+        return f"Move {state.turn + 1} of {self.max_turns}."
+
+    def _prompt(self, state: OfferState) -> str:
+        key = (self._public(state.context), self._verbs(state), "prompt")
+        found = self._kept.get(key)
+        return self._keep(key, " | ".join(self._patterns(state))) if found is None else found
+
+    def _ending(self, state: OfferState) -> str:
+        if state.deal != NOTHING:
+            speaker = state.offers[-1] & 1
+            return f"Deal, as {self.names[speaker]} offered: {self._write(state.context, speaker, state.deal)}."
+        return "No deal."
+
+    def _money(self, state: OfferState, player: int) -> str:
+        """What ``player`` got, in the units of the domain."""
+        return f"{self.utilities(state)[player]:.4g}"
+
+    def _spoken(self, player: int, act: str, message: str) -> str:
+        return f'{self.names[player]}: {act} "{message}"' if message else f"{self.names[player]}: {act}"
+
+    def _offer(self, context: Context, player: int, outcome: int) -> str:
+        return f"offer[{self._write(context, player, outcome)}]"
+
+    # What partners, metrics and search may ask.
+
+    def resample(self, state: OfferState, player: int, rng: np.random.Generator) -> OfferState:
+        """``state`` with the other player's private values drawn anew from what ``player`` knows; moves say nothing
+        about values here (no inference from behaviour)."""
+        return state._replace(context=self._redraw(state.context, player, rng))
+
+    def standing(self, state: OfferState) -> int:
+        """The outcome on the table, or ``NOTHING``."""
+        return state.offers[-1] >> 1 if state.on_table else NOTHING
+
+    def offers_of(self, state: OfferState, player: int) -> list[int]:
+        """The outcomes that ``player`` has offered, in order."""
+        return [offer >> 1 for offer in state.offers if offer & 1 == player]
+
+    def time(self, state: OfferState) -> float:
+        """How much of the negotiation is over, from 0 at the first move to 1 at the last."""
+        done, limit = (
+            (state.turn, self.max_turns) if self.max_rounds is None else (state.round - 1, self.max_rounds)
+        )  # fmt: skip
+        return 1.0 if limit is None or limit <= 1 else min(1.0, done / (limit - 1))
+
+    def is_last_answer(self, state: OfferState) -> bool:
+        """Whether any answer but ``accept`` ends the negotiation without a deal."""
+        return state.round == self.max_rounds or (self.max_turns is not None and state.turn >= self.max_turns - 1)
+
+    def offer_action(self, state: OfferState, outcome: int) -> str:
+        """The action by which the player to move offers ``outcome``."""
+        return self._offer(state.context, state.player, outcome)
+
+    def accept_action(self, state: OfferState) -> str:
+        """The action by which the player to move takes the offer on the table."""
+        return "accept"
+
+    def decline_action(self, state: OfferState, outcome: int) -> str:
+        """The action of a player who will not take the offer on the table and would offer ``outcome``."""
+        return self.offer_action(state, outcome) if self.counter else "reject"
+
+    def give_up_action(self, state: OfferState) -> str:
+        """The action by which the player to move chooses no deal; empty where there is none now."""
+        return "walk away" if "walk away" in self._verbs(state) else ""
+
+    def forced_action(self, state: OfferState) -> str:
+        """The action that what was said so far leaves to the player to move; mostly none, an empty text."""
+        return ""
+
+    def suggested_actions(self, state: OfferState) -> Sequence[str]:
+        """The legal actions of the compact form, also where messages are allowed."""
+        return () if state.player < 0 else self._compact(state.context, state.player, self._verbs(state))
+
+    def place(self, context: Context, player: int, outcome: int) -> int:
+        """Where ``outcome``, or for an amount the nearest, stands in :meth:`choices`."""
+        key = (context, player, "places")
+        found = self._kept.get(key)
+        if found is None:
+            outcomes = self.choices(context, player).outcomes
+            found = self._keep(key, (np.sort(outcomes), np.argsort(outcomes)))
+        ordered, places = found
+        at = int(np.searchsorted(ordered, outcome))
+        if at == len(ordered) or (at and outcome - ordered[at - 1] < ordered[at] - outcome):
+            at -= 1
+        return int(places[at])
+
+    def points(self, context: Context) -> np.ndarray:
+        """Utilities of :meth:`outcomes` in the first round, float64 ``[n, 2]``."""
+        found = self._kept.get((context, "points"))
+        if found is None:
+            rows = [(self.value(context, 0, i), self.value(context, 1, i)) for i in self.outcomes(context).tolist()]
+            found = self._keep((context, "points"), np.array(rows, dtype=np.float64).reshape(-1, 2))
+        return found
+
+    def choices(self, context: Context, player: int) -> Choices:
+        """The outcomes as ``player`` values them; reads no value of the other player."""
+        key = (context, player, "choices")
+        found = self._kept.get(key)
+        if found is None:
+            outcomes = self.outcomes(context)
+            own = np.array([self.value(context, player, i) for i in outcomes.tolist()])
+            order = np.argsort(-own, kind="stable")
+            features, wishes = self._features(context)
+            values = self._relative(context, player, own[order], float(own.max()))
+            found = self._keep(key, Choices(outcomes[order], values, features[order], wishes[1 - player]))
+        return found
+
+    def own_value(self, state: OfferState, player: int, outcome: int) -> float:
+        """``outcome`` on the scale of :class:`Choices`."""
+        value = np.array([self.value(state.context, player, outcome)])
+        best = self._kept.get((state.context, player, "best"))
+        if best is None:
+            values = [self.value(state.context, player, i) for i in self.outcomes(state.context).tolist()]
+            best = self._keep((state.context, player, "best"), max(values))
+        return float(self._relative(state.context, player, value, best)[0])
+
+    def _relative(self, context: Context, player: int, own: np.ndarray, best: float) -> np.ndarray:
+        none = self.disagreement(context)[player]
+        return (own - none) / (best - none) if best > none else np.minimum(own - none, 0.0)
+
+    def _keep(self, key: Any, value: Any) -> Any:
+        """Remember ``value``: it depends on ``key`` and on this simulator's arguments alone."""
+        if len(self._kept) >= _REMEMBERED:
+            self._kept.clear()
+        self._kept[key] = value
+        return value
+
+
+def _make(kind: type[AlternatingOffers], arguments: dict[str, Any]) -> AlternatingOffers:
+    return kind(**arguments)
