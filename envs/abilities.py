@@ -134,13 +134,16 @@ class ActionTable:
 
 
 def array_of(simulator: Simulator[Any], state: Any, player: int) -> np.ndarray:
-    """What ``player`` sees as numbers: the simulator's ``array``, else the first 1,024 UTF-8 bytes of the observation,
-    filled up with zeros: uint8 ``[1024]``."""
+    """What ``player`` sees as numbers: the simulator's ``array``, else :func:`text_array` of the observation."""
     offered = getattr(simulator, "array", None)
     if offered is not None:
         return offered(state, player)
-    text = simulator.observation(state, player).encode("utf-8", "replace")[:TEXT_BYTES]
-    return np.frombuffer(text.ljust(TEXT_BYTES, b"\0"), np.uint8)
+    return text_array(simulator.observation(state, player))
+
+
+def text_array(text: str) -> np.ndarray:
+    """The first 1,024 UTF-8 bytes of ``text``, filled up with zeros: uint8 ``[1024]``, read-only."""
+    return np.frombuffer(text.encode("utf-8", "replace")[:TEXT_BYTES].ljust(TEXT_BYTES, b"\0"), np.uint8)
 
 
 def array_space(simulator: Simulator[Any]) -> spaces.Box:

@@ -97,6 +97,13 @@ _ENVIRONMENTS = (
         players=2,
         opponents=(("bayesian", "branchwise.envs.games.liars_dice:BayesianPlayer"),),
     ),
+    EnvironmentRow(
+        id="branchwise/OpenSpiel-v0",
+        summary="Any game of OpenSpiel: chess, go, backgammon, hanabi, bargaining and a hundred more.",
+        simulator="branchwise.envs.open_spiel:OpenSpielSimulator",
+        players=2,
+        extra="openspiel",
+    ),
 )
 
 

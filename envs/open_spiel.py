@@ -1,0 +1,310 @@
+"""OpenSpiel's games as simulators, on ``pyspiel`` states directly (Lanctot et al., 2019).
+
+A state is the history of the game's action numbers; beside it lies OpenSpiel's own state, which is cloned to step and
+takes no part in equality, hashing or pickling (it is replayed from the history where it is missing). Games of
+simultaneous moves are played through OpenSpiel's own turn-based form, in which the moves of one round are hidden.
+
+Needs ``pip install branchwise[openspiel]``. Not handled here: games that draw their luck inside themselves
+(``SAMPLED_STOCHASTIC``: they cannot be repeated), mean-field games, and games without lists of legal actions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .abilities import text_array
+from .simulator import CHANCE, TERMINAL, Simulator
+
+try:
+    import pyspiel
+except ImportError as missing:
+    raise ImportError(
+        "OpenSpiel is not installed: pip install branchwise[openspiel] (or pip install open_spiel)."
+    ) from missing
+
+_LONGEST_ECHO = 80
+_MOST_TRIES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSpielState:
+    """The numbers of all actions and outcomes so far, ``misses`` senseless actions in a row and the last of them;
+    beside them OpenSpiel's own state and the ``rewards`` of the step that led here."""
+
+    history: tuple[int, ...] = ()
+    misses: int = 0
+    refused: str = ""
+    rewards: tuple[float, ...] = field(default=(), compare=False)
+    native: Any = field(default=None, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OpenSpielState, (self.history, self.misses, self.refused, self.rewards)
+
+
+class OpenSpielSimulator(Simulator[OpenSpielState]):
+    """
+    ## Description
+
+    Any game of OpenSpiel that takes turns or moves simultaneously, by its short name: chess, go, backgammon, hanabi,
+    bridge, bargaining, liar's dice, about a hundred more (``pyspiel.registered_names()``).
+
+    ## Observation Space
+
+    Text: what OpenSpiel writes. Where the game hides something and keeps an information state, that (it has all that
+    the player saw and did), else the observation.
+
+    ## Action Space
+
+    OpenSpiel's action strings, such as ``e4`` in chess or ``Pass`` in Kuhn poker; blanks around them do not matter, and
+    case only where two legal actions differ in nothing else. Anything else changes nothing and is answered; after
+    ``max_invalid`` in a row the first legal action is played for the player.
+
+    ## Rewards
+
+    What OpenSpiel pays each player, in its own units; at the end, in most games.
+
+    ## Starting State
+
+    The game's. The seed decides nothing by itself: luck is in chance nodes, which Gymnasium's and PettingZoo's shells
+    draw from the seed.
+
+    ## Episode End
+
+    Terminated by the game; truncated after ``max_steps`` steps of any kind, chance included.
+
+    ## Arguments
+
+    >>> import pytest
+    >>> _ = pytest.importorskip("pyspiel")
+    >>> import gymnasium as gym
+    >>> import branchwise
+    >>> env = gym.make("branchwise/OpenSpiel-v0", game="tic_tac_toe")
+    >>> observation, info = env.reset(seed=0)
+    >>> info["admissible_commands"][4]
+    'x(1,1)'
+    >>> observation, reward, terminated, truncated, info = env.step("x(1,1)")
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `game` | `"kuhn_poker"` | short name, with parameters or without: `"hex(board_size=5)"` |
+    | `max_invalid` | `3` | senseless actions in a row before one is played for the player |
+    | `max_steps` | `2000` | steps before the episode is cut off |
+    | any other | the game's | a parameter of the game: `players=3` |
+
+    ## Information
+
+    - `success`: a positive return at the end (for `player_0`; the shells give each player its own)
+    - `invalid_action`: whether the last action was none
+    - `returns`: what each player earned so far
+
+    ## Version History
+
+    - v0: first version
+
+    ## Source
+
+    google-deepmind/open_spiel (<https://arxiv.org/abs/1908.09453>), as installed; its version decides the rules.
+    """
+
+    def __init__(self, game: str = "kuhn_poker", max_invalid: int = 3, max_steps: int = 2_000, **params: Any) -> None:
+        self.game = game
+        self.max_invalid = max_invalid
+        self.max_steps = max_steps
+        self.params = params
+        self._open()
+
+    def _open(self) -> None:
+        try:
+            loaded = pyspiel.load_game(self.game, self.params) if self.params else pyspiel.load_game(self.game)
+        except pyspiel.SpielError as error:
+            raise ValueError(f"game={self.game!r}, {self.params}: {str(error)[:300]}") from error
+        kind = loaded.get_type()
+        if kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS:
+            loaded = pyspiel.convert_to_turn_based(loaded)
+            kind = loaded.get_type()
+        if kind.dynamics != pyspiel.GameType.Dynamics.SEQUENTIAL:
+            raise ValueError(
+                f"game={self.game!r} is a mean-field game: expected one of turns or of simultaneous moves."
+            )
+        if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC:
+            raise ValueError(
+                f"game={self.game!r} draws its luck inside itself, so that nothing can be repeated or branched on: "
+                "expected a game whose chance nodes are explicit."
+            )
+        hidden = kind.information == pyspiel.GameType.Information.IMPERFECT_INFORMATION
+        self._by_information_state = kind.provides_information_state_string and (
+            hidden or not kind.provides_observation_string
+        )
+        self._has_information_state = kind.provides_information_state_string
+        self._hidden = hidden
+        self._tensor = (
+            "observation_tensor"
+            if kind.provides_observation_tensor
+            else "information_state_tensor"
+            if kind.provides_information_state_tensor
+            else ""
+        )
+        self._game = loaded
+        self.players = loaded.num_players()
+        self.action_count = loaded.num_distinct_actions()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ("game", "max_invalid", "max_steps", "params")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> OpenSpielState:
+        return OpenSpielState(rewards=(0.0,) * self.players, native=self._game.new_initial_state())
+
+    def current_player(self, state: OpenSpielState) -> int:
+        native = self._native(state)
+        if native.is_terminal() or len(state.history) >= self.max_steps:
+            return TERMINAL
+        return CHANCE if native.is_chance_node() else native.current_player()
+
+    def observation(self, state: OpenSpielState, player: int = 0) -> str:
+        native = self._native(state)
+        text = (
+            native.information_state_string(player) if self._by_information_state else native.observation_string(player)
+        )
+        if state.refused:
+            return f"{state.refused!r} is no legal action here.\n{text}"
+        return text
+
+    def information_state(self, state: OpenSpielState, player: int) -> str:
+        if self._has_information_state:
+            return self._native(state).information_state_string(player)
+        return self.observation(state, player)
+
+    def legal_actions(self, state: OpenSpielState) -> Sequence[str]:
+        player = self.current_player(state)
+        if player < 0:
+            return ()
+        native = self._native(state)
+        return _different([native.action_to_string(player, number) for number in native.legal_actions()])
+
+    def action_indices(self, state: OpenSpielState) -> Sequence[int]:
+        """OpenSpiel's numbers of the legal actions."""
+        return self._native(state).legal_actions()
+
+    def chance_outcomes(self, state: OpenSpielState) -> Sequence[tuple[str, float]]:
+        native = self._native(state)
+        outcomes = native.chance_outcomes()
+        texts = _different([native.action_to_string(CHANCE, number) for number, _ in outcomes])
+        return [(text, probability) for text, (_, probability) in zip(texts, outcomes, strict=True) if probability > 0]
+
+    def step(self, state: OpenSpielState, action: str) -> OpenSpielState:
+        native = self._native(state)
+        player = self.current_player(state)
+        if player == TERMINAL:
+            return state
+        number = self._number(native, player, action)
+        if number is not None:
+            return self._after(state, native, number)
+        if player != CHANCE and state.misses + 1 >= self.max_invalid:
+            after = self._after(state, native, native.legal_actions()[0])
+            return OpenSpielState(after.history, 0, _shown(action), after.rewards, after.native)
+        return OpenSpielState(state.history, state.misses + 1, _shown(action), (0.0,) * self.players, native)
+
+    def rewards(self, state: OpenSpielState) -> tuple[float, ...]:
+        return state.rewards
+
+    def truncated(self, state: OpenSpielState) -> bool:
+        return len(state.history) >= self.max_steps and not self._native(state).is_terminal()
+
+    def info(self, state: OpenSpielState) -> dict[str, Any]:
+        returns = tuple(map(float, self._native(state).returns()))
+        return {
+            "success": returns[0] > 0 and self.current_player(state) == TERMINAL,
+            "invalid_action": state.refused != "",
+            "returns": returns,
+        }
+
+    def success(self, state: OpenSpielState, player: int) -> bool:
+        return self.current_player(state) == TERMINAL and self._native(state).returns()[player] > 0
+
+    def array(self, state: OpenSpielState, player: int = 0) -> np.ndarray:
+        """OpenSpiel's observation tensor, else its information state tensor, float32 and flat; where the game has
+        neither, the text's bytes."""
+        if not self._tensor:
+            return text_array(self.observation(state, player))
+        return np.array(getattr(self._native(state), self._tensor)(player), np.float32)
+
+    def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
+        """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck is drawn anew, the players'
+        actions kept, until ``player`` cannot tell the difference. ``NotImplementedError`` where that finds nothing."""
+        if not self._hidden:
+            return state
+        native = self._native(state)
+        try:
+            drawn = native.resample_from_infostate(player, rng.random)
+        except pyspiel.SpielError:
+            drawn = self._redealt(state, player, rng)
+        return OpenSpielState(tuple(drawn.history()), state.misses, state.refused, state.rewards, drawn)
+
+    def _redealt(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> Any:
+        wanted = self.information_state(state, player)
+        for _ in range(_MOST_TRIES):
+            native = self._game.new_initial_state()
+            for number in state.history:
+                if native.is_chance_node():
+                    numbers, weights = zip(*native.chance_outcomes(), strict=True)
+                    number = numbers[int(np.searchsorted(np.cumsum(weights), rng.random() * sum(weights), "right"))]
+                elif native.is_terminal() or number not in native.legal_actions():
+                    break
+                native.apply_action(number)
+            else:
+                drawn = OpenSpielState(tuple(native.history()), state.misses, state.refused, native=native)
+                if self.information_state(drawn, player) == wanted:
+                    return native
+        raise NotImplementedError(
+            f"{self.game} has no resampling of its own, and {_MOST_TRIES} fresh deals found none that player {player} "
+            "could not tell from this state."
+        )
+
+    def _native(self, state: OpenSpielState) -> Any:
+        if state.native is None:
+            native = self._game.new_initial_state()
+            for number in state.history:
+                native.apply_action(number)
+            object.__setattr__(state, "native", native)  # a cache, which equality and pickles leave out
+        return state.native
+
+    def _after(self, state: OpenSpielState, native: Any, number: int) -> OpenSpielState:
+        before = native.returns()
+        native = native.clone()
+        native.apply_action(number)
+        rewards = tuple(float(after - b) for after, b in zip(native.returns(), before, strict=True))
+        return OpenSpielState((*state.history, number), 0, "", rewards, native)
+
+    def _number(self, native: Any, player: int, action: str) -> int | None:
+        numbers = native.legal_actions()
+        texts = _different([native.action_to_string(player, number) for number in numbers])
+        if action in texts:
+            return numbers[texts.index(action)]
+        for same in (str.strip, _folded):
+            found = [number for number, text in zip(numbers, texts, strict=True) if same(text) == same(action)]
+            if len(found) == 1:
+                return found[0]
+        return None
+
+
+def _folded(text: str) -> str:
+    return text.strip().casefold()
+
+
+def _different(texts: Sequence[str]) -> Sequence[str]:
+    """``texts``, those that would be equal told apart by their place."""
+    if len(set(texts)) == len(texts):
+        return texts
+    return [text if texts.count(text) == 1 else f"{text} #{i}" for i, text in enumerate(texts)]
+
+
+def _shown(action: str) -> str:
+    """A refused action as it may be quoted; never empty."""
+    text = action if len(action) <= _LONGEST_ECHO else action[:_LONGEST_ECHO] + "…"
+    return text.encode("utf-8", "replace").decode() or " "
