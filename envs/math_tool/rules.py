@@ -138,8 +138,8 @@ class MathToolSimulator(Simulator[MathState]):
             shape = (problem_seed, families, _pair(steps), _pair(distractors), largest)
             if shape != (0, None, (2, 4), (0, 1), 50):
                 raise ValueError(
-                    "problem_seed, families, steps, distractors and largest shape generated problems and have no effect on "
-                    f"problems={problems!r}; leave them out"
+                    "problem_seed, families, steps, distractors and largest shape generated problems and have no "
+                    f"effect on problems={problems!r}; leave them out"
                 )
             self.problems = FileProblems(problems, split)
         limits = Limits(seconds=seconds, megabytes=megabytes, output=max_output)
