@@ -235,11 +235,17 @@ class DealOrNoDealSimulator(AlternatingOffers):
         """Whether this is the last move in which the player may still talk."""
         return state.turn >= (self.max_turns or 0) - 2
 
-    def forced_action(self, state: OfferState) -> str:
-        """When talk is over: what fits the last offer."""
+    def final_action(self, state: OfferState) -> str:
+        """When talk is over: a selection of what the player offered last itself, if that was the last offer."""
         if self._verbs(state) != ("select",):
             return ""
-        return self.accept_action(state) if state.offers else self.give_up_action(state)
+        offered = state.offers and state.offers[-1] & 1 == state.player
+        return self.accept_action(state) if offered else self.give_up_action(state)
+
+    def standing(self, state: OfferState) -> int:
+        """The other player's offer, if it was the last; its own last offer is nothing to take."""
+        mine = state.offers and state.offers[-1] & 1 == state.player
+        return NOTHING if mine else super().standing(state)
 
     def give_up_action(self, state: OfferState) -> str:
         """The action of a player who would rather have no deal."""

@@ -14,6 +14,7 @@ information; with private information no closed form exists, and they take the o
 or to value the product as the grid does on average (buyer and seller). Persuasion is in ``persuasion_partners.py``.
 """
 
+import math
 from functools import lru_cache
 from typing import Any
 
@@ -69,8 +70,7 @@ def _bargain(simulator: BargainingSimulator, state: OfferState) -> str:
         return "accept" if offered >= waiting - _NEARLY else "reject"
     kept = _keeps(simulator, (own, other), player, state.round)
     step = 1 if simulator.messages else simulator.money // simulator.increments
-    theirs = -int(-(1.0 - kept) * simulator.money // step) * step  # rounded up, so that the other does not gain by waiting
-    theirs = min(simulator.money, theirs if theirs - step < (1.0 - kept) * simulator.money - 1e-6 else theirs - step)
+    theirs = math.ceil((1.0 - kept) * simulator.money / step - _NEARLY) * step  # up: less would be rejected
     return simulator.offer_action(state, simulator.money - theirs if player == 0 else theirs)
 
 

@@ -93,9 +93,6 @@ def _play(
 ) -> str:
     """The action of a player who wants ``target`` of own value now."""
     player = state.player
-    forced = simulator.forced_action(state)
-    if forced:
-        return forced
     choices = simulator.choices(state.context, player)
     wanted = _offer_near(simulator, state, rng, target)
     standing = simulator.standing(state)
@@ -104,6 +101,9 @@ def _play(
         enough = 0.0 if gives_in and simulator.is_last_answer(state) else min(target, wanted[1])
         if offered >= enough - _NEARLY:
             return simulator.accept_action(state)
+    final = simulator.final_action(state)
+    if final:
+        return final
     if choices.values[0] <= 0.0 and simulator.give_up_action(state):
         return simulator.give_up_action(state)  # nothing here is better than no deal
     if standing != NOTHING:

@@ -10,8 +10,9 @@ and Gentzkow 2011 |
 | ``trusting_buyer`` | buys what is recommended | |
 | ``grim_buyer`` | buys what is recommended until one of these was bad, then as ``prior_buyer`` | grim trigger, Friedman \
 1971 |
-| ``learning_buyer`` | buys iff the recommendation is worth following when the seller recommends bad ones as often as it did \
-so far, by a Beta(1, 1) prior over that rate | Bayes |
+| ``learning_buyer`` | buys what is recommended iff that is worth it at the estimate (b + a)/(n + 1) of how often a \
+recommended good is bad, from n bought, b of them bad; a is the same for a seller who lies half the time | fictitious play, \
+Brown 1951 |
 
 Each reads what its player may know: the seller the quality of its good, the buyer the quality of what was bought, or, in
 the myopic game, the figures of the past. A buyer who does not know p takes ½, a seller who does not know v and c does not
@@ -59,13 +60,12 @@ def grim_buyer(simulator: PersuasionSimulator, state: PersuasionState, rng: np.r
 
 
 def learning_buyer(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
-    """Bayes' rule with the seller's rate of lies estimated from what was bought on recommendation: of n such goods b were
-    bad, so the next is bad with probability (b + a)/(n + 1), where a is what a rate drawn from Beta(1, 1) would give."""
+    """Believes a seller as far as what was bought on recommendation bears it out."""
     if not simulator.recommended(state):
         return "no"
     p, v, c = _known(simulator, state)
     bought = [done for done in state.past if done.bought and (simulator.myopic or recommends(done.said, done.message))]
-    prior_bad = (1.0 - p) * 0.5 / (p + (1.0 - p) * 0.5) if p + (1.0 - p) > 0.0 else 0.0
+    prior_bad = (1.0 - p) / (1.0 + p)
     bad = (sum(not done.good for done in bought) + prior_bad) / (len(bought) + 1.0)
     return _decision((1.0 - bad) * v + bad * c >= 1.0)
 

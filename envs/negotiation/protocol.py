@@ -410,8 +410,8 @@ class AlternatingOffers(Simulator[OfferState]):
         """The action by which the player to move chooses no deal; empty where there is none now."""
         return "walk away" if "walk away" in self._verbs(state) else ""
 
-    def forced_action(self, state: OfferState) -> str:
-        """The action that what was said so far leaves to the player to move; mostly none, an empty text."""
+    def final_action(self, state: OfferState) -> str:
+        """Where talk is over, the action of a player who does not take the offer on the table; else empty."""
         return ""
 
     def suggested_actions(self, state: OfferState) -> Sequence[str]:
