@@ -157,9 +157,14 @@ def _hostile_step(simulator: Simulator[Any], state: Any, text: str) -> bool:
         ) from error
     _promise(hash(state) == before, f"a step leaves its state alone, given {shown}", "build a new state")
     legal = simulator.legal_actions(state)
-    if legal is not None and not any(action.casefold() in text.casefold() for action in legal):
+    if legal is not None and not any(_plain(action) in _plain(text) for action in legal):
         _promise(counted, f"{shown} holds no legal action and is counted as invalid", "set invalid_action in info")
     return counted
+
+
+def _plain(text: str) -> str:
+    """``text`` without case and blanks, which simulators may overlook."""
+    return "".join(text.casefold().split())
 
 
 def _to_a_player(simulator: Simulator[Any], state: Any, rng: random.Random) -> Any:

@@ -1,0 +1,91 @@
+"""Any environment of ours as an environment of TRL's ``GRPOTrainer`` (``environment_factory``, TRL 1.x).
+
+>>> from branchwise.envs.grpo import grpo_environment
+>>> factory = grpo_environment("branchwise/WebShop-v0", observation_mode="compact")
+>>> environment = factory()
+>>> print(environment.reset(seed=3)[:4])
+goal
+
+``GRPOTrainer(…, environment_factory=factory, train_dataset=rows)``: TRL calls ``reset(**row)`` with a row's columns and
+appends what it returns to the prompt, offers the public methods as tools, and asks ``get_reward()`` at the end.
+``episodes(n)`` makes such rows. Not handled here: games in which the trained model plays both sides (the other players
+are ``opponents``), and one tool a kind of action: there is one tool, ``act``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .registry import make_env
+from .simulator import TERMINAL, Simulator
+
+_MOST_SHOWN = 40
+
+
+class GRPOEnvironment:
+    """One rollout at a time over ``simulator``, a single-player simulator, which many instances may share."""
+
+    def __init__(self, simulator: Simulator[Any]) -> None:
+        self._simulator = simulator
+        self._state: Any = None
+        self._earned = 0.0
+
+    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None, **row: Any) -> str:
+        """Start a row's episode, named by its columns ``seed`` and ``options`` (as in ``env.reset``), others passed over.
+
+        GRPO compares rollouts of one row, so that all must be the same episode: ``ValueError`` without a seed.
+        """
+        if seed is None:
+            raise ValueError(
+                f"A row has no seed, so that its rollouts would be different episodes (other columns: {sorted(row)}): "
+                "add a column seed; grpo.episodes makes rows."
+            )
+        self._state = self._simulator.reset(int(seed), options)
+        self._earned = 0.0
+        return self._page()
+
+    def act(self, action: str) -> str:
+        """
+        Do something in the environment, and read what comes of it.
+
+        Args:
+            action: What to do: one of the actions that were listed last, exactly as it is written there. Where an
+                action has an ellipsis (…), write your own text in its place.
+
+        Returns:
+            What there is to see after the action, and the actions to choose from.
+        """
+        if self._state is None or self._simulator.current_player(self._state) == TERMINAL:
+            return "The episode is over. Nothing more can be done."
+        self._state = self._simulator.step(self._state, action if isinstance(action, str) else f"{action}")
+        self._earned += float(self._simulator.rewards(self._state)[0])
+        return self._page()
+
+    def get_reward(self) -> float:
+        """The sum of the episode's rewards so far."""
+        return self._earned
+
+    def _page(self) -> str:
+        seen = self._simulator.observation(self._state)
+        if self._simulator.current_player(self._state) == TERMINAL:
+            return f"{seen}\nThe episode is over."
+        commands = self._simulator.admissible_commands(self._state)
+        if commands is None:
+            return seen
+        shown = ", ".join(commands[:_MOST_SHOWN])
+        more = f" and {len(commands) - _MOST_SHOWN} more" if len(commands) > _MOST_SHOWN else ""
+        return f"{seen}\nActions: {shown}{more}"
+
+
+def grpo_environment(env_id: str, **options: Any) -> Callable[[], GRPOEnvironment]:
+    """A factory of environments over one simulator of ``env_id``, made with ``options`` (those of ``gym.make``)."""
+    simulator = make_env(env_id, **options).simulator
+    return lambda: GRPOEnvironment(simulator)
+
+
+def episodes(
+    n: int, instruction: str = "Reach the goal by calling the tool act, one action at a time.\n\n", first_seed: int = 0
+) -> list[dict[str, Any]]:
+    """Rows for ``Dataset.from_list``: the episodes of ``n`` seeds from ``first_seed`` on, each with ``instruction`` as
+    its prompt, to which TRL appends the first observation."""
+    prompt = [{"role": "user", "content": instruction}]
+    return [{"prompt": prompt, "seed": first_seed + i} for i in range(n)]
