@@ -2,7 +2,7 @@
 
 A bitboard has a byte a row, the lowest row in the lowest byte, and a zero as the eighth bit of each row, so that a
 line of four is four ones at a distance of 1, 7, 8 or 9. The squares that can be played are the empty ones above a stone
-or the floor: one mask, of which a random move takes a random bit.
+or the floor.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, Final
 from numba import njit
 
 from .board import BoardGame, BoardState, Square, after_move, row_texts, squares
-from .kernels import CompiledRules, below, next_random, nth_bit, popcount
+from .kernels import CompiledRules, below, four_in_line, next_random
 
 _FLOOR: Final = 0x7F
 _BOARD: Final = 0x7F7F7F7F7F7F
@@ -22,17 +22,12 @@ _LEGAL: Final = [tuple(text for c, text in enumerate(_COLUMNS) if not top >> c &
 _ROW_TEXTS: Final = row_texts(7, ("x", "o"))
 
 
-@njit(cache=True)
-def _has_four(stones: int) -> bool:
-    pairs = stones & (stones >> 1)
-    fours = pairs & (pairs >> 2)
-    pairs = stones & (stones >> 7)
-    fours |= pairs & (pairs >> 14)
-    pairs = stones & (stones >> 8)
-    fours |= pairs & (pairs >> 16)
-    pairs = stones & (stones >> 9)
-    fours |= pairs & (pairs >> 18)
-    return fours != 0
+_four = four_in_line((1, 7, 8, 9))
+
+
+def has_four(stones: int) -> bool:
+    """Whether four stones of a bitboard (an int without sign) are in a row."""
+    return any((pairs := stones & stones >> d) & pairs >> 2 * d for d in (8, 1, 7, 9))
 
 
 @njit(cache=True)
@@ -52,7 +47,7 @@ def _step(state: tuple[int, int], action: int) -> tuple[tuple[int, int], float, 
     taken = own | other
     stone = ((taken << 8) | _FLOOR) & ~taken & (_COLUMN << action)
     own |= stone
-    if _has_four(own):
+    if _four(own) != 0:
         return (other, own), 1.0, True
     return (other, own), 0.0, (taken | stone) == _BOARD
 
@@ -61,15 +56,25 @@ def _step(state: tuple[int, int], action: int) -> tuple[tuple[int, int], float, 
 def _rollout(state: tuple[int, int], random: int) -> tuple[float, int]:
     own, other = state
     taken = own | other
-    playable = ((taken << 8) | _FLOOR) & ~taken & _BOARD
+    columns = 0  # those that are not full, four bits each: no step of the loop waits for the board before it
+    count = 0
+    for column in range(7):
+        if not (taken >> (_TOP_ROW + column)) & 1:
+            columns |= column << (4 * count)
+            count += 1
     value = 1.0
-    while playable:
+    while count:
         random, bits = next_random(random)
-        stone = nth_bit(playable, below(bits, popcount(playable)))
+        place = below(bits, count) * 4
+        column = (columns >> place) & 15
+        stone = ((taken << 8) | _FLOOR) & ~taken & (_COLUMN << column)
         own |= stone
-        if _has_four(own):
+        taken |= stone
+        if _four(own) != 0:
             return value, random
-        playable = (playable ^ stone) | ((stone << 8) & _BOARD)
+        if stone >> _TOP_ROW:  # full: the last column takes its place
+            count -= 1
+            columns ^= (column ^ ((columns >> (4 * count)) & 15)) << place
         own, other = other, own
         value = -value
     return 0.0, random
@@ -175,10 +180,10 @@ class ConnectFour(BoardGame):
             return None
         if mover == 0:
             first |= stone
-            won = _four_of(first)
+            won = has_four(first)
         else:
             second |= stone
-            won = _four_of(second)
+            won = has_four(second)
         return after_move(state, first, second, won, won or taken | stone == _BOARD)
 
     def board(self, state: BoardState) -> str:
@@ -193,5 +198,3 @@ class ConnectFour(BoardGame):
     def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
         return squares(state.first, 8), squares(state.second, 8)
 
-
-_four_of = _has_four.py_func

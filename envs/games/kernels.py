@@ -91,6 +91,28 @@ def _emit_deposit(builder: Any, x: Any, mask: Any) -> Any:
     return builder.call(builder.module.declare_intrinsic("llvm.x86.bmi.pdep.64", (), kind), [x, mask])
 
 
+def four_in_line(distances: tuple[int, int, int, int]) -> Any:
+    """A kernel ``(stones) -> int``, not zero where four ones of ``stones`` lie at one of the distances from each other.
+
+    Written for the four directions at once: on processors with vectors of four words it costs six instructions, where
+    one direction after the other costs twenty.
+    """
+    words = ir.VectorType(_WORD, 4)
+    near = ir.Constant(words, [ir.Constant(_WORD, distance) for distance in distances])
+    far = ir.Constant(words, [ir.Constant(_WORD, 2 * distance) for distance in distances])
+
+    def emit(builder: Any, stones: Any) -> Any:
+        copies = ir.Constant(words, ir.Undefined)
+        for place in range(4):
+            copies = builder.insert_element(copies, stones, ir.Constant(ir.IntType(32), place))
+        pairs = builder.and_(copies, builder.lshr(copies, near))
+        fours = builder.and_(pairs, builder.lshr(pairs, far))
+        union = builder.module.declare_intrinsic("llvm.vector.reduce.or.v4i64", (), ir.FunctionType(_WORD, [words]))
+        return builder.call(union, [fours])
+
+    return _operation(1, emit)
+
+
 popcount = _operation(1, lambda builder, x: builder.ctpop(x))
 """The number of ones."""
 

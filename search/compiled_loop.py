@@ -1,0 +1,359 @@
+"""The search loop of compiled games: select, expand, evaluate and back up, all in numba.
+
+``compiled.py`` compiles the functions of this file once for each game, with the game's rules in place of the names
+below that have none. A simulation walks from the root and replays the moves, so that no node holds a state; a node
+is expanded when it is reached for the second time, and its children lie side by side. (That a node gets its children
+one visit later than in the general engine changes nothing but memory: until then they have no visits.)
+
+A node is a record of 24 bytes. ``value_sum`` and ``value`` are the sum and the mean of the returns of the action into the
+node for the player who chose it (of the root: for the player to move there); ``factor`` is what else its score needs.
+With N the parent's visits and n the child's, every compiled rule has the form Q + c(N) · w:
+
+    uct         c(N) = c √(2 ln N)     w = 1/√n, remembered as factor
+    ucb1        c(N) = c √(ln N)       w = 1/√(1 + n), remembered as factor
+    puct        c(N) = c √N            w = P/(1 + n), with P as factor
+    alphazero   as puct, c growing with N
+
+(``selection.py`` has the formulas; the tests hold them together.) The numbers are float32: scores are off by about 1e-7
+of their size, and equal children stay equal, as long as sums of returns are exact (±1 and 0: up to 2²⁴).
+
+What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
+the player who moved into it, a node all of whose children are proven has the best of them, and a proven node is not
+visited again.
+
+Not here: chance nodes, virtual loss, backups other than the mean, transpositions. The Gumbel rule is in
+``compiled_gumbel.py``.
+"""
+
+import math
+from typing import Any, Final
+
+import numpy as np
+
+from ..envs.games.kernels import below, next_random
+
+COMPILED_NODE: Final = np.dtype(
+    [
+        ("value_sum", np.float32),
+        ("value", np.float32),
+        ("factor", np.float32),
+        ("visits", np.int32),
+        ("first_child", np.int32),
+        ("action", np.uint16),
+        ("children", np.uint8),
+        ("flags", np.uint8),
+    ]
+)
+assert COMPILED_NODE.itemsize == 24
+
+# The proof of a node in the view of the player who chose the action into it, in the two lowest bits of its flags.
+PROVEN_LOSS: Final = 1
+PROVEN_DRAW: Final = 2
+PROVEN_WIN: Final = 3
+PROOF: Final = 3
+SOLVED: Final = 4  # nothing is left to simulate below; with two players always with a proof
+OVER: Final = 8
+
+WEIGHT_UCT: Final = 0
+WEIGHT_UCB1: Final = 1
+WEIGHT_PUCT: Final = 2
+
+UNVISITED_ZERO: Final = 0
+UNVISITED_PARENT: Final = 1
+UNVISITED_FIRST: Final = 2  # every child once before any twice
+
+# What the game gives in place of these: ``compiled_build.py``.
+game_legal: Any = None
+game_step: Any = None
+game_value: Any = None
+game_prior: Any = None
+TWO_PLAYERS = True
+HAS_PRIOR = False
+# What the settings fix at compile time.
+WEIGHT = WEIGHT_UCT
+UNVISITED = UNVISITED_FIRST
+ALPHAZERO = False
+RANDOM_TIES = False
+SOLVE = False
+
+
+RULES: Final = np.dtype(
+    [
+        ("exploration", np.float64),
+        ("exploration_base", np.float64),
+        ("discount", np.float64),
+        ("uniform_prior", np.float64),
+        ("prior_temperature", np.float64),
+        ("max_depth", np.int64),
+    ]
+)
+"""The settings that the loop reads, as an array of one record."""
+
+STEP: Final = np.dtype([("node", np.int64), ("reward", np.float64)])
+"""A step of the walk: the node that it reached, and what it earned the player who took it."""
+
+CHOICE: Final = np.dtype([("action", np.int64), ("logit", np.float64)])
+"""Room for the legal actions of one state."""
+
+
+def exploration_scale(visits: float, exploration: float, base: float) -> float:
+    """c(N), what the weights of the children of a node with N = ``visits`` ≥ 1 are multiplied by."""
+    if WEIGHT == WEIGHT_UCT:
+        return exploration * math.sqrt(2.0 * math.log(visits))
+    if WEIGHT == WEIGHT_UCB1:
+        return exploration * math.sqrt(math.log(visits))
+    if ALPHAZERO:
+        exploration += math.log((visits + base + 1.0) / base)
+    return exploration * math.sqrt(visits)
+
+
+def softmax(logits: np.ndarray, count: int, temperature: float, uniform: float) -> None:
+    """In place, the first ``count`` logits → λ / count + (1 − λ) · softmax(logits / temperature), λ = ``uniform``
+    (``selection.mixed_prior``)."""
+    largest = logits[0]
+    for i in range(1, count):
+        largest = max(largest, logits[i])
+    total = 0.0
+    for i in range(count):
+        logits[i] = math.exp((logits[i] - largest) / temperature)
+        total += logits[i]
+    for i in range(count):
+        logits[i] = uniform / count + (1.0 - uniform) * logits[i] / total
+
+
+def sort_by_prior(actions: np.ndarray, priors: np.ndarray, count: int) -> None:
+    """In place, the largest prior first; equal ones keep their order."""
+    for i in range(1, count):
+        action, prior = actions[i], priors[i]
+        place = i
+        while place > 0 and priors[place - 1] < prior:
+            actions[place], priors[place] = actions[place - 1], priors[place - 1]
+            place -= 1
+        actions[place], priors[place] = action, prior
+
+
+def expand(
+    nodes: np.ndarray,
+    node: int,
+    size: int,
+    state: Any,
+    actions: np.ndarray,
+    priors: np.ndarray,
+    temperature: float,
+    uniform: float,
+) -> int:
+    """Give a node its children, the records from ``size`` on, which are all zeros; returns how many."""
+    count = game_legal(state, actions)
+    nodes[node].first_child = size
+    nodes[node].children = count
+    if HAS_PRIOR:
+        game_prior(state, actions, count, priors)
+        softmax(priors, count, temperature, uniform)
+        if UNVISITED == UNVISITED_FIRST:
+            sort_by_prior(actions, priors, count)
+    even = np.float32(1.0 / count)
+    for i in range(count):
+        child = nodes[np.uint64(size + i)]
+        child.action = actions[i]
+        if HAS_PRIOR:
+            child.factor = priors[i]
+        elif WEIGHT == WEIGHT_PUCT:
+            child.factor = even
+        elif WEIGHT == WEIGHT_UCB1:
+            child.factor = np.float32(1.0)
+    return count
+
+
+def exchange_unvisited(nodes: np.ndarray, child: int, others: int, random: int) -> int:
+    """Let one of the unvisited ``child`` and its ``others`` following siblings, each as likely, stand at ``child``."""
+    random, bits = next_random(random)
+    here = nodes[child]
+    there = nodes[child + below(bits, others + 1)]
+    action = here.action
+    here.action = there.action
+    there.action = action
+    return random
+
+
+def score_of(record: Any, scale: float, unvisited_value: float) -> float:
+    """Q + c(N) · w of a child, all float32; −∞ for a solved one."""
+    value = record.value
+    if UNVISITED != UNVISITED_FIRST and record.visits == 0:
+        value = unvisited_value
+    if WEIGHT == WEIGHT_PUCT:
+        return value + scale * (record.factor / np.float32(record.visits + 1))
+    return value + scale * record.factor
+
+
+def best_child(nodes: np.ndarray, first: int, count: int, scale: float, unvisited_value: float) -> int:
+    """The child with the largest score, the first of equals."""
+    best = first
+    best_score = score_of(nodes[np.uint64(first)], scale, unvisited_value)
+    for child in range(first + 1, first + count):
+        score = score_of(nodes[np.uint64(child)], scale, unvisited_value)
+        if score > best_score:
+            best_score = score
+            best = child
+    return best
+
+
+def random_best_child(
+    nodes: np.ndarray, first: int, count: int, scale: float, unvisited_value: float, random: int
+) -> tuple[int, int]:
+    """As :func:`best_child`, with a random one of equals, and the next state of the random numbers."""
+    best = first
+    best_score = score_of(nodes[np.uint64(first)], scale, unvisited_value)
+    equals = 1
+    for child in range(first + 1, first + count):
+        score = score_of(nodes[np.uint64(child)], scale, unvisited_value)
+        if score > best_score:
+            best_score = score
+            best = child
+            equals = 1
+        elif score == best_score:
+            equals += 1
+            random, bits = next_random(random)
+            if below(bits, equals) == 0:
+                best = child
+    return best, random
+
+
+def state_value(record: Any, reward: float, discount: float, is_root: bool) -> float:
+    """V of a node's state for the player to move there, from Q of the action into it."""
+    if is_root or discount == 0.0:
+        return record.value if is_root else 0.0
+    value = (record.value - reward) / discount
+    return -value if TWO_PLAYERS else value
+
+
+def settle(nodes: np.ndarray, node: int, is_root: bool) -> bool:
+    """Mark a node solved if that follows from its children; returns whether it does."""
+    first = nodes[node].first_child
+    best = PROVEN_LOSS
+    for child in range(first, first + nodes[node].children):
+        flags = nodes[child].flags
+        if TWO_PLAYERS and flags & PROOF == PROVEN_WIN:
+            best = PROVEN_WIN
+            break
+        if not flags & SOLVED:
+            return False
+        best = max(best, flags & PROOF)
+    if TWO_PLAYERS:
+        nodes[node].flags |= SOLVED | (best if is_root else 4 - best)
+    else:
+        nodes[node].flags |= SOLVED
+    return True
+
+
+def prove(nodes: np.ndarray, walk: np.ndarray, depth: int) -> None:
+    """The walk ended with the game: its last node is solved, and so are those above it of which that follows."""
+    reward = walk[depth].reward
+    proof = PROVEN_WIN if reward > 0.0 else PROVEN_LOSS if reward < 0.0 else PROVEN_DRAW
+    nodes[walk[depth].node].flags |= SOLVED | (proof if TWO_PLAYERS else 0)
+    for i in range(depth - 1, -1, -1):
+        if not settle(nodes, walk[i].node, i == 0):
+            return
+
+
+def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, discount: float) -> None:
+    """Tell the value of the state at the end of the walk, for its player to move, to all nodes of the walk."""
+    for i in range(depth, -1, -1):
+        record = nodes[np.uint64(walk[i].node)]
+        solved = SOLVE and (record.flags & SOLVED) != 0
+        if solved and TWO_PLAYERS and discount == 1.0 and not record.flags & OVER:
+            value = float(record.flags & PROOF) - 2.0
+            if i > 0:
+                value = -value
+        if i > 0:
+            value = walk[i].reward + discount * (-value if TWO_PLAYERS else value)
+        visits = record.visits + 1
+        share = np.float32(1.0) / np.float32(visits)
+        record.visits = visits
+        record.value_sum += np.float32(value)
+        record.value = record.value_sum * share
+        if WEIGHT == WEIGHT_UCT:
+            record.factor = math.sqrt(share)
+        elif WEIGHT == WEIGHT_UCB1:
+            record.factor = math.sqrt(np.float32(1.0) / np.float32(visits + 1))
+        if solved:
+            record.value = -np.inf  # not visited again
+
+
+def grow(
+    nodes: np.ndarray,
+    size: int,
+    root: Any,
+    random: int,
+    simulations: int,
+    rules: np.ndarray,
+    scales: np.ndarray,
+    walk: np.ndarray,
+    choices: np.ndarray,
+) -> tuple[int, int, int]:
+    """Up to ``simulations`` simulations from ``root``, the state of node 0: (nodes in use, state of the random numbers,
+    simulations done). Ends early where the records run short, or the root is solved.
+
+    ``nodes``: :data:`COMPILED_NODE` ``[any]``, zeros from ``size`` on; ``rules``: :data:`RULES` ``[1]``; ``scales``:
+    :func:`exploration_scale` by visits, float32, as far as it is remembered; ``walk``: :data:`STEP` ``[max_depth + 1]``;
+    ``choices``: :data:`CHOICE`, one for each action that a state can have.
+    """
+    exploration = rules[0].exploration
+    base = rules[0].exploration_base
+    discount = rules[0].discount
+    uniform = rules[0].uniform_prior
+    temperature = rules[0].prior_temperature
+    max_depth = rules[0].max_depth
+    actions = choices["action"]
+    priors = choices["logit"]
+    remembered = scales.shape[0]
+    last_start = nodes.shape[0] - choices.shape[0]
+    done = 0
+    walk[0].node = 0
+    walk[0].reward = 0.0
+    while done < simulations and size <= last_start and not nodes[0].flags & SOLVED:
+        state = root
+        node = 0
+        depth = 0
+        reward = 0.0
+        over = False
+        while not over:
+            here = nodes[np.uint64(node)]
+            visits = here.visits
+            count = here.children
+            if count == 0:
+                if visits == 0 or depth >= max_depth:
+                    break
+                count = expand(nodes, node, size, state, actions, priors, temperature, uniform)
+                size += count
+            first = here.first_child
+            if UNVISITED == UNVISITED_FIRST and visits <= count:
+                child = first + visits - 1
+                if RANDOM_TIES and not HAS_PRIOR:
+                    random = exchange_unvisited(nodes, child, count - visits, random)
+            else:
+                if visits < remembered:
+                    scale = scales[visits]
+                else:
+                    scale = np.float32(exploration_scale(visits, exploration, base))
+                unvisited_value = np.float32(0.0)
+                if UNVISITED == UNVISITED_PARENT:
+                    unvisited_value = np.float32(state_value(here, reward, discount, depth == 0))
+                if RANDOM_TIES and UNVISITED != UNVISITED_FIRST:
+                    child, random = random_best_child(nodes, first, count, scale, unvisited_value, random)
+                else:
+                    child = best_child(nodes, first, count, scale, unvisited_value)
+            node = child
+            state, reward, over = game_step(state, nodes[np.uint64(node)].action)
+            depth += 1
+            walk[depth].node = node
+            walk[depth].reward = reward
+        value = 0.0
+        if over:
+            nodes[node].flags |= OVER
+            if SOLVE:
+                prove(nodes, walk, depth)
+        else:
+            value, random = game_value(state, random)
+        back_up(nodes, walk, depth, value, discount)
+        done += 1
+    return size, random, done
