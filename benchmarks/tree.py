@@ -27,7 +27,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
-from branchwise.search.selection import PUCT
+from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, acted, observed
 from branchwise.search.tree import Tree
 
@@ -130,13 +130,14 @@ def operations_of_objects(simulations: int) -> None:
 
 def operations_of_arrays(simulations: int) -> None:
     tree = Tree(None, None, ())
+    walk = walk_of(SearchSettings(exploration=EXPLORATION), zero_sum=False, players=1)
     nothing = [None] * WIDTH
     zeros = [0.0] * WIDTH
     flags = [0] * WIDTH
     for i in range(simulations):
-        leaf, _, _ = tree.select(PUCT, EXPLORATION, True, 1.0, 1.0, True)
+        leaf, _, _ = tree.select(walk)
         tree.add_children(leaf, ACTIONS, nothing, PRIOR, zeros, zeros, flags)
-        tree.back_up(leaf, (i * 37 & 1023) / 1023, 0, 1.0, True)
+        tree.back_up(leaf, (i * 37 & 1023) / 1023, walk)
 
 
 def search_with_objects(simulations: int) -> None:

@@ -1,61 +1,68 @@
-"""The search tree: one structured numpy array of nodes, numba operations on it, and texts and states beside it.
+"""One search tree with its words: the numbers of ``arrays.py``, and states, actions and transcripts beside them.
 
-Nothing outside this file knows the layout of :data:`NODE`. A node is a 32-byte record; the children of a node are
-contiguous; the array grows by doubling. Node 0 is the root. Texts (actions), states, transcripts and logged
-log-probabilities are Python lists by node index.
+Texts (actions), states, transcripts and logged log-probabilities are Python lists by node index. What a tree can be
+asked beyond its numbers (principal variation, table of children, pictures) stands in ``reading.py`` and ``graph.py``.
 
-Conventions:
-
-- ``value_sum / visits`` of a node is the mean return of the action that led into it (reward included); of the root it
-  is the value of its state (``backup.py``).
-- A node is evaluated once, when a simulation first reaches it, and expanded at the same time. So for every expanded
-  node, root included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead
-  end.
-- ``reward`` of a node is what the step into it earned. Where outcomes are hidden from the search, rewards are zero
-  and a terminal node gets there what the evaluator said of it.
-- ``solved`` means that nothing is left to simulate below: a terminal whose value is known, a node that could not be
-  evaluated, or a node whose children are all solved.
-- ``pending`` counts the simulations that are under way through a node (several leaves of one tree in one batch). Each
-  counts as a visit with the return −virtual_loss until its own return is known.
-
-Not handled: more than one player, chance nodes, transpositions (equal states in two places are two nodes).
+A tree of information sets (``information.py``) has two kinds of nodes in turn: information sets, whose "action" is
+their key, and the actions taken there. Its children are no contiguous blocks, since each determinisation may allow
+other actions: they are found through ``edges``.
 """
 
+import sys
 from collections.abc import Hashable, Sequence
 from typing import Any, Final, Literal
 
 import numpy as np
-from numba import njit
 
 from ..envs.simulator import Simulator
-from .backup import BELLMAN, action_return, visit_weighted_value
-from .selection import PUCT, UCB1, puct, ucb1, uct
+from .arrays import NodeArrays
+from .ascent import _back_up, _back_up_information
+from .backup import UNPROVEN, opposite_proof, proven_value
+from .descent import _best_of, _select
+from .nodes import (
+    BUSY,
+    EXPANDED,
+    FAILED,
+    INFORMATION,
+    INVALID,
+    LINKED,
+    MAX_CHILDREN,
+    MAX_PENDING,
+    NODE,
+    SHARED,
+    SOLVED,
+    TERMINAL,
+    VALUED,
+    _add_children,
+    _best_return,
+    _path,
+    _subtree,
+)
+from .selection import noisy_prior
 from .transcript import Transcript, Turn, acted, observed
 
-NODE: Final = np.dtype(
-    [
-        ("parent", np.int32),
-        ("first_child", np.int32),
-        ("children", np.uint16),
-        ("flags", np.uint8),
-        ("pending", np.uint8),
-        ("visits", np.int32),
-        ("value_sum", np.float64),
-        ("prior", np.float32),
-        ("reward", np.float32),
-    ]
-)
-assert NODE.itemsize == 32
+__all__ = [
+    "COUNTERS",
+    "EXPANDED",
+    "FAILED",
+    "INFORMATION",
+    "INVALID",
+    "LINKED",
+    "MAX_CHILDREN",
+    "MAX_PENDING",
+    "NODE",
+    "SHARED",
+    "SOLVED",
+    "TERMINAL",
+    "VALUED",
+    "FinalRule",
+    "Tree",
+    "_add_children",
+    "_back_up",
+    "_path",
+    "_select",
+]
 
-EXPANDED: Final = 1
-TERMINAL: Final = 2
-VALUED: Final = 4  # terminal, and its return is known
-SOLVED: Final = 8
-FAILED: Final = 16  # a model or simulator call about this node failed
-INVALID: Final = 32  # the environment called the action into this node invalid
-
-MAX_CHILDREN: Final = 65535
-MAX_PENDING: Final = 255
 COUNTERS: Final = (
     "simulations",
     "model_calls",
@@ -63,189 +70,22 @@ COUNTERS: Final = (
     "invalid_actions",
     "merged_proposals",
     "dropped_revisits",
+    "transpositions",
 )
 
 FinalRule = Literal["visits", "value"]
 
 
-@njit(cache=True)
-def _state_value(nodes: np.ndarray, node: int, discount: float) -> float:
-    """V of the node's state, from its Q: (Q − r) / γ. Zero where nothing is known."""
-    record = nodes[node]
-    if record.visits == 0 or discount == 0.0:
-        return 0.0
-    value = record.value_sum / record.visits
-    return value if node == 0 else (value - record.reward) / discount
-
-
-@njit(cache=True)
-def _best_scoring_child(
-    nodes: np.ndarray,
-    node: int,
-    rule: int,
-    exploration: float,
-    unvisited_as_parent: bool,
-    virtual_loss: float,
-    discount: float,
-) -> int:
-    parent_visits = float(nodes[node].visits) + float(nodes[node].pending)
-    unvisited = _state_value(nodes, node, discount) if unvisited_as_parent else 0.0
-    best = -1
-    best_score = -np.inf
-    first = nodes[node].first_child
-    for child in range(first, first + nodes[node].children):
-        record = nodes[child]
-        if record.flags & SOLVED:
-            continue
-        pending = float(record.pending)
-        visits = float(record.visits) + pending
-        value = (record.value_sum - virtual_loss * pending) / visits if visits > 0.0 else unvisited
-        if rule == PUCT:
-            score = puct(value, visits, parent_visits, exploration, record.prior)
-        elif rule == UCB1:
-            score = ucb1(value, visits, parent_visits, exploration)
-        else:
-            score = uct(value, visits, parent_visits, exploration, record.prior)
-        if score > best_score:
-            best_score = score
-            best = child
-    return best
-
-
-@njit(cache=True)
-def _select(
-    nodes: np.ndarray,
-    rule: int,
-    exploration: float,
-    unvisited_as_parent: bool,
-    virtual_loss: float,
-    discount: float,
-    solve: bool,
-) -> tuple[int, int, int]:
-    """(leaf, its depth, its flags); the leaf is −1 where the walk met a leaf that is already under way."""
-    node = 0
-    depth = 0
-    while nodes[node].children > 0:
-        node = _best_scoring_child(nodes, node, rule, exploration, unvisited_as_parent, virtual_loss, discount)
-        depth += 1
-    flags = nodes[node].flags
-    if nodes[node].pending > 0 and (solve or not flags & VALUED):
-        return -1, depth, flags
-    leaf = node
-    while node >= 0:
-        nodes[node].pending += 1
-        node = nodes[node].parent
-    return leaf, depth, flags
-
-
-@njit(cache=True)
-def _close(nodes: np.ndarray, node: int) -> None:
-    """Mark a node solved, and every ancestor whose children are all solved."""
-    nodes[node].flags |= SOLVED
-    node = nodes[node].parent
-    while node >= 0:
-        first = nodes[node].first_child
-        for child in range(first, first + nodes[node].children):
-            if not nodes[child].flags & SOLVED:
-                return
-        nodes[node].flags |= SOLVED
-        node = nodes[node].parent
-
-
-@njit(cache=True)
-def _back_up(nodes: np.ndarray, leaf: int, value: float, rule: int, discount: float, solve: bool) -> None:
-    node = leaf
-    while node >= 0:
-        record = nodes[node]
-        record.visits += 1
-        record.pending -= 1
-        if rule == BELLMAN and node != leaf:
-            value_sum = 0.0
-            visits = 0.0
-            for child in range(record.first_child, record.first_child + record.children):
-                value_sum += nodes[child].value_sum
-                visits += nodes[child].visits
-            value = visit_weighted_value(value_sum, visits)
-        if node > 0:
-            value = action_return(record.reward, discount, value)
-        if rule == BELLMAN:
-            record.value_sum = value * record.visits
-        else:
-            record.value_sum += value
-        node = record.parent
-    record = nodes[leaf]
-    if solve and record.children == 0 and record.flags & (VALUED | EXPANDED):
-        _close(nodes, leaf)
-
-
-@njit(cache=True)
-def _abandon(nodes: np.ndarray, leaf: int) -> None:
-    """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root."""
-    node = leaf
-    while node >= 0:
-        nodes[node].pending -= 1
-        node = nodes[node].parent
-    nodes[leaf].flags |= FAILED
-    if leaf > 0:
-        _close(nodes, leaf)
-
-
-@njit(cache=True)
-def _add_children(
-    nodes: np.ndarray, parent: int, first: int, priors: np.ndarray, rewards: np.ndarray, flags: np.ndarray
-) -> None:
-    nodes[parent].first_child = first
-    nodes[parent].children = priors.shape[0]
-    nodes[parent].flags |= EXPANDED
-    for i in range(priors.shape[0]):
-        record = nodes[first + i]
-        record.parent = parent
-        record.first_child = -1
-        record.children = 0
-        record.flags = flags[i]
-        record.pending = 0
-        record.visits = 0
-        record.value_sum = 0.0
-        record.prior = priors[i]
-        record.reward = rewards[i]
-
-
-@njit(cache=True)
-def _path(nodes: np.ndarray, node: int) -> np.ndarray:
-    length = 0
-    step = node
-    while step >= 0:
-        length += 1
-        step = nodes[step].parent
-    path = np.empty(length, np.int64)
-    for place in range(length - 1, -1, -1):
-        path[place] = node
-        node = nodes[node].parent
-    return path
-
-
-@njit(cache=True)
-def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
-    """The largest return of any visited path that starts with the action into ``node`` and ends in a childless
-    node."""
-    record = nodes[node]
-    best = -np.inf
-    for child in range(record.first_child, record.first_child + record.children):
-        if nodes[child].visits > 0:
-            best = max(best, _best_return(nodes, child, discount))
-    if best == -np.inf:
-        return record.value_sum / record.visits if record.visits > 0 else -np.inf
-    return action_return(record.reward, discount, best)
-
-
-class Tree:
+class Tree(NodeArrays):
     """One search tree, with the words beside its numbers.
 
     ``states``, ``actions`` (``""`` for the root) and ``logps`` (log-probability of the action under the policy that
     searched, summed over its tokens, before any mixing; NaN for the root) are lists by node index. ``task`` is a
     JSON-able dict that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known),
     ``index`` the tree's place in its search, ``counters`` what the search did (``COUNTERS``), ``last_error`` the last
-    failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator.
+    failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator. ``noisy``
+    says that the root's prior has its noise. ``edges`` (information set → action → node), ``sets`` (player and key →
+    information set) and ``known`` (depth and state → node) are filled where the settings ask for them.
     """
 
     def __init__(
@@ -258,8 +98,12 @@ class Tree:
         rng: np.random.Generator | None = None,
         discount: float = 1.0,
         capacity: int = 64,
+        players: int = 1,
+        zero_sum: bool = False,
     ) -> None:
+        super().__init__(capacity, players, vector=players > 2 or (players == 2 and not zero_sum))
         self.simulator = simulator
+        self.zero_sum = zero_sum
         self.task: dict[str, Any] = {} if task is None else task
         self.index = index
         self.rng = np.random.default_rng(index) if rng is None else rng
@@ -267,26 +111,25 @@ class Tree:
         self.settings: dict[str, Any] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.last_error = ""
-        self.size = 1
+        self.noisy = False
+        self.stopped = ""
+        self._worded = 0
+        self._word_bytes = 0
         self.states: list[Any] = [state]
         self.actions: list[str] = [""]
         self.logps: list[float] = [float("nan")]
+        self.edges: dict[int, dict[str, int]] = {}
+        self.sets: dict[tuple[int, str], int] = {}
+        self.known: dict[Hashable, int] = {}
         self._positions: list[Hashable] = [None]
         self._transcripts: list[Transcript | None] = [tuple(transcript)]
         self._agent_turns: dict[int, Turn] = {}
-        self._nodes = np.zeros(max(capacity, 1), NODE)
-        self._nodes[0] = (-1, -1, 0, 0, 0, 0, 0.0, 1.0, 0.0)
-
-    def __len__(self) -> int:
-        return self.size
+        if simulator is not None and state is not None:
+            self._nodes[0]["player"] = max(simulator.current_player(state), 0)
+            self.known[0, state] = 0
 
     def __repr__(self) -> str:
         return f"Tree(index={self.index}, nodes={self.size}, visits={int(self._nodes[0]['visits'])}, task={self.task})"
-
-    @property
-    def nodes(self) -> np.ndarray:
-        """The records of all nodes: structured array ``[nodes]`` of :data:`NODE`; a view."""
-        return self._nodes[: self.size]
 
     # ---- reading ----------------------------------------------------------------------------------------------
 
@@ -294,11 +137,30 @@ class Tree:
         """The parent's index; −1 for the root."""
         return int(self._nodes[node]["parent"])
 
-    def children(self, node: int = 0) -> range:
-        """The indices of a node's children, in the order of its actions."""
-        record = self._nodes[node]
+    def children(self, node: int = 0) -> Sequence[int]:
+        """The indices of a node's children, in the order of its actions; of a linked node, those of its source."""
+        if self.sets:
+            return list(self.edges.get(node, {}).values())
+        record = self._nodes[self.source(node)]
         first = int(record["first_child"])
         return range(first, first + int(record["children"]))
+
+    def source(self, node: int) -> int:
+        """The node that holds the state of a linked node; any other node is its own source."""
+        record = self._nodes[node]
+        return int(record["first_child"]) if int(record["flags"]) & LINKED else node
+
+    def player(self, node: int = 0) -> int:
+        """Who moves at a node (``envs.simulator``: CHANCE is −1); 0 at terminals."""
+        return int(self._nodes[node]["player"])
+
+    def chooser(self, node: int) -> int:
+        """The player for whom :meth:`value` of the node counts: who took the action into it; at the root, and at an
+        information set, who moves."""
+        parent = self.parent(node)
+        if self.has(node, INFORMATION):
+            return self.player(node)
+        return max(self.player(node if parent < 0 else parent), 0)
 
     def depth(self, node: int) -> int:
         """Steps from the root to ``node``."""
@@ -312,14 +174,40 @@ class Tree:
         """The undiscounted sum of the rewards from the root to ``node``."""
         return float(sum(float(self._nodes[step]["reward"]) for step in self.path(node)))
 
+    def prior(self, node: int) -> float:
+        return float(self._nodes[node]["prior"])
+
     def visits(self, node: int) -> int:
         return int(self._nodes[node]["visits"])
 
     def value(self, node: int) -> float:
-        """The mean return of the action into ``node`` (of the state, for the root); NaN where it was never visited."""
+        """The mean return of the action into ``node`` for who took it (of the state for who moves, at the root); NaN
+        where it was never visited."""
         record = self._nodes[node]
         visits = int(record["visits"])
         return float(record["value_sum"]) / visits if visits else float("nan")
+
+    def returns(self, node: int) -> np.ndarray:
+        """The mean return of the action into ``node`` for each player: float64 ``[players]``; NaN without a visit, and
+        for others than the chooser where only that one's is kept."""
+        visits = max(self.visits(node), 1) if self.visits(node) else np.nan
+        if self._values.shape[1]:
+            return self._values[node, : self.players] / visits
+        value = self.value(node)
+        if self.players == 1:
+            return np.array([value])
+        known = np.full(self.players, np.nan)
+        known[self.chooser(node)] = value
+        if self.zero_sum:
+            known[1 - self.chooser(node)] = -value
+        return known
+
+    def proof(self, node: int = 0) -> str:
+        """``win``, ``draw`` or ``loss``, as proven for the player whose :meth:`value` it is; empty where it is not."""
+        proof = int(self._nodes[self.source(node)]["proof"])
+        if proof == UNPROVEN:
+            return ""
+        return ("loss", "draw", "", "win")[opposite_proof(proof) if self.chooser(node) == 1 else proof]
 
     def has(self, node: int, flag: int) -> bool:
         return bool(int(self._nodes[node]["flags"]) & flag)
@@ -328,7 +216,7 @@ class Tree:
         return self.has(node, TERMINAL)
 
     def is_solved(self, node: int = 0) -> bool:
-        return self.has(node, SOLVED)
+        return self.has(node, SOLVED) or self.has(self.source(node), SOLVED)
 
     def agent_turn(self, node: int) -> Turn:
         """The turn in which the agent took the action into ``node``, with its tokens where the policy logged them."""
@@ -345,7 +233,7 @@ class Tree:
                 " observations=True (nodes that were never visited have none)"
             )
         before = self.transcript(self.parent(node))
-        turn = observed(self.simulator.observation(self.states[node]))
+        turn = observed(said(self.simulator, self.states[node]))
         transcript = (*before, self.agent_turn(node), turn)
         self._transcripts[node] = transcript
         return transcript
@@ -366,7 +254,7 @@ class Tree:
         if not visited:
             return max(children, key=lambda child: (float(nodes[child]["prior"]), -child), default=-1)
         open_children = [child for child in visited if not self.is_solved(child)]
-        solved = [(_best_return(nodes, child, self.discount), -child) for child in visited if self.is_solved(child)]
+        solved = [(self._known_return(child), -child) for child in visited if self.is_solved(child)]
         best = -1
         if open_children:
 
@@ -381,6 +269,50 @@ class Tree:
                 best = -negative
         return best
 
+    def _known_return(self, child: int) -> float:
+        """What a solved child is worth: one player takes the best that was found, in a game the proof decides."""
+        if self.players == 1:
+            return float(_best_return(self._nodes, child, self.discount))
+        proof = int(self._nodes[self.source(child)]["proof"])
+        return float(proven_value(opposite_proof(proof) if self.chooser(child) == 1 else proof, self.value(child)))
+
+    def is_decided(self, left: int) -> bool:
+        """Whether the most visited child of the root stays so, whatever ``left`` simulations find; false where some are
+        solved, since then values decide."""
+        children = self.children(0)
+        if not children or any(self.is_solved(child) for child in children):
+            return False
+        visits = sorted(self._nodes["visits"][np.array(children, np.int64)].tolist())
+        return len(visits) == 1 or visits[-1] - visits[-2] > left
+
+    def known_value(self, node: int) -> float | np.ndarray:
+        """What the state of a solved node is worth to player 0 (to all, where all returns are kept): its proof, for one
+        player the best that was found, else the mean."""
+        if self._values.shape[1]:
+            earned = self._values[node, self.players :]
+            return (self.returns(node) - earned) / max(self.discount, 1e-300)
+        proof = int(self._nodes[self.source(node)]["proof"])
+        value = self.value(node) if self.players > 1 else float(_best_return(self._nodes, node, self.discount))
+        value = (value - float(self._nodes[node]["reward"])) / max(self.discount, 1e-300)
+        return float(proven_value(proof, value if self.chooser(node) == 0 else -value))
+
+    def seen_by_mover(self, node: int, value: float | np.ndarray) -> float:
+        """A value for player 0, or the values for all, as seen by who moves at the node."""
+        player = max(self.player(self.source(node)), 0)
+        if isinstance(value, np.ndarray):
+            return float(value[player])
+        return -value if self.zero_sum and player == 1 else value
+
+    def bytes_to_grow(self) -> int:
+        """Bytes that this tree takes (arrays, list slots, states and texts without what they share), and those that the
+        next growth of the arrays will take for a while."""
+        for node in range(self._worded, self.size):
+            self._word_bytes += 80 + sys.getsizeof(self.states[node]) + sys.getsizeof(self.actions[node])
+            self._word_bytes += 16 * len(self._transcripts[0] or ()) + 300
+        self._worded = self.size
+        free = len(self._nodes) - self.size
+        return self._word_bytes + self.array_bytes * (3 if free < max(64, self.size // 20) else 1)
+
     def best_action(self, final: FinalRule = "visits") -> str:
         """The action to play at the root (:meth:`best_child`). Raises ValueError where the root was never expanded."""
         child = self.best_child(0, final)
@@ -392,7 +324,7 @@ class Tree:
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
         sum 1 (the prior where none was visited)."""
         children = self.children(node)
-        records = self._nodes[children.start : children.stop]
+        records = self._nodes[np.array(children, np.int64)]
         weights = records["visits"].astype(np.float64)
         if weights.sum() == 0.0:
             weights = records["prior"].astype(np.float64)
@@ -407,28 +339,33 @@ class Tree:
         states: Sequence[Any],
         priors: np.ndarray,
         logps: Sequence[float],
-        rewards: Sequence[float],
+        rewards: Sequence[float] | np.ndarray,
         flags: Sequence[int],
         positions: Sequence[Hashable] = (),
+        players: Sequence[int] | None = None,
     ) -> int:
-        """Give an unexpanded node its children (none: a dead end); returns the index of the first."""
+        """Give an unexpanded node its children (none: a dead end); returns the index of the first.
+
+        rewards: of each step for the player who takes it, or float ``[children, players]`` where all are kept.
+        players: who moves in each child's state; default player 0.
+        """
         count = len(actions)
         if count > MAX_CHILDREN:
             raise ValueError(f"{count} actions at one node; a node holds at most {MAX_CHILDREN}")
-        first = self.size
-        if first + count > len(self._nodes):
-            grown = np.zeros(max(2 * len(self._nodes), first + count), NODE)
-            grown[:first] = self._nodes[:first]
-            self._nodes = grown
-        _add_children(
+        self.reserve(count)
+        earned = np.array(rewards, np.float64)
+        chooser = max(int(self._nodes[node]["player"]), 0)
+        first = _add_children(
             self._nodes,
+            self._head,
             node,
-            first if count else -1,
-            np.asarray(priors, np.float64),
-            np.asarray(rewards, np.float64),
-            np.asarray(flags, np.int64),
+            np.array(priors, np.float64),
+            earned[:, chooser].copy() if earned.ndim == 2 else earned,
+            np.array(flags, np.int64),
+            np.zeros(count, np.int64) if players is None else np.array(players, np.int64),
         )
-        self.size = first + count
+        if self._values.shape[1] and count:
+            self._values[first : first + count, self.players :] = earned
         self.actions.extend(actions)
         self.states.extend(states)
         self.logps.extend(logps)
@@ -436,47 +373,172 @@ class Tree:
         self._transcripts.extend([None] * count)
         return first
 
-    def positions_on_path(self, node: int) -> set[Hashable]:
-        """The simulator's positions from the root to ``node``."""
+    def link(self, node: int, source: int) -> None:
+        """Make ``node``, a new leaf, an edge to the state that ``source`` holds."""
+        self._nodes[node]["first_child"] = source
+        self._nodes[node]["flags"] |= LINKED
+        self._nodes[source]["flags"] |= SHARED
+        self.counters["transpositions"] += 1
+
+    def set_hints(self, node: int, hints: Sequence[float] | np.ndarray) -> None:
+        """Set the hint of each child of ``node``: what a critic said of it, or its bonus."""
+        children = self.children(node)
+        self._nodes["hint"][np.array(children, np.int64)] = hints
+
+    def set_hint(self, node: int, hint: float) -> None:
+        """Set one node's hint: under ``gumbel``, what the evaluator said of its state for who moves there."""
+        self._nodes[self.source(node)]["hint"] = hint
+
+    def mix_root_prior(self, noise: np.ndarray, fraction: float) -> None:
+        """Mix noise (float64 ``[root's children]``, sum 1) into the root's prior."""
+        children = np.array(self.children(0), np.int64)
+        priors = self._nodes["prior"][children].astype(np.float64)
+        self._nodes["prior"][children] = noisy_prior(priors, noise, fraction)
+        self.noisy = True
+
+    def positions_on_path(self, node: int, path: np.ndarray | None = None) -> set[Hashable]:
+        """The simulator's positions from the root to ``node``, or on a simulation's ``path``."""
         positions = self._positions
         if positions[0] is None and self.simulator is not None:
             positions[0] = self.simulator.position(self.states[0])
-        return {positions[step] for step in _path(self._nodes, node).tolist()}
+        return {positions[step] for step in (_path(self._nodes, node) if path is None else path).tolist()}
 
     def log_turn(self, node: int, turn: Turn) -> None:
         """Keep the tokens with which the policy took the action into ``node``."""
         self._agent_turns[node] = turn
 
-    def select(
-        self,
-        rule: int,
-        exploration: float,
-        unvisited_as_parent: bool,
-        virtual_loss: float,
-        discount: float,
-        solve: bool,
-    ) -> tuple[int, int, int]:
-        """Walk to a leaf and mark it under way: (leaf, depth, flags); the leaf is −1 where that leaf already is."""
-        return _select(self._nodes, rule, exploration, unvisited_as_parent, virtual_loss, discount, solve)
-
-    def back_up(self, leaf: int, value: float, rule: int, discount: float, solve: bool) -> None:
-        """Tell a selected leaf's value (of its state) to all nodes above it."""
-        _back_up(self._nodes, leaf, value, rule, discount, solve)
-
-    def set_terminal_value(self, node: int, value: float) -> None:
-        """Remember what the evaluator said of a terminal node whose outcome is hidden."""
+    def set_terminal_value(self, node: int, value: float | np.ndarray) -> None:
+        """Remember what the evaluator said of a terminal node whose outcome is hidden: as its reward, for who came
+        there, or float64 ``[players]`` where all returns are kept."""
+        if self._values.shape[1]:
+            self._values[node, self.players :] = value
+            value = np.asarray(value)[self.chooser(node)]
         self._nodes[node]["reward"] = value
         self._nodes[node]["flags"] |= VALUED
 
     def forget_pending(self) -> None:
         """No simulation is under way any more: an interrupted search left some."""
         self._nodes["pending"] = 0
+        self._nodes["flags"] &= np.uint16(0xFFFF ^ BUSY)
 
-    def abandon(self, leaf: int, error: str) -> None:
+    def abandon(self, leaf: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back: it could not be evaluated, for the reason given."""
         self.counters["failed_leaves"] += 1
         self.last_error = error
-        _abandon(self._nodes, leaf)
+        self.take_back(leaf, walk, path)
+
+    def reroot(self, child: int) -> None:
+        """Become the tree below ``child``, a child of the root, and give the rest of the memory back.
+
+        What the simulations found below it is kept; they count as this tree's simulations. The root's noise and
+        Gumbel draws are forgotten. Raises ValueError for a node that is no child of the root, that was never
+        expanded, or where a simulation is under way.
+        """
+        if child not in self.children(0):
+            raise ValueError(f"node {child} is no child of the root; re-root one step at a time")
+        if self.sets:
+            raise ValueError("a tree of information sets has no one state below an action; search anew")
+        if not self.has(self.source(child), EXPANDED) or self._nodes["pending"][: self.size].any():
+            raise ValueError(f"node {child} was never expanded, or a simulation is under way; search it anew")
+        transcript = self.transcript(child) if self.simulator is not None else self._transcripts[child]
+        visits, value, returns = self.visits(child), self.value(child), self.returns(child)
+        chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
+        earned = self._values[child, self.players :].copy() if self._values.shape[1] else None
+        order, place = _subtree(self._nodes[: self.size], child)
+        nodes = self._nodes[order]
+        nodes["parent"] = np.where(nodes["parent"] >= 0, place[nodes["parent"]], -1)
+        nodes["first_child"] = np.where(nodes["first_child"] >= 0, place[nodes["first_child"]], -1)
+        for name in ("states", "actions", "logps", "_positions", "_transcripts"):
+            kept = getattr(self, name)
+            setattr(self, name, [kept[old] for old in order.tolist()])
+        moved = {int(place[old]): turn for old, turn in self._agent_turns.items() if place[old] > 0}
+        self.known = {}
+        self._agent_turns = moved
+        if self._values.shape[1]:
+            self._values = self._values[order]
+        self._nodes = nodes
+        self._head["size"] = len(order)
+        root = self._nodes[0]
+        root["parent"], root["prior"], root["reward"] = -1, 1.0, 0.0
+        if visits and self.discount:
+            if earned is not None:
+                states = (returns - earned) / self.discount
+                self._values[0, : self.players] = states * visits
+                self._values[0, self.players :] = 0.0
+                root["value_sum"] = states[max(int(root["player"]), 0)] * visits
+            else:
+                of_state = (value - reward) / self.discount
+                same = not self.zero_sum or chooser == max(int(root["player"]), 0)
+                root["value_sum"] = (of_state if same else -of_state) * visits
+        self.actions[0], self.logps[0] = "", float("nan")
+        self._transcripts[0] = transcript
+        self._gumbel, self._considered = np.zeros(0), np.zeros(0, np.int64)
+        self._worded = self._word_bytes = 0
+        self.noisy, self.stopped = False, ""
+        self.counters["simulations"] = visits
+
+    # ---- information sets -----------------------------------------------------------------------------------------
+
+    def begin_information(self) -> None:
+        """Make the root an information set of its player."""
+        self._nodes[0]["flags"] |= INFORMATION
+        assert self.simulator is not None
+        player = self.player(0)
+        self.sets[player, self.simulator.information_state(self.states[0], player)] = 0
+
+    def information_set(self, player: int, key: str, edge: int) -> int:
+        """The information set that ``player`` is in after the action ``edge``; made where it is met first."""
+        node = self.sets.get((player, key))
+        if node is None:
+            node = self._append(edge, [key], [1.0], [float("nan")], INFORMATION, player)
+            self.sets[player, key] = node
+        return node
+
+    def add_edges(self, node: int, actions: Sequence[str], priors: np.ndarray, logps: Sequence[float]) -> None:
+        """Give an information set further actions."""
+        first = self._append(node, actions, priors, logps, 0, self.player(node))
+        self._nodes[node]["flags"] |= EXPANDED
+        self.edges.setdefault(node, {}).update({action: first + i for i, action in enumerate(actions)})
+
+    def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
+        """Which of these actions of an information set the rule takes; each counts as available once more."""
+        return int(_best_of(self._nodes, self._head, walk, node, edges))
+
+    def mark_path(self, path: np.ndarray) -> None:
+        """A simulation is under way on this path."""
+        self._nodes["pending"][path] += 1
+
+    def mark_under_way(self, node: int) -> None:
+        """A simulation is under way to this node."""
+        self.mark_path(_path(self._nodes, node))
+
+    def back_up_information(self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, walk: np.ndarray) -> None:
+        """Tell a simulation's returns (float64 ``[players]``) to its path; ``rewards``: float64 ``[path, players]``."""
+        _back_up_information(self._nodes, self._head, walk, path, rewards, returns)
+
+    def _append(
+        self,
+        parent: int,
+        actions: Sequence[str],
+        priors: Sequence[float] | np.ndarray,
+        logps: Sequence[float],
+        flags: int,
+        player: int,
+    ) -> int:
+        """Nodes at the end that only know their parent."""
+        count = len(actions)
+        self.reserve(count)
+        first = self.size
+        for i in range(count):
+            record = self._nodes[first + i]
+            record["parent"], record["first_child"] = parent, -1
+            record["prior"], record["flags"], record["player"], record["proof"] = priors[i], flags, player, UNPROVEN
+        self._head["size"] = first + count
+        self.actions.extend(actions)
+        self.logps.extend(logps)
+        for beside in (self.states, self._positions, self._transcripts):
+            beside.extend([None] * count)  # type: ignore[list-item]
+        return first
 
     # ---- from disk ------------------------------------------------------------------------------------------------
 
@@ -490,7 +552,7 @@ class Tree:
         """Become the tree with these records and words; states are unknown until :meth:`attach`."""
         count = len(nodes)
         self._nodes = nodes
-        self.size = count
+        self._head["size"] = count
         self.actions = list(actions)
         self.logps = list(logps)
         self.states = [None] * count
@@ -508,3 +570,17 @@ class Tree:
         self.simulator = simulator
         self.states = list(states)
         self._positions = [simulator.position(state) for state in states]
+
+
+def said(simulator: Simulator[Any], state: Any) -> str:
+    """What is observed in a state by the player to move there."""
+    return (
+        simulator.observation(state)
+        if simulator.players == 1
+        else simulator.observation(state, mover(simulator, state))
+    )
+
+
+def mover(simulator: Simulator[Any], state: Any) -> int:
+    """The player to move; player 0 at terminals and chance nodes."""
+    return max(simulator.current_player(state), 0)

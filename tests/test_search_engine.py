@@ -16,6 +16,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
 from branchwise.search.policy import Proposal
 from branchwise.search.selection import mixed_prior, usable
+from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
 from branchwise.search.tree import FAILED, VALUED, Tree, _add_children, _back_up, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
@@ -571,21 +572,15 @@ def test_roll_outs_are_refused_where_the_outcome_is_hidden() -> None:
         search(Corridor(), [corridor_root()], Even(), RandomRollout(), SearchSettings(hide_outcome=True))
 
 
-def test_several_players_are_refused() -> None:
-    simulator = Corridor()
-    simulator.players = 2
-    with pytest.raises(ValueError, match="2 players"):
-        search(simulator, [corridor_root()], Even(), ValueFunction(zero))
-
-
 def test_the_best_action_is_a_solved_win_although_it_was_visited_once() -> None:
     tree = Tree(None, "root", ())
     flags = [TERMINAL_FLAG | VALUED, 0]
     tree.add_children(0, ["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags)
-    walk = (2, 1.0, False, 0.0, 1.0, True)
+    settings = SearchSettings(exploration=1.0, unvisited_value="zero", virtual_loss=0.0)
+    walk = walk_of(settings, zero_sum=False, players=1)
     for value in (0.0, 0.0, 0.5, 0.5):
-        leaf, _, _ = tree.select(*walk)
-        tree.back_up(leaf, value, 0, 1.0, True)
+        leaf, _, _ = tree.select(walk)
+        tree.back_up(leaf, value, walk)
         if leaf == 2:
             break
     assert tree.best_action("visits") == "win"

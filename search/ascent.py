@@ -1,0 +1,268 @@
+"""The way up: how the value of a leaf, and what is proven of it, reach the nodes above. The formulas stand in
+``backup.py``, the layout of nodes and its conventions in ``nodes.py``.
+
+Each walk takes the path of the simulation, not the nodes' parents: under transpositions a state has several.
+"""
+
+import numpy as np
+from numba import njit
+
+from .backup import (
+    BELLMAN,
+    MAX,
+    MEAN,
+    UNPROVEN,
+    WIN,
+    action_return,
+    best_return,
+    opposite_proof,
+    proof_of_children,
+    proof_of_outcome,
+    proven_value,
+    seen_by,
+    visit_weighted_value,
+)
+from .nodes import (
+    BUSY,
+    CHANCE,
+    EXPANDED,
+    FAILED,
+    INFORMATION,
+    NORMALISE_TREE,
+    SOLVED,
+    TERMINAL,
+    VALUED,
+    _source,
+)
+from .selection import widened
+
+
+@njit(cache=True)
+def _proof_for(proof: int, player: int) -> int:
+    """A proof for player 0 in the view of ``player``, and back."""
+    return opposite_proof(proof) if player == 1 else proof
+
+
+@njit(cache=True)
+def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
+    """Mark a state solved where its children allow it, with its proof; whether it is."""
+    record = nodes[node]
+    best = 0
+    all_solved = True
+    alike = True
+    first = record.first_child
+    first_proof = UNPROVEN
+    for child in range(first, first + record.children):
+        source = _source(nodes, child)
+        solved = bool((nodes[child].flags | nodes[source].flags) & SOLVED)
+        if not solved and not walk[0].proofs:
+            return False
+        proof = int(nodes[source].proof)
+        all_solved = all_solved and solved
+        if child == first:
+            first_proof = proof
+        alike = alike and proof == first_proof
+        best = proof_of_children(best, _proof_for(proof, record.player))
+    if record.player == CHANCE:
+        if not (all_solved and walk[0].proofs and alike and first_proof != UNPROVEN):
+            return False
+        record.proof = first_proof
+    elif walk[0].proofs and (best == WIN or all_solved):
+        record.proof = _proof_for(best, record.player)
+    elif not all_solved:
+        return False
+    record.flags |= SOLVED
+    return True
+
+
+@njit(cache=True)
+def _close_above(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+    """The node at ``depth`` of the path is solved: mark each one above it that follows from it."""
+    for i in range(depth - 1, -1, -1):
+        if not _settle(nodes, walk, _source(nodes, path[i])):
+            return
+
+
+@njit(cache=True)
+def _value_of_children(nodes: np.ndarray, source: int, rule: int) -> float:
+    """V of a state for its player to move, from its visited children."""
+    record = nodes[source]
+    if rule == BELLMAN or record.player == CHANCE:
+        value_sum = 0.0
+        visits = 0.0
+        for child in range(record.first_child, record.first_child + record.children):
+            value_sum += nodes[child].value_sum
+            visits += nodes[child].visits
+        return visit_weighted_value(value_sum, visits)
+    best = -np.inf
+    for child in range(record.first_child, record.first_child + record.children):
+        if nodes[child].visits > 0:
+            best = max(best, nodes[child].value_sum / nodes[child].visits)
+    return best
+
+
+@njit(cache=True)
+def _back_up(
+    nodes: np.ndarray,
+    values: np.ndarray,
+    head: np.ndarray,
+    walk: np.ndarray,
+    path: np.ndarray,
+    depth: int,
+    returns: np.ndarray,
+) -> None:
+    """Tell the value of the state at the end of ``path`` to all nodes on it. ``returns``: float64 ``[players]``, or of
+    player 0 alone where one number says all; overwritten."""
+    rules = walk[0]
+    leaf = _source(nodes, path[depth])
+    nodes[leaf].flags &= ~np.uint16(BUSY)
+    if rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED):
+        if rules.proofs and nodes[leaf].flags & VALUED:
+            chooser = max(nodes[_source(nodes, path[depth - 1])].player, 0) if depth else 0
+            nodes[leaf].proof = proof_of_outcome(seen_by(nodes[leaf].reward, chooser))
+        nodes[leaf].flags |= SOLVED
+        _close_above(nodes, walk, path, depth)
+    if values.shape[1] > 0:
+        _back_up_all(nodes, values, head, walk, path, depth, returns)
+        return
+    value = returns[0]
+    for i in range(depth, -1, -1):
+        record = nodes[path[i]]
+        source = _source(nodes, path[i])
+        record.visits += 1
+        record.pending -= 1
+        if i < depth and rules.backup != MEAN and rules.backup != MAX:
+            value = _value_of_children(nodes, source, rules.backup)
+            if rules.zero_sum and nodes[source].player == 1:
+                value = -value
+        proven = rules.proofs and rules.discount == 1.0 and not nodes[source].flags & TERMINAL
+        if proven and nodes[source].proof != UNPROVEN:
+            value = proven_value(nodes[source].proof, value)
+        chooser = nodes[source].player if i == 0 else nodes[_source(nodes, path[i - 1])].player
+        against = rules.zero_sum and chooser == 1
+        if against:
+            value = -value
+        if i > 0:
+            value = action_return(record.reward, rules.discount, value)
+        if rules.backup == MEAN:
+            record.value_sum += value
+        elif rules.backup == MAX:
+            before = record.visits - 1.0
+            record.value_sum = record.visits * best_return(record.value_sum / max(before, 1.0), before, value)
+        else:
+            record.value_sum = value * record.visits
+        if rules.normalise == NORMALISE_TREE and i > 0:
+            mean = record.value_sum / record.visits
+            head[0].low, head[0].high = widened(head[0].low, head[0].high, mean)
+            if rules.zero_sum:
+                head[0].low, head[0].high = widened(head[0].low, head[0].high, -mean)
+        if against:
+            value = -value
+
+
+@njit(cache=True)
+def _back_up_all(
+    nodes: np.ndarray,
+    values: np.ndarray,
+    head: np.ndarray,
+    walk: np.ndarray,
+    path: np.ndarray,
+    depth: int,
+    returns: np.ndarray,
+) -> None:
+    """:func:`_back_up` with one return a player. Under the rules that take a best child, the player to move takes it by
+    its own return, and the others get what that child holds for them (max^n)."""
+    rules = walk[0]
+    players = values.shape[1] // 2
+    for i in range(depth, -1, -1):
+        node = path[i]
+        record = nodes[node]
+        source = _source(nodes, node)
+        record.visits += 1
+        record.pending -= 1
+        if i < depth and rules.backup != MEAN:
+            _returns_of_children(nodes, values, source, rules.backup, returns)
+        for player in range(players):
+            if i > 0:
+                returns[player] = action_return(values[node, players + player], rules.discount, returns[player])
+            if rules.backup == MEAN:
+                values[node, player] += returns[player]
+            else:
+                values[node, player] = returns[player] * record.visits
+        chooser = nodes[source].player if i == 0 else nodes[_source(nodes, path[i - 1])].player
+        record.value_sum = values[node, max(chooser, 0)]
+        if rules.normalise == NORMALISE_TREE and i > 0:
+            head[0].low, head[0].high = widened(head[0].low, head[0].high, record.value_sum / record.visits)
+
+
+@njit(cache=True)
+def _returns_of_children(nodes: np.ndarray, values: np.ndarray, source: int, rule: int, returns: np.ndarray) -> None:
+    record = nodes[source]
+    players = values.shape[1] // 2
+    first, last = record.first_child, record.first_child + record.children
+    if rule == BELLMAN or record.player == CHANCE:
+        visits = 0.0
+        returns[:] = 0.0
+        for child in range(first, last):
+            visits += nodes[child].visits
+            for player in range(players):
+                returns[player] += values[child, player]
+        for player in range(players):
+            returns[player] = visit_weighted_value(returns[player], visits)
+        return
+    best = -1
+    best_value = -np.inf
+    for child in range(first, last):
+        if nodes[child].visits > 0:
+            value = nodes[child].value_sum / nodes[child].visits
+            if value > best_value:
+                best_value = value
+                best = child
+    for player in range(players):
+        returns[player] = values[best, player] / nodes[best].visits
+
+
+@njit(cache=True)
+def _back_up_information(
+    nodes: np.ndarray,
+    head: np.ndarray,
+    walk: np.ndarray,
+    path: np.ndarray,
+    rewards: np.ndarray,
+    returns: np.ndarray,
+) -> None:
+    """Means over a walk through information sets: ``path`` alternates information sets and the actions chosen there.
+
+    ``rewards``: float64 ``[path, players]``, what each player earned between this action and the next information set
+    in this determinisation (zero beside information sets). ``returns``: float64 ``[players]``; overwritten.
+    """
+    for i in range(path.shape[0] - 1, -1, -1):
+        record = nodes[path[i]]
+        record.visits += 1
+        record.pending -= 1
+        player = record.player
+        if not record.flags & INFORMATION:
+            for each in range(returns.shape[0]):
+                returns[each] = action_return(rewards[i, each], walk[0].discount, returns[each])
+        record.value_sum += returns[max(player, 0)]
+        if walk[0].normalise == NORMALISE_TREE and i > 0:
+            head[0].low, head[0].high = widened(head[0].low, head[0].high, record.value_sum / record.visits)
+
+
+@njit(cache=True)
+def _release(nodes: np.ndarray, path: np.ndarray, depth: int) -> None:
+    """No simulation is under way on this path any more."""
+    for i in range(depth + 1):
+        nodes[path[i]].pending -= 1
+    nodes[_source(nodes, path[depth])].flags &= ~np.uint16(BUSY)
+
+
+@njit(cache=True)
+def _abandon(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+    """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root."""
+    _release(nodes, path, depth)
+    leaf = _source(nodes, path[depth])
+    nodes[leaf].flags |= FAILED
+    if depth > 0 and not nodes[leaf].flags & INFORMATION:
+        nodes[leaf].flags |= SOLVED
+        _close_above(nodes, walk, path, depth)

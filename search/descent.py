@@ -1,0 +1,318 @@
+"""The way down: which leaf the next simulation reaches. The formulas stand in ``selection.py`` and ``gumbel.py``, the
+layout of nodes and its conventions in ``nodes.py``.
+
+At a node where a player moves the walk takes the child with the largest score that is not solved, at a chance node an
+outcome by its probability, and it ends at a node without children. Nodes on the way are marked as under way, so that
+several leaves of one tree can be out at once.
+
+Not here: the walk through information sets (``information.py``, which asks :func:`_best_of`) and the draw among all
+nodes of Optima (``expansion.py``).
+"""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numba import njit
+
+from .ascent import _close_above, _settle
+from .backup import critic_mix
+from .gumbel import completed, improved_policy, interior_choice, root_choice
+from .nodes import (
+    BUSY,
+    CHANCE,
+    LINKED,
+    MAX_CHILDREN,
+    NORMALISE_NOT,
+    NORMALISE_TREE,
+    SHARED,
+    SOLVED,
+    VALUED,
+    _source,
+)
+from .selection import (
+    ALPHAZERO,
+    FIRST_PLAY_PARENT,
+    GUMBEL,
+    MINIMAX,
+    P_UCB,
+    PUCT,
+    UCB1,
+    UCT_BONUS,
+    alphazero_exploration,
+    first_play_value,
+    full_width,
+    min_max_normalised,
+    p_ucb,
+    puct,
+    ucb1,
+    uct,
+    uct_bonus,
+    widened,
+)
+
+PATH_TOO_SHORT = -2
+
+
+@njit(cache=True)
+def _uniform(head: np.ndarray) -> float:
+    """The next number in [0, 1) of the tree's own sequence: splitmix64 (Steele, Lea and Flood, 2014)."""
+    state = head[0].noise + np.uint64(0x9E3779B97F4A7C15)
+    head[0].noise = state
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    state = state ^ (state >> np.uint64(31))
+    return float(state >> np.uint64(11)) / 9007199254740992.0
+
+
+@njit(cache=True)
+def _state_value(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int, source: int) -> float:
+    """V of a node's state for its player to move, from Q of the action into it: (Q − r) / γ. Zero where nothing is
+    known."""
+    discount = walk[0].discount
+    record = nodes[node]
+    player = nodes[source].player
+    if nodes[source].flags & SHARED:
+        total = 0.0
+        visits = 0.0
+        for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
+            total += nodes[child].value_sum
+            visits += nodes[child].visits
+        return total / visits if visits > 0.0 else 0.0
+    if record.visits == 0 or discount == 0.0:
+        return 0.0
+    if values.shape[1] > 0:
+        players = values.shape[1] // 2
+        mean = values[node, max(player, 0)] / record.visits
+        return mean if node == 0 else (mean - values[node, players + max(player, 0)]) / discount
+    mean = record.value_sum / record.visits
+    if node == 0:
+        return mean
+    value = (mean - record.reward) / discount
+    chooser = max(nodes[record.parent].player, 0)
+    return value if not walk[0].zero_sum or chooser == max(player, 0) else -value
+
+
+@njit(cache=True)
+def _visits_of_state(nodes: np.ndarray, node: int, source: int) -> float:
+    if not nodes[source].flags & SHARED:
+        return float(nodes[node].visits) + float(nodes[node].pending)
+    visits = 1.0
+    for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
+        visits += float(nodes[child].visits) + float(nodes[child].pending)
+    return visits
+
+
+@njit(cache=True)
+def _bounds(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, value: float) -> tuple[float, float]:
+    if walk[0].normalise == NORMALISE_TREE:
+        return head[0].low, head[0].high
+    low, high = value, value
+    for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
+        if nodes[child].visits > 0:
+            low, high = widened(low, high, nodes[child].value_sum / nodes[child].visits)
+    return low, high
+
+
+@njit(cache=True)
+def _score(
+    nodes: np.ndarray, walk: np.ndarray, child: int, parent_visits: float, parent_value: float, low: float, high: float
+) -> float:
+    """The score of a child under the rule; ``low < high`` are bounds to normalise by."""
+    rules = walk[0]
+    record = nodes[child]
+    pending = float(record.pending)
+    visits = float(record.visits) + pending
+    if rules.visits_only and record.visits > 0:
+        value = record.value_sum / record.visits
+    elif visits > 0.0 and not rules.visits_only:
+        value = (record.value_sum - rules.virtual_loss * pending) / visits
+    else:
+        value = first_play_value(rules.first_play, parent_value, record.hint, record.prior)
+    if rules.normalise != NORMALISE_NOT and (visits > 0.0 or rules.first_play == FIRST_PLAY_PARENT):
+        value = min_max_normalised(value, low, high) if high > low else 0.0
+    if rules.critic_weight > 0.0:
+        value = critic_mix(value, record.hint, 1.0 - rules.critic_weight)
+    if rules.selection == PUCT:
+        return puct(value, visits, parent_visits, rules.exploration, record.prior)
+    if rules.selection == UCB1:
+        return ucb1(value, visits, parent_visits, rules.exploration)
+    if rules.selection == ALPHAZERO:
+        growing = alphazero_exploration(parent_visits, rules.exploration_base, rules.exploration)
+        return puct(value, visits, parent_visits, growing, record.prior)
+    if rules.selection == P_UCB:
+        return p_ucb(value, visits, parent_visits, rules.exploration, record.prior)
+    if rules.selection == UCT_BONUS:
+        return uct_bonus(value, visits, parent_visits, rules.exploitation, rules.exploration, record.hint, record.prior)
+    if rules.selection == MINIMAX:
+        return full_width(visits, record.prior)
+    return uct(value, visits, parent_visits, rules.exploration, record.prior)
+
+
+@njit(cache=True)
+def _best_scoring_child(
+    nodes: np.ndarray, values: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, source: int
+) -> int:
+    """The open child with the largest score; −1 where all are solved."""
+    rules = walk[0]
+    parent_visits = _visits_of_state(nodes, node, source)
+    parent_value = 0.0
+    if rules.first_play == FIRST_PLAY_PARENT or rules.normalise != NORMALISE_NOT:
+        parent_value = _state_value(nodes, values, walk, node, source)
+    low, high = 0.0, 0.0
+    if rules.normalise != NORMALISE_NOT:
+        low, high = _bounds(nodes, head, walk, source, parent_value)
+    first = nodes[source].first_child
+    last = first + nodes[source].children
+    admitted = MAX_CHILDREN
+    if rules.widening > 0.0:
+        admitted = int(math.ceil(rules.widening * max(parent_visits, 1.0) ** rules.widening_power))
+    best = -1
+    best_score = -np.inf
+    equals = 0
+    for child in range(first, last):
+        flags = nodes[child].flags
+        if flags & SOLVED or (flags & LINKED and nodes[nodes[child].first_child].flags & SOLVED):
+            continue
+        score = _score(nodes, walk, child, parent_visits, parent_value, low, high)
+        if score > best_score:
+            best_score = score
+            best = child
+            equals = 1
+        elif rules.random_ties and score == best_score:
+            equals += 1
+            if _uniform(head) * equals < 1.0:
+                best = child
+        admitted -= 1
+        if admitted <= 0:
+            break
+    return best
+
+
+@njit(cache=True)
+def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, candidates: np.ndarray) -> int:
+    """Which of the actions that are available in this determinisation scores best, each against its own availability
+    count in place of the parent's visits (Cowling, Powley and Whitehouse, 2012)."""
+    best = -1
+    best_score = -np.inf
+    equals = 0
+    parent_value = nodes[node].value_sum / nodes[node].visits if nodes[node].visits > 0 else 0.0
+    for child in candidates:
+        nodes[child].hint += 1.0
+        score = _score(nodes, walk, child, float(nodes[child].hint), parent_value, head[0].low, head[0].high)
+        if score > best_score:
+            best_score = score
+            best = child
+            equals = 1
+        elif walk[0].random_ties and score == best_score:
+            equals += 1
+            if _uniform(head) * equals < 1.0:
+                best = child
+    return best
+
+
+@njit(cache=True)
+def _outcome(nodes: np.ndarray, head: np.ndarray, source: int) -> int:
+    """A child of a chance node, drawn by its probability."""
+    passed = 0.0
+    draw = _uniform(head)
+    first = nodes[source].first_child
+    last = first + nodes[source].children - 1
+    for child in range(first, last):
+        passed += nodes[child].prior
+        if draw < passed:
+            return child
+    return last
+
+
+@njit(cache=True)
+def _arrays_of_children(nodes: np.ndarray, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    count = int(nodes[source].children)
+    first = nodes[source].first_child
+    values, visits, prior = np.empty(count), np.empty(count), np.empty(count)
+    for i in range(count):
+        record = nodes[first + i]
+        visits[i] = float(record.visits) + float(record.pending)
+        values[i] = record.value_sum / record.visits if record.visits > 0 else 0.0
+        prior[i] = record.prior
+    return values, visits, prior
+
+
+@njit(cache=True)
+def _gumbel_root_child(nodes: np.ndarray, gumbel: np.ndarray, considered: np.ndarray) -> int:
+    """The root's child for the next simulation under sequential halving (Gumbel MuZero, Algorithm 2)."""
+    values, visits, prior = _arrays_of_children(nodes, 0)
+    turn = min(int(visits.sum()), considered.shape[0] - 1)
+    sigma = completed(values, visits, prior, nodes[0].hint)
+    chosen = root_choice(gumbel, np.log(prior), sigma, visits, float(considered[turn]))
+    return nodes[0].first_child + max(chosen, 0)
+
+
+@njit(cache=True)
+def _gumbel_child(nodes: np.ndarray, source: int) -> int:
+    values, visits, prior = _arrays_of_children(nodes, source)
+    policy = improved_policy(np.log(prior), completed(values, visits, prior, nodes[source].hint))
+    return nodes[source].first_child + interior_choice(policy, visits)
+
+
+@njit(cache=True)
+def _select(
+    nodes: np.ndarray,
+    values: np.ndarray,
+    head: np.ndarray,
+    walk: np.ndarray,
+    path: np.ndarray,
+    gumbel: np.ndarray,
+    considered: np.ndarray,
+) -> tuple[int, int, int]:
+    """(leaf, its depth, its flags), the nodes on the way in ``path``; the leaf is −1 where the walk met a leaf that is
+    already under way, and ``PATH_TOO_SHORT`` (nothing is changed) where ``path`` is. ``gumbel`` (float64 ``[root's children]``) and ``considered`` (int64 ``[simulations]``) steer the
+    root under ``gumbel``, and are empty under other rules."""
+    node = 0
+    depth = 0
+    path[0] = 0
+    noise = head[0].noise
+    while True:
+        if depth + 1 >= path.shape[0]:
+            head[0].noise = noise
+            return PATH_TOO_SHORT, depth, 0
+        source = _source(nodes, node)
+        if nodes[source].children == 0:
+            break
+        if nodes[source].player == CHANCE:
+            child = _outcome(nodes, head, source)
+        elif walk[0].selection == GUMBEL:
+            child = _gumbel_child(nodes, source) if depth else _gumbel_root_child(nodes, gumbel, considered)
+        else:
+            child = _best_scoring_child(nodes, values, head, walk, node, source)
+        if child < 0:  # all children were solved on paths that do not lead through this node
+            if not _settle(nodes, walk, source):
+                return -1, depth, np.int64(nodes[source].flags)
+            _close_above(nodes, walk, path, depth)
+            if nodes[0].flags & SOLVED:
+                return -1, 0, np.int64(nodes[0].flags)
+            node = 0
+            depth = 0
+            continue
+        node = child
+        depth += 1
+        path[depth] = node
+        if nodes[_source(nodes, node)].flags & SOLVED:  # only an outcome of chance is chosen although it is solved
+            break
+    source = _source(nodes, node)
+    flags = np.int64(nodes[source].flags | nodes[node].flags)
+    under_way = nodes[node].pending > 0 or nodes[source].flags & BUSY
+    if under_way and not flags & SOLVED and (walk[0].solve or not flags & VALUED):
+        return -1, depth, flags
+    nodes[source].flags |= BUSY
+    for i in range(depth + 1):
+        nodes[path[i]].pending += 1
+    return node, depth, flags
+
+
+def kernels_are_compiled() -> bool:
+    """Whether the walk is compiled already, in this process or in numba's cache on disk."""
+    if _select.signatures:
+        return True
+    folder = Path(_select._cache.cache_path)
+    return any(folder.glob("descent._select*.nbi"))

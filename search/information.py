@@ -1,0 +1,138 @@
+"""Search under hidden information: information-set Monte-Carlo tree search (Cowling, Powley and Whitehouse, 2012).
+
+Each simulation draws a state that the root's player cannot tell from the true one (``Simulator.resample``) and walks in
+it. Nodes are information sets: of the root's player (``single_observer``: whatever he cannot see is one node), or of
+whoever moves (``multiple_observer``, as OpenSpiel's ``ISMCTSBot``: the others choose by what *they* know). Below each
+hang the actions taken there, with visits and mean returns of their own. Among the actions that this determinisation
+allows the rule chooses, each scored against how often it was available. Chance is sampled and leaves no node.
+
+All returns are carried along the walk, so that general-sum games of any number of players need nothing more; nodes keep
+that of the player who moves.
+
+Not handled: several leaves of one tree at once, proofs (nothing is proven by a sample), reuse of a subtree.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ..envs.simulator import CHANCE, Simulator
+from ..envs.simulator import TERMINAL as GAME_OVER
+from .calls import failure
+from .expansion import Expansion, Selected
+from .selection import mixed_prior
+from .settings import SearchSettings
+from .transcript import Transcript, observed
+from .tree import EXPANDED, TERMINAL, VALUED, Tree
+
+
+def information_tree(
+    simulator: Simulator[Any],
+    state: Any,
+    transcript: Transcript,
+    task: dict[str, Any],
+    index: int,
+    rng: np.random.Generator,
+    discount: float,
+    *,
+    players: int,
+    zero_sum: bool,
+) -> Tree:
+    """A tree whose root is the information set of ``state``."""
+    tree = Tree(simulator, state, transcript, task, index, rng, discount, players=players, zero_sum=True)
+    tree.zero_sum = zero_sum
+    tree.begin_information()
+    return tree
+
+
+class InformationWalk:
+    """The stages of a round in trees of information sets."""
+
+    def __init__(
+        self, simulator: Simulator[Any], settings: SearchSettings, walk: np.ndarray, expansion: Expansion
+    ) -> None:
+        self.simulator = simulator
+        self.settings = settings
+        self.walk = walk
+        self.expansion = expansion
+
+    def next(self, tree: Tree) -> Selected:
+        """Walk through one determinisation to an information set that was never evaluated, or to an end."""
+        viewer = tree.player(0)
+        leaf = Selected(tree, 0, 0, 0)
+        path, earned = [0], [np.zeros(self.simulator.players)]
+        try:
+            state = self.simulator.resample(tree.states[0], viewer, tree.rng)
+            while True:
+                node = path[-1]
+                if not tree.has(node, EXPANDED) or len(path) // 2 >= self.settings.max_depth:
+                    break
+                edges = self._edges(tree, node, self.simulator.legal_actions(state))
+                edge = tree.choose_available(node, edges, self.walk)
+                state, rewards = self._step(state, tree.actions[edge], tree.rng)
+                path.append(edge)
+                earned.append(rewards)
+                mover = self.simulator.current_player(state)
+                if mover == GAME_OVER:
+                    leaf.flags = TERMINAL | VALUED
+                    break
+                path.append(tree.information_set(mover, self._key(state, viewer, mover), edge))
+                earned.append(np.zeros(self.simulator.players))
+        except Exception as error:
+            leaf.error = failure("the simulator", error)
+        leaf.path, leaf.earned, leaf.state = np.array(path, np.int32), np.array(earned), state
+        leaf.node, leaf.depth = path[-1], len(path) // 2
+        tree.mark_path(leaf.path)
+        if leaf.flags & VALUED:
+            leaf.value = np.zeros(self.simulator.players)
+        elif tree.has(leaf.node, EXPANDED):
+            leaf.flags |= EXPANDED
+        return leaf
+
+    def transcript(self, leaf: Selected) -> Transcript:
+        """What the policy reads: all that the player to move knows."""
+        mover = leaf.tree.player(leaf.node)
+        return (observed(self.simulator.information_state(leaf.state, mover)),)
+
+    def expand(self, leaves: list[Selected]) -> None:
+        """Give each information set the actions of its first determinisation; others are added as they turn up."""
+        self.expansion.propose(leaves)
+        for leaf in leaves:
+            if leaf.error:
+                continue
+            assert leaf.actions is not None
+            assert leaf.logps is not None
+            priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
+            leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logps.tolist())
+
+    def back_up(self, leaf: Selected) -> None:
+        assert leaf.path is not None
+        assert leaf.earned is not None
+        leaf.tree.back_up_information(leaf.path, leaf.earned, np.array(leaf.value, np.float64), self.walk)
+
+    def _edges(self, tree: Tree, node: int, actions: Any) -> np.ndarray:
+        """The nodes of the available actions; where any text may be an answer, of those that were proposed."""
+        edges = tree.edges[node]
+        if actions is None:
+            return np.array(list(edges.values()), np.int64)
+        unknown = [action for action in actions if action not in edges]
+        if unknown:
+            share = 1.0 / (len(edges) + len(unknown))
+            tree.add_edges(node, unknown, np.full(len(unknown), share), [float("nan")] * len(unknown))
+        return np.array([edges[action] for action in actions], np.int64)
+
+    def _step(self, state: Any, action: str, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
+        """The state after an action and the chance that follows it, and what each player earned meanwhile."""
+        simulator = self.simulator
+        state = simulator.step(state, action)
+        earned = np.array(simulator.rewards(state), np.float64)
+        while simulator.current_player(state) == CHANCE:
+            outcomes = simulator.chance_outcomes(state)
+            place = int(np.searchsorted(np.cumsum([share for _, share in outcomes]), rng.random(), side="right"))
+            state = simulator.step(state, outcomes[min(place, len(outcomes) - 1)][0])
+            earned += simulator.rewards(state)
+        return state, earned
+
+    def _key(self, state: Any, viewer: int, mover: int) -> str:
+        observer = viewer if self.settings.information == "single_observer" else mover
+        return self.simulator.information_state(state, observer)

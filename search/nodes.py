@@ -1,0 +1,236 @@
+"""The numbers of a search tree: one structured numpy array of nodes, and the numba operations on it.
+
+Nothing outside this file and ``tree.py`` knows the layout of :data:`NODE`. A node is a 40-byte record; the children of
+a node are contiguous. Node 0 is the root. Each rule's formula stands in ``selection.py`` and ``backup.py``; here are
+the walks.
+
+Conventions:
+
+- ``value_sum / visits`` of a node is the mean return of the action that led into it (reward included), *for the player
+  who chose that action*; of the root it is the value of its state for the player to move. ``reward`` is what the step
+  into the node earned that same player. What chance chose counts for player 0.
+- In a two-player zero-sum game that one number says all. Where players are more, or interests not opposed, ``values``
+  holds beside each node the sums of all players' returns, and their rewards: float64 ``[nodes, 2 · players]``. Else it
+  has no columns.
+- A node is evaluated once, when a simulation first reaches it, and expanded at the same time. So for every expanded
+  node, root included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead
+  end. A chance node is never evaluated: its visits are those of its children.
+- ``solved`` means that nothing is left to simulate below: a terminal whose value is known, a node that could not be
+  evaluated, a node whose children are all solved, or one that is proven won. ``proof`` is the outcome for player 0, of
+  two-player zero-sum games alone. A chance node is solved where all its outcomes are proven alike.
+- ``pending`` counts the simulations that are under way through a node (several leaves of one tree in one batch).
+- A ``linked`` node (transpositions) is an edge to a state that another node, its *source*, holds: ``first_child`` is
+  the source's index, and the walk goes on with the source's children. Edges keep visits and values of their own, so
+  that a state with two parents has, for each, the mean of the returns that came that way; the visits of a shared state
+  are 1 + those of the edges that leave it.
+- ``hint`` is a number beside the statistics, whose meaning the settings give: what a critic said of the node before
+  any visit; under ``uct_bonus`` the sum of the additive terms; under ``gumbel`` what the evaluator said of the node's
+  own state; in a tree of information sets how often the action was available.
+
+Not handled: regret matching, continuous actions.
+"""
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from .backup import UNPROVEN, action_return
+
+NODE: Final = np.dtype(
+    [
+        ("parent", np.int32),
+        ("first_child", np.int32),
+        ("visits", np.int32),
+        ("children", np.uint16),
+        ("flags", np.uint16),
+        ("value_sum", np.float64),
+        ("prior", np.float32),
+        ("reward", np.float32),
+        ("hint", np.float32),
+        ("pending", np.uint16),
+        ("player", np.int8),
+        ("proof", np.uint8),
+    ]
+)
+assert NODE.itemsize == 40
+
+EXPANDED: Final = 1
+TERMINAL: Final = 2
+VALUED: Final = 4  # terminal, and its return is known
+SOLVED: Final = 8
+FAILED: Final = 16  # a model or simulator call about this node failed
+INVALID: Final = 32  # the environment called the action into this node invalid
+LINKED: Final = 64  # an edge to a state that another node holds
+SHARED: Final = 128  # a state to which linked nodes lead
+BUSY: Final = 256  # a simulation that found this state unevaluated is under way
+INFORMATION: Final = 512  # an information set; its actions are nodes of their own
+
+MAX_CHILDREN: Final = 65535
+MAX_PENDING: Final = 255
+CHANCE: Final = -1
+
+NORMALISE_NOT: Final = 0
+NORMALISE_TREE: Final = 1
+NORMALISE_SIBLINGS: Final = 2
+
+HEAD: Final = np.dtype(
+    [
+        ("size", np.int64),
+        ("low", np.float64),
+        ("high", np.float64),
+        ("noise", np.uint64),
+        ("failed", np.int64),
+    ]
+)
+"""What one tree has beside its nodes: how many, the bounds of its values, the state of its random numbers, and
+how many leaves failed (``arrays.py``)."""
+
+WALK: Final = np.dtype(
+    [
+        ("selection", np.int64),
+        ("exploration", np.float64),
+        ("exploration_base", np.float64),
+        ("exploitation", np.float64),
+        ("first_play", np.int64),
+        ("critic_weight", np.float64),
+        ("normalise", np.int64),
+        ("widening", np.float64),
+        ("widening_power", np.float64),
+        ("random_ties", np.bool_),
+        ("visits_only", np.bool_),
+        ("virtual_loss", np.float64),
+        ("backup", np.int64),
+        ("discount", np.float64),
+        ("solve", np.bool_),
+        ("proofs", np.bool_),
+        ("zero_sum", np.bool_),
+    ]
+)
+"""The settings that the kernels read (``settings.py`` makes them), as an array of one record."""
+
+
+@njit(cache=True)
+def _source(nodes: np.ndarray, node: int) -> int:
+    return nodes[node].first_child if nodes[node].flags & LINKED else node
+
+
+@njit(cache=True)
+def _add_children(
+    nodes: np.ndarray,
+    head: np.ndarray,
+    parent: int,
+    priors: np.ndarray,
+    rewards: np.ndarray,
+    flags: np.ndarray,
+    players: np.ndarray,
+) -> int:
+    """Give a node its children, contiguous at the end; returns the index of the first. The array must be long enough."""
+    first = head[0].size
+    count = priors.shape[0]
+    nodes[parent].first_child = first if count else -1
+    nodes[parent].children = count
+    nodes[parent].flags |= EXPANDED
+    for i in range(count):
+        record = nodes[first + i]
+        record.parent = parent
+        record.first_child = -1
+        record.children = 0
+        record.flags = flags[i]
+        record.pending = 0
+        record.visits = 0
+        record.value_sum = 0.0
+        record.prior = priors[i]
+        record.reward = rewards[i]
+        record.hint = 0.0
+        record.player = players[i]
+        record.proof = UNPROVEN
+    head[0].size = first + count
+    return first
+
+
+@njit(cache=True)
+def _fill_path(nodes: np.ndarray, node: int, path: np.ndarray) -> int:
+    """Write the way from the root to ``node`` into ``path``; returns its depth."""
+    depth = 0
+    step = nodes[node].parent
+    while step >= 0:
+        depth += 1
+        step = nodes[step].parent
+    for place in range(depth, -1, -1):
+        path[place] = node
+        node = nodes[node].parent
+    return depth
+
+
+@njit(cache=True)
+def _path(nodes: np.ndarray, node: int) -> np.ndarray:
+    length = 0
+    step = node
+    while step >= 0:
+        length += 1
+        step = nodes[step].parent
+    path = np.empty(length, np.int64)
+    for place in range(length - 1, -1, -1):
+        path[place] = node
+        node = nodes[node].parent
+    return path
+
+
+@njit(cache=True)
+def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
+    """One player: the largest return of any visited path that starts with the action into ``node`` and ends in a
+    childless node; over the outcomes of chance, the mean of those by visits."""
+    record = nodes[node]
+    source = nodes[_source(nodes, node)]
+    best = -np.inf
+    total = 0.0
+    visits = 0.0
+    for child in range(source.first_child, source.first_child + source.children):
+        if nodes[child].visits > 0:
+            below = _best_return(nodes, child, discount)
+            best = max(best, below)
+            total += below * nodes[child].visits
+            visits += nodes[child].visits
+    if best == -np.inf:
+        return record.value_sum / record.visits if record.visits > 0 else -np.inf
+    return action_return(record.reward, discount, total / visits if source.player == CHANCE else best)
+
+
+@njit(cache=True)
+def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """(old indices in their new order, new index of each old node or −1) of what lies below ``top``, level by level,
+    children side by side. A source that only a linked node reaches hands its children over to that node."""
+    order = np.empty(nodes.shape[0], np.int64)
+    place = np.full(nodes.shape[0], -1, np.int64)
+    order[0] = top
+    place[top] = 0
+    length = 1
+    done = 0
+    while done < length:
+        old = order[done]
+        source = _source(nodes, old)
+        while nodes[source].flags & LINKED:  # it has handed its children over
+            source = nodes[source].first_child
+        if source != old:
+            nodes[old].first_child = source
+            if place[source] < 0:
+                record, other = nodes[old], nodes[source]
+                record.first_child = other.first_child
+                record.children = other.children
+                record.flags = (record.flags | other.flags) & ~np.uint16(LINKED)
+                record.proof = other.proof
+                record.hint = other.hint
+                other.first_child = old
+                other.children = 0
+                other.flags |= LINKED
+            else:
+                done += 1
+                continue
+        done += 1
+        record = nodes[old]
+        for child in range(record.first_child, record.first_child + record.children):
+            order[length] = child
+            place[child] = length
+            length += 1
+    return order[:length].copy(), place

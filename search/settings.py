@@ -1,0 +1,242 @@
+"""The options of a search as one frozen dataclass that YAML can give, and what the kernels read of it.
+
+Options that contradict each other are refused when the settings are made, with the reason; those that contradict a
+simulator, policy or evaluator when the search starts (``engine.py``).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from .backup import BACKUP_CODES, Backup
+from .nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
+from .selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
+
+Normalise = Literal["no", "tree", "siblings"]
+Information = Literal["perfect", "single_observer", "multiple_observer"]
+Final = Literal["visits", "value"]
+
+_NORMALISE_CODES = {"no": NORMALISE_NOT, "tree": NORMALISE_TREE, "siblings": NORMALISE_SIBLINGS}
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """The options of a search; the defaults suit short text environments with rewards in [0, 1].
+
+    simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
+    selection, exploration: the rule (``selection.py``) and its constant c (``alphazero``: its c_init).
+    unvisited_value: Q of a child without a visit, under ``puct``, ``alphazero``, ``p_ucb`` and ``ucb1``: its parent's
+        value, ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic
+        said of it.
+    proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
+        one's share.
+    uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
+    backup, discount: ``backup.py``.
+    leaves_per_tree: leaves of one tree in one batch; more than one costs strength, so fill batches with trees first.
+    virtual_loss: each leaf under way counts as a visit that returned −virtual_loss.
+    max_depth: nodes this deep are valued, but not expanded.
+    revisit: whether an action may lead back to a ``simulator.position`` on the path to it.
+    hide_outcome: never read the environment's rewards; the evaluator values terminal nodes too, once each.
+    solve: do not simulate a terminal twice, nor a node whose children are all solved; a tree with a solved root is
+        done. In two-player zero-sum games, MCTS-Solver: a proven win ends its node at once.
+    final: the rule for the action to play in the end (``Tree.best_child``).
+    max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
+
+    exploration_base: c_base of ``alphazero``; exploitation: w_e of ``uct_bonus``.
+    temperature, top_nodes, apart: of ``softmax`` (Optima): the draw among the best nodes of the tree; within a batch
+        none whose action is nearer than ``apart`` (edit distance over length) to that of one drawn before.
+    considered, gumbel_scale: of ``gumbel``: root actions that sequential halving starts with; 0 plays without noise.
+    normalise: values scaled to [0, 1] by the bounds of the ``tree`` (MuZero) or of ``siblings`` and their parent (mctx).
+    noise, noise_alpha: the share of Dirichlet(α) in the root's prior (AlphaZero: 0.25).
+    random_ties: children of equal score by the tree's generator; else the earliest.
+    critic_weight: Q at selection is (1 − weight) · Q + weight · what the critic said of the child (Agent Q, Eq. 10).
+    proposals_by_depth: ``proposals`` at depth 0, 1, … (MCTS-DPO: 4 then 2); deeper nodes have ``proposals``.
+    merge, merge_distance: proposals that count as one: ``exact`` (up to blanks), or those whose edit distance is below
+        this share of the longer one (Optima: 0.1).
+    widening, widening_power: a node with N visits admits its ⌈C · N^p⌉ likeliest open children; C = 0 admits all.
+    visits_only: a leaf under way counts as a visit without a return (WU-UCT, arXiv 1810.11755), not as a loss.
+    transpositions: equal states at equal depth are one node with several parents.
+    information: hidden information by determinised walks (Cowling, Powley and Whitehouse, 2012): nodes are information
+        sets of the root's player (``single_observer``), or of whoever moves (``multiple_observer``, OpenSpiel's).
+    seconds, max_nodes, max_bytes, max_model_calls: where to stop besides ``simulations``; nodes a tree, seconds, bytes
+        and calls of all trees together.
+    stop_decided: stop a tree once the most visited root action cannot be caught up with.
+    call_seconds: a call of policy, critic or evaluator that takes longer costs its leaves.
+    """
+
+    simulations: int = 32
+    selection: Selection = "puct"
+    exploration: float = 2.5
+    unvisited_value: UnvisitedValue = "parent"
+    proposals: int = 5
+    uniform_prior: float = 0.1
+    prior_temperature: float = 1.0
+    backup: Backup = "mean"
+    discount: float = 1.0
+    leaves_per_tree: int = 1
+    virtual_loss: float = 1.0
+    max_depth: int = 100
+    revisit: bool = False
+    hide_outcome: bool = False
+    solve: bool = True
+    final: Final = "visits"
+    max_failed_share: float = 0.5
+    exploration_base: float = 19652.0
+    exploitation: float = 1.0
+    temperature: float = 1.0
+    top_nodes: int = 10
+    apart: float = 0.0
+    considered: int = 16
+    gumbel_scale: float = 1.0
+    normalise: Normalise = "no"
+    noise: float = 0.0
+    noise_alpha: float = 0.3
+    random_ties: bool = False
+    critic_weight: float = 0.0
+    proposals_by_depth: tuple[int, ...] = ()
+    merge: Literal["exact", "edit_distance"] = "exact"
+    merge_distance: float = 0.1
+    widening: float = 0.0
+    widening_power: float = 0.5
+    visits_only: bool = False
+    transpositions: bool = False
+    information: Information = "perfect"
+    seconds: float | None = None
+    max_nodes: int | None = None
+    max_bytes: int | None = None
+    max_model_calls: int | None = None
+    stop_decided: bool = False
+    call_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("simulations", 1, np.inf),
+            ("exploration", 0.0, np.inf),
+            ("proposals", 1, np.inf),
+            ("uniform_prior", 0.0, 1.0),
+            ("discount", 0.0, 1.0),
+            ("leaves_per_tree", 1, MAX_PENDING),
+            ("virtual_loss", 0.0, np.inf),
+            ("max_depth", 1, np.inf),
+            ("max_failed_share", 0.0, 1.0),
+            ("exploitation", 0.0, np.inf),
+            ("top_nodes", 1, np.inf),
+            ("apart", 0.0, 1.0),
+            ("considered", 1, np.inf),
+            ("gumbel_scale", 0.0, np.inf),
+            ("noise", 0.0, 1.0),
+            ("critic_weight", 0.0, 1.0),
+            ("merge_distance", 0.0, 1.0),
+            ("widening", 0.0, np.inf),
+            ("widening_power", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise ValueError(f"SearchSettings.{name} is {value!r}; expected a number from {low} to {high}")
+        for name in ("prior_temperature", "exploration_base", "temperature", "noise_alpha"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"SearchSettings.{name} is {getattr(self, name)!r}; expected more than 0")
+        for name in ("seconds", "max_nodes", "max_bytes", "max_model_calls", "call_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"SearchSettings.{name} is {value!r}; expected more than 0, or None for no limit")
+        if any(not count >= 1 for count in self.proposals_by_depth):
+            raise ValueError(
+                f"SearchSettings.proposals_by_depth is {self.proposals_by_depth}; expected at least 1 each"
+            )
+        for name, allowed in (
+            ("selection", tuple(SELECTION_CODES)),
+            ("backup", tuple(BACKUP_CODES)),
+            ("unvisited_value", tuple(FIRST_PLAY_CODES)),
+            ("final", ("visits", "value")),
+            ("normalise", tuple(_NORMALISE_CODES)),
+            ("merge", ("exact", "edit_distance")),
+            ("information", ("perfect", "single_observer", "multiple_observer")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"SearchSettings.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
+                )
+        for wrong, reason in self._contradictions():
+            if wrong:
+                raise ValueError(f"SearchSettings: {reason}")
+
+    def as_json(self) -> dict[str, Any]:
+        """The settings as JSON holds them: tuples as lists."""
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+
+    def _contradictions(self) -> tuple[tuple[bool, str], ...]:
+        hidden = self.information != "perfect"
+        gumbel = self.selection == "gumbel"
+        return (
+            (
+                gumbel and self.solve,
+                "selection='gumbel' plans how often each action is visited, and solve=True skips visits; set solve=False",
+            ),
+            (
+                gumbel
+                and (self.noise > 0.0 or self.critic_weight > 0.0 or self.normalise != "no" or self.widening > 0),
+                "selection='gumbel' has its own noise, values and choice of actions; leave noise, critic_weight,"
+                " normalise and widening at their defaults",
+            ),
+            (
+                self.selection == "softmax" and (hidden or self.widening > 0.0 or self.transpositions),
+                "selection='softmax' draws among the nodes of one plain tree; it goes with neither information sets,"
+                " transpositions nor widening",
+            ),
+            (
+                self.selection == "uct_bonus" and (self.critic_weight > 0.0 or self.unvisited_value == "prior"),
+                "selection='uct_bonus' keeps its bonus where a critic's value would stand; use another rule with a critic",
+            ),
+            (
+                hidden and (gumbel or self.selection == "uct_bonus" or self.backup != "mean" or self.transpositions),
+                f"information={self.information!r} goes with backup='mean', without transpositions, and with neither"
+                " 'gumbel' nor 'uct_bonus': an information set has no one successor",
+            ),
+            (
+                hidden
+                and (self.critic_weight > 0.0 or self.unvisited_value == "prior" or self.normalise == "siblings"),
+                f"information={self.information!r} counts availability where a critic's value would stand; leave"
+                " critic_weight at 0, and unvisited_value and normalise to other rules",
+            ),
+            (
+                hidden and (self.widening > 0.0 or self.hide_outcome or self.leaves_per_tree > 1),
+                f"information={self.information!r} walks one determinisation at a time over all available actions and"
+                " reads outcomes; leave widening, hide_outcome and leaves_per_tree at their defaults",
+            ),
+            (
+                self.max_depth > 65000,
+                "max_depth is more than 65000; no path is that long",
+            ),
+            (
+                self.unvisited_value == "infinite" and self.normalise != "no",
+                "unvisited_value='infinite' lies outside any bounds; it goes with normalise='no'",
+            ),
+        )
+
+
+def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.ndarray:
+    """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
+    walk = np.zeros(1, WALK)
+    walk["selection"] = SELECTION_CODES[settings.selection]
+    walk["first_play"] = FIRST_PLAY_CODES[settings.unvisited_value]
+    walk["normalise"] = _NORMALISE_CODES[settings.normalise]
+    walk["backup"] = BACKUP_CODES[settings.backup]
+    for name in (
+        "exploration",
+        "exploration_base",
+        "exploitation",
+        "critic_weight",
+        "widening",
+        "widening_power",
+        "random_ties",
+        "visits_only",
+        "virtual_loss",
+        "discount",
+        "solve",
+    ):
+        walk[name] = getattr(settings, name)
+    walk["zero_sum"] = zero_sum and players == 2
+    walk["proofs"] = settings.solve and zero_sum and players == 2 and not settings.hide_outcome
+    return walk
