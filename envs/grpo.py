@@ -30,7 +30,7 @@ class GRPOEnvironment:
         self._earned = 0.0
 
     def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None, **row: Any) -> str:
-        """Start a row's episode, named by its columns ``seed`` and ``options`` (as in ``env.reset``), others passed over.
+        """Start the episode that a row names by ``seed`` and ``options`` (as for ``env.reset``); the rest is ignored.
 
         GRPO compares rollouts of one row, so that all must be the same episode: ``ValueError`` without a seed.
         """
