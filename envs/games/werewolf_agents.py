@@ -1,0 +1,171 @@
+"""Scripted players of Werewolf: one that follows simple habits, and one that reasons about who can be what.
+
+Both read nothing but :meth:`Werewolf.view`, keep no memory between calls, and speak in acts. :class:`DeductivePlayer`
+weighs every deal of the roles that it cannot rule out (``werewolf_hidden.fitting``) by how well it explains what was
+said and voted:
+
+    P(deal | heard) ∝ [deal fits] · Π claims · Π votes · Π accusations
+
+with the likelihoods of ``_CLAIM`` and below, set by hand: a village player hardly ever claims a role that it does not
+have, a seer tells the truth, werewolves seldom turn on each other.
+
+What it does not do: read words, expect lies about anything but roles and results, or plan more than a move ahead.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simulator import Simulator
+from .werewolf import Werewolf
+from .werewolf_hidden import deals_of, fitting
+from .werewolf_record import NOBODY, View, WerewolfState, public_view
+from .werewolf_speech import Act
+
+_CLAIM: Final = {"honest": 1.0, "wolf": 0.25, "village": 0.02}  # that a player claims to be the seer
+_WRONG_RESULT: Final = 0.02  # that a seer tells a result that is not so
+_UNCONTESTED: Final = 0.3  # that a living seer lets another's claim to be the seer pass
+_PACK_ACCUSES: Final = 0.3  # that a werewolf tells a result against, accuses or votes against another, against 1
+
+
+def simple_player(simulator: Simulator[Any], state: WerewolfState, rng: np.random.Generator) -> str:
+    """Habits: the pack agrees on a random victim and accuses at random; the seer tells of werewolves that it found;
+    the others vote as the last living player who told such a result says, else at random; nobody doubts."""
+    view, legal = _seen(simulator, state)
+    others = [player for player in view.living if player != view.player and player not in view.pack]
+    if view.phase == "night":
+        named = _tonight(view)
+        return f"kill {named}" if named != NOBODY else _any(legal, rng)
+    results = [(event.actor, act) for event in view.events for act in event.speech.acts if act.kind == "result"]
+    if view.phase == "day":
+        found = [event.target for event in view.events if event.wolf and event.target in view.living]
+        if view.role == "s" and found:
+            return f"result {found[-1]} werewolf"
+        return "silent" if view.role != "w" and rng.random() < 0.5 else f"accuse {_pick(others, rng)}"
+    accused = [act.player for actor, act in results if act.word == "werewolf" and actor in view.living]
+    accused = [player for player in accused if player in others]
+    return f"vote {accused[-1] if accused else _pick(others, rng)}"
+
+
+class DeductivePlayer:
+    """Plays every role by what it can deduce. The village looks at, guards against and votes for whom the posterior
+    names; the seer tells its results at once; the pack hunts the seer that everybody believes, counters a seer who
+    threatens it with a result of its own, and follows the suspicions of the public against the innocent."""
+
+    def __call__(self, simulator: Simulator[Any], state: WerewolfState, rng: np.random.Generator) -> str:
+        view, legal = _seen(simulator, state)
+        if view.role == "w":
+            return self._hunts(view, legal, rng)
+        wolf, seer = beliefs(view)
+        others = [player for player in view.living if player != view.player]
+        suspect = _top(others, wolf, rng)
+        if view.phase == "vote":
+            return f"vote {suspect}"
+        if view.phase == "day":
+            return _told_result(view, legal) or self._accuses(suspect, wolf, view)
+        if view.role == "s":
+            looked = {event.target for event in view.events if event.kind == "check"}
+            return f"check {_top([p for p in others if p not in looked] or others, wolf, rng)}"
+        believed = _top(others, seer, rng)
+        return f"save {believed if seer[believed] > 0.5 else _top(view.living, -wolf, rng)}"
+
+    def _accuses(self, suspect: int, wolf: NDArray[np.float64], view: View) -> str:
+        return f"accuse {suspect}" if wolf[suspect] > 1.2 * wolf[list(view.living)].mean() else "silent"
+
+    def _hunts(self, view: View, legal: Sequence[str], rng: np.random.Generator) -> str:
+        """As a werewolf, by what the others must think."""
+        wolf, seer = beliefs(public_view(view))
+        prey = [player for player in view.living if player not in view.pack]
+        claims = _seer_claims(view)
+        rivals = [player for player in prey if player in claims]
+        if view.phase == "night":
+            named = _tonight(view)
+            if named == NOBODY:
+                guarded = [event.target for event in view.events if event.kind == "dawn"][-1:] == [NOBODY]
+                named = _top(rivals, seer, rng) if rivals and not guarded else _top(prey, -wolf, rng)
+            return f"kill {named}"
+        if view.phase == "vote":
+            return f"vote {_top(prey, wolf, rng)}"
+        if rivals and not any(player in claims for player in view.pack):
+            return f"result {_top(rivals, seer, rng)} werewolf"
+        return self._accuses(_top(prey, wolf, rng), wolf, view)
+
+
+def beliefs(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The probabilities, float64 ``[players]``, that each player is a werewolf, and that each is the seer, given what
+    the player of ``view`` knows and heard."""
+    deals = deals_of(view.cast)
+    players = np.arange(len(view.cast))
+    is_wolf = (deals.wolves[:, None] >> players & 1).astype(bool)  # [A, players]
+    is_seer = (deals.seer[:, None] >> players & 1).astype(bool)
+    weight = fitting(view).astype(np.float64)
+    claims = _seer_claims(view)
+    for claimant, results in claims.items():
+        truth = np.ones(len(weight))
+        for act in results:
+            truth[is_wolf[:, act.player] != (act.word == "werewolf")] *= _WRONG_RESULT
+        chance = np.where(is_wolf[:, claimant], _CLAIM["wolf"], _CLAIM["village"])
+        weight *= np.where(is_seer[:, claimant], _CLAIM["honest"] * truth, chance)
+    if claims:
+        silent = [player for player in view.living if player not in claims]
+        weight[is_seer[:, silent].any(axis=1)] *= _UNCONTESTED
+    for actor, target in _attacks(view):
+        weight[is_wolf[:, actor] & is_wolf[:, target]] *= _PACK_ACCUSES
+    weight /= weight.sum()
+    return weight @ is_wolf, weight @ is_seer
+
+
+def _attacks(view: View) -> list[tuple[int, int]]:
+    """Who accused, told a result against, or voted for whom."""
+    attacks = [(event.actor, event.target) for event in view.events if event.kind == "vote" and event.target != NOBODY]
+    for event in view.events:
+        for act in event.speech.acts:
+            if act.kind == "accuse" or act.word == "werewolf" and act.kind == "result":
+                attacks.append((event.actor, act.player))
+    return attacks
+
+
+def _seer_claims(view: View) -> dict[int, list[Act]]:
+    """Who claims to be the seer, and the results that they tell."""
+    claims: dict[int, list[Act]] = {}
+    for event in view.events:
+        for act in event.speech.acts:
+            if act.kind == "result" or act.word == "seer":
+                claims.setdefault(event.actor, []).extend([act] * (act.kind == "result"))
+    return claims
+
+
+def _told_result(view: View, legal: Sequence[str]) -> str | None:
+    """The seer's next result that it has not told, werewolves first."""
+    told = {act.player for act in _seer_claims(view).get(view.player, ())}
+    found = sorted((event for event in view.events if event.kind == "check"), key=lambda event: not event.wolf)
+    for event in found:
+        if event.target not in told:
+            return f"result {event.target} {'werewolf' if event.wolf else 'innocent'}"
+    return None
+
+
+def _tonight(view: View) -> int:
+    """The victim that the pack has named so far in this night."""
+    last = view.events[-1] if view.events else None
+    return last.target if last is not None and last.kind == "kill" else NOBODY
+
+
+def _seen(simulator: Simulator[Any], state: WerewolfState) -> tuple[View, Sequence[str]]:
+    game = cast(Werewolf, simulator)
+    return game.view(state, game.current_player(state)), game.suggested_actions(state)
+
+
+def _top(players: Sequence[int], score: NDArray[np.float64], rng: np.random.Generator) -> int:
+    best = max(score[player] for player in players)
+    return _pick([player for player in players if score[player] > best - 1e-9], rng)
+
+
+def _pick(players: Sequence[int], rng: np.random.Generator) -> int:
+    return players[int(rng.integers(len(players)))]
+
+
+def _any(legal: Sequence[str], rng: np.random.Generator) -> str:
+    return legal[int(rng.integers(len(legal)))]
