@@ -8,8 +8,7 @@ the evaluator said of the node's own state, before any search below it.
 
 How a search uses them: at the root, once, ``gumbel_draws``, and ``considered_visits`` for min(max_considered, legal
 actions) actions; then for each simulation ``completed`` → ``root_choice`` at the root, ``completed`` →
-``improved_policy`` → ``interior_choice`` below. In the end the action is ``final_choice``, the policy target
-``improved_policy`` of the root.
+``improved_policy`` → ``interior_choice`` below; in the end ``root_answer``.
 
 Not here: the walk over the tree (``tree.py``); mctx's stochastic MuZero.
 """
@@ -145,6 +144,16 @@ def root_choice(
 def final_choice(gumbel: np.ndarray, logits: np.ndarray, sigma: np.ndarray, visits: np.ndarray) -> int:
     """The action to play: :func:`root_choice` among the most visited children."""
     return root_choice(gumbel, logits, sigma, visits, visits.max())
+
+
+@njit(cache=True)
+def root_answer(
+    gumbel: np.ndarray, values: np.ndarray, visits: np.ndarray, prior: np.ndarray, raw_value: float
+) -> tuple[int, np.ndarray]:
+    """What a search ends with: (the action to play, the policy target float64 ``[k]``), of the root's children."""
+    logits = np.log(prior)
+    sigma = completed(values, visits, prior, raw_value)
+    return final_choice(gumbel, logits, sigma, visits), improved_policy(logits, sigma)
 
 
 @njit(cache=True)
