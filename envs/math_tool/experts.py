@@ -47,8 +47,8 @@ class Lapse(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """``snippets`` in order, each one call, the answer after them; ``first_error``, the number of the first wrong action
-    (that of the answer is ``len(snippets)``), or -1 where nothing is wrong."""
+    """``snippets`` in order, each one call, the answer after them; ``first_error``, the number of the first wrong
+    action (that of the answer is ``len(snippets)``), or -1 where nothing is wrong."""
 
     snippets: tuple[str, ...]
     first_error: int = -1

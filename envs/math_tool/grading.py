@@ -15,25 +15,22 @@ What it does not do: look at how an answer was found, or read an answer outside 
 """
 
 import atexit
-import contextlib
 import json
 import os
-import queue
 import re
-import subprocess
 import sys
-import threading
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Final, Literal
+from typing import Final, Literal
+
+from .child import Child
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
 """``malformed``: not in the declared format; ``ungradable``: in the format, but nobody could say."""
 
 LONGEST_ANSWER: Final = 300  # characters
 WORKER_SECONDS: Final = 5.0  # for parsing and comparing together
-_START_SECONDS: Final = 60.0  # for importing sympy on a busy machine
 _DIGITS: Final = 400  # an integer of more is no answer
 
 _DECIMAL: Final = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
@@ -167,73 +164,21 @@ def _in_format(gold: str, answer: str) -> bool:
 
 
 class VerifyWorker:
-    """A child process that compares; started when first asked, killed when late, started again when asked again."""
+    """Compares in a child process; starts it when first asked, and again after it was late or died."""
 
     def __init__(self, seconds: float = WORKER_SECONDS) -> None:
         self.seconds = seconds
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        script = Path(__file__).with_name("verify_worker.py")
+        self._child = Child([sys.executable, "-I", str(script)], {**os.environ, "OMP_NUM_THREADS": "1"})
 
     def compare(self, gold: str, answer: str) -> Verdict:
-        with self._lock:
-            try:
-                process = self._process or self._start()
-                line = json.dumps([gold, answer]).encode() + b"\n"
-                assert process.stdin is not None
-                process.stdin.write(line)
-                process.stdin.flush()
-                reply = self._reply(self.seconds)
-            except (OSError, ValueError):
-                reply = b""
-            if reply in (b"correct", b"wrong", b"ungradable"):
-                return reply.decode()  # type: ignore[return-value]
-            self._end()
-            return "ungradable"
+        """Whether math-verify takes ``answer`` for ``gold``."""
+        reply = self._child.ask(json.dumps([gold, answer]).encode(), self.seconds)
+        return reply.decode() if reply in (b"correct", b"wrong") else "ungradable"  # type: ignore[return-value]
 
     def close(self) -> None:
-        with self._lock:
-            self._end()
-
-    def _start(self) -> "subprocess.Popen[bytes]":
-        script = Path(__file__).with_name("verify_worker.py")
-        process = subprocess.Popen(
-            [sys.executable, "-I", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        self._process, self._replies = process, queue.SimpleQueue()
-        threading.Thread(target=_forward, args=(process.stdout, self._replies), daemon=True).start()
-        if self._reply(_START_SECONDS) != b"ready":
-            self._end()
-            raise OSError("math-verify did not start")
-        return process
-
-    def _reply(self, seconds: float) -> bytes:
-        """The next line within ``seconds``; empty where there is none."""
-        try:
-            return self._replies.get(timeout=seconds).strip()
-        except queue.Empty:
-            return b""
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            assert process.stdin is not None
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-
-
-def _forward(pipe: IO[bytes], replies: "queue.SimpleQueue[bytes]") -> None:
-    """The lines of ``pipe`` into ``replies`` until it ends, then an empty one."""
-    with pipe:
-        for line in iter(pipe.readline, b""):
-            replies.put(line)
-    replies.put(b"")
+        """End the child."""
+        self._child.close()
 
 
 _workers: dict[int, VerifyWorker] = {}  # process id -> worker: a forked child starts its own

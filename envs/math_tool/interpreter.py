@@ -58,7 +58,7 @@ class Limits:
             ("seconds", 0.01, 3_600),
             ("megabytes", 1, 4_096),
             ("recursion", 10, 1_000),
-            ("output", 40, 100_000),
+            ("output", 40, 50_000),
         ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
