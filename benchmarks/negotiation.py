@@ -1,9 +1,10 @@
 """What negotiation costs, and how the scripted partners do against each other.
 
-- *turns*: turns a CPU-second on the simulator, one process, compact form: a random legal action each time, and for every
-turn ``current_player``, ``legal_actions``, ``step``, the mover's ``observation`` and ``rewards``, resets included. A turn
-of the persuasion game is a move of a player; the chance nodes between them are paid for too. - *messages*: the same with
-an offer and a message of sixty characters every time. - *partners*: every partner against every other, the same 300
+- *turns*: turns a CPU-second on the simulator, one process, compact form: random offers, of which one in ten is accepted
+and none ends in walking away, and for every turn ``current_player``, ``legal_actions``, ``step``, the mover's
+``observation`` and ``rewards``, resets included. A turn of the persuasion game is a move of a player; the chance nodes
+between them are paid for too. - *messages*: the same with a message of sixty characters, never the same one, beside every
+offer. - *partners*: every partner against every other, the same 300
 seeds in each cell: part of episodes with a deal, mean utility of the row's player (player 0) and of the column's, with the
 half-width of the 95 % interval; per game, over all pairs, Pareto optimality and distances of the deals.
 
@@ -17,6 +18,7 @@ import platform
 import random
 import statistics
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from branchwise.envs.negotiation.multi_issue import MultiIssueSimulator
 from branchwise.envs.negotiation.partners import PARTNERS
 from branchwise.envs.negotiation.persuasion import PersuasionSimulator
 from branchwise.envs.negotiation.persuasion_partners import BUYERS, SELLERS
+from branchwise.envs.simulator import CHANCE, TERMINAL
 
 GAMES: dict[str, type[Any]] = {
     "bargaining": BargainingSimulator,
@@ -43,10 +46,9 @@ GAMES: dict[str, type[Any]] = {
 MESSAGE = "that is as far as I can go, and you know why it has to be so"
 
 
-def turns_a_second(simulator: Any, seconds: float, message: str = "") -> float:
-    """Turns a CPU-second of random play."""
-    rng = random.Random(0)
-    draw = rng.random
+def turns_a_second(simulator: Any, seconds: float, message: str = "") -> tuple[float, float]:
+    """Turns a CPU-second of random play, and turns an episode."""
+    draw = random.Random(0).random
     turns = seed = 0
     start = time.process_time()
     while (spent := time.process_time() - start) < seconds:
@@ -54,31 +56,48 @@ def turns_a_second(simulator: Any, seconds: float, message: str = "") -> float:
             state = simulator.reset(seed)
             seed += 1
             player = simulator.current_player(state)
-            while player != -2:
-                if player == -1:
-                    (first, chance), (second, _) = simulator.chance_outcomes(state)
-                    state = simulator.step(state, first if draw() < chance else second)
+            while player != TERMINAL:
+                if player == CHANCE:
+                    state = simulator.step(state, simulator.chance_outcomes(state)[draw() < 0.5][0])
                 else:
                     turns += 1
                     simulator.observation(state, player)
                     actions = simulator.suggested_actions(state) if message else simulator.legal_actions(state)
-                    action = actions[int(draw() * len(actions))]
-                    state = simulator.step(state, f"{action}: {message} {turns}" if action[0] == "o" and message else action)
+                    state = simulator.step(state, choose(actions, draw, f": {message} {turns}" if message else ""))
                     simulator.rewards(state)
                 player = simulator.current_player(state)
-    return turns / spent
+    return turns / spent, turns / seed
 
 
-def speed(rounds: int, seconds: float) -> dict[str, float]:
-    """Medians over rounds in which the games take turns."""
+def choose(actions: Sequence[str], draw: Callable[[], float], message: str) -> str:
+    """One time in ten the first answer (acceptance) or the last action (a selection), else an offer, with ``message``, or
+    where there is none to make, the second answer (rejection)."""
+    if draw() < 0.1 and actions[0][0] != "o":
+        return actions[0]
+    if len(actions) <= 3:
+        return actions[1]
+    while True:
+        action = actions[int(draw() * len(actions))]
+        if action[0] == "o":
+            return action + message
+        if action[0] == "s" and (draw() < 0.05 or actions[0][0] == "s"):
+            return action
+
+
+def speed(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Medians over rounds in which the games take turns, the best round, and turns an episode."""
     figures: dict[str, list[float]] = {}
+    lengths: dict[str, float] = {}
     for _ in range(rounds):
         for name, kind in GAMES.items():
-            figures.setdefault(name, []).append(turns_a_second(kind(messages=False), seconds))
-            if kind is not PersuasionSimulator:
-                key = f"{name}, with messages"
-                figures.setdefault(key, []).append(turns_a_second(kind(), seconds, MESSAGE))
-    return {name: statistics.median(values) for name, values in figures.items()}
+            for message in ("", MESSAGE) if kind is not PersuasionSimulator else ("",):
+                key = f"{name}, with messages" if message else name
+                rate, lengths[key] = turns_a_second(kind(messages=bool(message)), seconds, message)
+                figures.setdefault(key, []).append(rate)
+    return {
+        name: {"median": statistics.median(rates), "best": max(rates), "turns an episode": lengths[name]}
+        for name, rates in figures.items()
+    }
 
 
 def offers_table(simulator: Any, episodes: int) -> dict[str, Any]:
@@ -137,7 +156,10 @@ def main() -> None:
     arguments = parser.parse_args()
     figures = speed(*((3, 0.3) if arguments.quick else (5, 0.5)))
     for name, value in figures.items():
-        print(f"{name:40} {value:>12,.0f} turns / CPU-second")
+        print(
+            f"{name:34}{value['median']:>10,.0f} turns / CPU-second, best round {value['best']:>9,.0f}, "
+            f"{value['turns an episode']:.1f} turns an episode"
+        )
     if arguments.quick:
         return
     tables = {}

@@ -58,6 +58,17 @@ class EnvironmentRow:
     extra: str = ""
 
 
+_NEGOTIATORS = (
+    ("random", "branchwise.envs.negotiation.partners:random_partner"),
+    ("hardliner", "branchwise.envs.negotiation.partners:hardliner"),
+    ("boulware", "branchwise.envs.negotiation.partners:boulware"),
+    ("linear", "branchwise.envs.negotiation.partners:linear"),
+    ("conceder", "branchwise.envs.negotiation.partners:conceder"),
+    ("tit-for-tat", "branchwise.envs.negotiation.partners:relative_tit_for_tat"),
+    ("absolute-tit-for-tat", "branchwise.envs.negotiation.partners:absolute_tit_for_tat"),
+    ("average-tit-for-tat", "branchwise.envs.negotiation.partners:average_tit_for_tat"),
+)
+
 _ENVIRONMENTS = (
     EnvironmentRow(
         id="branchwise/WebShop-v0",
@@ -103,6 +114,64 @@ _ENVIRONMENTS = (
         simulator="branchwise.envs.open_spiel:OpenSpielSimulator",
         players=2,
         extra="openspiel",
+    ),
+    EnvironmentRow(
+        id="branchwise/Bargaining-v0",
+        summary="Divide money by alternating offers while it loses worth (GLEE, Rubinstein).",
+        simulator="branchwise.envs.negotiation.glee:BargainingSimulator",
+        players=2,
+        opponents=(*_NEGOTIATORS, ("equilibrium", "branchwise.envs.negotiation.equilibrium:equilibrium_partner")),
+    ),
+    EnvironmentRow(
+        id="branchwise/BuyerSeller-v0",
+        summary="Find a price with a partner, or trade with somebody else (GLEE).",
+        simulator="branchwise.envs.negotiation.glee:BuyerSellerSimulator",
+        players=2,
+        opponents=(*_NEGOTIATORS, ("equilibrium", "branchwise.envs.negotiation.equilibrium:equilibrium_partner")),
+    ),
+    EnvironmentRow(
+        id="branchwise/Persuasion-v0",
+        summary="Recommend goods whose quality only the seller sees; believe it or not (GLEE).",
+        simulator="branchwise.envs.negotiation.persuasion:PersuasionSimulator",
+        players=2,
+        opponents=(
+            ("random", "branchwise.envs.negotiation.persuasion_partners:random_partner"),
+            ("scripted", "branchwise.envs.negotiation.persuasion_partners:scripted_partner"),
+            ("credulous", "branchwise.envs.negotiation.persuasion_partners:credulous_partner"),
+            ("grim", "branchwise.envs.negotiation.persuasion_partners:grim_partner"),
+            ("babbling", "branchwise.envs.negotiation.persuasion_partners:babbling_partner"),
+        ),
+    ),
+    EnvironmentRow(
+        id="branchwise/DealOrNoDeal-v0",
+        summary="Share out books, hats and balls by talk and a hidden selection.",
+        simulator="branchwise.envs.negotiation.deal_or_no_deal:DealOrNoDealSimulator",
+        players=2,
+        opponents=_NEGOTIATORS,
+        splits=("train", "validation", "test"),
+    ),
+    EnvironmentRow(
+        id="branchwise/CaSiNo-v0",
+        summary="Share out food, water and firewood with a campsite neighbour.",
+        simulator="branchwise.envs.negotiation.casino:CaSiNoSimulator",
+        players=2,
+        opponents=_NEGOTIATORS,
+    ),
+    EnvironmentRow(
+        id="branchwise/Haggling-v0",
+        summary="Haggle over the price of a listing (CraigslistBargain).",
+        simulator="branchwise.envs.negotiation.haggling:HagglingSimulator",
+        players=2,
+        opponents=_NEGOTIATORS,
+        splits=("train", "validation", "test"),
+    ),
+    EnvironmentRow(
+        id="branchwise/MultiIssue-v0",
+        summary="Agree on several issues at once, weighed differently by each side.",
+        simulator="branchwise.envs.negotiation.multi_issue:MultiIssueSimulator",
+        players=2,
+        opponents=_NEGOTIATORS,
+        splits=("train", "validation", "test"),
     ),
 )
 

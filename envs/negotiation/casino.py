@@ -14,7 +14,7 @@ import numpy as np
 
 from .files import CASINO_ITEMS, casino_deals
 from .offers import counts_of
-from .protocol import AlternatingOffers, Context, OfferState
+from .protocol import Context, OfferState, SameOffers
 
 PACKAGES: Final = (3, 3, 3)
 MOST_POINTS: Final = 36
@@ -28,7 +28,7 @@ _REASONS: Final = {  # generated reasons, two for each item; a file brings its o
 }
 
 
-class CaSiNoSimulator(AlternatingOffers):
+class CaSiNoSimulator(SameOffers):
     """Two campsite neighbours share out food, water and firewood, of which each needs another most.
 
     ## Description
@@ -56,7 +56,7 @@ class CaSiNoSimulator(AlternatingOffers):
     in a row.
 
     ## Arguments
-    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``, ``split``.
+    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``.
 
     >>> simulator = CaSiNoSimulator(messages=False)
     >>> state = simulator.reset(0, {"context": ((5, 4, 3), (3, 4, 5))})
@@ -84,13 +84,12 @@ class CaSiNoSimulator(AlternatingOffers):
         messages: bool = True,
         max_turns: int = 30,
         max_invalid: int = 3,
-        split: str = "train",
     ) -> None:
         super().__init__(
-            messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, split=split, talk=True
+            messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, talk=True
         )
         self._arguments = dict(
-            contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid, split=split
+            contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid
         )
         self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
 
@@ -137,7 +136,7 @@ class CaSiNoSimulator(AlternatingOffers):
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return _terms(player, outcome)
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return " ".join(f"{name}=…" for name in CASINO_ITEMS)
 
     def outcomes(self, context: Context) -> np.ndarray:
@@ -176,8 +175,12 @@ def _terms(player: int, outcome: int) -> str:
 
 def _reasons(values: tuple[int, ...], rng: np.random.Generator) -> tuple[str, ...]:
     """A reason each, for the first, second and third rank."""
-    ranked = [name for _, name in sorted(zip(values, CASINO_ITEMS, strict=True), reverse=True)]
-    return tuple(_REASONS[name][int(rng.random() * 2)] for name in ranked)
+    return tuple(_REASONS[name][int(rng.random() * 2)] for name in _ranked(values))
+
+
+@lru_cache(maxsize=6)
+def _ranked(values: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(name for _, name in sorted(zip(values, CASINO_ITEMS, strict=True), reverse=True))
 
 
 def _checked(context: tuple[Any, ...], rng: np.random.Generator) -> Context:

@@ -79,6 +79,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
     """
 
     walk_away: ClassVar[bool] = False
+    max_actions: ClassVar[int] = 73  # 36 ways to share out seven items, offered or selected, and no agreement
 
     def __init__(
         self,
@@ -159,10 +160,8 @@ class DealOrNoDealSimulator(AlternatingOffers):
     def _compact(self, context: Context, player: int, verbs: tuple[str, ...]) -> tuple[str, ...]:
         return _texts(context[0], "offer" in verbs)
 
-    def _patterns(self, state: OfferState) -> list[str]:
-        form = self._form(state.context)
-        filled = {"offer": f"offer[{form}]", "say": "say: …", "select": f"select[{form}]"}
-        return [*(filled[verb] for verb in self._verbs(state)), f"select[{_NO_AGREEMENT}]"]
+    def _patterns(self, verbs: tuple[str, ...]) -> list[str]:
+        return [*super()._patterns(verbs[:-1]), f"select[{self._form()}]", f"select[{_NO_AGREEMENT}]"]
 
     def _brief(self, context: Context, player: int) -> str:
         counts, own = context[0], context[1 + player]
@@ -174,18 +173,12 @@ class DealOrNoDealSimulator(AlternatingOffers):
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:
-        taken = counts_of(terms, ITEMS, context[0])
-        if isinstance(taken, str):
-            return taken
-        index = 0
-        for count, own in zip(context[0], taken, strict=True):
-            index = index * (count + 1) + (own if player == 0 else count - own)
-        return index
+        return _understood(context[0], player, terms)
 
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return _terms(context[0], player, outcome)
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return " ".join(f"{name}=…" for name in ITEMS)
 
     def _public(self, context: Context) -> Any:
@@ -302,6 +295,17 @@ def _checked(context: Context) -> Context:
 
 def _size(counts: Counts) -> int:
     return (counts[0] + 1) * (counts[1] + 1) * (counts[2] + 1)
+
+
+@lru_cache(maxsize=65_536)
+def _understood(counts: Counts, player: int, terms: str) -> int | str:
+    taken = counts_of(terms, ITEMS, counts)
+    if isinstance(taken, str):
+        return taken
+    index = 0
+    for count, own in zip(counts, taken, strict=True):
+        index = index * (count + 1) + (own if player == 0 else count - own)
+    return index
 
 
 @lru_cache(maxsize=65_536)

@@ -14,12 +14,13 @@ the players; its prompts are not.
 
 import itertools
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from .offers import amount_in_cents, named_values, write_amount
-from .protocol import AlternatingOffers, Context, OfferState
+from .protocol import Context, OfferState, SameOffers
 
 BARGAINING_GRID: Final[Mapping[str, tuple[Any, ...]]] = {
     "delta_1": (1.0, 0.95, 0.9, 0.8),
@@ -46,7 +47,7 @@ def configurations(grid: Mapping[str, tuple[Any, ...]]) -> Iterator[dict[str, An
         yield dict(zip(grid, values, strict=True))
 
 
-class _Glee(AlternatingOffers):
+class _Glee(SameOffers):
     """What the two games have in common: answers without counter-offers, a horizon that may be hidden, messages with
     offers alone."""
 
@@ -54,9 +55,11 @@ class _Glee(AlternatingOffers):
     quiet_verbs: ClassVar[frozenset[str]] = frozenset({"accept", "reject", "walk away"})
 
     def _clock(self, state: OfferState) -> str:
-        if self.max_rounds is not None and self.max_rounds > LONGEST_TOLD:
-            return f"Round {state.round}."
-        return super()._clock(state)
+        return f"Round {state.round}{self._of_rounds}."
+
+    @cached_property
+    def _of_rounds(self) -> str:
+        return "" if (self.max_rounds or 0) > LONGEST_TOLD else f" of {self.max_rounds}"
 
     def time(self, state: OfferState) -> float:
         """As in the protocol; a hidden horizon counts as :data:`LONGEST_TOLD` rounds, since no player knows it."""
@@ -109,7 +112,7 @@ class BargainingSimulator(_Glee):
 
     ## Arguments
     ``discounts`` or ``delta_1`` and ``delta_2``, ``money`` (whole units), ``max_rounds``, ``complete_information``,
-    ``messages``, ``increments``, ``max_invalid``, ``split`` (seeds of different splits give different episodes).
+    ``messages``, ``increments``, ``max_invalid``.
 
     >>> simulator = BargainingSimulator(discounts=(0.9, 0.9), messages=False)
     >>> state = simulator.reset(0)
@@ -140,13 +143,12 @@ class BargainingSimulator(_Glee):
         messages: bool = True,
         increments: int = 100,
         max_invalid: int = 3,
-        split: str = "train",
         delta_1: float | None = None,
         delta_2: float | None = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(
-            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, split=split, talk=False
+            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False
         )
         self._arguments = arguments
         if (delta_1 is None) != (delta_2 is None) or (delta_1 is not None and discounts is not None):
@@ -202,7 +204,7 @@ class BargainingSimulator(_Glee):
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return f"alice={write_amount(outcome)} bob={write_amount(self.money - outcome)}"
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return "alice=… bob=…"
 
     def outcomes(self, context: Context) -> np.ndarray:
@@ -262,7 +264,7 @@ class BuyerSellerSimulator(_Glee):
 
     ## Arguments
     ``seller_value``, ``buyer_value``, ``price_order`` (whole units), ``max_rounds``, ``complete_information``,
-    ``messages``, ``increments``, ``max_invalid``, ``split``.
+    ``messages``, ``increments``, ``max_invalid``.
 
     >>> simulator = BuyerSellerSimulator(seller_value=0.8, buyer_value=1.2, messages=False)
     >>> state = simulator.reset(0)
@@ -293,11 +295,10 @@ class BuyerSellerSimulator(_Glee):
         messages: bool = True,
         increments: int = 100,
         max_invalid: int = 3,
-        split: str = "train",
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(
-            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, split=split, talk=False
+            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False
         )
         self._arguments = arguments
         self._opening = ("offer",)  # John is an answer to an offer
@@ -345,7 +346,7 @@ class BuyerSellerSimulator(_Glee):
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return write_amount(outcome)
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return "…"
 
     def outcomes(self, context: Context) -> np.ndarray:

@@ -104,6 +104,7 @@ class HagglingSimulator(AlternatingOffers):
             raise ValueError(f"increments={increments!r}; expected a whole number from 1 to 100.")
         self.listings = None if listings is None else _from_file(listings)
         self.increments = increments
+        self.max_actions = increments + 3  # the prices, accept, walk away
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
         """(category, title, listing price, buyer's target), prices in cents."""
@@ -150,7 +151,7 @@ class HagglingSimulator(AlternatingOffers):
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return write_amount(outcome)
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return "…"
 
     def outcomes(self, context: Context) -> np.ndarray:
@@ -196,5 +197,5 @@ def _generated(rng: np.random.Generator) -> Listing:
     category = list(_GOODS)[int(rng.random() * len(_GOODS))]
     things, lowest, highest = _GOODS[category]
     thing = things[int(rng.random() * len(things))]
-    price = round(lowest * (highest / lowest) ** rng.random())
-    return Listing(category, f"{thing}, {_STATES[int(rng.random() * len(_STATES))]}", price * 100)
+    price = float(f"{lowest * (highest / lowest) ** rng.random():.2g}")  # as people ask: two leading digits
+    return Listing(category, f"{thing}, {_STATES[int(rng.random() * len(_STATES))]}", round(price) * 100)

@@ -17,7 +17,7 @@ import numpy as np
 
 from .files import issue_domain
 from .offers import named_values
-from .protocol import AlternatingOffers, Context, OfferState
+from .protocol import Context, OfferState, SameOffers
 
 BEST: Final = 100  # points of each player's best deal
 MOST_OUTCOMES: Final = 10_000
@@ -32,7 +32,7 @@ _JOB: Final[Mapping[str, tuple[str, ...]]] = {
 Points = tuple[tuple[int, ...], ...]  # for each issue the points of its options
 
 
-class MultiIssueSimulator(AlternatingOffers):
+class MultiIssueSimulator(SameOffers):
     """Two players agree on an option for each of several issues, which they value and weigh differently.
 
     ## Description
@@ -158,7 +158,7 @@ class MultiIssueSimulator(AlternatingOffers):
     def _write(self, context: Context, player: int, outcome: int) -> str:
         return self._terms[outcome]
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         return " ".join(f"{name}=…" for name in self.issues)
 
     def outcomes(self, context: Context) -> np.ndarray:
@@ -183,25 +183,21 @@ class MultiIssueSimulator(AlternatingOffers):
 
 
 def drawn_points(sizes: tuple[int, ...], rng: np.random.Generator) -> Points:
-    """Points of a player: weights of the issues from a flat Dirichlet distribution, for each issue uniform values
-    stretched so that the worst option has 0 and the best the issue's whole weight; whole numbers, the best of all issues
-    adding up to 100."""
-    weights = _whole_parts(rng.standard_exponential(len(sizes)))
+    """Points of a player, whole numbers. Weights of the issues are the gaps between uniform cuts of 0 … 100 (a flat
+    Dirichlet distribution); for each issue uniform values are stretched so that the worst option has 0 and the best the
+    issue's whole weight."""
+    issues = len(sizes)
+    luck = rng.random(issues - 1 + sum(sizes)).tolist()
+    cuts = [0, *sorted([int(u * (BEST + 1)) for u in luck[: issues - 1]]), BEST]
     rows = []
-    for weight, size in zip(weights, sizes, strict=True):
-        values = rng.random(size)
-        spread = float(values.max() - values.min()) or 1.0
-        rows.append(tuple(round(weight * float(value - values.min()) / spread) for value in values))
+    start = issues - 1
+    for i, size in enumerate(sizes):
+        values = luck[start : start + size]
+        start += size
+        low = min(values)
+        stretch = (cuts[i + 1] - cuts[i]) / ((max(values) - low) or 1.0)
+        rows.append(tuple([round(stretch * (value - low)) for value in values]))
     return tuple(rows)
-
-
-def _whole_parts(amounts: np.ndarray) -> list[int]:
-    """Whole numbers in proportion to ``amounts`` that add up to :data:`BEST` (largest remainders)."""
-    exact = amounts / amounts.sum() * BEST
-    parts = np.floor(exact).astype(int)
-    for i in np.argsort(parts - exact)[: BEST - int(parts.sum())]:
-        parts[i] += 1
-    return [int(part) for part in parts]
 
 
 def _reservation(rng: np.random.Generator) -> int:

@@ -8,6 +8,7 @@ buyer's (k(v − 1) + r(c − 1))/T, efficiency the part of good ones bought, fa
 """
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
@@ -15,7 +16,6 @@ import numpy as np
 from ..opponents import borrow_generator, return_generator
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .offers import parse, with_message
-from .protocol import SPLITS
 
 PERSUASION_GRID: Final[Mapping[str, tuple[Any, ...]]] = {
     "p": (1 / 3, 0.5, 0.8),
@@ -94,7 +94,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
 
     ## Arguments
     ``p``, ``v``, ``c``, ``price``, ``rounds``, ``seller_knows_values``, ``buyer_knows_p``, ``message_type``, ``myopic``,
-    ``buyer_messages``, ``messages``, ``max_invalid``, ``split``.
+    ``buyer_messages``, ``messages``, ``max_invalid``.
 
     >>> simulator = PersuasionSimulator(p=0.5, v=2.0, rounds=2, messages=False)
     >>> state = simulator.reset(0)
@@ -131,10 +131,10 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         buyer_messages: bool = True,
         messages: bool = True,
         max_invalid: int = 3,
-        split: str = "train",
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self._arguments = arguments
+        self._briefs: dict[tuple[tuple[float, float, float], int], str] = {}
         for name, value, low, high in (("p", p, 0.0, 1.0), ("v", v, 1.0, 100.0), ("c", c, 0.0, 1.0)):
             if value is not None and not low <= value <= high:
                 raise ValueError(f"{name}={value!r}; expected a number from {low:g} to {high:g}.")
@@ -143,21 +143,20 @@ class PersuasionSimulator(Simulator[PersuasionState]):
                 raise ValueError(f"{name}={number!r}; expected a whole number of at least 1.")
         if message_type not in ("text", "binary"):
             raise ValueError(f"message_type={message_type!r}; expected 'text' or 'binary'.")
-        if split not in SPLITS:
-            raise ValueError(f"split={split!r}; expected one of {', '.join(map(repr, SPLITS))}.")
         self.p, self.v, self.c, self.price, self.rounds = p, v, c, price, rounds
         self.seller_knows_values, self.buyer_knows_p, self.myopic = seller_knows_values, buyer_knows_p, myopic
         self.free_text = messages and message_type == "text"
         self.buyer_messages = messages and buyer_messages
-        self.messages, self.max_invalid, self.split = messages, max_invalid, split
+        self.messages, self.max_invalid = messages, max_invalid
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _make, (type(self), self._arguments)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> PersuasionState:
-        if options:
-            raise ValueError(f"unknown reset option {', '.join(map(repr, options))} for PersuasionSimulator.")
-        rng = borrow_generator(seed, SPLITS.index(self.split))
+        unknown = (options or {}).keys() - {"options"}  # PettingZoo's api_test sends an option of this name
+        if unknown:
+            raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))} for PersuasionSimulator.")
+        rng = borrow_generator(seed, 0)
         p, v = _one_of(PERSUASION_GRID["p"], rng), _one_of(PERSUASION_GRID["v"], rng)
         return_generator(rng)
         return PersuasionState((p if self.p is None else self.p, v if self.v is None else self.v, self.c))
@@ -262,12 +261,20 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             told = [f"Rounds before you: {len(past)}; goods sold in them: {len(bought)}, of these good: {good}."] if past else []
         else:
             first = max(0, len(past) - shown)
-            told = [self._told(number, past[number], player) for number in range(first, len(past))]
+            told = [_told(number, past[number], player) for number in range(first, len(past))]
             if first:
                 told.insert(0, "…")
         return "\n".join((self._brief(state.values, player), *told, *self._now(state, player)))
 
     def _brief(self, values: tuple[float, float, float], player: int) -> str:
+        found = self._briefs.get((values, player))
+        if found is None:
+            if len(self._briefs) > 1024:
+                self._briefs.clear()
+            found = self._briefs[values, player] = self._written(values, player)
+        return found
+
+    def _written(self, values: tuple[float, float, float], player: int) -> str:
         p, v, c = values
         odds = f"{100 * p:.4g} % of all goods are good" if player == SELLER or self.buyer_knows_p else "some goods are good"
         worth = f"A good one is worth ${v * self.price:g} to the buyer, a bad one ${c * self.price:g}."
@@ -283,13 +290,6 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             f"{'another buyer decides each time; you decide now' if self.myopic else 'you decide'}. She sees its quality, "
             f"you do not: {odds}. {worth}"
         )
-
-    def _told(self, number: int, done: Round, player: int) -> str:
-        """What ``player`` knows of a finished round; the buyer knows the quality of what was bought."""
-        quality = (GOOD if done.good else BAD) if player == SELLER or done.bought else "of unknown quality"
-        said = f'"{done.message}"' if done.message else done.said or "nothing"
-        answer = f', saying "{done.answer}"' if done.answer else ""
-        return f"Round {number + 1}: Alice said {said}; Bob {'bought' if done.bought else 'did not buy'}{answer}; it was {quality}."
 
     def _now(self, state: PersuasionState, player: int) -> list[str]:
         mover = self.current_player(state)
@@ -335,6 +335,22 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             return verb
         return with_message("say", "I recommend this one." if recommend else "I do not recommend this one.")
 
+    def all_actions(self) -> tuple[str, ...]:
+        """The actions that an index can stand for; in the text form the two sentences of :meth:`speak_action` too."""
+        spoken = (self.speak_action(True), self.speak_action(False)) if self.free_text else ()
+        return ("yes", "no", *spoken)
+
+    def suggested_actions(self, state: PersuasionState) -> Sequence[str]:
+        """Actions to choose from by number."""
+        player = self.current_player(state)
+        if player < 0:
+            return ()
+        return (self.speak_action(True), self.speak_action(False)) if player == SELLER else ("yes", "no")
+
+    def success(self, state: PersuasionState, player: int) -> bool:
+        """As ``info`` has it: the same for both players."""
+        return bool(self.info(state)["success"])
+
     def recommended(self, state: PersuasionState) -> bool:
         """Whether the seller has recommended this round's good: by yes, or by the sentence of :meth:`speak_action`. Other
         words count as a recommendation unless they contain "not", "n't", "bad" or "low" (a crude reader)."""
@@ -347,6 +363,16 @@ def recommends(said: str, message: str) -> bool:
         return said == "yes"
     words = message.lower()
     return bool(words) and not any(mark in words for mark in ("not", "n't", "bad", "low"))
+
+
+@lru_cache(maxsize=16_384)
+def _told(number: int, done: Round, player: int) -> str:
+    """What ``player`` knows of a finished round; the buyer knows the quality of what was bought."""
+    quality = (GOOD if done.good else BAD) if player == SELLER or done.bought else "of unknown quality"
+    said = f'"{done.message}"' if done.message else done.said or "nothing"
+    answer = f', saying "{done.answer}"' if done.answer else ""
+    decision = "bought" if done.bought else "did not buy"
+    return f"Round {number + 1}: Alice said {said}; Bob {decision}{answer}; it was {quality}."
 
 
 def _one_of(values: tuple[float, ...], rng: np.random.Generator) -> float:

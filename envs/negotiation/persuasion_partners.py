@@ -21,6 +21,7 @@ use them.
 
 import numpy as np
 
+from ..opponents import Opponent
 from .equilibrium import persuasion_rate
 from .persuasion import BUYER, PersuasionSimulator, PersuasionState, recommends
 
@@ -74,6 +75,36 @@ def random_partner(simulator: PersuasionSimulator, state: PersuasionState, rng: 
     """Recommends, or buys, with probability one half."""
     yes = bool(rng.random() < 0.5)
     return _decision(yes) if simulator.current_player(state) == BUYER else simulator.speak_action(yes)
+
+
+def scripted_partner(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
+    """``committed_seller`` or ``learning_buyer``, whichever is to move."""
+    return _in_seat(simulator, state, rng, committed_seller, learning_buyer)
+
+
+def credulous_partner(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
+    """``honest_seller`` or ``trusting_buyer``."""
+    return _in_seat(simulator, state, rng, honest_seller, trusting_buyer)
+
+
+def grim_partner(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
+    """``honest_seller`` or ``grim_buyer``."""
+    return _in_seat(simulator, state, rng, honest_seller, grim_buyer)
+
+
+def babbling_partner(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
+    """``greedy_seller`` or ``prior_buyer``."""
+    return _in_seat(simulator, state, rng, greedy_seller, prior_buyer)
+
+
+def _in_seat(
+    simulator: PersuasionSimulator,
+    state: PersuasionState,
+    rng: np.random.Generator,
+    seller: Opponent,
+    buyer: Opponent,
+) -> str:
+    return (buyer if simulator.current_player(state) == BUYER else seller)(simulator, state, rng)
 
 
 def _known(simulator: PersuasionSimulator, state: PersuasionState) -> tuple[float, float, float]:

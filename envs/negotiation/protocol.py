@@ -78,8 +78,8 @@ class AlternatingOffers(Simulator[OfferState]):
         max_rounds: int | None,
         max_turns: int | None,
         max_invalid: int,
-        split: str,
         talk: bool,
+        split: str = "train",
         first: int = 0,
     ) -> None:
         """``max_rounds`` bounds rejections, ``max_turns`` moves; ``None`` leaves a bound out (one must be given).
@@ -123,7 +123,7 @@ class AlternatingOffers(Simulator[OfferState]):
         """The terms by which ``player`` means ``outcome``."""
         raise NotImplementedError
 
-    def _form(self, context: Context) -> str:
+    def _form(self) -> str:
         """The terms' form, for prompts and :meth:`admissible_commands`, each gap an ellipsis."""
         raise NotImplementedError
 
@@ -155,6 +155,7 @@ class AlternatingOffers(Simulator[OfferState]):
         rng = borrow_generator(seed, SPLITS.index(self.split))
         context = self._draw(rng, asked)
         return_generator(rng)
+        asked.pop("options", None)  # PettingZoo's api_test sends an option of this name
         if asked:
             raise ValueError(f"unknown reset option {', '.join(map(repr, asked))} for {type(self).__name__}.")
         return OfferState(context, self.first)
@@ -170,6 +171,10 @@ class AlternatingOffers(Simulator[OfferState]):
         player = state.player
         if player < 0:
             return state
+        if not self.messages:  # a listed offer needs no parsing
+            outcome = self._listed_offers(state.context, player).get(action)
+            if outcome is not None and "offer" in self._verbs(state):
+                return self._offered(state, player, outcome, f"{self.names[player]}: {action}")
         act = parse(action)
         fault = act.fault or self._misplaced(state, act)
         if fault:
@@ -195,12 +200,8 @@ class AlternatingOffers(Simulator[OfferState]):
             outcome = self._understood(context, player, act.terms or "")
             if isinstance(outcome, str):
                 return self._refuse(state, outcome)
-            line = self._spoken(player, self._offer(context, player, outcome), act.message)
-            after = OfferState(
-                context, 1 - player, number, turn + 1, (*offers, 2 * outcome + player), True,
-                NOTHING, "", 0, "", secret, (*log, line),
-            )  # fmt: skip
-            return self._out_of_time(after)
+            said = self._spoken(player, self._offer(context, player, outcome), act.message)
+            return self._offered(state, player, outcome, said)
         log = (*log, self._spoken(player, verb, act.message))
         if verb == "accept":
             deal = offers[-1] >> 1
@@ -222,6 +223,15 @@ class AlternatingOffers(Simulator[OfferState]):
             return self._out_of_time(after)
         after = OfferState(context, 1 - player, number, turn + 1, offers, False, NOTHING, "", 0, "", secret, log)
         return self._out_of_time(after)
+
+    def _offered(self, state: OfferState, player: int, outcome: int, line: str) -> OfferState:
+        context, _, number, turn, offers, _, _, _, _, _, secret, log = state
+        turn += 1
+        offers = (*offers, 2 * outcome + player)
+        after = OfferState(
+            context, 1 - player, number, turn, offers, True, NOTHING, "", 0, "", secret, (*log, line)
+        )  # fmt: skip
+        return self._out_of_time(after) if turn == self.max_turns else after
 
     def _out_of_time(self, state: OfferState) -> OfferState:
         if state.turn == self.max_turns:
@@ -254,7 +264,8 @@ class AlternatingOffers(Simulator[OfferState]):
         return True
 
     def legal_actions(self, state: OfferState) -> Sequence[str] | None:
-        """``None`` where messages are allowed; else offers by falling own share or price, then the other acts."""
+        """``None`` where messages are allowed; else answers to the offer on the table, the possible offers in
+        the order of :meth:`outcomes`, and the other acts."""
         if state.player < 0:
             return ()
         return None if self.messages else self._compact(state.context, state.player, self._verbs(state))
@@ -263,13 +274,18 @@ class AlternatingOffers(Simulator[OfferState]):
         key = (self._public(context), player, verbs)
         found = self._kept.get(key)
         if found is None:
-            texts: list[str] = []
-            for verb in verbs:
-                if verb == "offer":
-                    texts += [self._offer(context, player, int(outcome)) for outcome in self.outcomes(context)]
-                elif verb != "say":
-                    texts.append(verb)
-            found = self._keep(key, tuple(texts))
+            offers = tuple(self._listed_offers(context, player)) if "offer" in verbs else ()
+            rest = tuple(verb for verb in verbs if verb not in ("offer", "say"))
+            found = self._keep(key, (*rest, *offers) if "accept" in verbs else (*offers, *rest))
+        return found
+
+    def _listed_offers(self, context: Context, player: int) -> dict[str, int]:
+        """The offers of the compact form and what they mean."""
+        key = (self._public(context), player)
+        found = self._kept.get(key)
+        if found is None:
+            outcomes = self.outcomes(context).tolist()
+            found = self._keep(key, {self._offer(context, player, outcome): outcome for outcome in outcomes})
         return found
 
     def _public(self, context: Context) -> Any:
@@ -280,11 +296,11 @@ class AlternatingOffers(Simulator[OfferState]):
         if state.player < 0:
             return []
         legal = self.legal_actions(state)
-        return self._patterns(state) if legal is None else list(legal)
+        return self._patterns(self._verbs(state)) if legal is None else list(legal)
 
-    def _patterns(self, state: OfferState) -> list[str]:
-        filled = {"offer": f"offer[{self._form(state.context)}]", "say": "say: …"}
-        return [filled.get(verb, verb) for verb in self._verbs(state)]
+    def _patterns(self, verbs: tuple[str, ...]) -> list[str]:
+        filled = {"offer": f"offer[{self._form()}]", "say": "say: …"}
+        return [filled.get(verb, verb) for verb in verbs]
 
     def rewards(self, state: OfferState) -> tuple[float, ...]:
         """Zeros, and at the end :meth:`utilities`."""
@@ -319,21 +335,24 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def observation(self, state: OfferState, player: int = 0) -> str:
         log = state.log
-        heard = log if len(log) <= _SHOWN else ("…", *log[-_SHOWN:])
-        return "\n".join((self._header(state.context, player), *heard, *self._status(state, player)))
+        if len(log) > _SHOWN:
+            log = ("…", *log[-_SHOWN:])
+        return "\n".join([self._header(state.context, player), *log, *self._status(state, player)])
 
     def information_state(self, state: OfferState, player: int) -> str:
         """The observation with the whole log."""
         return "\n".join((self._header(state.context, player), *state.log, *self._status(state, player)))
 
     def _header(self, context: Context, player: int) -> str:
-        found = self._kept.get((context, player))
-        return self._keep((context, player), self._brief(context, player)) if found is None else found
+        found = self._kept.get((context, player, "brief"))
+        return self._keep((context, player, "brief"), self._brief(context, player)) if found is None else found
 
     def _status(self, state: OfferState, player: int) -> tuple[str, ...]:
         mover = state.player
         if mover == player:
-            move = f"{self._clock(state)} Your move: {self._prompt(state)}"
+            verbs = self._verbs(state)
+            prompt = self._kept.get(verbs) or self._keep(verbs, " | ".join(self._patterns(verbs)))
+            move = f"{self._clock(state)} Your move: {prompt}"
             return (state.wrong, move) if state.wrong else (move,)
         if mover >= 0:
             return (f"{self._clock(state)} {self.names[mover]} is to move.",)
@@ -346,11 +365,6 @@ class AlternatingOffers(Simulator[OfferState]):
         if self.max_rounds is not None:
             return f"Round {state.round} of {self.max_rounds}."
         return f"Move {state.turn + 1} of {self.max_turns}."
-
-    def _prompt(self, state: OfferState) -> str:
-        key = (self._public(state.context), self._verbs(state), "prompt")
-        found = self._kept.get(key)
-        return self._keep(key, " | ".join(self._patterns(state))) if found is None else found
 
     def _ending(self, state: OfferState) -> str:
         if state.deal != NOTHING:
@@ -418,6 +432,10 @@ class AlternatingOffers(Simulator[OfferState]):
         """The legal actions of the compact form, also where messages are allowed."""
         return () if state.player < 0 else self._compact(state.context, state.player, self._verbs(state))
 
+    def success(self, state: OfferState, player: int) -> bool:
+        """As ``info`` has it: the same for both players."""
+        return bool(self.info(state)["success"])
+
     def place(self, context: Context, player: int, outcome: int) -> int:
         """Where ``outcome``, or for an amount the nearest, stands in :meth:`choices`."""
         key = (context, player, "places")
@@ -471,6 +489,16 @@ class AlternatingOffers(Simulator[OfferState]):
             self._kept.clear()
         self._kept[key] = value
         return value
+
+
+class SameOffers(AlternatingOffers):
+    """A domain in which the possible offers are the same in every episode and for both players, so that the compact
+    form's actions can be numbered once and for all; its hooks read no context for them."""
+
+    def all_actions(self) -> tuple[str, ...]:
+        """Every action of the compact form: answers, then offers."""
+        verbs = dict.fromkeys((*self._answering, *self._opening))
+        return (*(verb for verb in verbs if verb not in ("offer", "say")), *self._listed_offers((), 0))
 
 
 def _make(kind: type[AlternatingOffers], arguments: dict[str, Any]) -> AlternatingOffers:
