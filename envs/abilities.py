@@ -32,7 +32,8 @@ TEXT_BYTES = 1_024
 _MAX_ACTIONS = 128
 _MOST_PHRASES = 12
 _REMEMBERED = 16_384
-_TEMPLATE = re.compile(r"([^\[\]…]*)\[…\]")
+_LONGEST_PHRASE = 200
+_BREAK = re.compile(r"[\n.:;!?]+ |\n|\[SEP\]")
 _WORD = re.compile(r"\w[\w'’.-]*\w|\w")
 
 
@@ -58,20 +59,18 @@ def suggested_actions(simulator: Simulator[Any], state: Any) -> Sequence[str]:
 
 
 def phrases(text: str) -> list[str]:
-    """Pieces of ``text``, at most a dozen, that a search field or a reply could be filled with.
+    """Pieces of ``text``, at most a dozen, that a search field or a reply could be filled with: its first lines and
+    sentences, then the longest of them by three and by two words.
 
     >>> phrases("goal red cotton shirt\\nsteps 15")
-    ['goal red cotton shirt', 'steps 15', 'goal red cotton', 'red cotton shirt']
+    ['goal red cotton shirt', 'steps 15', 'goal red cotton', 'red cotton shirt', 'goal red', 'red cotton', \
+'cotton shirt']
     """
-    lines = [" ".join(_WORD.findall(line)) for line in re.split(r"[\n.:;!?]+", text[:4_096])]
-    lines = list(dict.fromkeys(line for line in lines if line))
-    found = [line for line in lines if len(line) <= 200][: _MOST_PHRASES // 2]
-    words = max(lines, key=len, default="").split()
-    for size in (3, 2, 1):
-        found.extend(" ".join(words[i : i + size]) for i in range(0, len(words) - size + 1))
-        if size == 3 and len(found) > len(lines):
-            break
-    return list(dict.fromkeys(found))[:_MOST_PHRASES] or ["yes"]
+    lines = [" ".join(_WORD.findall(line)) for line in _BREAK.split(text[:4_096])]
+    words = max(lines, key=len).split()
+    parts = [" ".join(words[i : i + size]) for size in (3, 2) for i in range(len(words) - size + 1)]
+    whole = [line for line in dict.fromkeys(lines) if 0 < len(line) <= _LONGEST_PHRASE]
+    return list(dict.fromkeys([*whole[: _MOST_PHRASES // 2], *parts]))[:_MOST_PHRASES] or ["yes"]
 
 
 class ActionTable:
@@ -119,6 +118,10 @@ class ActionTable:
                 self._masks.clear()
             self._masks[key] = mask
         return mask
+
+    def left_out(self, state: Any) -> int:
+        """How many actions of ``state`` have no number."""
+        return max(0, len(self._actions(state)) - self.n)
 
     def _actions(self, state: Any) -> Sequence[str]:
         if self._simulator.current_player(state) == TERMINAL:
