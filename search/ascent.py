@@ -115,7 +115,7 @@ def _back_up(
     player 0 alone where one number says all; overwritten."""
     rules = walk[0]
     leaf = _source(nodes, path[depth])
-    nodes[leaf].flags &= ~np.uint16(BUSY)
+    nodes[leaf].flags &= ~BUSY
     if rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED):
         if rules.proofs and nodes[leaf].flags & VALUED:
             chooser = max(nodes[_source(nodes, path[depth - 1])].player, 0) if depth else 0
@@ -254,7 +254,7 @@ def _release(nodes: np.ndarray, path: np.ndarray, depth: int) -> None:
     """No simulation is under way on this path any more."""
     for i in range(depth + 1):
         nodes[path[i]].pending -= 1
-    nodes[_source(nodes, path[depth])].flags &= ~np.uint16(BUSY)
+    nodes[_source(nodes, path[depth])].flags &= ~BUSY
 
 
 @njit(cache=True)

@@ -287,10 +287,10 @@ def _select(
             child = _best_scoring_child(nodes, values, head, walk, node, source)
         if child < 0:  # all children were solved on paths that do not lead through this node
             if not _settle(nodes, walk, source):
-                return -1, depth, np.int64(nodes[source].flags)
+                return -1, depth, nodes[source].flags
             _close_above(nodes, walk, path, depth)
             if nodes[0].flags & SOLVED:
-                return -1, 0, np.int64(nodes[0].flags)
+                return -1, 0, nodes[0].flags
             node = 0
             depth = 0
             continue
@@ -300,7 +300,7 @@ def _select(
         if nodes[_source(nodes, node)].flags & SOLVED:  # only an outcome of chance is chosen although it is solved
             break
     source = _source(nodes, node)
-    flags = np.int64(nodes[source].flags | nodes[node].flags)
+    flags = nodes[source].flags | nodes[node].flags
     under_way = nodes[node].pending > 0 or nodes[source].flags & BUSY
     if under_way and not flags & SOLVED and (walk[0].solve or not flags & VALUED):
         return -1, depth, flags

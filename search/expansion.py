@@ -10,6 +10,7 @@ Not here: which leaf (``descent.py``), what it is worth (``evaluation.py``), inf
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -109,7 +110,7 @@ class Expansion:
     def expand(self, leaves: Sequence[Selected]) -> None:
         """Give children to leaves that have none: one call of the policy for all of them."""
         self.propose(leaves)
-        asked = [leaf for leaf in leaves if not leaf.error]
+        asked = sorted((leaf for leaf in leaves if not leaf.error), key=lambda leaf: leaf.proposals is not None)
         if self.critic is not None:
             ask("critic.values", asked, self._ask_critic, self._take_opinions, self.settings.call_seconds)
             for leaf in asked:
@@ -144,13 +145,7 @@ class Expansion:
             ask("policy.score", to_score, self._score, self._take_scores, seconds)
             for count in sorted({self._proposals(leaf.depth) for leaf in to_propose}):
                 some = [leaf for leaf in to_propose if self._proposals(leaf.depth) == count]
-                ask(
-                    "policy.propose",
-                    some,
-                    lambda asked, n=count: self._propose(asked, n),
-                    self._take_proposals,
-                    seconds,
-                )
+                ask("policy.propose", some, partial(self._propose, count), self._take_proposals, seconds)
             for leaf in (*to_score, *to_propose):
                 self.count_calls(leaf.tree, 1)
 
@@ -184,7 +179,7 @@ class Expansion:
             raise ValueError(f"it gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}")
         leaf.logps = logps
 
-    def _propose(self, leaves: Sequence[Selected], count: int) -> Sequence[Any]:
+    def _propose(self, count: int, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.policy is not None
         return propose(self.policy, [leaf.transcript for leaf in leaves], count, [leaf.rng for leaf in leaves])
 

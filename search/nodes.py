@@ -43,7 +43,7 @@ NODE: Final = np.dtype(
         ("first_child", np.int32),
         ("visits", np.int32),
         ("children", np.uint16),
-        ("flags", np.uint16),
+        ("flags", np.int16),
         ("value_sum", np.float64),
         ("prior", np.float32),
         ("reward", np.float32),
@@ -218,7 +218,7 @@ def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
                 record, other = nodes[old], nodes[source]
                 record.first_child = other.first_child
                 record.children = other.children
-                record.flags = (record.flags | other.flags) & ~np.uint16(LINKED)
+                record.flags = (record.flags | other.flags) & ~LINKED
                 record.proof = other.proof
                 record.hint = other.hint
                 other.first_child = old

@@ -352,20 +352,16 @@ class Tree(NodeArrays):
         count = len(actions)
         if count > MAX_CHILDREN:
             raise ValueError(f"{count} actions at one node; a node holds at most {MAX_CHILDREN}")
-        self.reserve(count)
-        earned = np.array(rewards, np.float64)
-        chooser = max(int(self._nodes[node]["player"]), 0)
-        first = _add_children(
-            self._nodes,
-            self._head,
+        earned = np.asarray(rewards, np.float64)
+        first = self.add_block(
             node,
-            np.array(priors, np.float64),
-            earned[:, chooser].copy() if earned.ndim == 2 else earned,
-            np.array(flags, np.int64),
-            np.zeros(count, np.int64) if players is None else np.array(players, np.int64),
+            priors,
+            earned[:, max(self.player(node), 0)] if earned.ndim == 2 else earned,
+            flags,
+            np.zeros(count, np.int64) if players is None else players,
         )
         if self._values.shape[1] and count:
-            self._values[first : first + count, self.players :] = earned
+            self._values[first : self.size, self.players :] = earned
         self.actions.extend(actions)
         self.states.extend(states)
         self.logps.extend(logps)
@@ -419,7 +415,7 @@ class Tree(NodeArrays):
     def forget_pending(self) -> None:
         """No simulation is under way any more: an interrupted search left some."""
         self._nodes["pending"] = 0
-        self._nodes["flags"] &= np.uint16(0xFFFF ^ BUSY)
+        self._nodes["flags"] &= np.int16(~BUSY)
 
     def abandon(self, leaf: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back: it could not be evaluated, for the reason given."""
@@ -457,7 +453,7 @@ class Tree(NodeArrays):
         if self._values.shape[1]:
             self._values = self._values[order]
         self._nodes = nodes
-        self._head["size"] = len(order)
+        self._head["size"] = self.size = len(order)
         root = self._nodes[0]
         root["parent"], root["prior"], root["reward"] = -1, 1.0, 0.0
         if visits and self.discount:
@@ -533,7 +529,7 @@ class Tree(NodeArrays):
             record = self._nodes[first + i]
             record["parent"], record["first_child"] = parent, -1
             record["prior"], record["flags"], record["player"], record["proof"] = priors[i], flags, player, UNPROVEN
-        self._head["size"] = first + count
+        self._head["size"] = self.size = first + count
         self.actions.extend(actions)
         self.logps.extend(logps)
         for beside in (self.states, self._positions, self._transcripts):
@@ -552,7 +548,7 @@ class Tree(NodeArrays):
         """Become the tree with these records and words; states are unknown until :meth:`attach`."""
         count = len(nodes)
         self._nodes = nodes
-        self._head["size"] = count
+        self._head["size"] = self.size = count
         self.actions = list(actions)
         self.logps = list(logps)
         self.states = [None] * count

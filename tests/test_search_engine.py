@@ -12,13 +12,14 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.search.arrays import _back_up_from
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, normalised, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
 from branchwise.search.policy import Proposal
 from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import FAILED, VALUED, Tree, _add_children, _back_up, _path, _select
+from branchwise.search.tree import FAILED, VALUED, Tree, _add_children, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
 
 
@@ -543,7 +544,7 @@ def test_each_kernel_is_compiled_for_one_signature() -> None:
     for settings in (SearchSettings(simulations=9), SearchSettings(9, "uct", 1, discount=1, virtual_loss=0)):
         [tree] = search(simulator, roots([1], simulator), HashPolicy(), ValueFunction(judged), settings)
         tree.best_action()
-    entries = (_select, _back_up, _add_children, _path, mixed_prior, usable)
+    entries = (_select, _back_up_from, _add_children, _path, mixed_prior, usable)
     assert {kernel.py_func.__name__: len(kernel.signatures) for kernel in entries} == {
         kernel.py_func.__name__: 1 for kernel in entries
     }

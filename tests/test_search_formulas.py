@@ -7,6 +7,7 @@ import pytest
 
 from branchwise.search import gumbel
 from branchwise.search.backup import (
+    Backup,
     BACKUP_CODES,
     DRAW,
     LOSS,
@@ -50,6 +51,7 @@ from branchwise.search.selection import (
     usable,
     widened,
 )
+from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.tree import NODE, Tree
 
 
@@ -331,8 +333,8 @@ def test_a_proof_turns_round_with_the_player() -> None:
     assert [proven_value(proof, 0.3) for proof in (LOSS, DRAW, UNPROVEN, WIN)] == [-1.0, 0.0, 0.3, 1.0]
 
 
-def test_a_node_takes_32_bytes() -> None:
-    assert NODE.itemsize == 32
+def test_a_node_takes_40_bytes() -> None:
+    assert NODE.itemsize == 40
 
 
 def chain(discount: float) -> Tree:
@@ -343,27 +345,27 @@ def chain(discount: float) -> Tree:
     return tree
 
 
-def simulate(tree: Tree, leaf: int, value: float, rule: int, discount: float) -> None:
-    for node in tree.path(leaf):
-        tree._nodes[node]["pending"] += 1
-    tree.back_up(leaf, value, rule, discount, False)
+def simulate(tree: Tree, leaf: int, value: float, backup: Backup, discount: float) -> None:
+    tree.mark_under_way(leaf)
+    settings = SearchSettings(backup=backup, discount=discount, solve=False)
+    tree.back_up(leaf, value, walk_of(settings, zero_sum=False, players=1))
 
 
 def test_mean_backup_by_hand() -> None:
     tree = chain(0.5)
-    simulate(tree, 2, 1.0, 0, 0.5)  # b: 0.25 + 0.5 = 0.75, a: 0.5 + 0.375 = 0.875, root: its state's value, 0.875
-    simulate(tree, 3, 0.0, 0, 0.5)  # c: 0, a: 0.5, root: 0.5
+    simulate(tree, 2, 1.0, "mean", 0.5)  # b: 0.25 + 0.5 = 0.75, a: 0.5 + 0.375 = 0.875, root: its state's value, 0.875
+    simulate(tree, 3, 0.0, "mean", 0.5)  # c: 0, a: 0.5, root: 0.5
     assert [tree.value(node) for node in range(4)] == [0.6875, 0.6875, 0.75, 0.0]
     assert [tree.visits(node) for node in range(4)] == [2, 2, 1, 1]
 
 
 def test_bellman_backup_by_hand() -> None:
     tree = chain(0.5)
-    simulate(tree, 1, 8.0, 1, 0.5)  # a: 0.5 + 4 = 4.5: its own evaluation counts until a child is visited
+    simulate(tree, 1, 8.0, "bellman", 0.5)  # a: 0.5 + 4 = 4.5: its own evaluation counts until a child is visited
     assert tree.value(1) == 4.5
-    simulate(tree, 2, 1.0, 1, 0.5)  # b: 0.75, so V(A) = 0.75, a: 0.5 + 0.375
+    simulate(tree, 2, 1.0, "bellman", 0.5)  # b: 0.75, so V(A) = 0.75, a: 0.5 + 0.375
     assert tree.value(1) == 0.875
-    simulate(tree, 3, 0.0, 1, 0.5)
-    simulate(tree, 3, 0.0, 1, 0.5)  # V(A) = (1 · 0.75 + 2 · 0) / 3 = 0.25, a: 0.625, V(root) = 0.625
+    simulate(tree, 3, 0.0, "bellman", 0.5)
+    simulate(tree, 3, 0.0, "bellman", 0.5)  # V(A) = (1 · 0.75 + 2 · 0) / 3 = 0.25, a: 0.625, V(root) = 0.625
     assert [tree.value(node) for node in range(4)] == [0.625, 0.625, 0.75, 0.0]
     assert [tree.visits(node) for node in range(4)] == [4, 4, 1, 2]
