@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from .abilities import suggested_actions
 from .simulator import Simulator
 
 Opponent = Callable[[Simulator[Any], Any, np.random.Generator], str]
@@ -26,13 +27,8 @@ _idle: list[np.random.Generator] = []
 
 
 def random_opponent(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
-    """A legal action, each as likely; where any text may be an answer, a command that is shown and needs no filling
-    in, and the word ``pass`` where there is none."""
-    choices: Sequence[str] | None = simulator.legal_actions(state)
-    if choices is None:
-        choices = [text for text in simulator.admissible_commands(state) or () if "…" not in text]
-        if not choices:
-            return "pass"
+    """A legal action, each as likely; where any text may be an answer, one of those that ``abilities`` suggests."""
+    choices = suggested_actions(simulator, state)
     return choices[int(rng.random() * len(choices))]
 
 

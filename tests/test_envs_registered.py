@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pickle
 import random
 import subprocess
@@ -25,7 +26,6 @@ import branchwise
 from branchwise.envs import TERMINAL, environments, registry, simulator_for
 from branchwise.envs.abilities import suggested_actions
 from branchwise.envs.opponents import draw_outcome
-from branchwise.envs.views import SinglePlayerView
 from branchwise.testing import check_hostile_steps, check_simulator, check_snapshot, check_zoo_text
 
 ROWS = {row.id: row for row in environments()}
@@ -33,7 +33,6 @@ IDS = list(ROWS)
 GAMES = [row.id for row in ROWS.values() if row.players > 1]
 NAMED = [(row.id, name) for row in ROWS.values() for name, _ in row.opponents]
 PHRASES = ("search[red cotton shirt]", "search[slim fit men's shoes size 9]", "yes", "42")
-NOT_ABOUT_WORDS = "ignore:Observation is not a NumPy array,ignore:Observation space for each agent probably"
 
 
 @pytest.fixture(autouse=True)
@@ -233,7 +232,7 @@ def trails(ids: list[str]) -> dict[str, str]:
     found = {}
     for env_id in ids:
         rules = simulator_for(env_id)
-        views = [rules] if rules.players == 1 else [rules, SinglePlayerView(rules, rules.players - 1)]
+        views = [rules] if rules.players == 1 else [rules, simulator_for(env_id, player=rules.players - 1)]
         said = [
             (action, [one.observation(state, p) for p in range(one.players)], one.rewards(state))
             for one in views
@@ -256,7 +255,7 @@ def test_episodes_are_the_same_in_another_process(request: pytest.FixtureRequest
         text=True,
         check=True,
         timeout=300,
-        env={**__import__("os").environ, "PYTHONHASHSEED": "7"},
+        env={**os.environ, "PYTHONHASHSEED": "7"},
     )
     assert json.loads(done.stdout.splitlines()[-1]) == trails(ids)
 
