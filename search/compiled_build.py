@@ -42,8 +42,7 @@ def built(
         "HAS_PRIOR": prior is not None,
         **dict(fixed),
     }
-    plain = [item for item in vars(loop).values() if isinstance(item, FunctionType) and item.__module__ == loop.__name__]
-    for function in plain:
+    for function in _functions(loop):
         own = FunctionType(function.__code__, given, function.__name__)
         own.__qualname__ = f"{function.__name__}_{rules.name}_{digest}"
         given[function.__name__] = njit(own, cache=lasting and function.__name__ == name, nogil=True)
@@ -53,10 +52,15 @@ def built(
     return compiled
 
 
+def _functions(loop: ModuleType) -> list[FunctionType]:
+    """The plain functions of the module, its own and those that it took from another loop: what is to be compiled."""
+    return [item for item in vars(loop).values() if isinstance(item, FunctionType)]
+
+
 def _digest(loop: ModuleType, rules: CompiledRules, parts: list[Any], fixed: tuple[tuple[str, int], ...]) -> tuple[str, bool]:
     """Sixteen letters that name all that decides what the compiled functions do, and whether that could all be read."""
     lasting = True
-    files = {loop.__file__, kernels.__file__, *rules.sources}
+    files = {kernels.__file__, *rules.sources, *(inspect.getsourcefile(item) for item in _functions(loop))}
     found = hashlib.sha256(f"{rules.players} {len(parts)} {fixed}".encode())
     for part in parts:
         function = part.py_func

@@ -42,7 +42,8 @@ COMPILED_NODE: Final = np.dtype(
         ("action", np.uint16),
         ("children", np.uint8),
         ("flags", np.uint8),
-    ]
+    ],
+    align=True,
 )
 assert COMPILED_NODE.itemsize == 24
 
@@ -89,10 +90,10 @@ RULES: Final = np.dtype(
 )
 """The settings that the loop reads, as an array of one record."""
 
-STEP: Final = np.dtype([("node", np.int64), ("reward", np.float64)])
+STEP: Final = np.dtype([("node", np.int64), ("reward", np.float64)], align=True)
 """A step of the walk: the node that it reached, and what it earned the player who took it."""
 
-CHOICE: Final = np.dtype([("action", np.int64), ("logit", np.float64)])
+CHOICE: Final = np.dtype([("action", np.int64), ("logit", np.float64)], align=True)
 """Room for the legal actions of one state."""
 
 
@@ -294,7 +295,7 @@ def grow(
     simulations done). Ends early where the records run short, or the root is solved.
 
     ``nodes``: :data:`COMPILED_NODE` ``[any]``, zeros from ``size`` on; ``rules``: :data:`RULES` ``[1]``; ``scales``:
-    :func:`exploration_scale` by visits, float32, as far as it is remembered; ``walk``: :data:`STEP` ``[max_depth + 1]``;
+    room to remember :func:`exploration_scale` by visits, float32, zeros at first; ``walk``: :data:`STEP` ``[max_depth + 1]``;
     ``choices``: :data:`CHOICE`, one for each action that a state can have.
     """
     exploration = rules[0].exploration
@@ -331,10 +332,11 @@ def grow(
                 if RANDOM_TIES and not HAS_PRIOR:
                     random = exchange_unvisited(nodes, child, count - visits, random)
             else:
-                if visits < remembered:
-                    scale = scales[visits]
-                else:
+                scale = scales[visits] if visits < remembered else np.float32(0.0)
+                if scale == 0.0:
                     scale = np.float32(exploration_scale(visits, exploration, base))
+                    if visits < remembered:
+                        scales[visits] = scale
                 unvisited_value = np.float32(0.0)
                 if UNVISITED == UNVISITED_PARENT:
                     unvisited_value = np.float32(state_value(here, reward, discount, depth == 0))

@@ -40,6 +40,7 @@ class BoardGame(Simulator[BoardState]):
     """
 
     players = 2
+    zero_sum = True
     title: str
     goals: tuple[str, str]
     marks: tuple[str, str] = ("x", "o")

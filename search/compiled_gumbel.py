@@ -1,0 +1,184 @@
+"""The search loop of compiled games under the Gumbel rule (``gumbel.py`` has its formulas and their source).
+
+As ``compiled_loop.py``, with two differences in a node's record: ``value_sum`` holds what the evaluator said of the
+node's own state (the formulas need it), so that ``value`` is a running mean; and ``factor`` is the prior P. The
+formulas stand here once more because they read the records in place, without arrays of their own: that makes a
+simulation about three times as fast. The tests hold both together.
+
+Where all completed values of a node are equal, σ is zero and π' the prior: no exponentials are needed.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from . import compiled_loop
+from .compiled_loop import COMPILED_NODE, OVER, expand, softmax, sort_by_prior
+from .gumbel import LOWEST_SCORE, VALUE_SCALE, VISIT_OFFSET
+
+# What the game gives, and what the rule fixes, as in ``compiled_loop.py``.
+game_legal: Any = None
+game_step: Any = None
+game_value: Any = None
+game_prior: Any = None
+TWO_PLAYERS = True
+HAS_PRIOR = False
+WEIGHT_UCT = compiled_loop.WEIGHT_UCT
+WEIGHT_UCB1 = compiled_loop.WEIGHT_UCB1
+WEIGHT_PUCT = compiled_loop.WEIGHT_PUCT
+WEIGHT = WEIGHT_PUCT
+UNVISITED_FIRST = compiled_loop.UNVISITED_FIRST
+UNVISITED = compiled_loop.UNVISITED_ZERO
+
+_SMALLEST = np.finfo(np.float64).tiny
+
+
+def completed_children(nodes: np.ndarray, node: int, sigma: np.ndarray) -> tuple[float, float]:
+    """Into ``sigma`` σ(q) of the completed values of the node's children (``gumbel.completed``): (ΣN, largest σ)."""
+    first = nodes[node].first_child
+    count = np.int64(nodes[node].children)
+    raw = float(nodes[node].value_sum)
+    total = 0
+    most = 0
+    mass = 0.0
+    weighted = 0.0
+    for i in range(count):
+        child = nodes[np.uint64(first + i)]
+        if child.visits > 0:
+            share = max(float(child.factor), _SMALLEST)
+            total += child.visits
+            most = max(most, child.visits)
+            mass += share
+            weighted += share * child.value
+    unvisited = raw if total == 0 else (raw + total * weighted / mass) / (total + 1.0)
+    low, high = np.inf, -np.inf
+    for i in range(count):
+        child = nodes[np.uint64(first + i)]
+        value = float(child.value) if child.visits > 0 else unvisited
+        sigma[i] = value
+        low = min(low, value)
+        high = max(high, value)
+    scale = (VISIT_OFFSET + most) * VALUE_SCALE / max(high - low, 1e-8)
+    for i in range(count):
+        sigma[i] = scale * (sigma[i] - low)
+    return float(total), scale * (high - low)
+
+
+def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray, sigma: np.ndarray) -> int:
+    """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
+    the largest logit being zero."""
+    total, _ = completed_children(nodes, 0, sigma)
+    turn = min(int(total), considered.shape[0] - 1)
+    first = nodes[0].first_child
+    best = 0
+    best_score = -np.inf
+    for i in range(np.int64(nodes[0].children)):
+        if nodes[first + i].visits == considered[turn]:
+            score = max(LOWEST_SCORE, drawn[i] + sigma[i])
+            if score > best_score:
+                best_score = score
+                best = i
+    return first + best
+
+
+def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
+    """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``)."""
+    total, largest = completed_children(nodes, node, policy)
+    first = nodes[node].first_child
+    count = np.int64(nodes[node].children)
+    mass = 0.0
+    for i in range(count):
+        prior = float(nodes[np.uint64(first + i)].factor)
+        policy[i] = prior * math.exp(policy[i] - largest) if largest > 0.0 else prior
+        mass += policy[i]
+    share = 1.0 / mass
+    visit_share = 1.0 / (1.0 + total)
+    best = 0
+    best_score = -np.inf
+    for i in range(count):
+        score = policy[i] * share - nodes[np.uint64(first + i)].visits * visit_share
+        if score > best_score:
+            best_score = score
+            best = i
+    return first + best
+
+
+def prepare_root(nodes: np.ndarray, gumbel: np.ndarray, drawn: np.ndarray) -> None:
+    """Into ``drawn`` g + logits of the root's children, the largest logit being zero."""
+    first = nodes[0].first_child
+    largest = 0.0
+    for i in range(np.int64(nodes[0].children)):
+        largest = max(largest, float(nodes[first + i].factor))
+    for i in range(np.int64(nodes[0].children)):
+        drawn[i] = gumbel[i] + math.log(nodes[first + i].factor / largest)
+
+
+def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, discount: float) -> None:
+    """Tell the value of the state at the end of the walk, for its player to move, to all nodes of the walk."""
+    for i in range(depth, -1, -1):
+        record = nodes[np.uint64(walk[i].node)]
+        if i > 0:
+            value = walk[i].reward + discount * (-value if TWO_PLAYERS else value)
+        record.visits += 1
+        record.value += (value - record.value) / record.visits
+
+
+def grow(
+    nodes: np.ndarray,
+    size: int,
+    root: Any,
+    random: int,
+    simulations: int,
+    rules: np.ndarray,
+    gumbel: np.ndarray,
+    drawn: np.ndarray,
+    considered: np.ndarray,
+    walk: np.ndarray,
+    choices: np.ndarray,
+) -> tuple[int, int, int]:
+    """``compiled_loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
+    room for as many; ``considered``: ``gumbel.considered_visits``."""
+    discount = rules[0].discount
+    uniform = rules[0].uniform_prior
+    temperature = rules[0].prior_temperature
+    max_depth = rules[0].max_depth
+    actions = choices["action"]
+    scratch = choices["logit"]
+    last_start = nodes.shape[0] - choices.shape[0]
+    if nodes[0].children > 0:
+        prepare_root(nodes, gumbel, drawn)
+    done = 0
+    walk[0].node = 0
+    walk[0].reward = 0.0
+    while done < simulations and size <= last_start:
+        state = root
+        node = 0
+        depth = 0
+        over = False
+        while not over:
+            here = nodes[np.uint64(node)]
+            if here.visits == 0 or depth >= max_depth:
+                break
+            if here.children == 0:
+                size += expand(nodes, node, size, state, actions, scratch, temperature, uniform)
+                if node == 0:
+                    prepare_root(nodes, gumbel, drawn)
+            if depth == 0:
+                node = root_child(nodes, drawn, considered, scratch)
+            else:
+                node = interior_child(nodes, node, scratch)
+            state, reward, over = game_step(state, nodes[np.uint64(node)].action)
+            depth += 1
+            walk[depth].node = node
+            walk[depth].reward = reward
+        value = 0.0
+        if over:
+            nodes[node].flags |= OVER
+        else:
+            value, random = game_value(state, random)
+            if nodes[node].visits == 0:
+                nodes[node].value_sum = value
+        back_up(nodes, walk, depth, value, discount)
+        done += 1
+    return size, random, done

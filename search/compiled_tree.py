@@ -1,0 +1,305 @@
+"""The tree that a compiled search leaves: 24 bytes a node, read with the words of ``Tree``.
+
+Nodes hold no states and no texts: both follow from the root and the actions, and are made when they are asked for.
+Node 0 is the root, the children of a node lie side by side, and the value of a node is the mean return of the action
+into it for the player who chose it (of the root: for the player to move there), as in ``tree.py``. A node that was
+visited once has no children yet.
+
+Not here: saving (a tree can be pickled; :meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction`` and
+``graph``).
+"""
+
+from dataclasses import asdict
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+from ..envs.games.kernels import CompiledRules
+from ..envs.simulator import Simulator
+from .backup import DRAW, LOSS, UNPROVEN, WIN
+from .compiled_loop import COMPILED_NODE, OVER, PROOF, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
+from .engine import is_zero_sum
+from .gumbel import root_answer
+from .nodes import EXPANDED, NODE, TERMINAL, VALUED
+from .nodes import SOLVED as TREE_SOLVED
+from .settings import SearchSettings
+from .tree import FinalRule, Tree
+
+_NAMES: Final = {0: "", PROVEN_LOSS: "loss", PROVEN_DRAW: "draw", PROVEN_WIN: "win"}
+_VALUES: Final = {PROVEN_LOSS: -1.0, PROVEN_DRAW: 0.0, PROVEN_WIN: 1.0}
+_PROOFS: Final = np.array([UNPROVEN, LOSS, DRAW, WIN], np.uint8)
+
+
+class CompiledTree:
+    """One tree of a compiled search.
+
+    ``state`` is the root's, of ``simulator``; ``settings`` those of the last search; ``simulations`` how many were
+    done; ``random`` the state of the tree's random numbers; ``nodes`` the records (``compiled_loop.COMPILED_NODE``).
+    Picklable; a copy goes on as the original would (``compiled.extend``).
+    """
+
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        rules: CompiledRules,
+        state: Any,
+        settings: SearchSettings,
+        random: int,
+        task: dict[str, Any] | None = None,
+        index: int = 0,
+    ) -> None:
+        self.simulator = simulator
+        self.rules = rules
+        self.state = state
+        self.settings = settings
+        self.random = random
+        self.task: dict[str, Any] = {} if task is None else task
+        self.index = index
+        self.simulations = 0
+        self.stopped = ""
+        self.nodes = np.zeros(1, COMPILED_NODE)
+        self.gumbel = np.zeros(0)
+
+    def __len__(self) -> int:
+        return len(self.nodes)
+
+    def __repr__(self) -> str:
+        return f"CompiledTree({self.rules.name}, nodes={len(self)}, visits={self.visits(0)}, task={self.task})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the rules, whose compiled functions belong to the process; the simulator has them."""
+        return {name: value for name, value in vars(self).items() if name != "rules"}
+
+    def __setstate__(self, kept: dict[str, Any]) -> None:
+        vars(self).update(kept)
+        self.rules = self.simulator.rules  # type: ignore[attr-defined]
+
+    # ---- reading ----------------------------------------------------------------------------------------------
+
+    def children(self, node: int = 0) -> range:
+        """The indices of a node's children."""
+        first = int(self.nodes[node]["first_child"])
+        return range(first, first + int(self.nodes[node]["children"]))
+
+    def action(self, node: int) -> str:
+        """The text of the action into a node; empty for the root."""
+        return self.rules.action_text(int(self.nodes[node]["action"])) if node else ""
+
+    def visits(self, node: int = 0) -> int:
+        return int(self.nodes[node]["visits"])
+
+    def value(self, node: int = 0) -> float:
+        """The mean return of the action into the node, of the root's state for node 0; NaN without a visit."""
+        record = self.nodes[node]
+        if not record["visits"]:
+            return float("nan")
+        if self.settings.selection == "gumbel":
+            return float(record["value"])
+        return float(record["value_sum"]) / int(record["visits"])
+
+    def prior(self, node: int) -> float:
+        """P of the action into the node; without a policy, and where the rule does not keep it (``uct``, ``ucb1``), its
+        share among its siblings is not known, and this is NaN."""
+        keeps = self.settings.selection in ("puct", "alphazero", "gumbel")
+        return float(self.nodes[node]["factor"]) if keeps and node else float("nan")
+
+    def proof(self, node: int = 0) -> str:
+        """``win``, ``draw`` or ``loss``, as proven for the player whose :meth:`value` it is; empty where it is not."""
+        return _NAMES[int(self.nodes[node]["flags"]) & PROOF]
+
+    def is_terminal(self, node: int) -> bool:
+        """Whether the game is over there, as far as a visit has shown."""
+        return bool(int(self.nodes[node]["flags"]) & OVER)
+
+    def is_solved(self, node: int = 0) -> bool:
+        return bool(int(self.nodes[node]["flags"]) & SOLVED)
+
+    def best_child(self, node: int = 0, final: FinalRule = "visits") -> int:
+        """The child to play, as ``Tree.best_child``; at the root after ``gumbel``, the winner of sequential halving. −1
+        where there is none."""
+        if final not in ("visits", "value"):
+            raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
+        if node == 0 and len(self.gumbel) and self.children(0):
+            return self.children(0)[self._gumbel_answer()[0]]
+        children = [child for child in self.children(node) if self.visits(child)]
+        if not children:
+            return next(iter(self.children(node)), -1)
+
+        def rank(child: int) -> tuple[float, float, int]:
+            value = self.value(child)
+            return (self.visits(child), value, -child) if final == "visits" else (value, self.visits(child), -child)
+
+        best = max((child for child in children if not self.is_solved(child)), key=rank, default=-1)
+        solved = [child for child in children if self.is_solved(child)]
+        if solved:
+            known = max(solved, key=lambda child: (self._known_return(child), self.visits(child), -child))
+            if best < 0 or self._known_return(known) >= self.value(best):
+                best = known
+        return best
+
+    def best_action(self, final: FinalRule = "visits") -> str:
+        """The action to play at the root (:meth:`best_child`). Raises ValueError before the second simulation."""
+        child = self.best_child(0, final)
+        if child < 0:
+            raise ValueError("the root has no children; search with at least two simulations")
+        return self.action(child)
+
+    def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
+        """The actions of a node and the share of visits that each got (at the root after ``gumbel``: the improved
+        policy): float64 ``[children]``, sum 1."""
+        children = self.children(node)
+        actions = [self.action(child) for child in children]
+        if node == 0 and len(self.gumbel) and children:
+            return actions, self._gumbel_answer()[1]
+        visits = self.nodes["visits"][children.start : children.stop].astype(np.float64)
+        if not visits.any():
+            return actions, np.full(len(children), 1.0 / max(len(children), 1))
+        return actions, visits / visits.sum()
+
+    def principal_variation(self, final: FinalRule = "visits") -> list[str]:
+        """The best action, the best answer to it, and so on, as far as children were visited."""
+        actions = []
+        node = self.best_child(0, final)
+        while node >= 0 and self.visits(node):
+            actions.append(self.action(node))
+            node = self.best_child(node, final)
+        return actions
+
+    def root_table(self) -> dict[str, tuple[int, float]]:
+        """Visits and value of each action at the root."""
+        return {self.action(child): (self.visits(child), self.value(child)) for child in self.children(0)}
+
+    # ---- changing ---------------------------------------------------------------------------------------------
+
+    def reroot(self, action: str) -> None:
+        """Become the tree below an action of the root; the rest of the memory is given back.
+
+        Raises ValueError where that action was visited less than twice: search anew from there.
+        """
+        child = next((child for child in self.children(0) if self.action(child) == action), -1)
+        if child < 0 or not self.nodes[child]["children"]:
+            raise ValueError(f"nothing was searched below {action!r}; search anew from the state after it")
+        before = self.simulator.current_player(self.state)
+        state = self.simulator.step(self.state, action)
+        value = self.value(child)
+        reward = float(self.simulator.rewards(state)[before])
+        self.nodes = _subtree(self.nodes, child)
+        root = self.nodes[0]
+        if self.settings.discount:
+            value = (value - reward) / self.settings.discount
+        value = -value if self.rules.players == 2 else value
+        if self.settings.selection != "gumbel":
+            root["value_sum"] = value * int(root["visits"])
+        if np.isfinite(root["value"]):
+            root["value"] = value
+        proof = int(root["flags"]) & PROOF
+        if proof and self.rules.players == 2:
+            root["flags"] = int(root["flags"]) & ~PROOF | (4 - proof)
+        root["action"] = 0
+        self.state = state
+        self.simulations = int(root["visits"])
+        self.gumbel = np.zeros(0)
+        self.stopped = ""
+
+    def to_tree(self) -> Tree:
+        """The same tree as a ``Tree``, with the states and texts of all nodes."""
+        tree = Tree(
+            self.simulator,
+            self.state,
+            (),
+            self.task,
+            self.index,
+            discount=self.settings.discount,
+            players=self.simulator.players,
+            zero_sum=is_zero_sum(self.simulator),
+        )
+        count = len(self)
+        parents = np.full(count, -1, np.int32)
+        for node in range(count):
+            children = self.children(node)
+            parents[children.start : children.stop] = node
+        states = [self.state]
+        for node in range(1, count):
+            states.append(self.simulator.step(states[parents[node]], self.action(node)))
+        movers = np.array([self.simulator.current_player(state) for state in states])
+        choosers = np.where(parents >= 0, movers[parents], movers)
+        source = self.nodes
+        over = source["flags"] & OVER != 0
+        nodes = np.zeros(count, NODE)
+        nodes["parent"], nodes["visits"], nodes["children"] = parents, source["visits"], source["children"]
+        nodes["first_child"] = np.where(source["children"] > 0, source["first_child"], -1)
+        nodes["flags"] = (
+            np.where(source["children"] > 0, EXPANDED, 0)
+            | np.where(movers < 0, TERMINAL, 0)
+            | np.where(over, VALUED, 0)
+            | np.where(source["flags"] & SOLVED != 0, TREE_SOLVED, 0)
+        )
+        nodes["value_sum"] = [self.value(node) * self.visits(node) if self.visits(node) else 0.0 for node in range(count)]
+        for node in range(count):
+            children = self.children(node)
+            if children:
+                priors = source["factor"][children.start : children.stop]
+                keeps = self.settings.selection in ("puct", "alphazero", "gumbel")
+                nodes["prior"][children.start : children.stop] = priors if keeps else 1.0 / len(children)
+        nodes["prior"][0] = 1.0
+        nodes["reward"] = [
+            self.simulator.rewards(state)[max(chooser, 0)] if node else 0.0
+            for node, (state, chooser) in enumerate(zip(states, choosers, strict=True))
+        ]
+        nodes["player"] = np.maximum(movers, 0)
+        proofs = source["flags"] & PROOF  # for the chooser; a Tree has them for player 0
+        nodes["proof"] = _PROOFS[np.where((proofs > 0) & (choosers == 1), 4 - proofs, proofs)]
+        if self.settings.selection == "gumbel":
+            nodes["hint"] = source["value_sum"]
+        tree.restore(nodes, [self.action(node) for node in range(count)], [float("nan")] * count, {})
+        tree.attach(self.simulator, states)
+        tree.settings = asdict(self.settings)
+        tree.counters["simulations"] = self.simulations
+        return tree
+
+    def _known_return(self, child: int) -> float:
+        proof = int(self.nodes[child]["flags"]) & PROOF
+        return _VALUES[proof] if proof else self.value(child)
+
+    def _gumbel_answer(self) -> tuple[int, np.ndarray]:
+        children = self.children(0)
+        records = self.nodes[children.start : children.stop]
+        numbers = (records[name].astype(np.float64) for name in ("value", "visits", "factor"))
+        best, policy = root_answer(self.gumbel, *numbers, float(self.nodes[0]["value_sum"]))
+        return int(best), policy
+
+
+def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
+    """The root tables of several trees of one root as one: visits add up, values are averaged by visits. The action
+    with the most visits is root parallelisation's choice (Chaslot, Winands and van den Herik, 2008)."""
+    total: dict[str, tuple[int, float]] = {}
+    for tree in trees:
+        for action, (visits, value) in tree.root_table().items():
+            before, mean = total.get(action, (0, 0.0))
+            if visits:
+                mean = (before * mean + visits * value) / (before + visits)
+            total[action] = (before + visits, mean)
+    return total
+
+
+@njit(cache=True)
+def _subtree(nodes: np.ndarray, top: int) -> np.ndarray:
+    """The records below ``top``, level by level, children side by side."""
+    order = np.empty(nodes.shape[0], np.int64)
+    order[0] = top
+    length = 1
+    done = 0
+    while done < length:
+        record = nodes[order[done]]
+        done += 1
+        for child in range(record.first_child, record.first_child + record.children):
+            order[length] = child
+            length += 1
+    kept = nodes[order[:length]]
+    first = 1
+    for node in range(length):
+        if kept[node].children > 0:
+            kept[node].first_child = first
+            first += kept[node].children
+    return kept
