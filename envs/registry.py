@@ -109,6 +109,16 @@ _ENVIRONMENTS = (
         opponents=(("bayesian", "branchwise.envs.games.liars_dice:BayesianPlayer"),),
     ),
     EnvironmentRow(
+        id="branchwise/Werewolf-v0",
+        summary="Seven players, two of them werewolves: talk, doubt, lie and vote.",
+        simulator="branchwise.envs.games.werewolf:Werewolf",
+        players=7,
+        opponents=(
+            ("simple", "branchwise.envs.games.werewolf_agents:simple_player"),
+            ("deductive", "branchwise.envs.games.werewolf_agents:DeductivePlayer"),
+        ),
+    ),
+    EnvironmentRow(
         id="branchwise/OpenSpiel-v0",
         summary="Any game of OpenSpiel: chess, go, backgammon, hanabi, bargaining and a hundred more.",
         simulator="branchwise.envs.open_spiel:OpenSpielSimulator",
@@ -228,6 +238,7 @@ def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
 def make_env(env_id: str, render_mode: str | None = None, **options: Any) -> SimulatorEnv[Any]:
     """The Gymnasium environment of a row: for a game the side of ``player`` against ``opponents`` (options too)."""
     row = environment_row(env_id)
+    _check_options(row, options)
     if row.entry_point:
         made: Any = load_env_creator(row.entry_point)(render_mode=render_mode, **options)
         return made

@@ -89,6 +89,8 @@ def agree_with_openspiel(game: Simulator[Any], name: str, word: Callable[[int, b
                     key = player, theirs.information_state_string(player)
                     mine = game.information_state(ours, player)
                     assert paired.setdefault(key, mine) == mine
+                    tensor = theirs.information_state_tensor(player)
+                    assert game.array(ours, player).tolist() == tensor  # type: ignore[attr-defined]
             legal = theirs.legal_actions()
             action = legal[int(rng.integers(len(legal)))]
             ours, earlier = game.step(ours, word(action, chance)), ours

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .wording import command
@@ -61,6 +62,8 @@ class KuhnPoker(Simulator[KuhnState]):
 
     Text of a few lines: whose eyes, the own card, the moves so far, the chips in the pot, who is to move; at the end
     the result and, after a showdown, the other's card.
+
+    As numbers (`array`): the 0–1 vector that OpenSpiel calls the information state tensor.
 
     ## Rewards
 
@@ -114,6 +117,7 @@ class KuhnPoker(Simulator[KuhnState]):
     """
 
     players = 2
+    array_range = (0, 1)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> KuhnState:
         """The state before the deal, the same for every seed."""
@@ -170,6 +174,16 @@ class KuhnPoker(Simulator[KuhnState]):
         drawn = unseen[rng.integers(len(unseen))]
         kept = cards[player : player + 1]
         return KuhnState(drawn + kept if player else kept + drawn, moves, _own_invalid(state, player))
+
+    def array(self, state: KuhnState, player: int) -> NDArray[np.uint8]:
+        """Ones and zeros, uint8 ``[11]``: the player (2), its card (3), each of three moves as pass or bet (6)."""
+        ones = np.zeros(11, np.uint8)
+        ones[player] = 1
+        if len(state.cards) > player:
+            ones[2 + CARDS.index(state.cards[player])] = 1
+        for number, move in enumerate(state.moves):
+            ones[5 + 2 * number + (move == "b")] = 1
+        return ones
 
     def info(self, state: KuhnState) -> dict[str, Any]:
         return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .regret import Equilibrium, solve
@@ -107,6 +108,8 @@ class LeducPoker(Simulator[LeducState]):
     Text of a few lines: the own card, the public card, the moves of both rounds, the chips that each has put in, who
     is to move; at the end the result and, after a showdown, the other's card.
 
+    As numbers (`array`): the 0–1 vector that OpenSpiel calls the information state tensor.
+
     ## Rewards
 
     At the end what each player won, from −13 to 13 chips. Zero-sum.
@@ -159,6 +162,7 @@ class LeducPoker(Simulator[LeducState]):
     """
 
     players = 2
+    array_range = (0, 1)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> LeducState:
         """The state before the deal, the same for every seed."""
@@ -225,6 +229,22 @@ class LeducPoker(Simulator[LeducState]):
         unseen = [card for card in range(len(CARDS)) if card not in seen]
         cards[other] = unseen[rng.integers(len(unseen))]
         return state._replace(cards=tuple(cards), invalid=_own_invalid(state, player))
+
+    def array(self, state: LeducState, player: int) -> NDArray[np.uint8]:
+        """Ones and zeros, uint8 ``[30]``: the player (2), its card (6), the public card (6), and of both rounds each of
+        four moves as call or raise (16); a fold is neither."""
+        cards, first, second, _ = state
+        ones = np.zeros(30, np.uint8)
+        ones[player] = 1
+        if len(cards) > player:
+            ones[2 + cards[player]] = 1
+        if len(cards) == 3:
+            ones[8 + cards[2]] = 1
+        for start, moves in ((14, first), (22, second)):
+            for number, move in enumerate(moves):
+                if move != "f":
+                    ones[start + 2 * number + (move == "r")] = 1
+        return ones
 
     def info(self, state: LeducState) -> dict[str, Any]:
         return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}

@@ -60,6 +60,8 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     Text of a few lines: the own dice, the bids so far, who is to move; at the end all dice and the result.
 
+    As numbers (`array`): the 0–1 vector that OpenSpiel calls the information state tensor.
+
     ## Rewards
 
     At the end +1 for the winner, −1 for the loser.
@@ -113,6 +115,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
     """
 
     players = 2
+    array_range = (0, 1)
 
     def __init__(self, dice: int = 1, sides: int = 6) -> None:
         for name, value, lowest, highest in (("dice", dice, 1, 5), ("sides", sides, 2, 9)):
@@ -224,6 +227,18 @@ class LiarsDice(Simulator[LiarsDiceState]):
         if len(others) == self.dice:
             rolled = bytes(sorted(rolled))
         return LiarsDiceState(rolled + own if player else own + rolled, state.bids, self._own_invalid(state, player))
+
+    def array(self, state: LiarsDiceState, player: int) -> NDArray[np.uint8]:
+        """Ones and zeros, uint8 ``[2 + dice · sides + 2 · dice · sides + 1]``: the player, each of its dice, and which
+        bids were made, ``liar`` last."""
+        ones = np.zeros(3 + 3 * self.dice * self.sides, np.uint8)
+        ones[player] = 1
+        for number, face in enumerate(self.hand(state, player)):
+            ones[1 + number * self.sides + face] = 1
+        start = 2 + self.dice * self.sides
+        for bid in state.bids:
+            ones[-1 if bid == _CALL else start + bid] = 1
+        return ones
 
     def info(self, state: LiarsDiceState) -> dict[str, Any]:
         return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}

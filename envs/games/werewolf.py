@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .werewolf_hidden import redrawn
@@ -26,6 +27,7 @@ from .werewolf_record import (
     View,
     WerewolfState,
     night_order,
+    numbers,
     pack,
     players_in,
     team,
@@ -39,7 +41,112 @@ DISCUSSIONS: Final = ("acts", "free")
 
 
 class Werewolf(Simulator[WerewolfState]):
-    """PAGE"""
+    """
+    ## Description
+
+    Seven players: two werewolves, who know each other, a seer, a doctor, three villagers. Every night the werewolves
+    kill; every day all talk and vote somebody out. The village wins when the werewolves are out, the werewolves when
+    they are as many as the others. Roles are not told when a player dies. The game of LSPO, for agents that reason
+    about what others know and say.
+
+    **Night.** The living werewolves name a victim in order of their seats, each reading what those before it named;
+    the last one decides. The seer looks at a player and learns at once whether that is a werewolf. The doctor guards a
+    player, itself or another, not knowing the victim; a guarded victim lives. Nobody sees the others' acts.
+
+    **Day.** Who died is announced. The living speak once each (`speeches`), in order of their seats; day *k* begins at
+    seat *k* − 1. Then all vote at once, for another living player or for nobody. Whoever has most votes is out; among
+    several with as many the lot decides; if nobody is voted for, nobody goes.
+
+    ## Action Space
+
+    Text. Case and blanks do not matter; players are numbered from 0.
+
+    | Action | When |
+    |---|---|
+    | `kill 3` | at night, a werewolf: a living player outside the pack |
+    | `check 3` | at night, the seer: another living player |
+    | `save 3` | at night, the doctor: a living player |
+    | `vote 3`, `vote nobody` | at the vote: another living player |
+    | `claim seer` (`doctor`, `villager`, `werewolf`) | discussion |
+    | `accuse 3`, `defend 3` | discussion, of another living player |
+    | `result 3 werewolf`, `result 3 innocent` | discussion: what the speaker says to have seen |
+    | `silent` | discussion |
+
+    With `discussion="acts"` a speech is one of these. With `discussion="free"` it is any text, and `legal_actions` is
+    `None`: up to four acts separated by `;`, then words after a colon if wanted (`claim seer; result 3 werewolf: trust
+    me`), or words alone (`say: …`, or anything else). Whoever speaks may lie.
+
+    Anything that cannot be done leaves the state with the same player, who is told so; the third invalid text in a row
+    is played as the first legal action (`vote nobody`, `silent`, at night the first player that may be named).
+
+    ## Observation Space
+
+    Text: the players and the own role; then, line by line, all that the player has seen since the first night; last,
+    who lives and what is to be done. Words of others stand in quotation marks on the line of their speaker, cut to
+    `max_words` characters, without control characters. They are the words of opponents, not of the game.
+
+    ## Rewards
+
+    At the end +1 for every player of the team that won, dead or alive, and −1 for the others.
+
+    ## Starting State
+
+    The first night. The seed shuffles the roles; `reset(options={"roles": "wwsdvvv"})` gives them, a letter a player.
+
+    ## Episode End
+
+    When a team has won; truncated, without rewards, after the vote of day `max_days`.
+
+    ## Information
+
+    - `success`: the team of player 0 (in a single-player view: of the viewed player) won
+    - `invalid_action`: whether the last action was none
+    - `day`, `phase` (`night`, `day`, `vote`, `tie`, `over`), `alive`: as everybody knows them
+    - `winner`: `village`, `werewolves` or `None`
+    - `roles`, at the end
+
+    ## Arguments
+
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `discussion` | `"acts"` | `"acts"` or `"free"` |
+    | `roles` | `"wwsdvvv"` | who plays, a letter a player: werewolf, seer, doctor, villager; 4 to 9 players |
+    | `speeches` | `1` | how often each player speaks in a day |
+    | `max_days` | `7` | days before the game is cut off |
+    | `max_words` | `300` | longest quotation of a player's words, in characters |
+
+    >>> game = Werewolf(discussion="free")
+    >>> state = game.reset(seed=0, options={"roles": "wsvdwvv"})
+    >>> for action in ("kill 2", "kill 2", "check 4", "save 3", "defend 4", "result 4 werewolf: he is one!"):
+    ...     state = game.step(state, action)
+    >>> print(game.observation(state, player=3))
+    Werewolf. 7 players: 2 werewolves, 1 seer, 1 doctor, 3 villagers. You are player 3, a doctor.
+    Night 1.
+    You guard yourself.
+    Day 1. Player 2 was killed in the night.
+    Player 0: defend 4
+    Player 1: result 4 werewolf: "he is one!"
+    Alive: 0, 1, 3, 4, 5, 6. You are to speak.
+
+    ## Opponents
+
+    Share of games that the village wins, 2,000 games each:
+
+    MEASURED
+
+    `random` acts uniformly; `simple` has habits; `deductive` weighs every deal of the roles by what was said and voted
+    (`werewolf_agents`).
+
+    ## Version History
+
+    - v0: first version
+
+    ## Sources
+
+    Setting of Xu et al., "Learning strategic language agents in the Werewolf game with iterative latent space policy
+    optimization" (arXiv:2502.04686): seven players, these roles, free discussion. How the pack agrees, ties, the order
+    of speech and rewards are laid down here.
+    """
 
     def __init__(
         self,
@@ -122,6 +229,10 @@ class Werewolf(Simulator[WerewolfState]):
             return queue
         wolves = sum(state.roles[seat] == "w" for seat in queue)
         return queue if state.phase == "night" and wolves < 2 else queue[:1]
+
+    def array(self, state: WerewolfState, player: int) -> NDArray[np.int8]:
+        """What ``player`` knows in numbers, int8 ``[10 + 9n + 3n²]`` for n players (``werewolf_record.numbers``)."""
+        return numbers(state, player)
 
     def chance_outcomes(self, state: WerewolfState) -> Sequence[tuple[str, float]]:
         """The players with the most votes, each as likely."""
@@ -268,6 +379,7 @@ def _named(verb: str, mask: int, first: str = "") -> tuple[str, ...]:
 @lru_cache(maxsize=16384)
 def _speeches(players: int, alive: int, actor: int) -> tuple[str, ...]:
     """Silence, and the acts of ``actor``: about others alone, and about the dead only results."""
+
     def sayable(player: int, kind: str) -> bool:
         return player != actor and (player < 0 or kind == "result" or bool(alive >> player & 1))
 

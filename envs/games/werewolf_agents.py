@@ -27,7 +27,7 @@ from .werewolf_speech import Act
 _CLAIM: Final = {"honest": 1.0, "wolf": 0.25, "village": 0.02}  # that a player claims to be the seer
 _WRONG_RESULT: Final = 0.02  # that a seer tells a result that is not so
 _UNCONTESTED: Final = 0.3  # that a living seer lets another's claim to be the seer pass
-_PACK_ACCUSES: Final = 0.3  # that a werewolf tells a result against, accuses or votes against another, against 1
+_PACK_ATTACKS: Final = 0.3  # that a werewolf accuses, tells a result against or votes for another, against 1
 
 
 def simple_player(simulator: Simulator[Any], state: WerewolfState, rng: np.random.Generator) -> str:
@@ -97,9 +97,7 @@ def beliefs(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The probabilities, float64 ``[players]``, that each player is a werewolf, and that each is the seer, given what
     the player of ``view`` knows and heard."""
     deals = deals_of(view.cast)
-    players = np.arange(len(view.cast))
-    is_wolf = (deals.wolves[:, None] >> players & 1).astype(bool)  # [A, players]
-    is_seer = (deals.seer[:, None] >> players & 1).astype(bool)
+    is_wolf, is_seer = deals.is_wolf, deals.is_seer
     weight = fitting(view).astype(np.float64)
     claims = _seer_claims(view)
     for claimant, results in claims.items():
@@ -111,20 +109,22 @@ def beliefs(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     if claims:
         silent = [player for player in view.living if player not in claims]
         weight[is_seer[:, silent].any(axis=1)] *= _UNCONTESTED
-    for actor, target in _attacks(view):
-        weight[is_wolf[:, actor] & is_wolf[:, target]] *= _PACK_ACCUSES
+    within = ((is_wolf @ _attacks(view)) * is_wolf).sum(axis=1)  # attacks of a werewolf on a werewolf, in each deal
+    weight *= _PACK_ATTACKS**within
     weight /= weight.sum()
     return weight @ is_wolf, weight @ is_seer
 
 
-def _attacks(view: View) -> list[tuple[int, int]]:
-    """Who accused, told a result against, or voted for whom."""
-    attacks = [(event.actor, event.target) for event in view.events if event.kind == "vote" and event.target != NOBODY]
+def _attacks(view: View) -> NDArray[np.float64]:
+    """How often each player accused, told a result against, or voted for each other: float64 ``[actor, target]``."""
+    counts = np.zeros((len(view.cast), len(view.cast)))
     for event in view.events:
+        if event.kind == "vote" and event.target != NOBODY:
+            counts[event.actor, event.target] += 1
         for act in event.speech.acts:
-            if act.kind == "accuse" or act.word == "werewolf" and act.kind == "result":
-                attacks.append((event.actor, act.player))
-    return attacks
+            if act.kind == "accuse" or (act.kind == "result" and act.word == "werewolf"):
+                counts[event.actor, act.player] += 1
+    return counts
 
 
 def _seer_claims(view: View) -> dict[int, list[Act]]:

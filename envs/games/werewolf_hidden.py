@@ -32,12 +32,14 @@ from .werewolf_record import (
 
 
 class Deals(NamedTuple):
-    """Every way to deal a cast, A of them: role letters, and the same as bits a player."""
+    """Every way to deal a cast to n players, A of them: role letters, the same as bits a player and as arrays."""
 
     roles: tuple[str, ...]  # [A]
     wolves: NDArray[np.int64]  # [A]
     seer: NDArray[np.int64]  # [A]
     doctor: NDArray[np.int64]  # [A]
+    is_wolf: NDArray[np.bool_]  # [A, n]
+    is_seer: NDArray[np.bool_]  # [A, n]
 
 
 class _Knowledge(NamedTuple):
@@ -54,8 +56,9 @@ class _Knowledge(NamedTuple):
 def deals_of(cast: str) -> Deals:
     """Every way to deal the letters of ``cast``: 420 for ``wwsdvvv``."""
     roles = tuple(_orders("".join(sorted(cast))))
-    bits = [[sum(1 << seat for seat, letter in enumerate(deal) if letter == role) for deal in roles] for role in "wsd"]
-    return Deals(roles, *(np.array(column, np.int64) for column in bits))
+    letters = np.array([list(deal) for deal in roles])
+    wolves, seer, doctor = ((letters == role) @ (1 << np.arange(len(cast))) for role in "wsd")
+    return Deals(roles, wolves, seer, doctor, letters == "w", letters == "s")
 
 
 def fitting(view: View) -> NDArray[np.bool_]:

@@ -1,8 +1,8 @@
 """The state of a game of Werewolf, which part of it a player knows, and how that reads.
 
 A state is the roles and a log of events; everything a player may know is the events that :func:`visible_events` lets
-through, told line by line by :func:`told`. Three kinds of events are hidden: what is done at night (from all but the
-doer; the werewolves see each other's), and votes until the last one is cast.
+through, told line by line by :func:`told` and in numbers by :func:`numbers`. Two kinds of events are hidden: what is
+done at night (from all but the doer; the werewolves see each other's), and votes until the last one is cast.
 
 What it does not do: decide what may happen; that is ``werewolf.py``.
 """
@@ -11,13 +11,18 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from .werewolf_speech import ROLES, SILENCE, Speech
 
 NIGHT_ACTS: Final = {"w": "kill", "s": "check", "d": "save"}
+PHASES: Final = ("night", "day", "vote", "tie", "over")
 NOBODY: Final = -1
 MAX_INVALID: Final = 3
 VILLAGE: Final = "village"
 WEREWOLVES: Final = "werewolves"
+_ROLE_NUMBERS: Final = {name: number for number, name in enumerate(ROLES.values())}
 _PRIVATE: Final = frozenset(NIGHT_ACTS.values())
 _PUBLIC: Final = frozenset({"dawn", "speech", "out", "vote"})
 
@@ -154,6 +159,43 @@ def told(state: WerewolfState, player: int) -> str:
     return "\n".join(lines)
 
 
+def numbers(state: WerewolfState, player: int) -> NDArray[np.int8]:
+    """What ``player`` knows as numbers, int8 ``[10 + 9n + 3n²]`` for n players, in this order: its role (4, one-hot),
+    the phase (5, one-hot), the day; then a number a player: itself, the living, known werewolves (1) and known others
+    (−1), who is known to be on the move, whom it named, looked at or guarded last; roles claimed ``[n, 4]``; and by
+    actor and target ``[n, n]``: the last vote, the last accusation (1) or defence (−1), the last result told (1 for a
+    werewolf, −1 for an innocent)."""
+    count = len(state.roles)
+    role = state.roles[player]
+    seats = np.zeros((5, count), np.int8)
+    claims = np.zeros((count, 4), np.int8)
+    votes, stances, results = np.zeros((3, count, count), np.int8)
+    seats[0, player] = 1
+    seats[1, list(players_in(state.alive))] = 1
+    seats[2, list(pack(state.roles)) if role == "w" else player] = 1 if role == "w" else -1
+    if state.queue and (state.phase == "day" or state.queue[0] == player):
+        seats[3, state.queue[0]] = 1
+    for kind, actor, target, speech, wolf in visible_events(state, player):
+        if kind == "vote":
+            votes[actor] = 0
+            votes[actor, target] = target != NOBODY
+        elif actor == player and kind in _PRIVATE:
+            seats[4] = 0
+            seats[4, target] = 1
+            if kind == "check":
+                seats[2, target] = 1 if wolf else -1
+        for act in speech.acts:
+            if act.kind == "claim":
+                claims[actor, _ROLE_NUMBERS[act.word]] = 1
+            elif act.kind == "result":
+                results[actor, act.player] = 1 if act.word == "werewolf" else -1
+            else:
+                stances[actor, act.player] = 1 if act.kind == "accuse" else -1
+    head = np.array([*(letter == role for letter in ROLES), *(name == state.phase for name in PHASES), state.day])
+    parts = (head, seats, claims, votes, stances, results)
+    return np.concatenate([part.ravel() for part in parts]).astype(np.int8)
+
+
 @lru_cache(maxsize=4096)
 def _head(roles: str, player: int) -> str:
     counted = [(roles.count(letter), name) for letter, name in ROLES.items() if letter in roles]
@@ -210,8 +252,11 @@ def _now(state: WerewolfState, player: int) -> str:
     if not state.alive >> player & 1:
         text += " You are dead."
     if state.phase == "night":
-        acts = {"w": "Name a victim: kill <player>.", "s": "Look at a player: check <player>.",
-                "d": "Guard a player: save <player>."}
+        acts = {
+            "w": "Name a victim: kill <player>.",
+            "s": "Look at a player: check <player>.",
+            "d": "Guard a player: save <player>.",
+        }
         text += f" {acts[state.roles[player]]}" if mover == player else " It is night."
     elif state.phase == "day":
         text += " You are to speak." if mover == player else f" Player {mover} is to speak."
