@@ -85,12 +85,8 @@ class CaSiNoSimulator(SameOffers):
         max_turns: int = 30,
         max_invalid: int = 3,
     ) -> None:
-        super().__init__(
-            messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, talk=True
-        )
-        self._arguments = dict(
-            contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid
-        )
+        super().__init__(messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, talk=True)
+        self._arguments = dict(contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid)
         self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
@@ -119,7 +115,9 @@ class CaSiNoSimulator(SameOffers):
     def _brief(self, context: Context, player: int) -> str:
         own, reasons = context[player], context[2 + player]
         ranked = sorted(zip(own, CASINO_ITEMS, strict=True), reverse=True)
-        wishes = "; ".join(f"{name}, {value} points a package ({why})" for (value, name), why in zip(ranked, reasons, strict=True))
+        wishes = "; ".join(
+            f"{name}, {value} points a package ({why})" for (value, name), why in zip(ranked, reasons, strict=True)
+        )
         return (
             f"You are {self.names[player]} and share out camping supplies with {self.names[1 - player]}, three packages "
             f"each of food, water and firewood. To you: {wishes}. Terms name what the speaker gets; the rest is the other's. "

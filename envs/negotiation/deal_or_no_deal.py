@@ -104,7 +104,9 @@ class DealOrNoDealSimulator(AlternatingOffers):
             return _checked(asked)
         if self.contexts is None:
             if asked is not None:
-                raise ValueError(f"context={asked!r}; a number needs contexts=FILE, without one give the context itself.")
+                raise ValueError(
+                    f"context={asked!r}; a number needs contexts=FILE, without one give the context itself."
+                )
             return _generated(rng)
         count = len(self.contexts)
         if asked is None:
@@ -165,7 +167,9 @@ class DealOrNoDealSimulator(AlternatingOffers):
 
     def _brief(self, context: Context, player: int) -> str:
         counts, own = context[0], context[1 + player]
-        items = ", ".join(f"{count} × {name} worth {value} each" for name, count, value in zip(ITEMS, counts, own, strict=True))
+        items = ", ".join(
+            f"{count} × {name} worth {value} each" for name, count, value in zip(ITEMS, counts, own, strict=True)
+        )
         return (
             f"You are {self.names[player]} and share out items with {self.names[1 - player]}, whose values differ. Items and "
             f"what they are worth to you: {items}. Terms name what the speaker gets; the rest is the other's. Talk binds nobody. "
@@ -286,7 +290,11 @@ def _generated(rng: np.random.Generator) -> Context:
 
 def _checked(context: Context) -> Context:
     counts, *values = (tuple(map(int, part)) for part in context)
-    if len(values) != 2 or any(len(part) != 3 for part in (counts, *values)) or min(*counts, *values[0], *values[1]) < 0:
+    if (
+        len(values) != 2
+        or any(len(part) != 3 for part in (counts, *values))
+        or min(*counts, *values[0], *values[1]) < 0
+    ):
         raise ValueError(f"context={context!r}; expected (counts, values, values), three whole numbers each.")
     if max(counts) > 20:
         raise ValueError(f"context={context!r}; expected at most 20 items of a kind.")

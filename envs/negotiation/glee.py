@@ -147,9 +147,7 @@ class BargainingSimulator(_Glee):
         delta_2: float | None = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(
-            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False
-        )
+        super().__init__(messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False)
         self._arguments = arguments
         if (delta_1 is None) != (delta_2 is None) or (delta_1 is not None and discounts is not None):
             raise ValueError("give discounts=(δ₁, δ₂), or both delta_1 and delta_2, or neither for drawn ones.")
@@ -198,7 +196,9 @@ class BargainingSimulator(_Glee):
         if isinstance(bob, str):
             return bob
         if alice + bob != self.money:
-            return f"alice and bob add up to {write_amount(alice + bob)}; they must add up to {write_amount(self.money)}."
+            return (
+                f"alice and bob add up to {write_amount(alice + bob)}; they must add up to {write_amount(self.money)}."
+            )
         return alice
 
     def _write(self, context: Context, player: int, outcome: int) -> str:
@@ -297,9 +297,7 @@ class BuyerSellerSimulator(_Glee):
         max_invalid: int = 3,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(
-            messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False
-        )
+        super().__init__(messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False)
         self._arguments = arguments
         self._opening = ("offer",)  # John is an answer to an offer
         self.order = _whole("price_order", price_order) * 100
@@ -332,8 +330,14 @@ class BuyerSellerSimulator(_Glee):
     def _brief(self, context: Context, player: int) -> str:
         other = 1 - player
         trade, role = (("sell", "buyer"), ("buy", "seller"))[player]
-        theirs = f" To {self.names[other]} it is worth ${write_amount(context[other])}." if self.complete_information else ""
-        last = f" If round {self.max_rounds} ends without a deal, both do so." if (self.max_rounds or 0) <= LONGEST_TOLD else ""
+        theirs = (
+            f" To {self.names[other]} it is worth ${write_amount(context[other])}." if self.complete_information else ""
+        )
+        last = (
+            f" If round {self.max_rounds} ends without a deal, both do so."
+            if (self.max_rounds or 0) <= LONGEST_TOLD
+            else ""
+        )
         return (
             f"You are {self.names[player]} and {trade} a product; {self.names[other]} is the {role}. To you it is worth "
             f"${write_amount(context[player])}.{theirs} Alice names the first price; whoever rejects a price names the "

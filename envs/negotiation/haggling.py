@@ -175,6 +175,14 @@ class HagglingSimulator(AlternatingOffers):
         seller = -1.0 if seller < -1.0 else 1.0 if seller > 1.0 else seller
         return seller if player == 0 else -seller
 
+    def expected_value(self, context: Context, player: int, outcome: int) -> float:
+        """The seller's worth of a price depends on the buyer's target: the mean over the three that it may be."""
+        if player == 1:
+            return self.value(context, 1, outcome)
+        price = context[2]
+        targets = [(*context[:3], _target(price, share)) for share in SHARES_OF_TARGET]
+        return sum(self.value(possible, 0, outcome) for possible in targets) / len(targets)
+
     def disagreement(self, context: Context) -> tuple[float, float]:
         return (NO_DEAL, NO_DEAL)
 
@@ -182,7 +190,9 @@ class HagglingSimulator(AlternatingOffers):
         return self.outcomes(context)[:, None] / context[2], np.array([[1.0], [0.0]])
 
     def _money(self, state: OfferState, player: int) -> str:
-        return f"{self.utilities(state)[player]:.2f}"
+        if state.deal < 0:
+            return "nothing"
+        return f"{'' if player == 0 else 'it for '}${write_amount(state.deal)}"
 
 
 def _from_file(path: str | Path) -> tuple[Listing, ...]:

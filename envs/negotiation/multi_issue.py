@@ -105,7 +105,9 @@ class MultiIssueSimulator(SameOffers):
         if not 0.0 < discount <= 1.0:
             raise ValueError(f"discount={discount!r}; expected a number above 0 and at most 1.")
         self.discount = discount
-        content = {"issues": _JOB} if domain is None else domain if isinstance(domain, Mapping) else issue_domain(domain)
+        content = (
+            {"issues": _JOB} if domain is None else domain if isinstance(domain, Mapping) else issue_domain(domain)
+        )
         self.issues, self._options = _issues(content["issues"])
         self._sizes = tuple(map(len, self._options))
         self._deals = list(itertools.product(*map(range, self._sizes)))
@@ -134,7 +136,9 @@ class MultiIssueSimulator(SameOffers):
             f"{name}: " + ", ".join(f"{option} {points}" for option, points in zip(values, row, strict=True))
             for name, values, row in zip(self.issues, self._options, context[player], strict=True)
         ]
-        worth = "" if self.discount == 1.0 else f" Each offer after the first leaves {self.discount:g} of a deal's worth."
+        worth = (
+            "" if self.discount == 1.0 else f" Each offer after the first leaves {self.discount:g} of a deal's worth."
+        )
         return (
             f"You are {self.names[player]} and negotiate with {self.names[1 - player]} over {', '.join(self.issues)}. Your "
             f"points ({BEST} for your best deal), which differ from the other's: {'; '.join(lines)}. Without a deal you get "
@@ -208,7 +212,7 @@ def _issues(issues: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str
     names = tuple(str(name).lower() for name in issues)
     options = tuple(tuple(str(option).lower() for option in values) for values in issues.values())
     for word in (*names, *itertools.chain(*options)):
-        if not word.isprintable() or not word or set(word) & set(" ,=[]:\"…"):
+        if not word.isprintable() or not word or set(word) & set(' ,=[]:"…'):
             raise ValueError(f"issues: {word!r} cannot be written in an offer; use words without blanks and , = [ ] :")
     if len(set(names)) != len(names) or any(len(values) < 2 or len(set(values)) != len(values) for values in options):
         raise ValueError("issues: expected different names, each with at least two different options.")

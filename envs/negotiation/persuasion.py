@@ -199,9 +199,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             return self._refuse(state, player, f"no message is possible here; {self._prompt(player)}.")
         return self._move(state, player, "" if speaking else act.verb, act.message)
 
-    def _move(
-        self, state: PersuasionState, player: int, said: str, message: str, wrong: str = ""
-    ) -> PersuasionState:
+    def _move(self, state: PersuasionState, player: int, said: str, message: str, wrong: str = "") -> PersuasionState:
         values, past, good, heard, words, *_ = state
         defaulted = player if wrong else -1
         if player == SELLER:
@@ -258,7 +256,11 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         if player == BUYER and self.myopic:
             bought = [done for done in past if done.bought]
             good = sum(done.good for done in bought)
-            told = [f"Rounds before you: {len(past)}; goods sold in them: {len(bought)}, of these good: {good}."] if past else []
+            told = (
+                [f"Rounds before you: {len(past)}; goods sold in them: {len(bought)}, of these good: {good}."]
+                if past
+                else []
+            )
         else:
             first = max(0, len(past) - shown)
             told = [_told(number, past[number], player) for number in range(first, len(past))]
@@ -276,7 +278,11 @@ class PersuasionSimulator(Simulator[PersuasionState]):
 
     def _written(self, values: tuple[float, float, float], player: int) -> str:
         p, v, c = values
-        odds = f"{100 * p:.4g} % of all goods are good" if player == SELLER or self.buyer_knows_p else "some goods are good"
+        odds = (
+            f"{100 * p:.4g} % of all goods are good"
+            if player == SELLER or self.buyer_knows_p
+            else "some goods are good"
+        )
         worth = f"A good one is worth ${v * self.price:g} to the buyer, a bad one ${c * self.price:g}."
         if player == SELLER:
             buyers = "each round another buyer" if self.myopic else "the same buyer, Bob,"
@@ -321,7 +327,9 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         seller who does not know the buyer's values v from GLEE's grid, for a buyer who does not know p the same."""
         p, v, c = state.values
         if player == SELLER:
-            return state if self.seller_knows_values else state._replace(values=(p, _one_of(PERSUASION_GRID["v"], rng), c))
+            return (
+                state if self.seller_knows_values else state._replace(values=(p, _one_of(PERSUASION_GRID["v"], rng), c))
+            )
         if not self.buyer_knows_p:
             p = _one_of(PERSUASION_GRID["p"], rng)
         past = tuple(done if done.bought else done._replace(good=bool(rng.random() < p)) for done in state.past)

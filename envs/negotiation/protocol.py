@@ -135,6 +135,10 @@ class AlternatingOffers(Simulator[OfferState]):
         """What ``outcome`` is worth to ``player`` when agreed in the first round."""
         raise NotImplementedError
 
+    def expected_value(self, context: Context, player: int, outcome: int) -> float:
+        """:meth:`value` as ``player`` expects it, where it depends on what the other one hides."""
+        return self.value(context, player, outcome)
+
     def disagreement(self, context: Context) -> tuple[float, float]:
         """What the players get without a deal."""
         return (0.0, 0.0)
@@ -463,7 +467,7 @@ class AlternatingOffers(Simulator[OfferState]):
         found = self._kept.get(key)
         if found is None:
             outcomes = self.outcomes(context)
-            own = np.array([self.value(context, player, i) for i in outcomes.tolist()])
+            own = np.array([self.expected_value(context, player, i) for i in outcomes.tolist()])
             order = np.argsort(-own, kind="stable")
             features, wishes = self._features(context)
             values = self._relative(context, player, own[order], float(own.max()))
@@ -472,10 +476,10 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def own_value(self, state: OfferState, player: int, outcome: int) -> float:
         """``outcome`` on the scale of :class:`Choices`."""
-        value = np.array([self.value(state.context, player, outcome)])
+        value = np.array([self.expected_value(state.context, player, outcome)])
         best = self._kept.get((state.context, player, "best"))
         if best is None:
-            values = [self.value(state.context, player, i) for i in self.outcomes(state.context).tolist()]
+            values = [self.expected_value(state.context, player, i) for i in self.outcomes(state.context).tolist()]
             best = self._keep((state.context, player, "best"), max(values))
         return float(self._relative(state.context, player, value, best)[0])
 
