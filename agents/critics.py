@@ -1,15 +1,16 @@
-"""What an action is worth, judged by a model: a transformer with one number on top.
+"""What a state or an action is worth, judged by a model: a transformer with one number on top.
 
-:class:`ValueModel` reads a transcript up to and with the agent's last action, and at the action's end of turn gives
-the expected return from there on, ``low + (high − low) · σ(w · h + b)``: a state-action value Q(s, a), as QLASS
-(arXiv:2502.02584) and AlphaZero-like searches over text (TS-LLM, arXiv:2309.17179) learn from the node means of a
-search tree. It never reads the observation after the action, which on an episode's last step would give the outcome
-away. Many actions after one prompt share a forward, as in scoring.
+:class:`ValueModel` reads a transcript and gives at its end the expected return from there on,
+``low + (high − low) · σ(w · h + b)``. A transcript that ends with an observation has the value of a state, V(s), as in
+AlphaZero-like searches over text (TS-LLM, arXiv:2309.17179); one that ends with the agent's action that of a state and
+an action, Q(s, a) (QLASS, arXiv:2502.02584). Both are learned from the node means of search trees. Many actions after
+one prompt share a forward, as in scoring.
 
-:class:`CriticEvaluator` lets a search value its leaves so. Training is a floor up (``training.value_model``).
+:class:`CriticEvaluator` lets a search value its leaves so: by V of the page that an action led to, except that an
+action that ends the episode is judged by Q alone, since what is observed then would give the outcome away. Training is
+a floor up (``training.value_model``).
 
-Not handled: games of several players, values of states that no action led to other than an untrained reading of the
-prompt's end (a search asks for that at its root alone).
+Not handled: games of several players.
 """
 
 import copy
@@ -116,8 +117,8 @@ class ValueModel(nn.Module):
         return write_folder(Path(folder), write)
 
     def ids(self, transcript: Transcript) -> list[int]:
-        """What is read of a transcript: ids through the end of its last agent turn, where the value stands."""
-        prompt, action = split_at_last_action(transcript)
+        """What is read of a transcript: ids through the end of its last turn, where the value stands."""
+        prompt, action = without_last_action(transcript)
         (prompts, completions) = self._ids([prompt], [[] if action is None else [action]])
         return [*prompts[0], *(completions[0][0] if completions[0] else ())]
 
@@ -135,9 +136,9 @@ class ValueModel(nn.Module):
         return ((returns - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
 
     def values(self, transcripts: Sequence[Transcript]) -> np.ndarray:
-        """The expected return after the last agent action of each transcript; float64 ``[N]``. Later observations are
-        not read."""
-        parts = [split_at_last_action(transcript) for transcript in transcripts]
+        """The expected return from the end of each transcript on: V(s) where it ends with an observation, Q(s, a)
+        where it ends with an action; float64 ``[N]``."""
+        parts = [without_last_action(transcript) for transcript in transcripts]
         found = self._values([p for p, _ in parts], [[] if a is None else [a] for _, a in parts])
         return np.array([own[0] for own in found])
 
@@ -217,7 +218,7 @@ class CriticEvaluator:
         asked: dict[tuple[Hashable, bool], tuple[Transcript, dict[str | None, None]]] = {}
         keys = []
         for leaf in leaves:
-            prompt, action = split_at_last_action(leaf.transcript)
+            prompt, action = without_last_action(leaf.transcript[:-1] if leaf.terminal else leaf.transcript)
             key = history_key(self.model.history(prompt))
             keys.append((key, action))
             if (key, action) not in self._values:
@@ -235,9 +236,9 @@ class CriticEvaluator:
         return answers
 
 
-def split_at_last_action(transcript: Transcript) -> tuple[Transcript, str | None]:
-    """What came before the last agent turn, and its text; the whole transcript and None where there is none."""
-    for i in range(len(transcript) - 1, -1, -1):
-        if transcript[i].is_agent:
-            return transcript[:i], transcript[i].text
+def without_last_action(transcript: Transcript) -> tuple[Transcript, str | None]:
+    """What came before the agent's action that ends the transcript, and its text; all of it and None where the
+    transcript ends with an observation."""
+    if transcript and transcript[-1].is_agent:
+        return transcript[:-1], transcript[-1].text
     return transcript, None

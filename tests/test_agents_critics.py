@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from branchwise.agents.critics import CriticEvaluator, ValueModel, split_at_last_action
+from branchwise.agents.critics import CriticEvaluator, ValueModel, without_last_action
 from branchwise.agents.language_model import LanguageModel
 from branchwise.search.evaluation import Leaf
 from branchwise.search.transcript import Transcript, acted, observed
@@ -96,21 +96,25 @@ def test_packed_action_values_equal_one_forward_an_action() -> None:
     assert np.ptp(packed[0]) > 0.01
 
 
-def test_the_observation_after_the_last_action_is_not_read() -> None:
+def test_a_leaf_is_valued_by_what_is_seen_there_unless_that_shows_the_outcome() -> None:
     critic = make_critic()
+    evaluator = CriticEvaluator(critic)
     acting = (*LATER, acted("back"))
-    values = critic.values([acting, (*acting, observed("red")), (*acting, observed("blue"))])
-    assert values[0] == pytest.approx(values[1], abs=1e-6)
-    assert values[1] == pytest.approx(values[2], abs=1e-6)
-    assert critic.ids((*acting, observed("red"))) == critic.ids(acting)
-    assert split_at_last_action(FIRST) == (FIRST, None)
+    seen = [(*acting, observed("red")), (*acting, observed("blue"))]
+    states = evaluator.evaluate([leaf(transcript) for transcript in seen])[:, 0]
+    np.testing.assert_allclose(states, [naive_value(critic, transcript) for transcript in seen], atol=1e-5)
+    assert abs(states[0] - states[1]) > 1e-4
+    ends = evaluator.evaluate([leaf(transcript, terminal=True) for transcript in seen])[:, 0]
+    np.testing.assert_allclose(ends, naive_value(critic, acting), atol=1e-5)
+    assert without_last_action(FIRST) == (FIRST, None)
+    assert without_last_action(acting) == (LATER, "back")
 
 
 def test_training_changes_values_towards_their_targets() -> None:
     critic = make_critic(low=-1.0, high=1.0)
     evaluator = CriticEvaluator(critic)
     transcripts = [(*FIRST, acted(action)) for action in ACTIONS]
-    leaves = [leaf((*t, observed("page"))) for t in transcripts]
+    leaves = [leaf((*t, observed("page")), terminal=True) for t in transcripts]
     before = evaluator.evaluate(leaves)
     returns = torch.tensor([1.0, -1.0, 1.0, -1.0, 0.0])
     optimizer = torch.optim.Adam(critic.parameters(), lr=1e-2)
@@ -131,11 +135,13 @@ def test_training_changes_values_towards_their_targets() -> None:
 def test_an_evaluator_remembers_by_prompt_and_action() -> None:
     critic = make_critic()
     evaluator = CriticEvaluator(critic)
-    leaves = [leaf((*FIRST, acted(a), observed(f"page {i}")), terminal=i == 0) for i, a in enumerate(ACTIONS)]
+    ends = [(*FIRST, acted(action)) for action in ACTIONS]
+    leaves = [leaf((*t, observed(f"page {i}")), terminal=True) for i, t in enumerate(ends)]
     leaves += [leaf(FIRST), leaf((*LATER, acted("back"), observed("red")))]
     values = evaluator.evaluate(leaves)
     assert values.shape == (7, 1)
-    np.testing.assert_allclose(values[:, 0], critic.values([one.transcript for one in leaves]), atol=1e-6)
+    expected = critic.values([*ends, FIRST, leaves[-1].transcript])
+    np.testing.assert_allclose(values[:, 0], expected, atol=1e-6)
     assert evaluator.computed == 7
     np.testing.assert_array_equal(evaluator.evaluate(leaves[::-1]), values[::-1])
     assert (evaluator.calls, evaluator.computed) == (14, 7)

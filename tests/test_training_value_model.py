@@ -10,7 +10,7 @@ import torch
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.transcript import acted, observed
-from branchwise.search.tree import Tree
+from branchwise.search.tree import TERMINAL, Tree
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import (
     ValueRow,
@@ -93,15 +93,21 @@ def test_the_same_seed_gives_the_same_critic() -> None:
     assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
 
 
-def test_rows_end_with_the_action_and_leave_out_what_followed() -> None:
+def test_rows_end_with_what_was_seen_or_with_the_action_that_ended_the_episode() -> None:
     tree = Tree(None, None, (observed("goal red"),), task={"goal": 3})
-    tree.add_children(0, ["click[red]", "click[blue]"], [None] * 2, np.full(2, 0.5), [-0.7] * 2, [0.0] * 2, [0, 0])
-    tree._nodes[1]["visits"], tree._nodes[1]["value_sum"] = 2, 1.5
-    (row,) = value_rows(tree)  # the other child was never visited
-    assert [turn.text for turn in row.transcript] == ["goal red", "click[red]"]
-    assert row.transcript[-1].is_agent
-    assert (row.q, row.visits, row.task) == (0.75, 2, '{"goal": 3}')
-    assert value_rows(tree, min_visits=3) == []
+    actions = ["click[red]", "click[buy now]", "click[blue]"]
+    flags = [0, TERMINAL, 0]
+    tree.add_children(0, actions, [None] * 3, np.full(3, 1 / 3), [-1.1] * 3, [0.25, 0.5, 0.0], flags)
+    for node, page in ((1, "red shirt"), (2, "reward 0.5")):
+        tree.remember_observation(node, page)
+        tree._nodes[node]["visits"] = node
+        tree._nodes[node]["value_sum"] = 0.5 * node
+    seen, ended = value_rows(tree)  # neither the root nor the third child was visited
+    assert [turn.text for turn in seen.transcript] == ["goal red", "click[red]", "red shirt"]
+    assert (seen.q, seen.visits, seen.task) == (0.25, 1, '{"goal": 3}')  # of the state: the step's reward is left out
+    assert [turn.text for turn in ended.transcript] == ["goal red", "click[buy now]"]
+    assert (ended.q, ended.visits) == (0.5, 2)
+    assert value_rows(tree, min_visits=2) == [ended]
 
 
 def test_whole_tasks_are_held_out() -> None:

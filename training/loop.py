@@ -11,6 +11,7 @@ is the test split's. In the generated shop the splits are different catalogues.
 
 import copy
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -30,9 +31,9 @@ from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
 from ..envs.outcomes import SuccessOutcome
 from ..envs.registry import simulator_for
-from ..search.engine import Root, search
+from ..search.engine import Root, SearchSettings, search
 from ..search.episode import Episode
-from ..search.evaluation import PolicyRollout
+from ..search.evaluation import PolicyRollout, Rollout
 from ..search.extraction import (
     PreferencePair,
     best_paths,
@@ -152,7 +153,6 @@ def stages_of(config: RunConfig) -> list[Stage]:
     recipes = [load_recipe(name) for name in config.recipes]
     stages = [Stage("base", make_base, (), {"config": config})]
     models = {"behaviour_cloning": "base"}
-    tree_stages: list[str] = []
     for number in range(1, config.rounds + 1):
         for recipe in recipes:
             before = f"{recipe.name}/round_{number - 1}/model" if number > 1 else "base"
@@ -168,18 +168,19 @@ def stages_of(config: RunConfig) -> list[Stage]:
                 )
             )
             models[recipe.name] = trained
-            if recipe.name == config.search_recipe:
-                tree_stages.append(collection)
-    if config.search_recipe:
-        stages.append(
-        Stage("critic", train_critic, (models[config.search_recipe], *tree_stages),
-              {"config": config, "model": models[config.search_recipe], "trees": tree_stages})
-    )  # fmt: skip
+    searchers = ("behaviour_cloning", config.search_recipe) if config.search_recipe else ()
+    for place, name in enumerate(searchers):
+        arguments = {"config": config, "model": models[name], "place": place}
+        stages.append(Stage(f"critic_trees/{name}", collect_critic_trees, (models[name],), arguments))
+    if searchers:
+        trees = tuple(f"critic_trees/{name}" for name in searchers)
+        arguments = {"config": config, "model": models[config.search_recipe], "trees": trees}
+        stages.append(Stage("critic", train_critic, (models[config.search_recipe], *trees), arguments))
     for agent in SCRIPTED:
         stages.append(Stage(f"evaluation/{agent}", judge, (), {"config": config, "agent": agent, "model": ""}))
     for name, model in models.items():
         stages.append(Stage(f"evaluation/{name}", judge, (model,), {"config": config, "agent": name, "model": model}))
-    for name in ("behaviour_cloning", config.search_recipe) if config.search_recipe else ():
+    for name in searchers:
         for way, needs in (("mcts", ("critic",)), ("mcts_oracle", ())):
             agent = f"{name}+{way}"
             stages.append(
@@ -268,31 +269,54 @@ def reading_accuracy(model: Any, tokenizer: Any, lessons: Sequence[Transcript]) 
 def collect_trees(context: StageContext) -> dict[str, Any]:
     """Search the round's goals with the model of before, until they or the model calls are used up."""
     config: RunConfig = context.arguments["config"]
+    number: int = context.arguments["round"]
+    trees, successes = _grow(context, _tasks(config, "train", number), config.search, config.model_calls)
+    save_trees(context.folder / "trees.parquet", trees)
+    winners, _ = rollout_anchors(successes, trees, per_tree=2, round=number)
+    if winners:
+        save_pairs(context.folder / "winners.jsonl", winners)
+    return _grown(trees)
+
+
+def collect_critic_trees(context: StageContext) -> dict[str, Any]:
+    """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
+    config: RunConfig = context.arguments["config"]
+    first = config.rounds * config.train_goals + context.arguments["place"] * config.critic_goals
+    tasks = _goals(config, "train", first, config.critic_goals)
+    trees, _ = _grow(context, tasks, config.critic_search)
+    save_trees(context.folder / "trees.parquet", trees)
+    return _grown(trees)
+
+
+def _grow(
+    context: StageContext, tasks: Sequence[Task], settings: SearchSettings, limit: float = math.inf
+) -> tuple[list[Tree], list[Rollout]]:
+    """Trees of the tasks, until ``limit`` model calls are used up, and the roll-outs that succeeded."""
+    config: RunConfig = context.arguments["config"]
     simulator, policy = _searched(config, _simulator(config, "train")), _policy(config, context)
     evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=True)
-    tasks = _tasks(config, "train", context.arguments["round"])
     rngs = _rng(config, context.arguments["model"], "trees").spawn(len(tasks))
     trees: list[Tree] = []
-    winners: list[PreferencePair] = []
+    successes: list[Rollout] = []
     calls = 0
     for start in range(0, len(tasks), TREES_A_BATCH):
-        if calls >= config.model_calls:
+        if calls >= limit:
             break
         some = tasks[start : start + TREES_A_BATCH]
         found = search(
-            simulator, [_root(simulator, task) for task in some], policy, evaluator, config.search,
+            simulator, [_root(simulator, task) for task in some], policy, evaluator, settings,
             rngs[start : start + len(some)],
         )  # fmt: skip
-        anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=2, round=context.arguments["round"])
-        winners += [replace(anchor, tree=start + anchor.tree) for anchor in anchors]
+        successes += [replace(won, tree=start + won.tree) for won in evaluator.take_successes()]
         for place, tree in enumerate(found):
             tree.index = start + place
         trees += found
         calls = sum(tree.counters["model_calls"] for tree in trees)
         context.tell(len(trees), len(tasks), f"{calls:,} model calls")
-    save_trees(context.folder / "trees.parquet", trees)
-    if winners:
-        save_pairs(context.folder / "winners.jsonl", winners)
+    return trees, successes
+
+
+def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
     counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
     return {
         "goals": len(trees),
@@ -436,7 +460,7 @@ def _train(
 
 
 def train_critic(context: StageContext) -> dict[str, Any]:
-    """A value model, started from the trained policy, on the node values of all trees of training goals."""
+    """A value model, started from the trained policy, on the node values of the critic's trees."""
     config: RunConfig = context.arguments["config"]
     trees = [tree for name in context.arguments["trees"] for tree in load_trees(context.run / name / "trees.parquet")]
     rows = [row for tree in trees for row in value_rows(tree)]
@@ -503,10 +527,16 @@ def _searched(config: RunConfig, simulator: Any) -> Any:
 def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
     """The goals of a split: for round ``number`` of training the ``number``-th stretch of ``train_goals``."""
     count = {"train": config.train_goals, "validation": config.validation_goals, "test": config.test_goals}[split]
+    return _goals(config, split, (number - 1) * count, count)
+
+
+def _goals(config: RunConfig, split: str, first: int, count: int) -> list[Task]:
     there = len(_simulator(config, split).goal_range)
-    if number * count > there:
-        raise ValueError(f"split {split!r} has {there} goals; {number * count} are asked for. Lower {split}_goals")
-    first = (number - 1) * count
+    if first + count > there:
+        raise ValueError(
+            f"split {split!r} has {there} goals; {first + count} are asked for. Lower {split}_goals"
+            + (", rounds or critic_goals" if split == "train" else "")
+        )
     return [{"seed": 0, "options": {"goal": i}, "split": split} for i in range(first, first + count)]
 
 

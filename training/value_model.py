@@ -1,7 +1,8 @@
 """Training a critic on what trees found out: regression of node values, weighted by visits.
 
-A row is a transcript that ends with an agent's action, the mean return ``q`` that the search found after it, and the
-visits behind that mean. With ``y = (q − low)/(high − low)`` and the critic's ``v = σ(w · h + b)``, the loss is
+A row is a transcript, the mean return ``q`` that the search found from its end on, and the visits behind that mean. It
+ends with what the agent saw; where the episode ended, with the agent's last action, since what is seen then would show
+the outcome. With ``y = (q − low)/(high − low)`` and the critic's ``v = σ(w · h + b)``, the loss is
 
     L = Σ_i n_i ℓ(v_i, y_i) / Σ_i n_i,    n_i = min(visits_i, visit_cap),
 
@@ -10,8 +11,7 @@ TS-LLM, arXiv:2309.17179, and QLASS, arXiv:2502.02584). A mean over few visits i
 the cap keeps a few nodes near the roots from drowning all others. A share of the *tasks*, not of the rows, is held
 out: rows of one task say nearly the same.
 
-What it does not do: bootstrap targets across trees, or read the observation after the action, which at an episode's end
-would show the outcome.
+What it does not do: bootstrap targets across trees.
 """
 
 import json
@@ -34,7 +34,7 @@ from .supervised import Progress, SupervisedSettings, descend, padded
 
 @dataclass(frozen=True, slots=True)
 class ValueRow:
-    """``transcript`` ends with the agent's action that ``q`` values; ``task`` names the task, for the hold-out."""
+    """``q`` is the mean return from the end of ``transcript`` on; ``task`` names the task, for the hold-out."""
 
     transcript: Transcript
     q: float
@@ -79,16 +79,21 @@ class ValueReport:
 
 
 def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
-    """A row for each action of ``tree`` that was visited at least ``min_visits`` times; the tree must hold its
-    observations, or a simulator to make them."""
+    """A row for each node of ``tree`` that was visited at least ``min_visits`` times and whose value is known; the
+    tree must hold its observations, or a simulator to make them."""
     task = json.dumps(tree.task, sort_keys=True, default=str) if tree.task else f"tree {tree.index}"
     return [
-        ValueRow(
-            (*tree.transcript(tree.parent(node)), tree.agent_turn(node)), tree.value(node), tree.visits(node), task
-        )
-        for node in range(1, len(tree))
+        ValueRow(tree.transcript(node)[:-1], tree.value(node), tree.visits(node), task)
+        if tree.is_terminal(node)
+        else ValueRow(tree.transcript(node), _state_value(tree, node), tree.visits(node), task)
+        for node in range(len(tree))
         if tree.visits(node) >= max(1, min_visits)
     ]
+
+
+def _state_value(tree: Tree, node: int) -> float:
+    """V(s) from Q = r + γ V(s); the root's value is V already."""
+    return tree.value(0) if node == 0 else (tree.value(node) - float(tree.nodes["reward"][node])) / tree.discount
 
 
 def split_by_task(rows: Sequence[ValueRow], share: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
