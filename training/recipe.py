@@ -96,8 +96,8 @@ class RunConfig:
     outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: names of recipes; ``search_recipe`` is the one that acts with search beside the base (empty: nobody does).
-    critic_goals, critic_search, critic: the critic that values leaves when acting learns from small trees of each policy
-        that acts with search, on so many training goals of their own.
+    critic_goals, critic_search, critic: each policy that acts with search searches so many training goals of its own for
+        the critic that values its leaves; how; how the critic is trained.
     """
 
     env: str = "branchwise/WebShop-v0"
@@ -151,7 +151,10 @@ def load_recipe(name: str) -> Recipe:
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``."""
-    return build(RunConfig, override(read_yaml(_find(str(name))), overrides))
+    config = build(RunConfig, override(read_yaml(_find(str(name))), overrides))
+    for recipe in config.recipes:
+        load_recipe(recipe)  # a name that is not there is said before hours of work, not after
+    return config
 
 
 def config_names() -> list[str]:
