@@ -1,15 +1,16 @@
 """What negotiation costs, and how the scripted partners do against each other.
 
-- *turns*: turns a CPU-second on the simulator, one process, compact form: random offers, of which one in ten is accepted
-and none ends in walking away, and for every turn ``current_player``, ``legal_actions``, ``step``, the mover's
-``observation`` and ``rewards``, resets included. A turn of the persuasion game is a move of a player; the chance nodes
-between them are paid for too. - *messages*: the same with a message of sixty characters, never the same one, beside every
-offer. - *partners*: every partner against every other, the same 300
-seeds in each cell: part of episodes with a deal, mean utility of the row's player (player 0) and of the column's, with the
-half-width of the 95 % interval; per game, over all pairs, Pareto optimality and distances of the deals.
+- *turns*: turns a CPU-second on the simulator, one process, compact form: random offers, of which one in ten is
+  accepted and none ends in walking away, and for every turn ``current_player``, ``legal_actions``, ``step``, the
+  mover's ``observation`` and ``rewards``, resets included. A turn of the persuasion game is a move of a player; the
+  chance nodes between them are paid for too.
+- *messages*: the same with a message of sixty characters, never the same one, beside every offer.
+- *partners*: every partner against every other, the same seeds in each cell: part of episodes with a deal, mean utility
+  of the row's player (player 0) and of the column's, with the half-width of the 95 % interval; and over all pairs of a
+  game, Pareto optimality and distances of the deals.
 
 Printed, and written to ``benchmarks/results/negotiation.json``. Run: ``python benchmarks/negotiation.py [--quick]
-[--episodes N] [--tables FILE]`` (``--tables`` writes the tables as Markdown; ``--quick`` measures speed alone, and briefly).
+[--episodes N] [--tables FILE]`` (``--tables`` writes the tables as Markdown, ``--quick`` measures speed alone).
 """
 
 import argparse
@@ -70,8 +71,8 @@ def turns_a_second(simulator: Any, seconds: float, message: str = "") -> tuple[f
 
 
 def choose(actions: Sequence[str], draw: Callable[[], float], message: str) -> str:
-    """One time in ten the first answer (acceptance) or the last action (a selection), else an offer, with ``message``, or
-    where there is none to make, the second answer (rejection)."""
+    """One time in ten the first answer (acceptance) or the last action (a selection), else an offer, with ``message``,
+    or where there is none to make, the second answer (rejection)."""
     if draw() < 0.1 and actions[0][0] != "o":
         return actions[0]
     if len(actions) <= 3:

@@ -127,9 +127,12 @@ def test_an_ultimatum_has_one_round() -> None:
 def test_private_information_hides_the_others_value_and_a_long_horizon_its_length() -> None:
     simulator = BargainingSimulator(discounts=(0.95, 0.8), complete_information=False, max_rounds=99)
     text = simulator.observation(simulator.reset(0), 0)
-    assert "0.95" in text and "0.8" not in text and "99" not in text
+    assert "0.95" in text
+    assert "0.8" not in text
+    assert "99" not in text
     told = BargainingSimulator(discounts=(0.95, 0.8), max_rounds=12)
-    assert "0.8 times" in told.observation(told.reset(0), 0) and "Round 1 of 12." in told.observation(told.reset(0), 0)
+    assert "0.8 times" in told.observation(told.reset(0), 0)
+    assert "Round 1 of 12." in told.observation(told.reset(0), 0)
     trade = BuyerSellerSimulator(seller_value=1.0, buyer_value=1.5, complete_information=False)
     assert "$150" not in trade.observation(trade.reset(0), 0)
 
@@ -151,7 +154,8 @@ def test_persuasion_measures() -> None:
             state = simulator.step(state, action)
             returns = [a + b for a, b in zip(returns, simulator.rewards(state), strict=True)]
     info = simulator.info(state)
-    assert info["efficiency"] == 0.5 and info["fairness"] == 0.5
+    assert info["efficiency"] == 0.5
+    assert info["fairness"] == 0.5
     assert info["self_gain"] == pytest.approx((2 / 4, (1 * 2.0 + 1 * -1.0) / 4))
     assert tuple(returns) == pytest.approx(info["self_gain"])
 
@@ -191,4 +195,5 @@ def test_invalid_actions_in_persuasion_end_in_the_default_move() -> None:
     state = played(simulator, ["good", "yes"])
     state = simulator.step(simulator.step(state, "perhaps"), "perhaps")
     assert not state.past[-1].bought
-    assert simulator.info(state)["defaulted"] == 1 and simulator.info(state)["invalid_action"]
+    assert simulator.info(state)["defaulted"] == 1
+    assert simulator.info(state)["invalid_action"]

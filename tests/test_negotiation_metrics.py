@@ -78,7 +78,8 @@ def test_the_figures_of_a_finished_negotiation() -> None:
         state = simulator.step(state, action)
     found = outcome_metrics(simulator, state)
     assert (found.deal, found.utilities, found.turns) == (True, (0.6, 1.0), 3)
-    assert found.pareto_optimal and found.joint == pytest.approx(1.6)
+    assert found.pareto_optimal
+    assert found.joint == pytest.approx(1.6)
     # Everybody's best is (book and hats, balls): 1.0 and 0.9, which is Nash, Kalai–Smorodinsky and welfare at once.
     distance = np.hypot(0.4, 0.1)
     assert found.nash_distance == pytest.approx(distance)
@@ -88,7 +89,8 @@ def test_the_figures_of_a_finished_negotiation() -> None:
 
 def test_means_carry_their_interval() -> None:
     found = mean([0.0, 1.0, 0.0, 1.0])
-    assert found.value == 0.5 and found.count == 4
+    assert found.value == 0.5
+    assert found.cases == 4
     assert found.half_width == pytest.approx(1.96 * np.sqrt(1 / 3) / 2)
     assert np.isnan(mean([]).value)
 
@@ -125,9 +127,12 @@ def test_points_of_casinos_people_are_those_that_its_file_has() -> None:
 @needs_files
 def test_environments_play_the_contexts_of_files() -> None:
     shared = DealOrNoDealSimulator(contexts=FILES / "deal_or_no_deal_selfplay.txt")
-    assert shared.contexts is not None and len(shared.contexts) == 4086
+    assert shared.contexts is not None
+    assert len(shared.contexts) == 4086
     for counts, one, other in shared.contexts:
-        assert one in value_vectors(counts) and other in value_vectors(counts) and compatible(one, other)
+        assert one in value_vectors(counts)
+        assert other in value_vectors(counts)
+        assert compatible(one, other)
     assert shared.reset(0, {"context": 5}).context == shared.contexts[5]
     camp = CaSiNoSimulator(contexts=FILES / "casino_valid.json")
     assert camp.reset(0, {"context": 0}).context[0] == (4, 3, 5)

@@ -95,7 +95,9 @@ def test_messages_become_one_short_printable_line(text: str) -> None:
     message = clean_message(text)
     assert len(message) <= LONGEST_MESSAGE
     assert message.isprintable()
-    assert '"' not in message and "<|" not in message and "|>" not in message
+    assert '"' not in message
+    assert "<|" not in message
+    assert "|>" not in message
     message.encode("utf-8")
 
 

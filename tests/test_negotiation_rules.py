@@ -1,4 +1,5 @@
-"""The rules that all negotiations share: purity, deals that somebody offered and the other took, ends, hidden values."""
+"""The rules that all negotiations share: purity, deals that somebody offered and the other took, ends, hidden
+values."""
 
 from typing import Any
 
@@ -210,7 +211,8 @@ def test_generated_contexts_follow_the_rules_of_deal_or_no_deal() -> None:
     assert len(contexts) > 400
     for counts, one, other in contexts:
         assert 5 <= sum(counts) <= 7
-        assert one in value_vectors(counts) and other in value_vectors(counts)
+        assert one in value_vectors(counts)
+        assert other in value_vectors(counts)
         assert compatible(one, other)
 
 

@@ -36,20 +36,21 @@ class CaSiNoSimulator(SameOffers):
     accepted or rejected (who rejects moves again), and each may walk away at any time.
 
     ## Observation Space
-    Text: own ranking with the reasons for it, what was said, the moves that are possible. The other's ranking is hidden.
+    Text: own ranking with the reasons for it, what was said, the moves that are possible. The other's ranking is
+    hidden.
 
     ## Action Space
     ``offer[food=2 water=1 firewood=0]`` (what the *speaker* gets, the rest being the other's), ``say: words`` (with
-    ``messages``), ``walk away``; to an offer ``accept``, ``reject``, ``walk away``. With ``messages`` every act may carry
-    one. Without, ``legal_actions`` lists everything.
+    ``messages``), ``walk away``; to an offer ``accept``, ``reject``, ``walk away``. With ``messages`` every act may
+    carry one. Without, ``legal_actions`` lists everything.
 
     ## Rewards
     At the end own points over 36; 5/36 for both without a deal.
 
     ## Starting State
-    Rankings and reasons are drawn by the seed, or come from ``contexts``, a CaSiNo JSON file; ``options={"context": i}``
-    picks the file's i-th, ``options={"context": (values of Alice, values of Bob)}`` gives values of food, water and
-    firewood.
+    Rankings and reasons are drawn by the seed, or come from ``contexts``, a CaSiNo JSON file; ``options={"context":
+    i}`` picks the file's i-th, ``options={"context": (values of Alice, values of Bob)}`` gives values of food, water
+    and firewood.
 
     ## Episode End
     A deal, walking away, ``max_turns`` moves (truncation, counted as walking away), or ``max_invalid`` invalid actions
@@ -86,7 +87,12 @@ class CaSiNoSimulator(SameOffers):
         max_invalid: int = 3,
     ) -> None:
         super().__init__(messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, talk=True)
-        self._arguments = dict(contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid)
+        self._arguments = {
+            "contexts": contexts,
+            "messages": messages,
+            "max_turns": max_turns,
+            "max_invalid": max_invalid,
+        }
         self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
@@ -119,9 +125,9 @@ class CaSiNoSimulator(SameOffers):
             f"{name}, {value} points a package ({why})" for (value, name), why in zip(ranked, reasons, strict=True)
         )
         return (
-            f"You are {self.names[player]} and share out camping supplies with {self.names[1 - player]}, three packages "
-            f"each of food, water and firewood. To you: {wishes}. Terms name what the speaker gets; the rest is the other's. "
-            f"If somebody walks away, both get {WALK_AWAY_POINTS} points."
+            f"You are {self.names[player]} and share out camping supplies with {self.names[1 - player]}, three "
+            f"packages each of food, water and firewood. To you: {wishes}. Terms name what the speaker gets; the rest "
+            f"is the other's. If somebody walks away, both get {WALK_AWAY_POINTS} points."
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

@@ -29,9 +29,9 @@ class DealOrNoDealSimulator(AlternatingOffers):
     """Two players share out books, hats and balls that they value differently, by talk and a hidden selection.
 
     ## Description
-    Alice (player 0) and Bob (player 1) see the items and their own values. They talk and make offers in turn, which bind
-    nobody, until one selects; then the other selects too, without seeing that selection. A deal needs two selections that
-    share out all items exactly.
+    Alice (player 0) and Bob (player 1) see the items and their own values. They talk and make offers in turn, which
+    bind nobody, until one selects; then the other selects too, without seeing that selection. A deal needs two
+    selections that share out all items exactly.
 
     ## Observation Space
     Text: items, own values, what was said, the moves that are possible. Values and selections of the other player are
@@ -47,8 +47,8 @@ class DealOrNoDealSimulator(AlternatingOffers):
 
     ## Starting State
     Contexts are generated (all contexts that the rules allow, counts and then pairs of values equally likely) or read
-    from ``contexts``, a file in the format of the original ``selfplay.txt``. ``options={"context": i}`` picks the file's
-    i-th, ``options={"context": (counts, values of Alice, values of Bob)}`` gives one.
+    from ``contexts``, a file in the format of the original ``selfplay.txt``. ``options={"context": i}`` picks the
+    file's i-th, ``options={"context": (counts, values of Alice, values of Bob)}`` gives one.
 
     ## Episode End
     Both have selected. After ``max_turns`` moves only selections are possible. ``max_invalid`` invalid actions in a row
@@ -92,9 +92,13 @@ class DealOrNoDealSimulator(AlternatingOffers):
         super().__init__(
             messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, split=split, talk=True
         )
-        self._arguments = dict(
-            contexts=contexts, messages=messages, max_turns=max_turns, max_invalid=max_invalid, split=split
-        )
+        self._arguments = {
+            "contexts": contexts,
+            "messages": messages,
+            "max_turns": max_turns,
+            "max_invalid": max_invalid,
+            "split": split,
+        }
         self.contexts = None if contexts is None else deal_or_no_deal_contexts(contexts)
         self._talking = ("offer", *(("say",) if messages else ()), "select")
 
@@ -171,9 +175,10 @@ class DealOrNoDealSimulator(AlternatingOffers):
             f"{count} × {name} worth {value} each" for name, count, value in zip(ITEMS, counts, own, strict=True)
         )
         return (
-            f"You are {self.names[player]} and share out items with {self.names[1 - player]}, whose values differ. Items and "
-            f"what they are worth to you: {items}. Terms name what the speaker gets; the rest is the other's. Talk binds nobody. "
-            "At the end each selects, unseen, what was agreed; selections that do not fit leave both with 0."
+            f"You are {self.names[player]} and share out items with {self.names[1 - player]}, whose values differ. "
+            f"Items and what they are worth to you: {items}. Terms name what the speaker gets; the rest is theirs. "
+            "Talk binds nobody. At the end each selects, unseen, what was agreed; selections that do not fit leave both "
+            "with 0."
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

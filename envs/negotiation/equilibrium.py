@@ -36,7 +36,8 @@ def rubinstein_share(own_discount: float, other_discount: float) -> float:
 
 @lru_cache(maxsize=4096)
 def finite_shares(discounts: tuple[float, float], rounds: int) -> tuple[float, ...]:
-    """What the proposer of each of ``rounds`` rounds keeps, when player 0 proposes in odd rounds: ``rounds`` numbers."""
+    """What the proposer of each of ``rounds`` rounds keeps, when player 0 proposes in odd rounds: ``rounds``
+    numbers."""
     shares = [1.0]
     for number in range(rounds - 1, 0, -1):  # the responder of an odd round is player 1
         shares.append(1.0 - discounts[number % 2] * shares[-1])
@@ -55,8 +56,8 @@ def equilibrium_partner(simulator: Any, state: OfferState, rng: np.random.Genera
     if isinstance(simulator, BuyerSellerSimulator):
         return _trade(simulator, state)
     raise TypeError(
-        f"no closed form is known for {type(simulator).__name__}; the equilibrium partner plays BargainingSimulator and "
-        "BuyerSellerSimulator."
+        f"no closed form is known for {type(simulator).__name__}; the equilibrium partner plays BargainingSimulator "
+        "and BuyerSellerSimulator."
     )
 
 

@@ -1,10 +1,10 @@
 """Reading the published negotiation data where a user has them: contexts to play, and dialogues to measure.
 
 Formats: Deal or No Deal's ``train.txt`` and ``selfplay.txt`` (facebookresearch/end-to-end-negotiator), CaSiNo's JSON
-(kushalchawla/CaSiNo), a JSON list of listings with ``category``, ``title`` and ``price`` (from CraigslistBargain), and a
-JSON of a multi-issue domain. None of these files comes with this package; without them contexts are generated. Texts from
-files are cleaned like messages. Nothing is written, and a malformed file raises ``ValueError`` that names the line or
-entry.
+(kushalchawla/CaSiNo), a JSON list of listings with ``category``, ``title`` and ``price`` (from CraigslistBargain), and
+a JSON of a multi-issue domain. None of these files comes with this package; without them contexts are generated. Texts
+from files are cleaned like messages. Nothing is written, and a malformed file raises ``ValueError`` that names the line
+or entry.
 """
 
 import json
@@ -35,8 +35,8 @@ class HumanDeal(NamedTuple):
 
 
 class CampDeal(NamedTuple):
-    """A finished CaSiNo dialogue: ``values`` and ``reasons`` (for high, medium, low) of both, ``shares`` in the order of
-    :data:`CASINO_ITEMS` or ``None`` if somebody walked away, ``points`` as the file has them."""
+    """A finished CaSiNo dialogue: ``values`` and ``reasons`` (for high, medium, low) of both, ``shares`` in the order
+    of :data:`CASINO_ITEMS` or ``None`` if somebody walked away, ``points`` as the file has them."""
 
     values: tuple[Triple, Triple]
     reasons: tuple[tuple[str, ...], tuple[str, ...]]

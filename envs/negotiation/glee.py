@@ -1,8 +1,8 @@
 """GLEE's two games of offers: dividing money under discounting, and a seller and a buyer over a price.
 
-Rules, parameters and measures of GLEE (Shapira et al., arXiv:2410.05254); its third family is in ``persuasion.py``. Player
-0 is Alice, who proposes in odd rounds, player 1 Bob. With gains in shares of the money (or of the price order), round
-t of agreement, p the price and V values, both over the price order:
+Rules, parameters and measures of GLEE (Shapira et al., arXiv:2410.05254); its third family is in ``persuasion.py``.
+Player 0 is Alice, who proposes in odd rounds, player 1 Bob. With gains in shares of the money (or of the price order),
+round t of agreement, p the price and V values, both over the price order:
 
 - bargaining: self-gain g_i·δ_i^(t−1); efficiency their sum; fairness 1 − 4(g₁ − ½)² (0 without a deal, as g₁ = 0);
 - buyer and seller: self-gain p − V_s and V_b − p, or 0 without a deal; efficiency 1 if they traded where V_b > V_s, or
@@ -88,17 +88,18 @@ class BargainingSimulator(_Glee):
 
     ## Description
     GLEE's bargaining family, which is Rubinstein's game with a last round. Alice (player 0) proposes in odd rounds, Bob
-    in even ones; the other accepts, which ends the game, or rejects, and then proposes. An agreement in round t is worth
-    share·δ_i^(t−1) to player i. After ``max_rounds`` rejections both get nothing.
+    in even ones; the other accepts, which ends the game, or rejects, and then proposes. An agreement in round t is
+    worth share·δ_i^(t−1) to player i. After ``max_rounds`` rejections both get nothing.
 
     ## Observation Space
-    Text: the rules with the player's own discount (and the other's, with complete information), what was said, the round
+    Text: the rules with the player's own discount (and the other's, with complete information), what was said, the
+    round
     (with its limit up to 20 rounds), the moves that are possible.
 
     ## Action Space
-    ``offer[alice=60 bob=40]`` (two amounts that add up to the money, at most two digits after the point),
-    ``accept``, ``reject``. With ``messages`` an offer may carry one: ``offer[alice=60 bob=40]: because …``. Without, the
-    offers are the multiples of money/``increments``, and ``legal_actions`` lists everything.
+    ``offer[alice=60 bob=40]`` (two amounts that add up to the money, at most two digits after the point), ``accept``,
+    ``reject``. With ``messages`` an offer may carry one: ``offer[alice=60 bob=40]: because …``. Without, the offers are
+    the multiples of money/``increments``, and ``legal_actions`` lists everything.
 
     ## Rewards
     At the end each player's share of the money times δ_i^(t−1), between 0 and 1; 0 without a deal.
@@ -157,7 +158,6 @@ class BargainingSimulator(_Glee):
         self.complete_information = complete_information
         self.increments = _increments(increments, self.money)
         self._outcomes = np.arange(self.increments, -1, -1) * (self.money // self.increments)
-        self._brief_end = "A rejected offer is gone, and whoever rejected it proposes next."
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
         given = options.pop("discounts", self.discounts)
@@ -182,8 +182,9 @@ class BargainingSimulator(_Glee):
         last = f" After round {self.max_rounds} both get nothing." if (self.max_rounds or 0) <= LONGEST_TOLD else ""
         return (
             f"You are {self.names[player]}. {self.names[player]} and {self.names[other]} divide "
-            f"${write_amount(self.money)}. Alice proposes first. {self._brief_end} With every round that passes the money "
-            f"is worth {context[player]:g} times as much to you; {theirs}.{last}"
+            f"${write_amount(self.money)}. Alice proposes first. A rejected offer is gone, and whoever "
+            f"rejected it proposes next. With every round that passes the money is "
+            f"worth {context[player]:g} times as much to you; {theirs}.{last}"
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:
@@ -239,8 +240,8 @@ class BuyerSellerSimulator(_Glee):
     ## Description
     GLEE's negotiation family. Alice (player 0) sells and names a price in odd rounds, Bob (player 1) buys and names one
     in even rounds; the other accepts, rejects (and names a price next), or takes the outside option: John, who trades
-    at that player's own value. After ``max_rounds`` rejections both trade with John. Trade may be impossible: values are
-    drawn so that the seller's may be above the buyer's.
+    at that player's own value. After ``max_rounds`` rejections both trade with John. Trade may be impossible: values
+    are drawn so that the seller's may be above the buyer's.
 
     ## Observation Space
     Text: the rules with the player's own value (and the other's, with complete information), what was said, the round,
@@ -339,9 +340,9 @@ class BuyerSellerSimulator(_Glee):
             else ""
         )
         return (
-            f"You are {self.names[player]} and {trade} a product; {self.names[other]} is the {role}. To you it is worth "
-            f"${write_amount(context[player])}.{theirs} Alice names the first price; whoever rejects a price names the "
-            f"next. Instead you may walk away and {trade} at your own value with John.{last}"
+            f"You are {self.names[player]} and {trade} a product; {self.names[other]} is the {role}. To you it is "
+            f"worth ${write_amount(context[player])}.{theirs} Alice names the first price; whoever rejects a price "
+            f"names the next. Instead you may walk away and {trade} at your own value with John.{last}"
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

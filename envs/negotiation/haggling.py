@@ -1,9 +1,9 @@
 """Haggling over a listing: a seller and a buyer with a target each look for a price.
 
 Setting of CraigslistBargain (He et al. 2018, arXiv:1808.09637). The seller's target is the listing price L, known to
-both; the buyer's, T, is private: 0.9, 0.7 or 0.5 of it. With midpoint m = (L + T)/2 a price p is worth (p − m)/(L − m) to
-the seller and the negative of that to the buyer, so that each gets 1 at the own target and 0 in the middle; without a deal
-both get −½. Different from the original: worth is cut off at ±1 (a price beyond a target is worth as much as the
+both; the buyer's, T, is private: 0.9, 0.7 or 0.5 of it. With midpoint m = (L + T)/2 a price p is worth (p − m)/(L − m)
+to the seller and the negative of that to the buyer, so that each gets 1 at the own target and 0 in the middle; without
+a deal both get −½. Different from the original: worth is cut off at ±1 (a price beyond a target is worth as much as the
 target), and prices end at the listing price.
 """
 
@@ -37,13 +37,13 @@ class HagglingSimulator(AlternatingOffers):
     price, say something, or walk away.
 
     ## Observation Space
-    Text: the listing, for the buyer also the own target, what was said, the moves that are possible. The seller knows only
-    that the buyer's target is 90, 70 or 50 % of the listing price.
+    Text: the listing, for the buyer also the own target, what was said, the moves that are possible. The seller knows
+    only that the buyer's target is 90, 70 or 50 % of the listing price.
 
     ## Action Space
     ``offer[250]`` or ``offer[249.50]`` (0 to the listing price), ``accept``, ``walk away``, ``say: words`` (with
-    ``messages``). With ``messages`` every act may carry one. Without, prices are the multiples of the listing price over
-    ``increments``, and ``legal_actions`` lists everything.
+    ``messages``). With ``messages`` every act may carry one. Without, prices are the multiples of the listing price
+    over ``increments``, and ``legal_actions`` lists everything.
 
     ## Rewards
     At the end (p − m)/(L − m) for the seller and the negative for the buyer, between −1 and 1, where L is the listing
@@ -61,8 +61,7 @@ class HagglingSimulator(AlternatingOffers):
 
     >>> simulator = HagglingSimulator(messages=False)
     >>> state = simulator.reset(0, {"target": 0.5})
-    >>> price = state.context[2] // 100
-    >>> for action in (f"offer[{price * 3 // 4}]", "accept"):
+    >>> for action in (simulator.legal_actions(state)[25], "accept"):  # three quarters of the listing price
     ...     state = simulator.step(state, action)
     >>> simulator.info(state)["deal"], round(sum(simulator.rewards(state)), 9)
     (True, 0.0)
@@ -138,8 +137,8 @@ class HagglingSimulator(AlternatingOffers):
         else:
             goal = f"You want to buy it for ${write_amount(target)}. The seller wants the listing price."
         return (
-            f'You are the {self.names[player].lower()} of a listing in {category}: "{title}", ${write_amount(price)}. {goal} '
-            "Halfway between the two targets a deal is worth 0 to both, at your target 1, and no deal -0.5."
+            f'You are the {self.names[player].lower()} of a listing in {category}: "{title}", ${write_amount(price)}. '
+            f"{goal} Halfway between the two targets a deal is worth 0 to both, at your target 1, and no deal -0.5."
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

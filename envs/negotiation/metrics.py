@@ -1,13 +1,13 @@
 """How negotiations went: one episode's figures, means over episodes, and the human figures of Deal or No Deal.
 
-An episode (:func:`outcome_metrics`) is measured by: deal; own and joint utility; whether no other outcome is at least as
-good for both and better for one (Pareto); Euclidean distances, in the plane of the two utilities, to the Nash,
-Kalai–Smorodinsky and maximum-welfare points (``utilities.py``); turns. Where outcomes are many (prices), the plane is the
-grid of the compact form. Utilities are those that were paid: a late deal under discounting is measured against the deals
-that were possible at the start.
+An episode (:func:`outcome_metrics`) is measured by: deal; own and joint utility; whether no other outcome is at least
+as good for both and better for one (Pareto); Euclidean distances, in the plane of the two utilities, to the Nash,
+Kalai–Smorodinsky and maximum-welfare points (``utilities.py``); turns. Where outcomes are many (prices), the plane is
+the grid of the compact form. Utilities are those that were paid: a late deal under discounting is measured against the
+deals that were possible at the start.
 
-:func:`mean_figures` averages; Pareto optimality and distances are averaged over the deals alone, as Lewis et al. (2017) do.
-GLEE's own measures are in ``info`` of its games.
+:func:`mean_figures` averages; Pareto optimality and distances are averaged over the deals alone, as Lewis et al. (2017)
+do. GLEE's own measures are in ``info`` of its games.
 """
 
 import math
@@ -44,7 +44,7 @@ class Mean(NamedTuple):
 
     value: float
     half_width: float
-    count: int
+    cases: int
 
 
 def outcome_metrics(simulator: AlternatingOffers, state: OfferState) -> OutcomeMetrics:
@@ -117,8 +117,8 @@ def mean(values: Sequence[float]) -> Mean:
 
 def human_figures(deals: Iterable[HumanDeal]) -> dict[str, float]:
     """Figures of Deal or No Deal's human dialogues, each line of the file one case: ``agreement`` (part of all),
-    ``pareto_optimal`` (part of the deals), ``score`` (mean own points of the deals), ``score_all`` (of all, no deal being
-    0), ``turns``."""
+    ``pareto_optimal`` (part of the deals), ``score`` (mean own points of the deals), ``score_all`` (of all, no deal
+    being 0), ``turns``."""
     every = list(deals)
     simulator = DealOrNoDealSimulator()
     scores, optimal = [], []

@@ -1,9 +1,10 @@
 """Deals over several issues at once, with linear utilities and reservation values.
 
 The standard domain of automated negotiation (Raiffa 1982; Faratin, Sierra and Jennings 1998; the ANAC competitions): a
-deal chooses one option for each issue, and player i's utility is the sum of points for the chosen options over 100, where
-the best options of all issues add up to 100. Without a deal each gets a reservation value. Preferences are private; since
-the players weigh issues differently, there are deals that are better for both than meeting in the middle everywhere.
+deal chooses one option for each issue, and player i's utility is the sum of points for the chosen options over 100,
+where the best options of all issues add up to 100. Without a deal each gets a reservation value. Preferences are
+private; since the players weigh issues differently, there are deals that are better for both than meeting in the middle
+everywhere.
 
 Not handled: utilities that are not sums over issues, issues with continuous options.
 """
@@ -140,9 +141,9 @@ class MultiIssueSimulator(SameOffers):
             "" if self.discount == 1.0 else f" Each offer after the first leaves {self.discount:g} of a deal's worth."
         )
         return (
-            f"You are {self.names[player]} and negotiate with {self.names[1 - player]} over {', '.join(self.issues)}. Your "
-            f"points ({BEST} for your best deal), which differ from the other's: {'; '.join(lines)}. Without a deal you get "
-            f"{context[2 + player]} points.{worth}"
+            f"You are {self.names[player]} and negotiate with {self.names[1 - player]} over {', '.join(self.issues)}. "
+            f"Your points ({BEST} for your best deal), which differ from the other's: {'; '.join(lines)}. Without a "
+            f"deal you get {context[2 + player]} points.{worth}"
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

@@ -1,25 +1,25 @@
 """Scripted partners for the games of offers: random, hardliner, time-dependent, tit-for-tat.
 
 A partner is an ``Opponent``: called with the simulator, the state and a generator where it is to move. It reads its own
-values, the offers made and the clock. On the scale of own value on which no deal is 0 and the best outcome 1, each tactic
-names a target; the partner offers an outcome that reaches it, and accepts what is worth at least as much as the offer that
-it would make next (AC_next, Baarslag, Hindriks and Jonker 2014) or, as the very last answer, what is worth as much as no
-deal. Among outcomes near the target it takes the one most like the other's last offer, or before there is one, like what
-the other presumably wants (the trade-off by similarity of Faratin, Sierra and Jennings 2002).
+values, the offers made and the clock. On the scale of own value on which no deal is 0 and the best outcome 1, each
+tactic names a target; the partner offers an outcome that reaches it, and accepts what is worth at least as much as the
+offer that it would make next (AC_next, Baarslag, Hindriks and Jonker 2014) or, as the very last answer, what is worth
+as much as no deal. Among outcomes near the target it takes the one most like the other's last offer, or before there is
+one, like what the other presumably wants (the trade-off by similarity of Faratin, Sierra and Jennings 2002).
 
 | partner | target | source |
 |---|---|---|
-| ``hardliner`` | 1, always; takes nothing less, not even at the end | take-it-or-leave-it; Hardliner in Genius (Lin et al. \
-2014) |
-| ``boulware``, ``linear``, ``conceder`` | 1 − t^(1/β), β = 0.2, 1, 5 | Faratin, Sierra and Jennings 1998, equation 5 |
-| ``relative_tit_for_tat`` | own last · (z_now / z_before) | the same, relative tit-for-tat, equation 7 |
-| ``absolute_tit_for_tat`` | own last − (z_before − z_now) | the same, random absolute tit-for-tat without noise, equation 8 |
-| ``average_tit_for_tat`` | own last · (z_now / z three offers before) | the same, averaged tit-for-tat, equation 9 |
+| ``hardliner`` | 1, always; takes nothing less, not even at the end | the hardliner of Genius (Lin et al. 2014) |
+| ``boulware``, ``linear``, ``conceder`` | 1 − t^(1/β), β = 0.2, 1, 5 | Faratin et al. 1998, time-dependent tactics |
+| ``relative_tit_for_tat`` | own last · (z_now / z_before) | the same, behaviour-dependent tactics |
+| ``absolute_tit_for_tat`` | own last − (z_before − z_now) | the same; random absolute tit-for-tat without noise |
+| ``average_tit_for_tat`` | own last · (z_now / z three offers before) | the same; averaged tit-for-tat |
 | ``random_partner`` | any legal action of the compact form, each as likely | |
 
-Here t runs from 0 to 1 and z = 1 − (worth of the other's offer to this player) is how hard the other one is. Tit for tat
-begins with 1, as the others do. Not handled: models of the other's preferences, messages (partners send none and read
-none). Equilibrium play is in ``equilibrium.py``.
+Faratin et al. 1998 is Negotiation decision functions for autonomous agents (with Sierra and Jennings). Here t runs from 0
+to 1 and z = 1 − (worth of the other's offer to this player) is how hard the other one is. Tit for tat begins with 1, as
+the others do. Not handled: models of the other's preferences, messages (partners send none and read none).
+Equilibrium play is in ``equilibrium.py``.
 """
 
 from dataclasses import dataclass
@@ -81,10 +81,8 @@ class TitForTatPartner:
         back = min(self.window, len(other) - 1) if self.kind == "average" else 1
         before = 1.0 - simulator.own_value(state, player, other[-1 - back])
         now = 1.0 - simulator.own_value(state, player, other[-1])
-        if self.kind == "absolute":
-            wanted = last - (before - now)
-        else:
-            wanted = last * now / before if before > _NEARLY else last
+        ratio = now / before if before > _NEARLY else 1.0
+        wanted = last - (before - now) if self.kind == "absolute" else last * ratio
         return min(1.0, max(0.0, wanted))
 
 

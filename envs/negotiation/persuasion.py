@@ -1,10 +1,11 @@
 """GLEE's third family: a seller who knows the quality of goods talks to a buyer who does not.
 
 Rules of GLEE (Shapira et al., arXiv:2410.05254), after repeated cheap talk and persuasion (Crawford and Sobel 1982;
-Kamenica and Gentzkow 2011). In each of T rounds nature draws a good that is good with probability p. The seller sees its
-quality and sends a message (free text, or yes / no); the buyer buys at the fixed price or not. A good one is worth v times
-the price to the buyer, a bad one c times. Measures, with k good and r bad ones bought: seller's self-gain (k + r)/T,
-buyer's (k(v − 1) + r(c − 1))/T, efficiency the part of good ones bought, fairness the part of bad ones not bought.
+Kamenica and Gentzkow 2011). In each of T rounds nature draws a good that is good with probability p. The seller sees
+its quality and sends a message (free text, or yes / no); the buyer buys at the fixed price or not. A good one is worth
+v times the price to the buyer, a bad one c times. Measures, with k good and r bad ones bought: seller's self-gain (k +
+r)/T, buyer's (k(v − 1) + r(c − 1))/T, efficiency the part of good ones bought, fairness the part of bad ones not
+bought.
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,9 +49,10 @@ class Round(NamedTuple):
 
 
 class PersuasionState(NamedTuple):
-    """``values`` are (p, v, c); ``past`` the finished rounds; ``good`` the quality drawn for this one (``None`` before);
-    ``said`` and ``message`` what the seller has said in it (``None`` before). ``invalid`` and ``wrong`` are about the
-    player to move, ``defaulted`` the player whose default move was made after too many invalid actions, or −1."""
+    """``values`` are (p, v, c); ``past`` the finished rounds; ``good`` the quality drawn for this one (``None``
+    before); ``said`` and ``message`` what the seller has said in it (``None`` before). ``invalid`` and ``wrong`` are
+    about the player to move, ``defaulted`` the player whose default move was made after too many invalid actions, or
+    −1."""
 
     values: tuple[float, float, float]
     past: tuple[Round, ...] = ()
@@ -72,18 +74,18 @@ class PersuasionSimulator(Simulator[PersuasionState]):
     rounds there were, how many goods were sold, how many of these were good.
 
     ## Observation Space
-    Text: the rules, past rounds, for the seller the quality of this round's good, for the buyer what was said, the moves
-    that are possible.
+    Text: the rules, past rounds, for the seller the quality of this round's good, for the buyer what was said, the
+    moves that are possible.
 
     ## Action Space
     Seller: ``say: words`` (``message_type="text"``), or ``yes`` and ``no``, recommending or not
     (``message_type="binary"``). Buyer: ``yes`` buys, ``no`` does not; with ``buyer_messages`` they may carry a message,
-    which the seller reads. ``messages=False`` is the same as binary without messages of the buyer, and ``legal_actions``
-    lists everything.
+    which the seller reads. ``messages=False`` is the same as binary without messages of the buyer, and
+    ``legal_actions`` lists everything.
 
     ## Rewards
-    After the buyer's decision, over the price and the number of rounds: 1 for the seller if the good was bought; for the
-    buyer v − 1 if it was a good one, c − 1 if a bad one, 0 if nothing was bought. Returns are GLEE's self-gains.
+    After the buyer's decision, over the price and the number of rounds: 1 for the seller if the good was bought; for
+    the buyer v − 1 if it was a good one, c − 1 if a bad one, 0 if nothing was bought. Returns are GLEE's self-gains.
 
     ## Starting State
     ``p=None`` and ``v=None`` draw from GLEE's grid by the seed.
@@ -93,8 +95,8 @@ class PersuasionSimulator(Simulator[PersuasionState]):
     ("no" in binary), the buyer does not buy.
 
     ## Arguments
-    ``p``, ``v``, ``c``, ``price``, ``rounds``, ``seller_knows_values``, ``buyer_knows_p``, ``message_type``, ``myopic``,
-    ``buyer_messages``, ``messages``, ``max_invalid``.
+    ``p``, ``v``, ``c``, ``price``, ``rounds``, ``seller_knows_values``, ``buyer_knows_p``, ``message_type``,
+    ``myopic``, ``buyer_messages``, ``messages``, ``max_invalid``.
 
     >>> simulator = PersuasionSimulator(p=0.5, v=2.0, rounds=2, messages=False)
     >>> state = simulator.reset(0)
@@ -288,13 +290,13 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             buyers = "each round another buyer" if self.myopic else "the same buyer, Bob,"
             known = worth if self.seller_knows_values else "What goods are worth to the buyer you do not know."
             return (
-                f"You are Alice and offer a good for ${self.price} in each of {self.rounds} rounds; {buyers} decides. You earn "
-                f"the price of each one sold. You alone see its quality: {odds}. {known}"
+                f"You are Alice and offer a good for ${self.price} in each of {self.rounds} rounds; {buyers} decides. "
+                f"You earn the price of each one sold. You alone see its quality: {odds}. {known}"
             )
         return (
             f"You are Bob. In each of {self.rounds} rounds Alice offers a good for ${self.price}, and "
-            f"{'another buyer decides each time; you decide now' if self.myopic else 'you decide'}. She sees its quality, "
-            f"you do not: {odds}. {worth}"
+            f"{'another buyer decides each time; you decide now' if self.myopic else 'you decide'}. She sees its "
+            f"quality, you do not: {odds}. {worth}"
         )
 
     def _now(self, state: PersuasionState, player: int) -> list[str]:
@@ -322,9 +324,9 @@ class PersuasionSimulator(Simulator[PersuasionState]):
     # What partners and search may ask.
 
     def resample(self, state: PersuasionState, player: int, rng: np.random.Generator) -> PersuasionState:
-        """What the player does not know drawn anew: for the buyer the quality of goods not bought and of the one on offer
-        (for a myopic buyer the order of all past rounds is unknown too and is left as it is), with probability p; for a
-        seller who does not know the buyer's values v from GLEE's grid, for a buyer who does not know p the same."""
+        """What the player does not know drawn anew: for the buyer the quality of goods not bought and of the one on
+        offer, good with probability p (what else a myopic buyer does not know of the past is left as it is), and p from
+        GLEE's grid where it is not known; for a seller who does not know the buyer's values, v from GLEE's grid."""
         p, v, c = state.values
         if player == SELLER:
             return (
@@ -360,8 +362,8 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         return bool(self.info(state)["success"])
 
     def recommended(self, state: PersuasionState) -> bool:
-        """Whether the seller has recommended this round's good: by yes, or by the sentence of :meth:`speak_action`. Other
-        words count as a recommendation unless they contain "not", "n't", "bad" or "low" (a crude reader)."""
+        """Whether the seller has recommended this round's good: by yes, or by the sentence of :meth:`speak_action`.
+        Other words count as a recommendation unless they contain "not", "n't", "bad" or "low" (a crude reader)."""
         return recommends(state.said or "", state.message)
 
 

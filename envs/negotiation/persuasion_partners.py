@@ -4,26 +4,29 @@
 |---|---|---|
 | ``honest_seller`` | recommends good ones, and no others | full revelation |
 | ``greedy_seller`` | recommends everything | babbling, Crawford and Sobel 1982 |
-| ``committed_seller`` | recommends good ones, and bad ones with probability q (``equilibrium.persuasion_rate``) | Kamenica \
-and Gentzkow 2011 |
-| ``prior_buyer`` | buys iff p·v + (1 − p)·c ≥ 1, whatever is said | babbling equilibrium |
+| ``committed_seller`` | recommends good ones, and bad ones with probability q | Kamenica and Gentzkow 2011 |
+| ``prior_buyer`` | buys iff p·v + (1 − p)·c ≥ 1, whatever is said | babbling, Crawford and Sobel 1982 |
 | ``trusting_buyer`` | buys what is recommended | |
-| ``grim_buyer`` | buys what is recommended until one of these was bad, then as ``prior_buyer`` | grim trigger, Friedman \
-1971 |
-| ``learning_buyer`` | buys what is recommended iff that is worth it at the estimate (b + a)/(n + 1) of how often a \
-recommended good is bad, from n bought, b of them bad; a is the same for a seller who lies half the time | fictitious play, \
-Brown 1951 |
+| ``grim_buyer`` | buys what is recommended until one was bad, then as ``prior_buyer`` | grim trigger, Friedman 1971 |
+| ``learning_buyer`` | buys what is recommended iff the estimate says so | fictitious play, Brown 1951 |
 
-Each reads what its player may know: the seller the quality of its good, the buyer the quality of what was bought, or, in
-the myopic game, the figures of the past. A buyer who does not know p takes ½, a seller who does not know v and c does not
-use them.
+q is ``equilibrium.persuasion_rate``. The estimate of how often a recommended good is bad is (b + a)/(n + 1) from n
+bought on recommendation, b of them bad, where a = (1 − p)/(1 + p) is what it would be with a seller who lies half the
+time.
+
+Each reads what its player may know: the seller the quality of its good, the buyer the quality of what was bought, or,
+in the myopic game, the figures of the past. A buyer who does not know p takes ½, a seller who does not know v and c
+does not use them.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 
-from ..opponents import Opponent
 from .equilibrium import persuasion_rate
 from .persuasion import BUYER, PersuasionSimulator, PersuasionState, recommends
+
+Partner = Callable[[PersuasionSimulator, PersuasionState, np.random.Generator], str]
 
 
 def honest_seller(simulator: PersuasionSimulator, state: PersuasionState, rng: np.random.Generator) -> str:
@@ -101,8 +104,8 @@ def _in_seat(
     simulator: PersuasionSimulator,
     state: PersuasionState,
     rng: np.random.Generator,
-    seller: Opponent,
-    buyer: Opponent,
+    seller: Partner,
+    buyer: Partner,
 ) -> str:
     return (buyer if simulator.current_player(state) == BUYER else seller)(simulator, state, rng)
 

@@ -5,8 +5,8 @@ Everything here takes ``points``, float64 ``[n, 2]``: what each of n possible ou
 nobody below disagreement:
 
 - Nash point (Nash 1950): argmax g₁·g₂.
-- Kalai–Smorodinsky point (Kalai and Smorodinsky 1975): the outcome that is best for the worse-off player when gains
-  are measured by each player's largest possible gain, argmax min(g₁/g₁*, g₂/g₂*); on a convex set that is where the line
+- Kalai–Smorodinsky point (Kalai and Smorodinsky 1975): the outcome that is best for the worse-off player when gains are
+  measured by each player's largest possible gain, argmax min(g₁/g₁*, g₂/g₂*); on a convex set that is where the line
   from disagreement to the ideal point (g₁*, g₂*) leaves the set.
 - Maximum welfare: argmax points₁ + points₂, over all outcomes.
 
