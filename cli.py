@@ -135,7 +135,7 @@ def _root(
 def envs(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: with options and defaults.")] = False,
 ) -> None:
-    """List the environments.
+    """List the environments, one line each; with --json also their options, splits and named opponents.
 
     Example: branchwise envs --json
     """
@@ -146,9 +146,9 @@ def envs(
         return
     from rich.table import Table
 
-    table = Table("id", "what one does there", "splits")
+    table = Table("id", "players", "what one does there", box=None, padding=(0, 2, 0, 0))
     for row in environments():
-        table.add_row(row.id, row.summary, ", ".join(row.splits))
+        table.add_row(row.id, str(row.players), row.summary)
     _console().print(table)
 
 
@@ -172,15 +172,19 @@ def play(
     env: EnvArgument,
     goal: Annotated[int | None, typer.Option(help="The goal's number in its split.")] = None,
     seed: Annotated[int | None, typer.Option(help="Names the episode where no goal does.")] = None,
+    opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
+    player: Annotated[int | None, typer.Option(min=0, help="In a game, whom you play; player 0 begins.")] = None,
     option: OptionOption = None,
 ) -> None:
-    """Play an environment in the terminal.
+    """Play an environment in the terminal, a game against a named opponent.
 
     Example: branchwise play branchwise/WebShop-v0 --goal 3 --option split=test
     """
     from .envs import play as terminal
 
     with _named_options(env, option) as options:
+        asked = {"opponents": opponent, "player": player}
+        options.update({name: value for name, value in asked.items() if value is not None})
         terminal.play(env, options, goal, seed)
 
 

@@ -11,7 +11,7 @@ is found by setting key and counter (0.5 µs) instead of hashing a seed sequence
 of a state. Not handled here: opponents that search, which live a floor up, and are passed in.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 

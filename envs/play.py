@@ -5,6 +5,8 @@ A line is a number from the list, or the command itself. Where a command takes f
 explains, ``q`` leaves; so do the end of the input and Ctrl-C. Any other line goes to the environment as it is, which is
 the judge of what makes sense.
 
+In a game of several players the person is one of them (option ``player``) and the others are ``opponents``, by name.
+
 What it does not do: keep a record of the episode, or play environments whose actions are not text.
 """
 
@@ -19,8 +21,7 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from .gym_shell import SimulatorEnv
-from .registry import environments, simulator_for
+from .registry import environments, make_env
 
 ELLIPSIS = "…"
 _FREE_TEXT = re.compile(rf"(?P<name>[^\[\]]+)\[{ELLIPSIS}\]")
@@ -73,7 +74,7 @@ def play(
 def _make(env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     ours = {row.id for row in environments()}
     if env_id.rpartition(":")[2] in ours or env_id not in gym.registry:
-        return SimulatorEnv(simulator_for(env_id, **options))
+        return make_env(env_id, **options)
     env = gym.make(env_id, **options)
     if not isinstance(env.action_space, spaces.Text):
         raise TypeError(f"{env_id} takes actions of {env.action_space}, which are not text; play shows text alone.")
