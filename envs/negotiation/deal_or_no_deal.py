@@ -158,10 +158,10 @@ class DealOrNoDealSimulator(AlternatingOffers):
             return state._replace(player=1 - player, turn=turn, secret=chosen, log=log, invalid=0, wrong="")
         fits = chosen == state.secret != _size(counts)
         ended = "deal" if fits else "walked away" if _size(counts) in (chosen, state.secret) else "disagreement"
+        deal = chosen if fits else NOTHING
         return state._replace(
-            player=TERMINAL, turn=turn, on_table=False, deal=chosen if fits else NOTHING, ended=ended,
-            invalid=0, wrong="", log=log,
-        )  # fmt: skip
+            player=TERMINAL, turn=turn, on_table=False, deal=deal, ended=ended, invalid=0, wrong="", log=log
+        )
 
     def _compact(self, context: Context, player: int, verbs: tuple[str, ...]) -> tuple[str, ...]:
         return _texts(context[0], "offer" in verbs)
@@ -176,9 +176,9 @@ class DealOrNoDealSimulator(AlternatingOffers):
         )
         return (
             f"You are {self.names[player]} and share out items with {self.names[1 - player]}, whose values differ. "
-            f"Items and what they are worth to you: {items}. Terms name what the speaker gets; the rest is theirs. "
-            "Talk binds nobody. At the end each selects, unseen, what was agreed; selections that do not fit leave both "
-            "with 0."
+            f"Items and what they are worth to you: {items}. Terms name what the speaker gets; the rest "
+            "is the other's. Talk binds nobody. At the end each selects, unseen, what was agreed; selections that do "
+            "not fit leave both with 0."
         )
 
     def _read(self, context: Context, player: int, terms: str) -> int | str:

@@ -25,6 +25,7 @@ from .offers import Act, parse, quoted
 SPLITS: Final = ("train", "validation", "test")
 NOTHING: Final = -1  # no outcome
 _SHOWN = 8  # lines of the log in an observation; information_state has them all
+_ENDS = {"accept": "deal", "walk away": "walked away"}
 _REMEMBERED = 16_384  # contexts whose texts and tables a simulator keeps
 
 Context = tuple[Any, ...]
@@ -207,34 +208,21 @@ class AlternatingOffers(Simulator[OfferState]):
             said = self._spoken(player, self._offer(context, player, outcome), act.message)
             return self._offered(state, player, outcome, said)
         log = (*log, self._spoken(player, verb, act.message))
-        if verb == "accept":
-            deal = offers[-1] >> 1
-            return OfferState(
-                context, TERMINAL, number, turn + 1, offers, False, deal, "deal", 0, "", secret, log
-            )  # fmt: skip
-        if verb == "walk away":
-            return OfferState(
-                context, TERMINAL, number, turn + 1, offers, False, NOTHING, "walked away", 0, "", secret, log
-            )  # fmt: skip
-        if verb == "reject":
-            if number == self.max_rounds:
-                return OfferState(
-                    context, TERMINAL, number, turn + 1, offers, False, NOTHING, "rounds", 0, "", secret, log
-                )  # fmt: skip
-            after = OfferState(
-                context, player, number + 1, turn + 1, offers, False, NOTHING, "", 0, "", secret, log
-            )  # fmt: skip
-            return self._out_of_time(after)
-        after = OfferState(context, 1 - player, number, turn + 1, offers, False, NOTHING, "", 0, "", secret, log)
+        ended = "rounds" if verb == "reject" and number == self.max_rounds else _ENDS.get(verb, "")
+        if ended:
+            deal = offers[-1] >> 1 if verb == "accept" else NOTHING
+            return OfferState(context, TERMINAL, number, turn + 1, offers, False, deal, ended, 0, "", secret, log)
+        mover = player if verb == "reject" else 1 - player
+        number += verb == "reject"
+        after = OfferState(context, mover, number, turn + 1, offers, False, NOTHING, "", 0, "", secret, log)
         return self._out_of_time(after)
 
     def _offered(self, state: OfferState, player: int, outcome: int, line: str) -> OfferState:
         context, _, number, turn, offers, _, _, _, _, _, secret, log = state
         turn += 1
         offers = (*offers, 2 * outcome + player)
-        after = OfferState(
-            context, 1 - player, number, turn, offers, True, NOTHING, "", 0, "", secret, (*log, line)
-        )  # fmt: skip
+        log = (*log, line)
+        after = OfferState(context, 1 - player, number, turn, offers, True, NOTHING, "", 0, "", secret, log)
         return self._out_of_time(after) if turn == self.max_turns else after
 
     def _out_of_time(self, state: OfferState) -> OfferState:
@@ -403,9 +391,9 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def time(self, state: OfferState) -> float:
         """How much of the negotiation is over, from 0 at the first move to 1 at the last."""
-        done, limit = (
-            (state.turn, self.max_turns) if self.max_rounds is None else (state.round - 1, self.max_rounds)
-        )  # fmt: skip
+        done, limit = state.turn, self.max_turns
+        if self.max_rounds is not None:
+            done, limit = state.round - 1, self.max_rounds
         return 1.0 if limit is None or limit <= 1 else min(1.0, done / (limit - 1))
 
     def is_last_answer(self, state: OfferState) -> bool:
