@@ -57,7 +57,9 @@ def _functions(loop: ModuleType) -> list[FunctionType]:
     return [item for item in vars(loop).values() if isinstance(item, FunctionType)]
 
 
-def _digest(loop: ModuleType, rules: CompiledRules, parts: list[Any], fixed: tuple[tuple[str, int], ...]) -> tuple[str, bool]:
+def _digest(
+    loop: ModuleType, rules: CompiledRules, parts: list[Any], fixed: tuple[tuple[str, int], ...]
+) -> tuple[str, bool]:
     """Sixteen letters that name all that decides what the compiled functions do, and whether that could all be read."""
     lasting = True
     files = {kernels.__file__, *rules.sources, *(inspect.getsourcefile(item) for item in _functions(loop))}

@@ -235,7 +235,9 @@ class CompiledTree:
             | np.where(over, VALUED, 0)
             | np.where(source["flags"] & SOLVED != 0, TREE_SOLVED, 0)
         )
-        nodes["value_sum"] = [self.value(node) * self.visits(node) if self.visits(node) else 0.0 for node in range(count)]
+        nodes["value_sum"] = [
+            self.value(node) * self.visits(node) if self.visits(node) else 0.0 for node in range(count)
+        ]
         for node in range(count):
             children = self.children(node)
             if children:

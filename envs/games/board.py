@@ -22,13 +22,14 @@ _NOT_LEGAL: Final = 1 << 16
 class BoardState(NamedTuple):
     """``first`` and ``second`` are the players' stones as bitboards; ``mover`` is the player to move, or TERMINAL;
     ``winner`` a player or NOBODY. ``invalid`` counts the invalid actions in a row that led here, with a bit beside the
-    count where the last was a move of the game that is not legal here."""
+    count where the last was a move of the game that is not legal here. ``links`` is hex's (``hex.py``)."""
 
     first: int = 0
     second: int = 0
     mover: int = 0
     winner: int = NOBODY
     invalid: int = 0
+    links: tuple[int, int] = (0, 0)
 
 
 class BoardGame(Simulator[BoardState]):

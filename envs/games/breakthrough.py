@@ -259,7 +259,7 @@ class Breakthrough(BoardGame):
         return BoardState(_WHITE, _BLACK)
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
-        white, black, mover, _, _ = state
+        white, black, mover = state[:3]
         if mover == 0:
             masks = (
                 (white << 8) & ~(white | black) & _WORD,
@@ -280,7 +280,7 @@ class Breakthrough(BoardGame):
         return actions
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        white, black, mover, _, _ = state
+        white, black, mover = state[:3]
         source, target = 1 << (code >> 6), 1 << (code & 63)
         own, other = (black, white) if mover else (white, black)
         if not own & source or (target < source) != bool(mover) or own & target:

@@ -173,7 +173,7 @@ class ConnectFour(BoardGame):
         return _LEGAL[(state[0] | state[1]) >> _TOP_ROW] if state[2] >= 0 else ()
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        first, second, mover, _, _ = state
+        first, second, mover = state[:3]
         taken = first | second
         stone = ((taken << 8) | _FLOOR) & ~taken & (_COLUMN << code)
         if not stone:
@@ -197,4 +197,3 @@ class ConnectFour(BoardGame):
 
     def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
         return squares(state.first, 8), squares(state.second, 8)
-

@@ -145,7 +145,7 @@ class TicTacToe(BoardGame):
         return _LEGAL[state[0] | state[1]] if state[2] >= 0 else ()
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        first, second, mover, _, _ = state
+        first, second, mover = state[:3]
         stone = 1 << code
         if (first | second) & stone:
             return None
@@ -160,9 +160,7 @@ class TicTacToe(BoardGame):
     def board(self, state: BoardState) -> str:
         texts = _ROW_TEXTS
         x, o = state[0], state[1]
-        return (
-            f"{texts[(x & 7) << 3 | o & 7]}\n{texts[x & 56 | o >> 3 & 7]}\n{texts[x >> 3 & 56 | o >> 6]}"
-        )
+        return f"{texts[(x & 7) << 3 | o & 7]}\n{texts[x & 56 | o >> 3 & 7]}\n{texts[x >> 3 & 56 | o >> 6]}"
 
     def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
         return squares(state.first, 3), squares(state.second, 3)
