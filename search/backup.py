@@ -1,7 +1,7 @@
 """How the value of a leaf changes the nodes above it: the formulas, as small numba functions on plain numbers.
 
 A node's value is the mean return of the *action that led into it*: Q(s, a) = r(s, a) + γ · V(s'), where s' is the
-node's own state. The root has no action; its value is V(root). The walk from leaf to root lives in ``tree.py``.
+node's own state. The root has no action; its value is V(root). The walk from leaf to root lives in ``ascent.py``.
 
 - ``mean``: the running mean of the returns of all simulations that passed (Agent Q, arXiv 2408.07199, Eq. 8:
   Q ← (Q·N + R)/(N + 1)), kept as a sum.
@@ -9,18 +9,19 @@ node's own state. The root has no action; its value is V(root). The walk from le
   It differs from the mean in that a node's own evaluation is forgotten once a child has been visited.
 
 - ``max``: Q is the best return of all simulations that passed (PG-TD, arXiv 2303.05510; ARMAP, arXiv 2502.12130).
-- ``bellman_max``: Q ← r + γ max_a Q(s', a) over the visited children (QLASS, arXiv 2502.02584).
-- ``minimax``: V(s') is the largest Q of its children where the viewed player moves, the least where the other does
-  (PokéChamp, arXiv 2503.04094).
+- ``bellman_max``: Q ← r + γ max_a Q(s', a) over the visited children (QLASS, arXiv 2502.02584), ``action_return`` of
+  the best child.
+- ``minimax``: the same, where the maximum is that of the player to move in its own view, so that the other player takes
+  the least (PokéChamp, arXiv 2503.04094).
 
-Several players: a value vector has one entry a player, and a player chooses by its own entry (max^n: Luckhardt and
-Irani, 1986); in a zero-sum game of two one number with a sign is enough (``seen_by``). What is proven goes up on its
-own: the codes ``LOSS`` … ``WIN`` after MCTS-Solver (Winands, Björnsson and Saito, 2008).
+Several players: a value vector has one entry a player, each entry an ``action_return`` of its own, and a player chooses
+by its own entry (max^n: Luckhardt and Irani, 1986); in a zero-sum game of two one number with a sign is enough
+(``seen_by``). What is proven goes up on its own: the codes ``LOSS`` … ``WIN`` after MCTS-Solver (Winands, Björnsson and
+Saito, 2008).
 """
 
 from typing import Final, Literal
 
-import numpy as np
 from numba import njit
 
 Backup = Literal["mean", "bellman", "max", "bellman_max", "minimax"]
@@ -57,28 +58,9 @@ def visit_weighted_value(child_value_sum: float, child_visits: float) -> float:
 
 
 @njit(cache=True)
-def mean_value(value_sum: float, visits: float, unvisited: float) -> float:
-    """Σ R / N: the running mean of Agent Q (arXiv 2408.07199, Eq. 8) from the sum; ``unvisited`` where N is zero."""
-    return value_sum / visits if visits > 0.0 else unvisited
-
-
-@njit(cache=True)
 def best_return(best: float, visits: float, value: float) -> float:
     """max(Q, R), and R where N = 0: the best return so far (PG-TD, arXiv 2303.05510; ARMAP, arXiv 2502.12130)."""
     return max(best, value) if visits > 0.0 else value
-
-
-@njit(cache=True)
-def bellman_best(reward: float, discount: float, best_child: float) -> float:
-    """r + γ · max_a Q(s', a): QLASS (arXiv 2502.02584), from the largest Q of the visited children."""
-    return reward + discount * best_child
-
-
-@njit(cache=True)
-def minimax_value(best: float, value: float, maximising: bool) -> float:
-    """The larger of two child values where the viewed player moves, the smaller where the other does; start from −inf,
-    or from +inf."""
-    return max(best, value) if maximising else min(best, value)
 
 
 @njit(cache=True)
@@ -95,17 +77,6 @@ def seen_by(value: float, player: int) -> float:
 
 
 @njit(cache=True)
-def add_returns(value_sums: np.ndarray, rewards: np.ndarray, discount: float, values: np.ndarray) -> None:
-    """R_i = r_i + γ · v_i for every player i: into ``values``, and added to ``value_sums``.
-
-    All float64 ``[players]``. With ``values`` carried from node to node this is the mean backup of a general-sum game.
-    """
-    for player in range(values.shape[0]):
-        values[player] = rewards[player] + discount * values[player]
-        value_sums[player] += values[player]
-
-
-@njit(cache=True)
 def critic_mix(search_value: float, critic_value: float, alpha: float) -> float:
     """α · Q_search + (1 − α) · Q_critic: Agent Q (arXiv 2408.07199, Eq. 10)."""
     return alpha * search_value + (1.0 - alpha) * critic_value
@@ -116,8 +87,8 @@ def proof_of_children(best: int, child: int) -> int:
     """The proof of a node from those of its children, all in the view of the player who moves at it; start from LOSS.
 
     A child that wins proves a win; a node whose children are all proven has the best of them; anything else is
-    unproven: Winands, Björnsson and Saito (2008), with draws between. Because LOSS < DRAW < UNPROVEN <
-    WIN, that is the larger of the two.
+    unproven: Winands, Björnsson and Saito (2008), with draws between. Because LOSS < DRAW < UNPROVEN < WIN, that is the
+    larger of the two.
     """
     return max(best, child)
 

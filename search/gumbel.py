@@ -10,7 +10,7 @@ How a search uses them: at the root, once, ``gumbel_draws``, and ``considered_vi
 actions) actions; then for each simulation ``completed`` → ``root_choice`` at the root, ``completed`` →
 ``improved_policy`` → ``interior_choice`` below; in the end ``root_answer``.
 
-Not here: the walk over the tree (``tree.py``); mctx's stochastic MuZero.
+Not here: the walk over the tree (``descent.py``); mctx's stochastic MuZero.
 """
 
 import math

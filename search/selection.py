@@ -1,7 +1,7 @@
 """Which child a simulation walks to: the score of a child under each published rule, as small numba functions.
 
 Each function takes plain numbers, so that it can be read beside its paper and tested against a closed form; the walk
-over the children lives in ``tree.py``. In all of them ``value`` is Q(s, a), the mean return of the child so far,
+over the children lives in ``descent.py``. In all of them ``value`` is Q(s, a), the mean return of the child so far,
 ``visits`` its visit count N(s, a), ``parent_visits`` the visit count N(s) of the node that is left, ``exploration``
 the constant c, and logarithms are natural. A parent that was never visited counts as visited once, so that log and
 root are defined.
@@ -22,7 +22,8 @@ Around the rules: what an unvisited child is worth (``first_play_value``), the s
 (``sibling_bounds``, ``min_max_normalised``) and the noise at the root (``noisy_prior``).
 
 Ties go to the child with the lowest index (the earliest in the simulator's order of actions, or of the policy's
-proposals), so that a search is a function of its numbers alone.
+proposals), so that a search is a function of its numbers alone; or, with ``random_ties``, to one that the tree's own
+generator draws.
 
 Beside the rules: what turns a policy's log-probabilities into a prior (``mixed_prior``) and into a draw (``drawn``).
 

@@ -1,25 +1,24 @@
 """Selection and backup formulas against numbers computed by hand."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
 
+from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import gumbel
 from branchwise.search.backup import (
-    Backup,
     BACKUP_CODES,
     DRAW,
     LOSS,
     UNPROVEN,
     WIN,
+    Backup,
     action_return,
-    add_returns,
-    bellman_best,
     best_return,
     critic_mix,
-    mean_value,
-    minimax_value,
     opposite_proof,
     proof_of_children,
     proof_of_outcome,
@@ -28,6 +27,9 @@ from branchwise.search.backup import (
     signed_outcome,
     visit_weighted_value,
 )
+from branchwise.search.engine import Root, search
+from branchwise.search.evaluation import Leaf
+from branchwise.search.policy import Proposal
 from branchwise.search.selection import (
     FIRST_PLAY_CODES,
     SELECTION_CODES,
@@ -52,6 +54,7 @@ from branchwise.search.selection import (
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.transcript import Transcript, observed
 from branchwise.search.tree import NODE, Tree
 
 
@@ -263,46 +266,14 @@ def test_backup_formulas() -> None:
     assert visit_weighted_value(3 * 0.5 + 1 * 1.0, 4.0) == 0.625
 
 
-def test_mean_is_agent_qs_running_mean() -> None:
-    running, returns = 0.0, [1.0, 0.0, 0.5, 0.25]
-    for count, value in enumerate(returns):
-        running = (running * count + value) / (count + 1)
-    assert mean_value(sum(returns), 4.0, 7.0) == pytest.approx(running)
-    assert mean_value(0.0, 0.0, 7.0) == 7.0
-
-
-def test_best_return_and_bellman_best() -> None:
+def test_best_return_keeps_the_larger_and_takes_the_first() -> None:
     assert best_return(0.25, 3.0, 0.125) == 0.25
     assert best_return(0.0, 0.0, -2.0) == -2.0
-    assert bellman_best(0.25, 0.5, 3.0) == 1.75
-
-
-def test_minimax_of_two_plies_is_pokechamps_choice() -> None:
-    # what each own move gets against each of the opponent's answers: the best of the worst is the second, 3
-    outcomes = [[9.0, 1.0], [3.0, 4.0], [2.0, 8.0]]
-    scores = []
-    for row in outcomes:
-        least = math.inf
-        for value in row:
-            least = minimax_value(least, value, False)
-        scores.append(least)
-    most = -math.inf
-    for score in scores:
-        most = minimax_value(most, score, True)
-    assert scores == [1.0, 3.0, 2.0]
-    assert most == 3.0
 
 
 def test_signed_outcomes_and_zero_sum_signs() -> None:
     assert [signed_outcome(reward, 1.0) for reward in (1.0, 0.9, 0.0)] == [1.0, -1.0, -1.0]
     assert [seen_by(0.5, player) for player in (0, 1)] == [0.5, -0.5]
-
-
-def test_returns_of_three_players_add_up_entry_by_entry() -> None:
-    sums, values = np.array([1.0, 0.0, -1.0]), np.array([2.0, 4.0, 8.0])
-    add_returns(sums, np.array([0.5, 0.0, -0.5]), 0.5, values)
-    assert values.tolist() == [1.5, 2.0, 3.5]
-    assert sums.tolist() == [2.5, 2.0, 2.5]
 
 
 def test_critic_mix_is_agent_q_equation_10() -> None:
@@ -369,3 +340,95 @@ def test_bellman_backup_by_hand() -> None:
     simulate(tree, 3, 0.0, "bellman", 0.5)  # V(A) = (1 · 0.75 + 2 · 0) / 3 = 0.25, a: 0.625, V(root) = 0.625
     assert [tree.value(node) for node in range(4)] == [0.625, 0.625, 0.75, 0.0]
     assert [tree.visits(node) for node in range(4)] == [4, 4, 1, 2]
+
+
+class Payoffs(Simulator[tuple[int, ...]]):
+    """Two plies that end with the given payoffs of all players; a state is the actions that led to it."""
+
+    def __init__(self, payoffs: Sequence[Sequence[Sequence[float]]], movers: tuple[int, int]) -> None:
+        self.payoffs = payoffs
+        self.movers = movers
+        self.players = len(payoffs[0][0])
+        self.zero_sum = self.players == 2
+
+    def reset(self, seed: int, options: Any = None) -> tuple[int, ...]:
+        return ()
+
+    def current_player(self, state: tuple[int, ...]) -> int:
+        return self.movers[len(state)] if len(state) < 2 else TERMINAL
+
+    def observation(self, state: tuple[int, ...], player: int = 0) -> str:
+        return repr(state)
+
+    def legal_actions(self, state: tuple[int, ...]) -> list[str]:
+        row = self.payoffs if not state else self.payoffs[state[0]]
+        return [str(action) for action in range(len(row))]
+
+    def step(self, state: tuple[int, ...], action: str) -> tuple[int, ...]:
+        return (*state, int(action))
+
+    def rewards(self, state: tuple[int, ...]) -> tuple[float, ...]:
+        return tuple(self.payoffs[state[0]][state[1]]) if len(state) == 2 else (0.0,) * self.players
+
+
+class Uniform:
+    calls = 0
+
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.zeros(len(actions)) for actions in candidates]
+
+    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+        raise NotImplementedError
+
+
+class Nothing:
+    calls = 0
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        return np.zeros((len(leaves), leaves[0].simulator.players))
+
+
+def full_tree(game: Payoffs, **settings: Any) -> Tree:
+    """Every node once: the root, its children, their children."""
+    count = 1 + len(game.payoffs) + sum(len(row) for row in game.payoffs)
+    options = SearchSettings(simulations=count, selection="minimax", solve=False, **settings)
+    return search(game, [Root((), (observed("()"),))], Uniform(), Nothing(), options)[0]
+
+
+def test_minimax_of_two_plies_is_pokechamps_choice() -> None:
+    # what each own move gets against each answer: the best of the worst is the second's, 3
+    outcomes = [[9.0, 1.0], [3.0, 4.0], [2.0, 8.0]]
+    game = Payoffs([[(value, -value) for value in row] for row in outcomes], (0, 1))
+    tree = full_tree(game, backup="minimax")
+    assert [tree.value(child) for child in tree.children()] == [1.0, 3.0, 2.0]
+    assert tree.value(0) == 3.0
+    assert tree.best_action("value") == "1"
+
+
+def test_three_players_take_each_their_own_best() -> None:
+    # player 1 answers with its own largest entry, 5 and 7; player 0 then prefers 2 to 1 (max^n)
+    payoffs = [[(9.0, 0.0, 1.0), (2.0, 5.0, 3.0)], [(1.0, 7.0, 4.0), (8.0, 6.0, 0.0)]]
+    tree = full_tree(Payoffs(payoffs, (0, 1)), backup="minimax")
+    assert [tree.value(child) for child in tree.children()] == [2.0, 1.0]
+    assert tree.returns(0).tolist() == [2.0, 5.0, 3.0]
+
+
+def test_the_mean_of_three_players_is_taken_entry_by_entry() -> None:
+    # one evaluation of nothing at the root and at each child, and two outcomes below each child
+    payoffs = [[(9.0, 0.0, 1.0), (3.0, 5.0, 3.0)], [(1.0, 7.0, 4.0), (8.0, 6.0, 2.0)]]
+    tree = full_tree(Payoffs(payoffs, (0, 1)))
+    assert tree.returns(tree.children()[0]) == pytest.approx([4.0, 5.0 / 3.0, 4.0 / 3.0])
+    assert tree.returns(0) == pytest.approx([3.0, 18.0 / 7.0, 10.0 / 7.0])
+
+
+def test_bellman_max_backs_up_the_best_child_discounted() -> None:
+    tree = full_tree(Payoffs([[(1.0,), (4.0,)], [(2.0,), (3.0,)]], (0, 0)), backup="bellman_max", discount=0.5)
+    assert [tree.value(child) for child in tree.children()] == [2.0, 1.5]
+    assert tree.value(0) == 2.0
+
+
+def test_max_backs_up_the_best_return() -> None:
+    tree = full_tree(Payoffs([[(-1.0,), (-4.0,)], [(2.0,), (3.0,)]], (0, 0)), backup="max")
+    # an evaluation of 0 at each child is a return too
+    assert [tree.value(child) for child in tree.children()] == [0.0, 3.0]
+    assert tree.value(0) == 3.0
