@@ -7,7 +7,6 @@ node's own state. The root has no action; its value is V(root). The walk from le
   Q ← (Q·N + R)/(N + 1)), kept as a sum.
 - ``bellman``: Q ← r + γ V(s'), V(s') ← Σ_a N(s', a) Q(s', a) / Σ_a N(s', a) (MCTS-DPO, arXiv 2405.00451, section 3).
   It differs from the mean in that a node's own evaluation is forgotten once a child has been visited.
-
 - ``max``: Q is the best return of all simulations that passed (PG-TD, arXiv 2303.05510; ARMAP, arXiv 2502.12130).
 - ``bellman_max``: Q ← r + γ max_a Q(s', a) over the visited children (QLASS, arXiv 2502.02584), ``action_return`` of
   the best child.
