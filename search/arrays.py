@@ -23,6 +23,10 @@ from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
 
 
+LEAF, DEPTH = -2, -1  # of a simulation, at the end of its path
+TABLE_TERMINAL, TABLE_MOVER = 0, 1
+
+
 class _Entries:
     """The compiled kernels, called past numba's dispatcher.
 
@@ -43,16 +47,14 @@ class _Entries:
     def prepare(self) -> None:
         """Compile the kernels, or read them from numba's cache."""
         nodes, values, head, walk = np.zeros(1, NODE), np.zeros((1, 0)), np.zeros(1, HEAD), np.zeros(1, WALK)
-        path, numbers, whole, flags = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int64), np.zeros(1, np.bool_)
-        table, paths = np.zeros((1, 1)), np.zeros((1, 1), np.int32)
+        path, numbers, whole = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int64)
         tree = (nodes, values, head, walk)
-        batch = (paths, whole, whole)
+        paths, table = np.zeros((1, 1), np.int32), np.zeros((1, 1))
         self.select = _entry(_select, *tree, path, numbers, whole)
         self.back_up = _entry(_back_up_from, *tree, path, 0, 0, numbers)
         self.add_children = _entry(_add_children, nodes, head, 0, numbers, numbers, whole, whole)
-        self.next_leaves = _entry(_next_leaves, *tree, *batch, numbers, whole, 0, 0)
-        told = (table, table, table, flags, whole)
-        self.tell_and_next = _entry(_tell_and_next, *tree, *batch, *told, numbers, whole, 0, 0, 0)
+        self.next_leaves = _entry(_next_leaves, *tree, paths, numbers, whole, 0, 0)
+        self.tell_and_next = _entry(_tell_and_next, *tree, paths, table, numbers, whole, 0, 0, 0, 0)
         self.ready = True
 
 
@@ -160,7 +162,7 @@ class NodeArrays:
         if isinstance(value, np.ndarray):
             self._returns[:] = value
         else:
-            self._returns[0] = value
+            self._returns[:] = value
         _ENTRIES.back_up(self._nodes, self._values, self._head, walk, path, leaf, depth, self._returns)
 
     def take_back(self, leaf: int, walk: np.ndarray, path: np.ndarray | None = None) -> None:
@@ -195,7 +197,7 @@ class ArrayTree(NodeArrays):
     >>> tree = ArrayTree(SearchSettings(simulations=50, exploration=1.0), actions=3)
     >>> leaves = tree.next()
     >>> while len(leaves):  # a model that likes action 2
-    ...     leaves = tree.step(values=tree.actions_into(leaves) / 2.0, priors=np.full((1, 3), 1 / 3))
+    ...     leaves = tree.step(tree.actions_into(leaves) / 2.0, np.full((len(leaves), 3), 1 / 3))
     >>> tree.visits().argmax()
     np.int64(2)
     """
@@ -216,14 +218,18 @@ class ArrayTree(NodeArrays):
         self.seed_noise(self.rng)
         self._walk = walk_of(settings, zero_sum=zero_sum, players=players)
         batch = settings.leaves_per_tree
-        self._paths = np.zeros((batch, settings.max_depth + 2), np.int32)
-        self._leaves = np.zeros(batch, np.int64)
-        self._depths = np.zeros(batch, np.int64)
+        self._paths = np.zeros((batch, settings.max_depth + 4), np.int32)
+        self._leaves = self._paths[:, LEAF]
         self._out = 0
         columns = self._returns.shape[0]
-        self._no_rewards = np.zeros((batch, columns), np.float64)
-        self._not_terminal = np.zeros(batch, np.bool_)
-        self._first_player = np.zeros(batch, np.int64)
+        self._table = np.zeros((batch, 2 + 2 * columns + actions))
+        self.terminal = self._table[:, TABLE_TERMINAL]
+        self.movers = self._table[:, TABLE_MOVER]
+        self.values = self._table[:, 2 : 2 + columns]
+        self.rewards = self._table[:, 2 + columns : 2 + 2 * columns]
+        self.priors = self._table[:, 2 + 2 * columns :]
+        self._limits = settings.max_depth, settings.simulations
+        self._needs_gumbel = settings.selection == "gumbel"
 
     def next(self, count: int = 1) -> np.ndarray:
         """Up to ``count`` leaves to ask the model about: int64 ``[leaves]``, a view; empty when the search is over.
@@ -240,8 +246,6 @@ class ArrayTree(NodeArrays):
             self._head,
             self._walk,
             self._paths,
-            self._depths,
-            self._leaves,
             self._gumbel,
             self._considered,
             count,
@@ -249,35 +253,32 @@ class ArrayTree(NodeArrays):
         )
         return self._leaves[: self._out]
 
-    def tell(
-        self,
-        values: np.ndarray,
-        priors: np.ndarray,
-        rewards: np.ndarray | None = None,
-        terminal: np.ndarray | None = None,
-        players: np.ndarray | None = None,
-    ) -> None:
-        """What the model says of the leaves of the last call.
+    def tell(self, values: np.ndarray | None = None, priors: np.ndarray | None = None) -> None:
+        """What the model says of the leaves of the last call stands in the first rows of these arrays of the tree:
 
-        values: of each leaf's state, for player 0: float64 ``[leaves]``, or for all players ``[leaves, players]`` where
-            their returns are kept. A leaf with a value or prior that is NaN is taken back and counted (``failed``).
-        priors: ``[leaves, actions]``, each row sums to one; a negative entry is no action.
-        rewards: of the step into each leaf, as ``values``; default 0. terminal: bool ``[leaves]``; default none.
-        players: to move at each leaf (``CHANCE``: its priors are outcomes' probabilities): int64 ``[leaves]``; default 0.
+        values: of each leaf's state, for player 0, or for all players where their returns are kept: float64
+            ``[batch, 1 or players]``. A leaf whose value, reward or prior is NaN is taken back and counted (``failed``).
+        priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action.
+        rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
+            written. movers: who moves at each leaf (``CHANCE``: its priors are the outcomes' probabilities): int64
+            ``[batch]``; player 0 unless written. What was written stays until it is written over.
+
+        ``values`` and ``priors``, where given, are copied there first.
         """
-        self._tell(values, priors, rewards, terminal, players, 0)
+        if values is not None:
+            self.values[: self._out] = np.reshape(values, (self._out, -1))
+        if priors is not None:
+            self.priors[: self._out] = priors
+        self._tell(0)
 
-    def step(
-        self,
-        values: np.ndarray,
-        priors: np.ndarray,
-        rewards: np.ndarray | None = None,
-        terminal: np.ndarray | None = None,
-        players: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """:meth:`tell`, then :meth:`next` for as many leaves, in one call of the kernels."""
-        self._tell(values, priors, rewards, terminal, players, max(self._out, 1))
-        return self._leaves[: self._out]
+    def step(self, values: np.ndarray | None = None, priors: np.ndarray | None = None) -> np.ndarray:
+        """:meth:`tell`, then :meth:`next` for as many leaves as may be out at once, in one call of the kernels."""
+        if values is not None:
+            self.values[: self._out] = np.reshape(values, (self._out, -1))
+        if priors is not None:
+            self.priors[: self._out] = priors
+        self._tell(len(self._leaves))
+        return self._leaves if self._out == len(self._leaves) else self._leaves[: self._out]
 
     def parents(self, leaves: np.ndarray) -> np.ndarray:
         """The parent of each node, −1 for the root: int32 ``[leaves]``."""
@@ -305,46 +306,24 @@ class ArrayTree(NodeArrays):
         first = int(self._nodes["first_child"][node])
         return self._nodes[name][first : first + int(self._nodes["children"][node])]
 
-    def _tell(
-        self,
-        values: np.ndarray,
-        priors: np.ndarray,
-        rewards: np.ndarray | None,
-        terminal: np.ndarray | None,
-        players: np.ndarray | None,
-        then: int,
-    ) -> None:
-        out = self._out
-        columns = self._no_rewards.shape[1]
-        values = np.ascontiguousarray(values, np.float64)
-        priors = np.ascontiguousarray(priors, np.float64)
-        if values.size != out * columns or priors.shape != (out, self.actions):
-            raise ValueError(
-                f"values of shape {values.shape} and priors of shape {priors.shape} for {out} leaves, {columns} returns"
-                f" and {self.actions} actions"
-            )
-        self.reserve(out * self.actions)
-        self._out = _ENTRIES.tell_and_next(
+    def _tell(self, then: int) -> None:
+        if self.size + self._out * self.actions > len(self._nodes):
+            self.reserve(self._out * self.actions)
+        self._out, self.size = _ENTRIES.tell_and_next(
             self._nodes,
             self._values,
             self._head,
             self._walk,
             self._paths,
-            self._depths,
-            self._leaves,
-            values.reshape(out, columns),
-            priors,
-            self._no_rewards if rewards is None else np.array(rewards, np.float64).reshape(out, columns),
-            self._not_terminal if terminal is None else np.array(terminal, np.bool_),
-            self._first_player if players is None else np.array(players, np.int64),
+            self._table,
             self._gumbel,
             self._considered,
-            self.settings.max_depth,
-            0 if self._walk["selection"][0] == GUMBEL and not len(self._gumbel) else then,
-            self.settings.simulations,
+            self._out,
+            0 if self._needs_gumbel else then,
+            *self._limits,
         )
-        self.size = int(self._head["size"][0])
-        if self._walk["selection"][0] == GUMBEL and not len(self._gumbel) and self.size > 1:
+        if self._needs_gumbel and self.size > 1:
+            self._needs_gumbel = False
             draws = gumbel_draws(self.rng, self.actions, self.settings.gumbel_scale)
             legal = int((self._of_children(0, "prior") > 0.0).sum())
             self.plan_gumbel(draws, self.settings.simulations - 1, min(self.settings.considered, legal))
@@ -382,8 +361,6 @@ def _next_leaves(
     head: np.ndarray,
     walk: np.ndarray,
     paths: np.ndarray,
-    depths: np.ndarray,
-    leaves: np.ndarray,
     gumbel: np.ndarray,
     considered: np.ndarray,
     count: int,
@@ -399,8 +376,8 @@ def _next_leaves(
             nothing[:] = 0.0
             _back_up(nodes, values, head, walk, paths[found], depth, nothing)
             continue
-        leaves[found] = leaf
-        depths[found] = depth
+        paths[found, LEAF] = leaf
+        paths[found, DEPTH] = depth
         found += 1
     return found
 
@@ -412,44 +389,48 @@ def _tell_and_next(
     head: np.ndarray,
     walk: np.ndarray,
     paths: np.ndarray,
-    depths: np.ndarray,
-    leaves: np.ndarray,
-    returns: np.ndarray,
-    priors: np.ndarray,
-    rewards: np.ndarray,
-    terminal: np.ndarray,
-    players: np.ndarray,
+    table: np.ndarray,
     gumbel: np.ndarray,
     considered: np.ndarray,
-    max_depth: int,
+    told: int,
     then: int,
+    max_depth: int,
     simulations: int,
-) -> int:
-    for i in range(returns.shape[0]):
-        leaf = leaves[i]
-        usable = np.isfinite(returns[i]).all() and np.isfinite(rewards[i]).all()
-        if usable and not terminal[i]:
-            usable = np.isfinite(priors[i]).all()
-        if not usable:
+) -> tuple[int, int]:
+    """(how many leaves are out, how many nodes there are). Two arrays for the whole batch, since each argument costs
+    about 50 ns."""
+    columns = max(values.shape[1] // 2, 1)
+    actions = table.shape[1] - 2 - 2 * columns
+    back = np.empty(columns)
+    for i in range(told):
+        leaf, depth = paths[i, LEAF], paths[i, DEPTH]
+        row = table[i]
+        terminal = row[TABLE_TERMINAL] != 0.0
+        returns, rewards = row[2 : 2 + columns], row[2 + columns : 2 + 2 * columns]
+        priors = row[2 + 2 * columns : 2 + 2 * columns + actions]
+        if not (_finite(returns) and _finite(rewards) and (terminal or _finite(priors))):
             head[0].failed += 1
-            _abandon(nodes, walk, paths[i], depths[i])
+            _abandon(nodes, walk, paths[i], depth)
             continue
-        _tell_leaf(
-            nodes, values, head, walk, leaf, depths[i] < max_depth, priors[i], rewards[i], terminal[i], players[i]
-        )
+        _tell_leaf(nodes, values, head, walk, leaf, depth < max_depth, priors, rewards, terminal, int(row[TABLE_MOVER]))
         if walk[0].selection == GUMBEL:
             mover = max(nodes[leaf].player, 0)
             if values.shape[1] > 0:
-                nodes[leaf].hint = returns[i, mover]
+                nodes[leaf].hint = returns[mover]
             else:
-                nodes[leaf].hint = -returns[i, 0] if walk[0].zero_sum and mover == 1 else returns[i, 0]
-        back = returns[i].copy()
-        if terminal[i]:
-            back[:] = 0.0
-        _back_up(nodes, values, head, walk, paths[i], depths[i], back)
-    if then == 0:
-        return 0
-    return _next_leaves(nodes, values, head, walk, paths, depths, leaves, gumbel, considered, then, simulations)
+                nodes[leaf].hint = -returns[0] if walk[0].zero_sum and mover == 1 else returns[0]
+        for column in range(columns):
+            back[column] = 0.0 if terminal else returns[column]
+        _back_up(nodes, values, head, walk, paths[i], depth, back)
+    found = 0
+    if then > 0:
+        found = _next_leaves(nodes, values, head, walk, paths, gumbel, considered, then, simulations)
+    return found, head[0].size
+
+
+@njit(cache=True)
+def _finite(numbers: np.ndarray) -> bool:
+    return np.isfinite(numbers.sum())
 
 
 @njit(cache=True)

@@ -116,11 +116,35 @@ def _bounds(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, 
 
 @njit(cache=True)
 def _score(
-    nodes: np.ndarray, walk: np.ndarray, child: int, parent_visits: float, parent_value: float, low: float, high: float
+    record: np.ndarray,
+    selection: int,
+    exploration: float,
+    virtual_loss: float,
+    parent_visits: float,
+    unvisited: float,
 ) -> float:
-    """The score of a child under the rule; ``low < high`` are bounds to normalise by."""
-    rules = walk[0]
-    record = nodes[child]
+    """The score of a child under the rule, from its record. What every child needs is handed over as numbers, and
+    ``unvisited`` is ready, so that the compiler can lift it out of the loop over the children."""
+    pending = float(record.pending)
+    visits = float(record.visits) + pending
+    value = (record.value_sum - virtual_loss * pending) / visits if visits > 0.0 else unvisited
+    if selection == PUCT:
+        return puct(value, visits, parent_visits, exploration, record.prior)
+    if selection == UCB1:
+        return ucb1(value, visits, parent_visits, exploration)
+    return uct(value, visits, parent_visits, exploration, record.prior)
+
+
+@njit(cache=True)
+def _score_with_options(
+    record: np.ndarray,
+    rules: np.ndarray,
+    parent_visits: float,
+    parent_value: float,
+    low: float,
+    high: float,
+) -> float:
+    """:func:`_score` under every rule and option; ``low < high`` are bounds to normalise by."""
     pending = float(record.pending)
     visits = float(record.visits) + pending
     if rules.visits_only and record.visits > 0:
@@ -150,6 +174,12 @@ def _score(
 
 
 @njit(cache=True)
+def _is_open(nodes: np.ndarray, child: int) -> bool:
+    flags = nodes[child].flags
+    return not flags & SOLVED and not (flags & LINKED and nodes[nodes[child].first_child].flags & SOLVED)
+
+
+@njit(cache=True)
 def _best_scoring_child(
     nodes: np.ndarray, values: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, source: int
 ) -> int:
@@ -164,17 +194,25 @@ def _best_scoring_child(
         low, high = _bounds(nodes, head, walk, source, parent_value)
     first = nodes[source].first_child
     last = first + nodes[source].children
-    admitted = MAX_CHILDREN
-    if rules.widening > 0.0:
-        admitted = int(math.ceil(rules.widening * max(parent_visits, 1.0) ** rules.widening_power))
     best = -1
     best_score = -np.inf
+    if rules.plain:
+        selection, exploration, virtual_loss = rules.selection, rules.exploration, rules.virtual_loss
+        for child in range(first, last):
+            if _is_open(nodes, child):
+                score = _score(nodes[child], selection, exploration, virtual_loss, parent_visits, parent_value)
+                if score > best_score:
+                    best_score = score
+                    best = child
+        return best
+    admitted = MAX_CHILDREN
+    if rules.widening > 0.0:
+        admitted = int(math.ceil(rules.widening * max(parent_visits, 1.0) ** rules.widening_power))  # noqa: RUF046
     equals = 0
     for child in range(first, last):
-        flags = nodes[child].flags
-        if flags & SOLVED or (flags & LINKED and nodes[nodes[child].first_child].flags & SOLVED):
+        if not _is_open(nodes, child):
             continue
-        score = _score(nodes, walk, child, parent_visits, parent_value, low, high)
+        score = _score_with_options(nodes[child], rules, parent_visits, parent_value, low, high)
         if score > best_score:
             best_score = score
             best = child
@@ -199,7 +237,9 @@ def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, c
     parent_value = nodes[node].value_sum / nodes[node].visits if nodes[node].visits > 0 else 0.0
     for child in candidates:
         nodes[child].hint += 1.0
-        score = _score(nodes, walk, child, float(nodes[child].hint), parent_value, head[0].low, head[0].high)
+        score = _score_with_options(
+            nodes[child], walk[0], float(nodes[child].hint), parent_value, head[0].low, head[0].high
+        )
         if score > best_score:
             best_score = score
             best = child

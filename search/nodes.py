@@ -88,6 +88,7 @@ how many leaves failed (``arrays.py``)."""
 
 WALK: Final = np.dtype(
     [
+        ("plain", np.bool_),
         ("selection", np.int64),
         ("exploration", np.float64),
         ("exploration_base", np.float64),
@@ -107,7 +108,8 @@ WALK: Final = np.dtype(
         ("zero_sum", np.bool_),
     ]
 )
-"""The settings that the kernels read (``settings.py`` makes them), as an array of one record."""
+"""The settings that the kernels read (``settings.py`` makes them), as an array of one record. ``plain``: nothing but a
+selection of the first three, virtual loss, and unvisited children at zero or at their parent's value; for speed."""
 
 
 @njit(cache=True)

@@ -237,6 +237,14 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "solve",
     ):
         walk[name] = getattr(settings, name)
+    walk["plain"] = (
+        settings.selection in ("ucb1", "uct", "puct")
+        and settings.unvisited_value in ("zero", "parent")
+        and settings.normalise == "no"
+        and settings.critic_weight == settings.widening == 0.0
+        and not settings.random_ties
+        and not settings.visits_only
+    )
     walk["zero_sum"] = zero_sum and players == 2
     walk["proofs"] = settings.solve and zero_sum and players == 2 and not settings.hide_outcome
     return walk
