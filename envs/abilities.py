@@ -92,32 +92,40 @@ class ActionTable:
             self.n = len(self._texts)
         elif self._counted:
             self.n = int(simulator.action_count)  # type: ignore[attr-defined]
-        self._masks: dict[tuple[int, ...] | tuple[str, ...], np.ndarray] = {}
+        self._known: dict[Any, tuple[np.ndarray, dict[int, str]]] = {}
 
     def texts(self, state: Any) -> dict[int, str]:
         """The actions of the player to move, by index; empty at the end."""
-        legal = self._actions(state)
-        return dict(zip(self._indices(state, legal), legal, strict=False))
+        return dict(self._look_up(state)[1])
 
     def text(self, state: Any, index: int) -> str:
         """The action with ``index`` in ``state``; for a number that stands for none, a text that is no action."""
         if self._texts is not None and 0 <= index < self.n:
             return self._texts[index]
-        return self.texts(state).get(index, f"<action {index}>")
+        return self._look_up(state)[1].get(index, f"<action {index}>")
 
     def mask(self, state: Any) -> np.ndarray:
         """1 where an index stands for an action of the player to move: int8 ``[n]``, read-only, shared."""
+        return self._look_up(state)[0]
+
+    def _look_up(self, state: Any) -> tuple[np.ndarray, dict[int, str]]:
+        """Mask and texts, remembered by what is legal."""
         legal = tuple(self._actions(state))
-        key = tuple(self._indices(state, legal)) if self._counted else legal
-        mask = self._masks.get(key)
-        if mask is None:
+        indices = tuple(self._simulator.action_indices(state)) if self._counted and legal else ()  # type: ignore[attr-defined]
+        known = self._known.get((legal, indices))
+        if known is None:
+            if self._texts is not None:
+                indices = tuple(self._numbers[text] for text in legal)
+            elif not self._counted:
+                indices = tuple(range(min(len(legal), self.n)))
             mask = np.zeros(self.n, np.int8)
-            mask[list(self._indices(state, legal))] = 1
+            mask[list(indices)] = 1
             mask.flags.writeable = False
-            if len(self._masks) >= _REMEMBERED:
-                self._masks.clear()
-            self._masks[key] = mask
-        return mask
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
+            known = mask, dict(zip(indices, legal, strict=False))
+            self._known[legal, () if not self._counted else indices] = known
+        return known
 
     def left_out(self, state: Any) -> int:
         """How many actions of ``state`` have no number."""
@@ -127,13 +135,6 @@ class ActionTable:
         if self._simulator.current_player(state) == TERMINAL:
             return ()
         return suggested_actions(self._simulator, state)
-
-    def _indices(self, state: Any, legal: Sequence[str]) -> Sequence[int]:
-        if self._texts is not None:
-            return [self._numbers[text] for text in legal]
-        if self._counted:
-            return self._simulator.action_indices(state) if legal else ()  # type: ignore[attr-defined]
-        return range(min(len(legal), self.n))
 
 
 def array_of(simulator: Simulator[Any], state: Any, player: int) -> np.ndarray:

@@ -18,6 +18,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 from gymnasium.error import CustomSpaceError, ResetNeeded
+from gymnasium.utils import seeding
 from gymnasium.vector.utils import create_shared_memory
 
 from .simulator import CHANCE, TERMINAL, Simulator
@@ -115,15 +116,20 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         self.simulator = simulator
         self.render_mode = render_mode
         self.state: State | None = None
+        self._generator: np.random.Generator | None = None
         self.action_space = UnicodeText(self.max_action_length)
         self.observation_space = UnicodeText(self.max_observation_length)
         self._over = True
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
         """Start the episode that ``seed`` and ``options`` name; without a seed, one drawn from ``np_random``."""
-        super().reset(seed=seed)
         if seed is None:
             seed = int(self.np_random.integers(_SEEDS))
+        elif isinstance(seed, int) and seed >= 0:
+            self._generator, self._np_random_seed = None, seed
+        else:
+            super().reset(seed=seed)  # numpy's integers, and Gymnasium's complaint about anything else
+            seed = int(seed)
         state = self.simulator.reset(seed, options)
         self._take(state)
         return self.simulator.observation(state), self._info(state)
@@ -149,6 +155,17 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         info = simulator.info(state)
         info["admissible_commands"] = simulator.admissible_commands(state)
         return simulator.observation(state), float(simulator.rewards(state)[0]), terminated, truncated, info
+
+    @property
+    def _np_random(self) -> np.random.Generator | None:
+        """Gymnasium's field, made when first asked for: seeding takes longer than an episode of a small game."""
+        if self._generator is None and self._np_random_seed is not None:
+            self._generator = seeding.np_random(self._np_random_seed)[0]
+        return self._generator
+
+    @_np_random.setter
+    def _np_random(self, generator: np.random.Generator | None) -> None:
+        self._generator = generator
 
     def snapshot(self) -> State:
         """The state, which is immutable and may be kept, shared, hashed and pickled: a reference, not a copy.

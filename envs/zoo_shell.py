@@ -63,7 +63,8 @@ class _Table:
             mask = spaces.MultiBinary(self._actions.n)
             self.observation_spaces = {a: spaces.Dict({"observation": box, "action_mask": mask}) for a in self._names}
             self.action_spaces = {a: spaces.Discrete(self._actions.n) for a in self._names}
-        self._seeds = np.random.default_rng()
+        self._seeds: np.random.Generator | None = None
+        self._seeds_from: int | None = None
         self._seed = 0
         self._draws = 0
 
@@ -91,18 +92,23 @@ class _Table:
 
     def _start(self, seed: int | None, options: dict[str, Any] | None) -> None:
         if seed is not None:
-            self._seeds = np.random.default_rng(seed)
+            self._seeds, self._seeds_from = None, seed
         else:
+            if self._seeds is None:  # not before: seeding takes longer than an episode of a small game
+                self._seeds = np.random.default_rng(self._seeds_from)
             seed = int(self._seeds.integers(_SEEDS))
         self._seed, self._draws = seed, 0
         self._invalid: set[int] = set()
         self.state_now = self.simulator.reset(seed, options)
         self.agents = list(self._names)
 
-    def _move(self, player: int, action: Any) -> None:
+    def _move(self, player: int, action: Any) -> bool:
+        """Step; returns whether the action was invalid."""
         self.state_now = self.simulator.step(self.state_now, self._meant(action))
-        if self.simulator.info(self.state_now)["invalid_action"]:
+        invalid = bool(self.simulator.info(self.state_now)["invalid_action"])
+        if invalid:
             self._invalid.add(player)
+        return invalid
 
     def _play_chance(self, earned: list[float] | None) -> int:
         """Draw luck until somebody is to move; returns who, and adds to ``earned`` what the draws paid."""
@@ -198,8 +204,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._cumulative_rewards[agent] = 0.0
         self._invalid = set()
         self._turns[player] += 1
-        self._move(player, action)
-        self.infos[agent] = {"invalid_action": player in self._invalid}
+        self.infos[agent] = {"invalid_action": self._move(player, action)}
         earned = list(simulator.rewards(self.state_now))
         mover = simulator.current_player(self.state_now)
         if mover == CHANCE:
