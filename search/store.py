@@ -2,9 +2,10 @@
 
 - Trees: parquet, one row a node: ``tree`` (its place in the file), ``node``, ``action``, ``logp``, ``observation``
   (null where the node was never visited), ``logged`` (JSON of the tokens that the policy logged, or null), every
-  field of the node record, and ``about`` (in the root's row: JSON with task, settings, counters, generator and the
-  root's transcript). States are not stored: a state is what its simulator makes of the task and of the actions on the
-  path, so loading with the simulator replays them.
+  field of the node record, ``returns`` (sums of all players' returns and their rewards, where a tree keeps them all),
+  and ``about`` (in the root's row: JSON with task, settings, counters, generators, what steers the root, and its
+  transcript). States are not stored: a state is what its simulator makes of the task and of the actions on the path,
+  so loading with the simulator replays them. Of a tree of information sets only the root has a state.
 - Pairs: JSONL. ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational
   columns with explicit prompt that TRL's preference trainers take; the fields of :class:`PreferencePair` stand beside
   them. ``task`` is JSON in a string, so that tasks of different shape load as one column. No value is null: an anchor
@@ -34,9 +35,9 @@ from ..envs.simulator import Simulator
 from .episode import Episode
 from .extraction import PreferencePair
 from .transcript import Transcript, Turn, acted, messages
-from .tree import NODE, Tree
+from .tree import INFORMATION, LINKED, NODE, Tree, said
 
-TREES_FORMAT: Final = b"branchwise trees 1"
+TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
 
 Row = TypeVar("Row")
@@ -77,6 +78,7 @@ _SCHEMA: Final = pa.schema(
         ("observation", pa.string()),
         ("logged", pa.string()),
         *_NODE_COLUMNS,
+        ("returns", pa.list_(pa.float64())),
         ("about", pa.string()),
     ],
     metadata={FORMAT_KEY: TREES_FORMAT},
@@ -139,12 +141,17 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "last_error": tree.last_error,
         "discount": tree.discount,
         "generator": tree.rng.bit_generator.state,
+        "players": tree.players,
+        "zero_sum": tree.zero_sum,
+        "information_sets": bool(tree.sets),
+        **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
     }
     try:
         about_text = json.dumps(about, default=_number)
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
+    observations = observations and not tree.sets
     seen = [
         _text(tree.transcript(node)[-1].text) if observations and node and nodes["visits"][node] else None
         for node in range(count)
@@ -161,6 +168,7 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "observation": seen,
         "logged": logged,
         **{name: np.ascontiguousarray(nodes[name]) for name, _ in _NODE_COLUMNS},
+        "returns": tree.all_returns().tolist() if tree.all_returns().shape[1] else [None] * count,
         "about": [_text(about_text)] + [None] * (count - 1),
     }
     return pa.table(columns, schema=_SCHEMA)
@@ -177,14 +185,23 @@ def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | No
         about = json.loads(table["about"][0].as_py())
         transcript = tuple(_turn_from_json(turn) for turn in about["transcript"])
         rng = _generator(about["generator"])
-        tree = Tree(None, None, transcript, about["task"], about["index"], rng, about["discount"])
+        kept = {"players": int(about["players"]), "zero_sum": bool(about["zero_sum"] or about["information_sets"])}
+        tree = Tree(None, None, transcript, about["task"], about["index"], rng, about["discount"], **kept)
+        tree.zero_sum = bool(about["zero_sum"])
+        tree.take_beside_nodes(about)
         tree.settings, tree.last_error = about["settings"], about["last_error"]
         tree.counters.update(about["counters"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{where}: the root's 'about' is not what save_trees writes ({error!r})") from error
     logged = table["logged"].to_pylist()
     turns = {node: _turn_from_json(json.loads(text)) for node, text in enumerate(logged) if text is not None}
+    returns = table["returns"].to_pylist()
     tree.restore(nodes, table["action"].to_pylist(), table["logp"].to_pylist(), turns)
+    if returns[0] is not None:
+        try:
+            tree.take_all_returns(np.array(returns, np.float64))
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}; the file is damaged") from error
     for node, text in enumerate(table["observation"].to_pylist()):
         if text is not None:
             tree.remember_observation(node, text)
@@ -200,6 +217,9 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
     bad = numbers != order
     bad |= (parents >= order) | (parents < np.where(order == 0, -1, 0))
     has_children = nodes["children"] > 0
+    has_children &= (nodes["flags"] & LINKED) == 0
+    linked = (nodes["flags"] & LINKED) > 0
+    bad |= linked & ((nodes["first_child"] < 0) | (nodes["first_child"] >= count))
     first, last = nodes["first_child"], nodes["first_child"] + nodes["children"].astype(np.int64) - 1
     bad |= has_children & ((first <= order) | (last >= count))
     if not bad.any():
@@ -217,14 +237,18 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)
-    states = [state]
+    states: list[Any] = [state]
+    information = tree.has(0, INFORMATION)
     checks = 3
     for node in range(1, len(tree)):
+        if information:
+            states.append(None)
+            continue
         state = simulator.step(states[tree.parent(node)], tree.actions[node])
         states.append(state)
         if checks and tree.has_transcript(node):
             checks -= 1
-            expected, found = tree.transcript(node)[-1].text, _text(simulator.observation(state))
+            expected, found = tree.transcript(node)[-1].text, _text(said(simulator, state))
             if expected != found:
                 raise ValueError(
                     f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"

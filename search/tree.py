@@ -562,10 +562,50 @@ class Tree(NodeArrays):
         self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
-        """Give the tree its simulator and the state of every node."""
+        """Give the tree its simulator and the state of every node; rebuild the tables of states and information sets."""
         self.simulator = simulator
         self.states = list(states)
+        if self.has(0, INFORMATION):
+            self.begin_information()
+            for node in range(1, self.size):
+                if self.has(node, INFORMATION):
+                    self.sets[self.player(node), self.actions[node]] = node
+                else:
+                    self.edges.setdefault(self.parent(node), {})[self.actions[node]] = node
+            return
         self._positions = [simulator.position(state) for state in states]
+        if self.settings.get("transpositions"):
+            for node, state in enumerate(states):
+                if not self.has(node, TERMINAL | LINKED):
+                    self.known.setdefault((self.depth(node), state), node)
+
+    def all_returns(self) -> np.ndarray:
+        """The sums of all players' returns beside each node, and their rewards: float64 ``[nodes, 2 · players]``, or
+        without columns where one number says all."""
+        return self._values[: self.size if self._values.shape[1] else 0]
+
+    def take_all_returns(self, returns: np.ndarray) -> None:
+        """Set what :meth:`all_returns` gave."""
+        if returns.shape != (self.size, 2 * self.players):
+            raise ValueError(f"returns of shape {returns.shape} for {self.size} nodes and {self.players} players")
+        self._values = np.ascontiguousarray(returns, np.float64)
+
+    def beside_nodes(self) -> dict[str, Any]:
+        """What steers the tree beside its nodes, as JSON-able numbers."""
+        head = {name: self._head[name][0].item() for name in ("low", "high", "noise", "failed")}
+        head |= {name: repr(head[name]) for name in ("low", "high")}  # JSON has no infinity
+        return {"head": head, "gumbel": self._gumbel.tolist(), "considered": self._considered.tolist()} | {
+            "noisy": self.noisy,
+            "stopped": self.stopped,
+        }
+
+    def take_beside_nodes(self, beside: dict[str, Any]) -> None:
+        """Set what :meth:`beside_nodes` gave."""
+        for name, value in beside["head"].items():
+            self._head[name] = float(value) if name in ("low", "high") else value
+        self._gumbel = np.array(beside["gumbel"], np.float64)
+        self._considered = np.array(beside["considered"], np.int64)
+        self.noisy, self.stopped = bool(beside["noisy"]), str(beside["stopped"])
 
 
 def said(simulator: Simulator[Any], state: Any) -> str:
