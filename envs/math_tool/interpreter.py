@@ -36,7 +36,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 
 LONGEST_CODE: Final = 8_000  # characters; a longer snippet is refused
-_FLOOD: Final = 1_000_000  # characters printed by one snippet
+FLOOD: Final = 1_000_000  # characters printed by one snippet
 _LARGEST_SNAPSHOT: Final = 4 << 20  # bytes
 _ATTEMPTS: Final = 2  # of a snippet whose worker got too little of the processor
 _FRAMES: Final = 4  # shown of a traceback
@@ -87,7 +87,7 @@ class SnapshotError(ValueError):
     """A snapshot that is not whole, or not of this backend."""
 
 
-class InterpreterError(RuntimeError):
+class InterpreterError(Exception):
     """The interpreter itself failed or is not available here; the message says why and what to do."""
 
 
@@ -205,11 +205,13 @@ class MontySession:
                 except (pydantic_monty.MontyRuntimeError, pydantic_monty.MontySyntaxError) as failure:
                     error, _, message = failure.display("type-msg").partition(": ")
                     limit = next((name for name, says in _SAYS.items() if message.startswith(says)), "")
+                    if printed.characters > FLOOD:
+                        return beyond("output", limits), None, False
                     if limit:
                         waited = clock is not None and _read(clock) - started < 0.9 * limits.seconds
                         return beyond(limit, limits), None, waited and limit == "seconds"
                     printed("stderr", _traceback(failure, code, source))
-                if printed.characters > _FLOOD:
+                if printed.characters > FLOOD:
                     return beyond("output", limits), None, False
                 dump = session.dump()
             if len(dump) > _LARGEST_SNAPSHOT or (len(dump) > 1 << 16 and not _loads(dump, limits)):
@@ -228,7 +230,7 @@ def beyond(what: str, limits: Limits) -> Result:
     kind, text = {
         "seconds": ("TimeoutError", f"more than {limits.seconds:g} seconds"),
         "megabytes": ("MemoryError", f"more than {limits.megabytes} MB"),
-        "output": ("OutputError", f"more than {_FLOOD:,} characters printed"),
+        "output": ("OutputError", f"more than {FLOOD:,} characters printed"),
         "size": ("MemoryError", "the variables take too much room"),
         "crash": ("InterpreterError", "the interpreter broke down"),
     }[what]
@@ -339,22 +341,28 @@ _SAYS: Final = {
     "crash": "the worker exceeded",
 }
 _lock = threading.Lock()
-_pools: dict[int, Any] = {}  # process id -> pool: a forked child must not use its parent's workers
+_pools: dict[int, Any] = {}  # process id -> pool; of a parent too, whose pool must not be dropped here
+_started: set[int] = set()  # process ids in which monty has run; a fork inherits those of its parents
 
 
 def _pool() -> Any:
-    pool = _pools.get(os.getpid())
-    if pool is None:
-        import pydantic_monty
+    process = os.getpid()
+    pool = _pools.get(process)
+    if pool is not None:
+        return pool
+    import pydantic_monty
 
-        with _lock:
-            pool = _pools.get(os.getpid())
-            if pool is None:
-                pool = pydantic_monty.Monty(min_processes=1, max_processes=2, max_checkouts_per_worker=100_000)
-                pool.__enter__()
-                _pools.clear()  # of a parent, whose workers are the parent's to end
-                _pools[os.getpid()] = pool
-    return pool
+    with _lock:
+        if process not in _pools:
+            if _started - {process}:
+                raise InterpreterError(
+                    "this process was forked from one that had already run Python in monty, whose threads a fork does "
+                    "not have: start processes by 'spawn' or 'forkserver', or fork before the first call"
+                )
+            _started.add(process)
+            pool = pydantic_monty.Monty(min_processes=1, max_processes=2, max_checkouts_per_worker=100_000)
+            _pools[process] = pool.__enter__()
+        return _pools[process]
 
 
 @atexit.register

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 from .child import Child, ChildError
 from .interpreter import (
+    FLOOD,
     LONGEST_CODE,
     InterpreterError,
     Limits,
@@ -34,7 +35,6 @@ from .interpreter import (
     too_long,
 )
 
-_FLOOD: Final = 1_000_000
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]{8,16}")
 
 
@@ -85,7 +85,7 @@ class JailSession:
         limits = self.limits
         if "limit" in reply:
             return beyond(reply["limit"], limits)
-        if reply["characters"] > _FLOOD:
+        if reply["characters"] > FLOOD:
             return beyond("output", limits)
         printed = Printed(limits.output)
         printed("", reply["head"])

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
-from .interpreter import Interpreter, Result, Snapshot, SnapshotError
+from .interpreter import Interpreter, Result, Session, Snapshot, SnapshotError
 
 Log = tuple[str, ...]
 
@@ -39,7 +39,7 @@ class Notebook:
         if found is not None:
             self._results.move_to_end(key)
             return found
-        with self.interpreter.restore(self._at(log)) if log else self.interpreter.open() as session:
+        with self._at(log) as session:
             result = session.run(code)
             if result.kept:
                 self._keep(key, session.snapshot())
@@ -54,26 +54,26 @@ class Notebook:
         self._snapshots.clear()
         self._bytes = 0
 
-    def _at(self, log: Log) -> Snapshot:
-        """The snapshot after ``log``, from the longest part of it that is remembered and whole."""
-        known = len(log)
-        while known and log[:known] not in self._snapshots:
-            known -= 1
-        snapshot = self._snapshots.get(log[:known])
-        if known == len(log) and snapshot is not None:
-            self._snapshots.move_to_end(log)
-            return snapshot
-        try:
-            session = self.interpreter.open() if snapshot is None else self.interpreter.restore(snapshot)
-        except SnapshotError:
-            self._drop(log[:known])
-            return self._at(log)
-        with session:
+    def _at(self, log: Log) -> Session:
+        """The session after ``log``, from the longest part of it whose snapshot is remembered and whole."""
+        for known in range(len(log), 0, -1):
+            snapshot = self._snapshots.get(log[:known])
+            if snapshot is None:
+                continue
+            try:
+                session = self.interpreter.restore(snapshot)
+            except SnapshotError:
+                self._drop(log[:known])
+                continue
+            self._snapshots.move_to_end(log[:known])
+            break
+        else:
+            known, session = 0, self.interpreter.open()
+        if known < len(log):
             for code in log[known:]:
                 session.run(code)
-            snapshot = session.snapshot()
-        self._keep(log, snapshot)
-        return snapshot
+            self._keep(log, session.snapshot())
+        return session
 
     def _keep(self, log: Log, snapshot: Snapshot) -> None:
         self._drop(log)

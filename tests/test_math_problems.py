@@ -1,0 +1,225 @@
+"""Problems: families, lengths, distractors, splits, files, worked solutions, lapses."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from branchwise.envs.math_tool.experts import MISTAKES, Lapse, lapses, plan
+from branchwise.envs.math_tool.files import FileProblems
+from branchwise.envs.math_tool.problems import SPLITS, GeneratedProblems, Problem, plain, split_of
+from branchwise.envs.math_tool.templates import FAMILIES, evaluate, words
+
+CASES = [(family, length) for family in FAMILIES for length in FAMILIES[family].lengths]
+
+
+@pytest.mark.parametrize(("family", "length"), CASES)
+def test_a_family_has_solutions_of_each_of_its_lengths(family: str, length: int) -> None:
+    problems = GeneratedProblems("train", 0, [family], (length, length), (1, 2), 60)
+    for number in range(40):
+        problem = problems[number]
+        assert problem.family == family
+        assert len(problem.steps) == length
+        values: dict[str, int] = {}
+        told = set(map(int, re.findall(r"\d+", problem.question)))
+        for step in problem.steps:
+            values[step.name] = evaluate(step.expression, values)
+            assert str(values[step.name]) == step.value
+            assert values[step.name] > 0
+            # Division comes out even: the true quotient is the whole one.
+            assert eval(step.expression.replace("//", "/"), {}, dict(values)) == values[step.name]
+        assert problem.answer == problem.steps[-1].value
+        assert 1 <= len(problem.distractors) <= 2
+        assert set(problem.distractors) <= told
+        assert "{" not in problem.question
+
+
+def test_an_equation_in_two_unknowns_has_the_worked_answer() -> None:
+    problems = GeneratedProblems("train", 0, ["heads_and_legs"], (4, 4))
+    for number in range(50):
+        heads, legs = map(int, re.findall(r"(\d+) (?:heads|legs)", problems[number].question))
+        hens = int(problems[number].answer)
+        assert 2 * hens + 4 * (heads - hens) == legs
+
+
+def test_an_unknown_number_leads_to_the_result() -> None:
+    problems = GeneratedProblems("train", 0, ["unknown_number"], (1, 8))
+    for number in range(100):
+        value = int(problems[number].answer)
+        told = problems[number].question
+        for verb, n in re.findall(r"(adds|takes away|[Ss]ubtracts|[Mm]ultiplies by|[Dd]ivides by|Adds) (\d+)", told):
+            verb, n = verb.lower(), int(n)
+            if verb == "divides by":
+                assert value % n == 0
+                value //= n
+            else:
+                value = {"adds": value + n, "multiplies by": value * n}.get(verb, value - n)
+        assert re.search(rf"(?:result|it) is {value}\.", told)
+
+
+def test_two_sides_are_equal() -> None:
+    problems = GeneratedProblems("train", 0, ["two_sides"], (3, 3))
+    for number in range(50):
+        a, b, c, d = map(int, re.findall(r"\d+", problems[number].question.partition("x:")[2].partition(".")[0]))
+        x = int(problems[number].answer)
+        assert a * x + b == c * x + d
+
+
+def test_numbers_name_problems_for_ever_and_streams_differ() -> None:
+    one, again, other = GeneratedProblems("test"), GeneratedProblems("test"), GeneratedProblems("test", 1)
+    numbers = [0, 1, 2, 1000, 2**31 - 1]
+    assert [one[n] for n in numbers] == [again[n] for n in reversed(numbers)][::-1]
+    assert len({one[n].question for n in range(300)} | {other[n].question for n in range(300)}) > 590
+
+
+def test_splits_share_no_arithmetic_whatever_their_seeds() -> None:
+    sums = {
+        split: {
+            (problem.family, tuple(step.expression for step in problem.steps))
+            for seed in range(2)
+            for problem in map(GeneratedProblems(split, seed, None, (1, 3), (0, 0), 20).__getitem__, range(400))
+        }
+        for split in SPLITS
+    }
+    assert not sums["train"] & sums["test"]
+    assert not sums["train"] & sums["validation"]
+    assert not sums["validation"] & sums["test"]
+
+
+def test_every_word_of_a_question_is_in_the_table() -> None:
+    problems = GeneratedProblems("train", 0, None, (1, 8), (0, 3), 500)
+    known = words()
+    for number in range(1500):
+        assert set(re.findall(r"[^\W\d]+", problems[number].plain)) <= known
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"families": ["chess"]}, "families"),
+        ({"families": []}, "families"),
+        ({"steps": (3, 2)}, "steps"),
+        ({"steps": (0, 9)}, "steps"),
+        ({"steps": (8, 8), "families": ["ages"]}, "steps"),
+        ({"distractors": (0, 9)}, "distractors"),
+        ({"distractors": 1}, "distractors"),
+        ({"largest": 1}, "largest=1"),
+    ],
+)
+def test_arguments_that_make_no_problems_are_refused(arguments: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        GeneratedProblems("train", **arguments)
+
+
+def test_the_file_of_gsm8k(shared_data: Path) -> None:
+    path = shared_data / "math" / "gsm8k_train.jsonl"
+    whole = FileProblems(path, "all")
+    assert whole.count == 7473
+    assert whole[0].question.startswith("Natalia sold clips to 48 of her friends in April")
+    assert whole[0].answer == "72"
+    assert [step.expression for step in whole[0].steps] == ["48/2", "48+24"]
+    counts = [FileProblems(path, split).count for split in SPLITS]
+    assert sum(counts) == 7473
+    assert 0.78 < counts[0] / 7473 < 0.82
+
+
+def test_the_file_of_svamp(shared_data: Path) -> None:
+    problems = FileProblems(shared_data / "math" / "svamp.json", "all")
+    assert problems.count == 1000
+    for number in range(1000):
+        (step,) = problems[number].steps
+        value = eval(step.expression)
+        assert abs(value - float(problems[number].answer)) < 1e-2 * max(1, abs(value))
+
+
+def test_files_in_the_format_of_math(tmp_path: Path) -> None:
+    record = {"problem": "What is $1+1$?", "solution": "It is \\boxed{2}.", "level": "Level 1", "type": "Algebra"}
+    (tmp_path / "algebra").mkdir()
+    (tmp_path / "algebra" / "1.json").write_text(json.dumps(record))
+    (tmp_path / "algebra" / "2.json").write_text(json.dumps({**record, "solution": "\\boxed{\\frac{1}{2}}"}))
+    problems = FileProblems(tmp_path, "all")
+    assert [problems[i].answer for i in range(2)] == ["2", "\\frac{1}{2}"]
+    assert problems[0].family == "Algebra"
+    lines = tmp_path / "test.jsonl"
+    lines.write_text(json.dumps({"problem": "p", "answer": "x+1", "subject": "Algebra"}) + "\n")
+    assert FileProblems(lines, "all")[0].answer == "x+1"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "no problems"),
+        ("[]", "no problems"),
+        ("{", "line 1"),
+        ('{"a": 1}', "record 1.*expected records of GSM8K"),
+        ('[{"question": "q", "answer": "no mark"}]', "record 1"),
+        ('[{"problem": "p", "solution": "no box"}]', "no answer"),
+        ('[{"question": "q", "answer": "#### 1"}, 3]', "record 2"),
+    ],
+)
+def test_a_file_of_something_else_says_where(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "problems.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=says):
+        FileProblems(path, "all")
+
+
+def test_a_missing_file_and_an_empty_split(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        FileProblems(tmp_path / "nowhere", "all")
+    path = tmp_path / "one.json"
+    path.write_text(json.dumps([{"question": "q", "answer": "#### 1"}]))
+    other = next(split for split in SPLITS if split != split_of(plain("q")))
+    with pytest.raises(ValueError, match="split='all'"):
+        FileProblems(path, other)
+
+
+def test_plain_text_has_blanks_between_signs() -> None:
+    assert plain("Ana's 1,250 pens, at $3.50 each?") == "ana ' s 1250 pens , at $ 3.50 each ?"
+
+
+def test_every_lapse_makes_its_step_and_the_answer_wrong() -> None:
+    problems = GeneratedProblems("train", 0, None, (2, 6))
+    seen = set()
+    for number in range(60):
+        problem = problems[number]
+        for lapse in lapses(problem):
+            seen.add(lapse.kind)
+            right, wrong = plan(problem, 20), plan(problem, 20, lapse)
+            answer = evaluated(wrong.snippets)
+            assert (answer == problem.answer) == (lapse.kind == "syntax")
+            first = wrong.first_error
+            assert wrong.snippets[:first] == right.snippets[:first]  # correct up to the first error
+            assert wrong.snippets[: first + 1] != right.snippets[: first + 1] or lapse.kind == "early"
+    assert seen == set(MISTAKES)
+
+
+def evaluated(snippets: tuple[str, ...]) -> str:
+    """The value that the last snippet of arithmetic shows; a mistyped one does nothing."""
+    values: dict[str, int] = {}
+    shown = ""
+    for snippet in snippets:
+        for line in snippet.split("\n"):
+            name, sign, expression = line.partition(" = ")
+            if not sign:
+                shown = str(values[name])
+            elif not expression.endswith("+"):
+                values[name] = evaluate(expression, values)
+    return shown
+
+
+def test_steps_share_calls_where_there_are_more_than_calls() -> None:
+    problem = GeneratedProblems("train", 0, None, (8, 8))[0]
+    for calls in range(1, 10):
+        snippets = plan(problem, calls).snippets
+        assert len(snippets) == min(8, calls)
+        assert evaluated(snippets) == problem.answer
+        assert sum(snippet.count(" = ") for snippet in snippets) == 8
+
+
+def test_a_lapse_that_cannot_be_made_is_refused() -> None:
+    problem = Problem("q", "1")
+    with pytest.raises(ValueError, match="cannot be made"):
+        plan(problem, 6, Lapse("operation", 0))
