@@ -3,13 +3,17 @@
 - :class:`PolicyRollout`: play on with a policy until the episode ends (Agent Q, section 3; the value is the return).
 - :class:`RandomRollout`: play on at random (step-level Q-value models, section 3; UCT).
 - :class:`ValueFunction`: any function from a state to a number.
+- :class:`Repeated`: the mean of N evaluations of the same leaf (IPR's N Monte-Carlo roll-outs a step, arXiv 2406.11176).
+- :class:`Mixed`: α · one evaluator + (1 − α) · another (LATS, arXiv 2310.04406; ReST-MCTS*, arXiv 2406.03816).
 
 The value of a leaf is the discounted return from its state on, the reward that led into it excluded:
 V(s) = r₁ + γ r₂ + γ² r₃ + …. A roll-out that is cut off by ``max_steps`` is worth what it earned until then.
 
-An evaluator may have two further attributes that the engine reads: ``last_calls``, the number of model prompts that
-each leaf of the last batch cost (one each where it is absent), and ``reads_outcome``, True where it looks at the
-environment's rewards.
+With several players a value is one number a player. Roll-outs draw the outcomes of chance nodes by their probabilities.
+
+An evaluator may have three further attributes that the engine reads: ``last_calls``, the number of model prompts that
+each leaf of the last batch cost (one each where it is absent); ``reads_outcome``, True where it looks at the
+environment's rewards; and ``reads_transcripts``, False where it can do without (they are then empty).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,10 +22,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..envs.simulator import TERMINAL, Simulator
+from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, propose
 from .selection import drawn, usable
-from .transcript import Transcript, acted, observed
+from .transcript import Transcript, acted, observed, said
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +64,24 @@ class Rollout:
 
 
 class ValueFunction:
-    """Values a leaf by ``function(simulator, state, transcript) -> float`` (the return of player 0 from there on)."""
+    """Values a leaf by ``function(simulator, state, transcript)``: the return from there on, a float of player 0, or one
+    a player. In a two-player game a float means that the other player's return is its opposite."""
 
-    def __init__(self, function: Callable[[Simulator[Any], Any, Transcript], float]) -> None:
+    def __init__(self, function: Callable[[Simulator[Any], Any, Transcript], float | Sequence[float]]) -> None:
         self.function = function
         self.calls = 0
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         self.calls += len(leaves)
-        return np.array([[self.function(leaf.simulator, leaf.state, leaf.transcript)] for leaf in leaves], np.float64)
+        values = [self.function(leaf.simulator, leaf.state, leaf.transcript) for leaf in leaves]
+        two = leaves[0].simulator.players == 2
+        return np.array([_for_all(value, two) for value in values], np.float64)
+
+
+def _for_all(value: float | Sequence[float], two: bool) -> Sequence[float]:
+    if np.ndim(value):
+        return value  # type: ignore[return-value]
+    return (value, -value) if two else (value,)  # type: ignore[operator, return-value]
 
 
 class _Rollouts:
@@ -81,13 +94,14 @@ class _Rollouts:
             raise ValueError(f"max_steps is {max_steps}; expected at least 1")
         self.discount = discount
         self.max_steps = max_steps
+        self.reads_transcripts = True
         self.keep_successes = keep_successes
         self.successes: list[Rollout] = []
         self.calls = 0
         self.last_calls: list[int] = []
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
-        played = [_Played(leaf) for leaf in leaves]
+        played = [_Played(leaf, self.reads_transcripts) for leaf in leaves]
         active = [play for play in played if not play.over]
         for _ in range(self.max_steps):
             if not active:
@@ -112,25 +126,45 @@ class _Rollouts:
 class _Played:
     """A roll-out under way."""
 
-    def __init__(self, leaf: Leaf) -> None:
+    def __init__(self, leaf: Leaf, keeps_transcript: bool) -> None:
         self.leaf = leaf
         self.simulator = leaf.simulator
         self.state = leaf.state
         self.transcript = leaf.transcript
+        self.keeps_transcript = keeps_transcript
         self.value = [0.0] * leaf.simulator.players
         self.weight = 1.0
         self.steps = 0
         self.calls = 0
-        self.over = leaf.terminal or self.simulator.current_player(self.state) == TERMINAL
+        self.over = leaf.terminal
+        if not leaf.terminal:
+            self._settle_chance()
 
     def step(self, action: str, discount: float) -> None:
         self.state = self.simulator.step(self.state, action)
-        self.transcript = (*self.transcript, acted(action), observed(self.simulator.observation(self.state)))
-        for player, reward in enumerate(self.simulator.rewards(self.state)):
-            self.value[player] += self.weight * reward
+        self._earn()
         self.weight *= discount
         self.steps += 1
-        self.over = self.simulator.current_player(self.state) == TERMINAL
+        self._settle_chance()
+        if self.keeps_transcript:
+            self.transcript = (*self.transcript, acted(action), observed(said(self.simulator, self.state)))
+
+    def _settle_chance(self) -> None:
+        """Draw outcomes until a player is to move or the episode is over."""
+        while (player := self.simulator.current_player(self.state)) == CHANCE:
+            outcomes = self.simulator.chance_outcomes(self.state)
+            draw = self.leaf.rng.random()
+            for outcome, probability in outcomes:
+                draw -= probability
+                if draw < 0.0:
+                    break
+            self.state = self.simulator.step(self.state, outcome)
+            self._earn()
+        self.over = player == TERMINAL
+
+    def _earn(self) -> None:
+        for player, reward in enumerate(self.simulator.rewards(self.state)):
+            self.value[player] += self.weight * reward
 
     def succeeded(self) -> bool:
         return bool(self.simulator.info(self.state)["success"])
@@ -193,6 +227,7 @@ class RandomRollout(_Rollouts):
 
     def __init__(self, discount: float = 1.0, max_steps: int = 100, keep_successes: bool = False) -> None:
         super().__init__(discount, max_steps, keep_successes)
+        self.reads_transcripts = keep_successes
 
     def _choose(self, active: Sequence[_Played]) -> list[str]:
         chosen = []
@@ -206,6 +241,49 @@ class RandomRollout(_Rollouts):
                 )
             chosen.append(actions[int(play.leaf.rng.integers(len(actions)))])
         return chosen
+
+
+class Repeated:
+    """Values a leaf by the mean of ``times`` evaluations, all in one batch: N Monte-Carlo roll-outs a node."""
+
+    def __init__(self, evaluator: Evaluator, times: int) -> None:
+        if times < 1:
+            raise ValueError(f"times is {times}; expected at least 1")
+        self.evaluator = evaluator
+        self.times = times
+        self.calls = 0
+        self.last_calls: list[int] = []
+        self.reads_outcome = getattr(evaluator, "reads_outcome", False)
+        self.reads_transcripts = getattr(evaluator, "reads_transcripts", True)
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        repeated = [leaf for leaf in leaves for _ in range(self.times)]
+        values = self.evaluator.evaluate(repeated)
+        asked = getattr(self.evaluator, "last_calls", None) or [1] * len(repeated)
+        self.last_calls = [sum(asked[i : i + self.times]) for i in range(0, len(repeated), self.times)]
+        self.calls += sum(self.last_calls)
+        return np.reshape(values, (len(leaves), self.times, -1)).mean(axis=1)
+
+
+class Mixed:
+    """Values a leaf by α · ``search`` + (1 − α) · ``critic``: for instance a roll-out and a value model."""
+
+    def __init__(self, search: Evaluator, critic: Evaluator, alpha: float) -> None:
+        if not 0.0 <= alpha <= 1.0:
+            raise ValueError(f"alpha is {alpha}; expected 0 (the critic alone) to 1 (the search alone)")
+        self.parts = search, critic
+        self.alpha = alpha
+        self.calls = 0
+        self.last_calls: list[int] = []
+        self.reads_outcome = any(getattr(part, "reads_outcome", False) for part in self.parts)
+        self.reads_transcripts = any(getattr(part, "reads_transcripts", True) for part in self.parts)
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        search, critic = (np.asarray(part.evaluate(leaves), np.float64) for part in self.parts)
+        asked = [getattr(part, "last_calls", None) or [1] * len(leaves) for part in self.parts]
+        self.last_calls = [sum(both) for both in zip(*asked, strict=True)]
+        self.calls += sum(self.last_calls)
+        return self.alpha * search + (1.0 - self.alpha) * critic
 
 
 def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator) -> int:

@@ -34,8 +34,8 @@ import pyarrow.parquet as pq
 from ..envs.simulator import Simulator
 from .episode import Episode
 from .extraction import PreferencePair
-from .transcript import Transcript, Turn, acted, messages
-from .tree import INFORMATION, LINKED, NODE, Tree, said
+from .transcript import Transcript, Turn, acted, messages, said
+from .tree import INFORMATION, LINKED, NODE, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"

@@ -7,7 +7,9 @@ from here, never from scanning token ids (``methods``: Agent Q's replay buffer, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from ..envs.simulator import Simulator
 
 Role = Literal["system", "user", "assistant"]
 
@@ -44,3 +46,10 @@ def acted(text: str, **logged: object) -> Turn:
 def messages(transcript: Sequence[Turn]) -> list[dict[str, str]]:
     """The turns as chat messages, ``{"role": …, "content": …}``, as tokenizers' chat templates and TRL take them."""
     return [{"role": turn.role, "content": turn.text} for turn in transcript]
+
+
+def said(simulator: Simulator[Any], state: Any) -> str:
+    """What is observed in a state by the player who is to move there (at ends and chance nodes by player 0)."""
+    if simulator.players == 1:
+        return simulator.observation(state)
+    return simulator.observation(state, max(simulator.current_player(state), 0))

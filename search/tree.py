@@ -39,7 +39,7 @@ from .nodes import (
     _subtree,
 )
 from .selection import noisy_prior
-from .transcript import Transcript, Turn, acted, observed
+from .transcript import Transcript, Turn, acted, observed, said
 
 __all__ = [
     "COUNTERS",
@@ -606,17 +606,3 @@ class Tree(NodeArrays):
         self._gumbel = np.array(beside["gumbel"], np.float64)
         self._considered = np.array(beside["considered"], np.int64)
         self.noisy, self.stopped = bool(beside["noisy"]), str(beside["stopped"])
-
-
-def said(simulator: Simulator[Any], state: Any) -> str:
-    """What is observed in a state by the player to move there."""
-    return (
-        simulator.observation(state)
-        if simulator.players == 1
-        else simulator.observation(state, mover(simulator, state))
-    )
-
-
-def mover(simulator: Simulator[Any], state: Any) -> int:
-    """The player to move; player 0 at terminals and chance nodes."""
-    return max(simulator.current_player(state), 0)
