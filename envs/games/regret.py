@@ -8,7 +8,8 @@ its exact exploitability:
 - average strategy ∝ Σ_t t · πᵢ · σ_t(a), linear in the iteration t;
 - exploitability: (best response value of player 0 + best response value of player 1) / 2, zero at an equilibrium.
 
-Kuhn poker takes 0.1 s, Leduc poker two seconds, liar's dice with a die each half a minute.
+2,000 iterations of Leduc poker (9,457 histories) take about a second, 500 of liar's dice with a die each (294,883) ten
+to fifteen, half of it to unroll the game.
 
 What it does not do: more than two players, games that are not zero-sum, abstraction or sampling (every history is a
 row in memory), games in which the histories of one information set differ in length.

@@ -130,12 +130,15 @@ class Werewolf(Simulator[WerewolfState]):
 
     ## Opponents
 
-    Share of games that the village wins, 2,000 games each:
-
-    MEASURED
-
     `random` acts uniformly; `simple` has habits; `deductive` weighs every deal of the roles by what was said and voted
-    (`werewolf_agents`).
+    (`werewolf_agents`). How often the village wins, by who plays it (rows) and who plays the werewolves, 2,000 games
+    each (seeds 0 to 1,999, 95 % within ±0.022):
+
+    | | `random` | `simple` | `deductive` |
+    |---|---|---|---|
+    | `random` | 0.126 | 0.070 | 0.037 |
+    | `simple` | 0.224 | 0.232 | 0.078 |
+    | `deductive` | 0.711 | 0.639 | 0.406 |
 
     ## Version History
 
