@@ -26,6 +26,7 @@ _GOODS: Final[dict[str, tuple[tuple[str, ...], int, int]]] = {  # category: (thi
     "car": (("small car", "estate car", "old van", "convertible"), 800, 20000),
     "housing": (("room for a month", "flat near the park", "house by the lake"), 400, 4000),
 }
+_CATEGORIES: Final = tuple(_GOODS.items())
 _STATES: Final = ("nearly unused", "used", "well kept", "older")
 
 
@@ -203,8 +204,7 @@ def _target(price: int, share: float) -> int:
 
 
 def _generated(rng: np.random.Generator) -> Listing:
-    category = list(_GOODS)[int(rng.random() * len(_GOODS))]
-    things, lowest, highest = _GOODS[category]
+    category, (things, lowest, highest) = _CATEGORIES[int(rng.random() * len(_CATEGORIES))]
     thing = things[int(rng.random() * len(things))]
     price = float(f"{lowest * (highest / lowest) ** rng.random():.2g}")  # as people ask: two leading digits
     return Listing(category, f"{thing}, {_STATES[int(rng.random() * len(_STATES))]}", round(price) * 100)

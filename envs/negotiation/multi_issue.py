@@ -117,6 +117,10 @@ class MultiIssueSimulator(SameOffers):
             for deal in self._deals
         ]
         self._index = {terms: outcome for outcome, terms in enumerate(self._terms)}
+        self._points_form = "; ".join(
+            f"{name}: " + ", ".join(f"{option} {{}}" for option in values)
+            for name, values in zip(self.issues, self._options, strict=True)
+        )
         self._one_hot = _one_hot(self._deals, self._sizes)
         self.fixed_points = _given_points(content.get("points"), self.issues, self._sizes)
         self.fixed_reservation = _given_reservation(content.get("reservation"))
@@ -133,16 +137,13 @@ class MultiIssueSimulator(SameOffers):
         return tuple(drawn)
 
     def _brief(self, context: Context, player: int) -> str:
-        lines = [
-            f"{name}: " + ", ".join(f"{option} {points}" for option, points in zip(values, row, strict=True))
-            for name, values, row in zip(self.issues, self._options, context[player], strict=True)
-        ]
+        points = self._points_form.format(*itertools.chain(*context[player]))
         worth = (
             "" if self.discount == 1.0 else f" Each offer after the first leaves {self.discount:g} of a deal's worth."
         )
         return (
             f"You are {self.names[player]} and negotiate with {self.names[1 - player]} over {', '.join(self.issues)}. "
-            f"Your points ({BEST} for your best deal), which differ from the other's: {'; '.join(lines)}. Without a "
+            f"Your points ({BEST} for your best deal), which differ from the other's: {points}. Without a "
             f"deal you get {context[2 + player]} points.{worth}"
         )
 
@@ -213,8 +214,10 @@ def _issues(issues: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str
     names = tuple(str(name).lower() for name in issues)
     options = tuple(tuple(str(option).lower() for option in values) for values in issues.values())
     for word in (*names, *itertools.chain(*options)):
-        if not word.isprintable() or not word or set(word) & set(' ,=[]:"…'):
-            raise ValueError(f"issues: {word!r} cannot be written in an offer; use words without blanks and , = [ ] :")
+        if not word.isprintable() or not word or set(word) & set(' ,=[]{}:"…'):
+            raise ValueError(
+                f"issues: {word!r} cannot be written in an offer; use words without blanks and , = : [ ] {{ }}"
+            )
     if len(set(names)) != len(names) or any(len(values) < 2 or len(set(values)) != len(values) for values in options):
         raise ValueError("issues: expected different names, each with at least two different options.")
     total = int(np.prod([len(values) for values in options])) if options else 0

@@ -329,7 +329,10 @@ class AlternatingOffers(Simulator[OfferState]):
         log = state.log
         if len(log) > _SHOWN:
             log = ("…", *log[-_SHOWN:])
-        return "\n".join([self._header(state.context, player), *log, *self._status(state, player)])
+        header = self._header(state.context, player)
+        if player != state.player or state.wrong:
+            return "\n".join([header, *log, *self._status(state, player)])
+        return "\n".join([header, *log, self._request(state)])  # by far the most frequent case
 
     def information_state(self, state: OfferState, player: int) -> str:
         """The observation with the whole log."""
@@ -342,9 +345,7 @@ class AlternatingOffers(Simulator[OfferState]):
     def _status(self, state: OfferState, player: int) -> tuple[str, ...]:
         mover = state.player
         if mover == player:
-            verbs = self._verbs(state)
-            prompt = self._kept.get(verbs) or self._keep(verbs, " | ".join(self._patterns(verbs)))
-            move = f"{self._clock(state)} Your move: {prompt}"
+            move = self._request(state)
             return (state.wrong, move) if state.wrong else (move,)
         if mover >= 0:
             return (f"{self._clock(state)} {self.names[mover]} is to move.",)
@@ -352,6 +353,11 @@ class AlternatingOffers(Simulator[OfferState]):
         got = f"{ending} You get {self._money(state, player)}."
         faulty = state.ended == "forfeit" and state.log[-1].startswith(self.names[player])
         return (state.wrong, got) if faulty else (got,)
+
+    def _request(self, state: OfferState) -> str:
+        verbs = self._verbs(state)
+        prompt = self._kept.get(verbs) or self._keep(verbs, " | ".join(self._patterns(verbs)))
+        return f"{self._clock(state)} Your move: {prompt}"
 
     def _clock(self, state: OfferState) -> str:
         if self.max_rounds is not None:
