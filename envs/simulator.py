@@ -25,10 +25,12 @@ State = TypeVar("State", bound=Hashable)
 class Simulator(Protocol[State]):
     """Subclass this to inherit the defaults of the optional methods; the methods without a body must be written.
 
-    ``players`` is the number of players; single-agent environments have one, player 0.
+    ``players`` is the number of players; single-agent environments have one, player 0. ``zero_sum`` promises that the
+    rewards of two players always add up to zero: search then keeps one number a node and can prove wins.
     """
 
     players: int = 1
+    zero_sum: bool = False
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> State:
         """The first state of the episode that ``seed`` and ``options`` name; the same in every process."""

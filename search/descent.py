@@ -17,7 +17,7 @@ from numba import njit
 
 from .ascent import _close_above, _settle
 from .backup import critic_mix
-from .gumbel import completed, improved_policy, interior_choice, root_choice
+from .gumbel import completed, final_choice, improved_policy, interior_choice, root_choice
 from .nodes import (
     BUSY,
     CHANCE,
@@ -285,6 +285,14 @@ def _gumbel_root_child(nodes: np.ndarray, gumbel: np.ndarray, considered: np.nda
     turn = min(int(visits.sum()), considered.shape[0] - 1)
     sigma = completed(values, visits, prior, nodes[0].hint)
     chosen = root_choice(gumbel, np.log(prior), sigma, visits, float(considered[turn]))
+    return nodes[0].first_child + max(chosen, 0)
+
+
+@njit(cache=True)
+def _gumbel_final_child(nodes: np.ndarray, gumbel: np.ndarray) -> int:
+    """The root's child to play in the end: the best of the most visited."""
+    values, visits, prior = _arrays_of_children(nodes, 0)
+    chosen = final_choice(gumbel, np.log(prior), completed(values, visits, prior, nodes[0].hint), visits)
     return nodes[0].first_child + max(chosen, 0)
 
 

@@ -1,13 +1,17 @@
-"""A tree for people and for graph tools: a text outline, and a networkx graph.
+"""A tree for people and for graph tools: a text outline, a networkx graph, and Graphviz's dot.
 
 The outline prints a node a line, children by visits; the graph has a node for each tree node with all its numbers.
+A node that is linked to a state that another holds (transpositions) has an edge to that state's children.
 """
+
+from collections.abc import Sequence
 
 import networkx as nx
 
-from .tree import FAILED, INVALID, SOLVED, TERMINAL, Tree
+from ..envs.simulator import CHANCE
+from .tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
 
-_MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"))
+_MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
 
 
 def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> str:
@@ -23,13 +27,15 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
         value = f"{tree.value(node):+.3f}" if visits else "     –"
         prior = float(tree.nodes[node]["prior"])
         action = " ".join(tree.actions[node].split()) if node else "(root)"
+        if tree.player(tree.source(node)) == CHANCE:
+            action += "  (chance)"
         if len(action) > width:
             action = action[: width - 1] + "…"
-        marks = ", ".join(mark for flag, mark in _MARKS if tree.has(node, flag))
+        marks = ", ".join([*(mark for flag, mark in _MARKS if tree.has(node, flag)), tree.proof(node)]).rstrip(", ")
         lines.append(f"{'  ' * level}{visits:5d}  {value}  p={prior:.2f}  {action}{f'  [{marks}]' if marks else ''}")
         if level >= depth:
             return
-        ranked = sorted(tree.children(node), key=lambda child: (-tree.visits(child), child))
+        ranked = sorted(below(tree, node), key=lambda child: (-tree.visits(child), child))
         for child in ranked[:children]:
             add(child, level + 1)
         if len(ranked) > children:
@@ -40,10 +46,17 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
     return "\n".join(lines)
 
 
+def below(tree: Tree, node: int) -> Sequence[int]:
+    """What hangs below a node: its children, and below an action of a tree of information sets the sets it leads to."""
+    if not tree.sets or tree.has(node, INFORMATION):
+        return tree.children(node)
+    return [other for other in tree.sets.values() if other and tree.parent(other) == node]
+
+
 def to_networkx(tree: Tree, visited_only: bool = False) -> nx.DiGraph:
     """A directed graph from parents to children. Node attributes: ``action``, ``visits``, ``value`` (0.0 where
     unvisited), ``prior``, ``reward``, ``depth``, and the booleans ``terminal``, ``solved``, ``failed``,
-    ``invalid``."""
+    ``invalid`` and ``linked``."""
     graph = nx.DiGraph(task=tree.task, index=tree.index)
     depths = [0] * len(tree)
     for node in range(len(tree)):
@@ -65,4 +78,25 @@ def to_networkx(tree: Tree, visited_only: bool = False) -> nx.DiGraph:
         )
         if parent >= 0:
             graph.add_edge(parent, node)
+    for node in list(graph):
+        if tree.source(node) != node:
+            graph.add_edges_from((node, child) for child in tree.children(node) if child in graph)
     return graph
+
+
+def to_dot(tree: Tree, nodes: int = 60, width: int = 24) -> str:
+    """The ``nodes`` most visited nodes as Graphviz's dot: action, visits and value in each box, wider edges for more
+    visits. Render with ``dot -Tsvg``."""
+    graph = to_networkx(tree, visited_only=True)
+    kept = set(sorted(graph, key=lambda node: (-graph.nodes[node]["visits"], node))[:nodes]) | {0}
+    most = max(tree.visits(0), 1)
+    lines = ["digraph tree {", '  node [shape=box, fontname="sans-serif"];']
+    for node in sorted(kept):
+        about = graph.nodes[node]
+        said = " ".join(about["action"].split())[:width] if node else "root"
+        said = said.replace("\\", "\\\\").replace('"', '\\"')
+        lines.append(f'  {node} [label="{said}\\n{about["visits"]} · {about["value"]:+.2f}"];')
+    for parent, child in graph.edges:
+        if parent in kept and child in kept:
+            lines.append(f"  {parent} -> {child} [penwidth={1 + 4 * tree.visits(child) / most:.2f}];")
+    return "\n".join([*lines, "}"]) + "\n"

@@ -18,7 +18,7 @@ from ..envs.simulator import Simulator
 from .arrays import NodeArrays
 from .ascent import _back_up, _back_up_information
 from .backup import UNPROVEN, opposite_proof, proven_value
-from .descent import _best_of, _select
+from .descent import _best_of, _gumbel_final_child, _select
 from .nodes import (
     BUSY,
     EXPANDED,
@@ -268,6 +268,12 @@ class Tree(NodeArrays):
             if best < 0 or known >= self.value(best):
                 best = -negative
         return best
+
+    def gumbel_child(self) -> int:
+        """The root's child that Gumbel MuZero plays."""
+        if not self.has_gumbel():
+            raise ValueError("the root has no Gumbel draws; search with selection='gumbel'")
+        return int(_gumbel_final_child(self._nodes, self._gumbel))
 
     def _known_return(self, child: int) -> float:
         """What a solved child is worth: one player takes the best that was found, in a game the proof decides."""
