@@ -102,13 +102,13 @@ class _Table:
         self.state_now = self.simulator.reset(seed, options)
         self.agents = list(self._names)
 
-    def _move(self, player: int, action: Any) -> bool:
-        """Step; returns whether the action was invalid."""
+    def _move(self, player: int, action: Any) -> dict[str, Any]:
+        """Step; returns the simulator's info."""
         self.state_now = self.simulator.step(self.state_now, self._meant(action))
-        invalid = bool(self.simulator.info(self.state_now)["invalid_action"])
-        if invalid:
+        info = self.simulator.info(self.state_now)
+        if info["invalid_action"]:
             self._invalid.add(player)
-        return invalid
+        return info
 
     def _play_chance(self, earned: list[float] | None) -> int:
         """Draw luck until somebody is to move; returns who, and adds to ``earned`` what the draws paid."""
@@ -141,10 +141,9 @@ class _Table:
         mask = self._actions.mask(self.state_now) if to_move else self._no_actions
         return {"observation": array_of(self.simulator, self.state_now, player), "action_mask": mask}
 
-    def _told(self, player: int, to_move: bool) -> dict[str, Any]:
-        """The ``infos`` of a player."""
+    def _told(self, player: int, to_move: bool, info: dict[str, Any]) -> dict[str, Any]:
+        """``info``, the simulator's of the state, made that of a player."""
         simulator, state = self.simulator, self.state_now
-        info = simulator.info(state)
         info["invalid_action"] = player in self._invalid
         if player:
             info["success"] = success_of(simulator, state, player)
@@ -187,7 +186,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._turns = [0] * len(names)
         self._skip_agent_selection = None
         self.agent_selection = names[0]
-        self._hand_over(self._play_chance(None))
+        self._hand_over(self._play_chance(None), self.simulator.info(self.state_now))
 
     def observe(self, agent: str) -> Any:
         return self._shown(agent, agent == self._mover)
@@ -204,15 +203,17 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._cumulative_rewards[agent] = 0.0
         self._invalid = set()
         self._turns[player] += 1
-        self.infos[agent] = {"invalid_action": self._move(player, action)}
+        info = self._move(player, action)
+        self.infos[agent] = {"invalid_action": player in self._invalid}
         earned = list(simulator.rewards(self.state_now))
         mover = simulator.current_player(self.state_now)
         if mover == CHANCE:
             mover = self._play_chance(earned)
+            info = simulator.info(self.state_now)
         for name, reward in zip(self._names, earned, strict=True):
             self.rewards[name] = reward
             self._cumulative_rewards[name] += reward
-        self._hand_over(mover)
+        self._hand_over(mover, info)
 
     def snapshot(self) -> Hashable:
         """Everything that the rest of the episode depends on; immutable."""
@@ -239,20 +240,20 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos = {name: {} for name in self.agents}
         self._skip_agent_selection = None
-        self._hand_over(self.simulator.current_player(state))
+        self._hand_over(self.simulator.current_player(state), self.simulator.info(state))
 
-    def _hand_over(self, mover: int) -> None:
-        """Make ``mover`` the agent to act, or end the episode for all."""
+    def _hand_over(self, mover: int, info: dict[str, Any]) -> None:
+        """Make ``mover`` the agent to act, or end the episode for all; ``info`` is the simulator's of the state."""
         cut = mover >= 0 and self.max_cycles is not None and self._turns[mover] >= self.max_cycles
         if mover != TERMINAL and not cut:
             self.agent_selection = self._mover = self._names[mover]
-            self.infos[self._mover] = self._told(mover, True)
+            self.infos[self._mover] = self._told(mover, True, info)
             return
         self._mover = ""
         truncated = cut or self.simulator.truncated(self.state_now)
         for name in self.agents:
             self.truncations[name], self.terminations[name] = truncated, not truncated
-            self.infos[name] = self._told(self._numbers[name], False)
+            self.infos[name] = self._told(self._numbers[name], False, dict(info))
         self._deads_step_first()
 
 
@@ -339,6 +340,6 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
             to_move = player in self._moves
             self.state_now = self._moves.get(player, now)
             observations[name] = self._shown(name, to_move)
-            infos[name] = {**self._told(player, to_move), "to_move": to_move}
+            infos[name] = self._told(player, to_move, {**self.simulator.info(self.state_now), "to_move": to_move})
         self.state_now = now
         return observations, infos
