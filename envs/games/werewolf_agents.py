@@ -6,7 +6,7 @@ said and voted:
 
     P(deal | heard) ∝ [deal fits] · Π claims · Π votes · Π accusations
 
-with the likelihoods of ``_CLAIM`` and below, set by hand: a village player hardly ever claims a role that it does not
+with the likelihoods of ``_WOLF_CLAIMS`` and below, set by hand: a village player hardly ever claims a role that it does not
 have, a seer tells the truth, werewolves seldom turn on each other.
 
 What it does not do: read words, expect lies about anything but roles and results, or plan more than a move ahead.
@@ -24,7 +24,8 @@ from .werewolf_hidden import deals_of, fitting
 from .werewolf_record import NOBODY, View, WerewolfState, public_view
 from .werewolf_speech import Act
 
-_CLAIM: Final = {"honest": 1.0, "wolf": 0.25, "village": 0.02}  # that a player claims to be the seer
+_WOLF_CLAIMS: Final = 0.25  # that a werewolf claims to be the seer, against 1 for the seer
+_VILLAGE_CLAIMS: Final = 0.02  # that a doctor or villager does
 _WRONG_RESULT: Final = 0.02  # that a seer tells a result that is not so
 _UNCONTESTED: Final = 0.3  # that a living seer lets another's claim to be the seer pass
 _PACK_ATTACKS: Final = 0.3  # that a werewolf accuses, tells a result against or votes for another, against 1
@@ -103,12 +104,12 @@ def beliefs(view: View) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     for claimant, results in claims.items():
         truth = np.ones(len(weight))
         for act in results:
-            truth[is_wolf[:, act.player] != (act.word == "werewolf")] *= _WRONG_RESULT
-        chance = np.where(is_wolf[:, claimant], _CLAIM["wolf"], _CLAIM["village"])
-        weight *= np.where(is_seer[:, claimant], _CLAIM["honest"] * truth, chance)
+            truth *= np.where(is_wolf[:, act.player] == (act.word == "werewolf"), 1.0, _WRONG_RESULT)
+        wolf, seer = is_wolf[:, claimant], is_seer[:, claimant]
+        weight *= seer * truth + wolf * _WOLF_CLAIMS + (1 - seer - wolf) * _VILLAGE_CLAIMS
     if claims:
         silent = [player for player in view.living if player not in claims]
-        weight[is_seer[:, silent].any(axis=1)] *= _UNCONTESTED
+        weight *= np.where(is_seer[:, silent].sum(axis=1) > 0, _UNCONTESTED, 1.0)
     within = ((is_wolf @ _attacks(view)) * is_wolf).sum(axis=1)  # attacks of a werewolf on a werewolf, in each deal
     weight *= _PACK_ATTACKS**within
     weight /= weight.sum()

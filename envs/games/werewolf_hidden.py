@@ -38,8 +38,8 @@ class Deals(NamedTuple):
     wolves: NDArray[np.int64]  # [A]
     seer: NDArray[np.int64]  # [A]
     doctor: NDArray[np.int64]  # [A]
-    is_wolf: NDArray[np.bool_]  # [A, n]
-    is_seer: NDArray[np.bool_]  # [A, n]
+    is_wolf: NDArray[np.float64]  # [A, n] 1 or 0: products of bools would not use BLAS
+    is_seer: NDArray[np.float64]  # [A, n]
 
 
 class _Knowledge(NamedTuple):
@@ -58,7 +58,7 @@ def deals_of(cast: str) -> Deals:
     roles = tuple(_orders("".join(sorted(cast))))
     letters = np.array([list(deal) for deal in roles])
     wolves, seer, doctor = ((letters == role) @ (1 << np.arange(len(cast))) for role in "wsd")
-    return Deals(roles, wolves, seer, doctor, letters == "w", letters == "s")
+    return Deals(roles, wolves, seer, doctor, (letters == "w").astype(np.float64), (letters == "s").astype(np.float64))
 
 
 def fitting(view: View) -> NDArray[np.bool_]:
