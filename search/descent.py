@@ -304,6 +304,13 @@ def _gumbel_child(nodes: np.ndarray, source: int) -> int:
 
 
 @njit(cache=True)
+def _improved_policy(nodes: np.ndarray, source: int) -> np.ndarray:
+    """What Gumbel MuZero makes of a node's prior and of what was found below it: float64 ``[children]``."""
+    values, visits, prior = _arrays_of_children(nodes, source)
+    return improved_policy(np.log(prior), completed(values, visits, prior, nodes[source].hint))
+
+
+@njit(cache=True)
 def _select(
     nodes: np.ndarray,
     values: np.ndarray,

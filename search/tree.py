@@ -18,7 +18,7 @@ from ..envs.simulator import Simulator
 from .arrays import NodeArrays
 from .ascent import _back_up, _back_up_information
 from .backup import UNPROVEN, opposite_proof, proven_value
-from .descent import _best_of, _gumbel_final_child, _select
+from .descent import _best_of, _gumbel_final_child, _improved_policy, _select
 from .nodes import (
     BUSY,
     EXPANDED,
@@ -328,12 +328,14 @@ class Tree(NodeArrays):
 
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
-        sum 1 (the prior where none was visited)."""
+        sum 1 (the prior where none was visited). After a search with ``gumbel`` the improved policy (``gumbel.py``)."""
         children = self.children(node)
         records = self._nodes[np.array(children, np.int64)]
         weights = records["visits"].astype(np.float64)
         if weights.sum() == 0.0:
             weights = records["prior"].astype(np.float64)
+        elif self.settings.get("selection") == "gumbel":
+            weights = _improved_policy(self._nodes, self.source(node))
         return [self.actions[child] for child in children], weights / max(weights.sum(), 1e-300)
 
     # ---- growing ----------------------------------------------------------------------------------------------
