@@ -6,8 +6,8 @@ said and voted:
 
     P(deal | heard) ∝ [deal fits] · Π claims · Π votes · Π accusations
 
-with the likelihoods of ``_WOLF_CLAIMS`` and below, set by hand: a village player hardly ever claims a role that it does not
-have, a seer tells the truth, werewolves seldom turn on each other.
+with the likelihoods of ``_WOLF_CLAIMS`` and below, set by hand: nobody but the seer and a werewolf claims to be the
+seer, a seer tells the truth, werewolves seldom turn on each other.
 
 What it does not do: read words, expect lies about anything but roles and results, or plan more than a move ahead.
 """
