@@ -96,7 +96,7 @@ class ActionTable:
 
     def texts(self, state: Any) -> dict[int, str]:
         """The actions of the player to move, by index; empty at the end."""
-        return dict(self._look_up(state)[1])
+        return self.choices(state)[1]
 
     def text(self, state: Any, index: int) -> str:
         """The action with ``index`` in ``state``; for a number that stands for none, a text that is no action."""
@@ -107,6 +107,11 @@ class ActionTable:
     def mask(self, state: Any) -> np.ndarray:
         """1 where an index stands for an action of the player to move: int8 ``[n]``, read-only, shared."""
         return self._look_up(state)[0]
+
+    def choices(self, state: Any) -> tuple[np.ndarray, dict[int, str]]:
+        """:meth:`mask` and :meth:`texts`."""
+        mask, texts = self._look_up(state)
+        return mask, texts.copy()
 
     def _look_up(self, state: Any) -> tuple[np.ndarray, dict[int, str]]:
         """Mask and texts, remembered by what is legal."""

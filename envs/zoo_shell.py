@@ -52,6 +52,7 @@ class _Table:
         self.observation_spaces: dict[str, spaces.Space[Any]]
         self.action_spaces: dict[str, spaces.Space[Any]]
         self._numbers = {name: i for i, name in enumerate(self._names)}
+        self._no_actions = np.zeros(0, np.int8)
         if text:
             self.observation_spaces = {a: UnicodeText(SimulatorEnv.max_observation_length) for a in self._names}
             self.action_spaces = {a: UnicodeText(SimulatorEnv.max_action_length) for a in self._names}
@@ -134,14 +135,16 @@ class _Table:
             return self._actions.text(self.state_now, int(action))
         return f"<{type(action).__name__}>"
 
-    def _shown(self, agent: str, to_move: bool) -> Any:
-        player = self._numbers[agent]
+    def _choices(self, to_move: bool) -> tuple[np.ndarray, dict[int, str]]:
+        """Mask and texts of the player to move in the present state; empty for the others."""
+        return self._actions.choices(self.state_now) if to_move and not self.text else (self._no_actions, {})
+
+    def _shown(self, player: int, mask: np.ndarray) -> Any:
         if self.text:
             return self.simulator.observation(self.state_now, player)
-        mask = self._actions.mask(self.state_now) if to_move else self._no_actions
         return {"observation": array_of(self.simulator, self.state_now, player), "action_mask": mask}
 
-    def _told(self, player: int, to_move: bool, info: dict[str, Any]) -> dict[str, Any]:
+    def _told(self, player: int, to_move: bool, texts: dict[int, str], info: dict[str, Any]) -> dict[str, Any]:
         """``info``, the simulator's of the state, made that of a player."""
         simulator, state = self.simulator, self.state_now
         info["invalid_action"] = player in self._invalid
@@ -151,7 +154,7 @@ class _Table:
             info["admissible_commands"] = simulator.admissible_commands(state) if to_move else []
         else:
             info["text"] = simulator.observation(state, player)
-            info["legal_actions"] = self._actions.texts(state) if to_move else {}
+            info["legal_actions"] = texts
         return info
 
 
@@ -189,7 +192,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._hand_over(self._play_chance(None), self.simulator.info(self.state_now))
 
     def observe(self, agent: str) -> Any:
-        return self._shown(agent, agent == self._mover)
+        return self._shown(self._numbers[agent], self._mask if agent == self._mover else self._no_actions)
 
     def step(self, action: Any) -> None:
         if not self.agents:
@@ -247,13 +250,14 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         cut = mover >= 0 and self.max_cycles is not None and self._turns[mover] >= self.max_cycles
         if mover != TERMINAL and not cut:
             self.agent_selection = self._mover = self._names[mover]
-            self.infos[self._mover] = self._told(mover, True, info)
+            self._mask, texts = self._choices(True)
+            self.infos[self._mover] = self._told(mover, True, texts, info)
             return
         self._mover = ""
         truncated = cut or self.simulator.truncated(self.state_now)
         for name in self.agents:
             self.truncations[name], self.terminations[name] = truncated, not truncated
-            self.infos[name] = self._told(self._numbers[name], False, dict(info))
+            self.infos[name] = self._told(self._numbers[name], False, {}, dict(info))
         self._deads_step_first()
 
 
@@ -339,7 +343,9 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
         for player, name in enumerate(self._names):
             to_move = player in self._moves
             self.state_now = self._moves.get(player, now)
-            observations[name] = self._shown(name, to_move)
-            infos[name] = self._told(player, to_move, {**self.simulator.info(self.state_now), "to_move": to_move})
+            mask, texts = self._choices(to_move)
+            observations[name] = self._shown(player, mask)
+            info = {**self.simulator.info(self.state_now), "to_move": to_move}
+            infos[name] = self._told(player, to_move, texts, info)
         self.state_now = now
         return observations, infos
