@@ -128,10 +128,13 @@ def test_the_file_of_gsm8k(shared_data: Path) -> None:
 def test_the_file_of_svamp(shared_data: Path) -> None:
     problems = FileProblems(shared_data / "math" / "svamp.json", "all")
     assert problems.count == 1000
+    apart = []
     for number in range(1000):
         (step,) = problems[number].steps
         value = eval(step.expression)
-        assert abs(value - float(problems[number].answer)) < 1e-2 * max(1, abs(value))
+        if abs(value - float(problems[number].answer)) > 1e-2 * max(1, abs(value)):
+            apart.append(number)
+    assert apart == [679]  # where the file's own equation and answer disagree
 
 
 def test_files_in_the_format_of_math(tmp_path: Path) -> None:

@@ -19,14 +19,16 @@ very nearly ``seconds`` of work can end differently on different machines.
 
 Results are text. Values are never turned into objects of this process: a thousand lists of a thousand lists of one list
 are a kilobyte there and would be gigabytes here. The last expression of a snippet is shown as a notebook shows it, by
-printing its ``repr`` inside.
+asking for its ``repr`` inside.
 """
 
 import ast
 import atexit
 import datetime
 import hashlib
+import importlib.util
 import os
+import sys
 import textwrap
 import threading
 import time
@@ -40,7 +42,9 @@ FLOOD: Final = 1_000_000  # characters printed by one snippet
 _LARGEST_SNAPSHOT: Final = 4 << 20  # bytes
 _ATTEMPTS: Final = 2  # of a snippet whose worker got too little of the processor
 _FRAMES: Final = 4  # shown of a traceback
-VALUE: Final = "_"  # what holds the value of the last expression, as in Python's own shell
+# How a snippet ends that ends in an expression. No names are looked up, as the snippet may have bound them anew, and
+# the value of the whole is a string or None: other values would be built as objects of this process.
+VALUE_OR_NONE: Final = 'None if _ is None else f"{_!r}"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,9 @@ class MontySession:
                 clock = _processor_clock(session.worker_pid)
                 started, error = _read(clock), ""
                 try:
-                    session.feed_run(source, print_callback=printed)
+                    value = session.feed_run(source, print_callback=printed)
+                    if type(value) is str:
+                        printed("stdout", f"{value}\n")
                 except (pydantic_monty.MontyRuntimeError, pydantic_monty.MontySyntaxError) as failure:
                     error, _, message = failure.display("type-msg").partition(": ")
                     limit = next((name for name, says in _SAYS.items() if message.startswith(says)), "")
@@ -308,12 +314,13 @@ def _in_spaces(character: str) -> bool:
     return character < "\ufffe" or "\U0001f000" <= character < "\U0001fb00"
 
 
-def showing_last_value(code: str) -> str:
-    """``code``, changed to print the ``repr`` of its last expression unless that is ``None``; as it is where it ends in
-    another statement or does not parse. The changed source has the same line numbers.
+def showing_last_value(code: str, shown: str = VALUE_OR_NONE) -> str:
+    """``code``, changed to keep the value of its last expression in ``_`` and to end in ``shown``; where it ends in
+    another statement, or does not parse, only the line ``None`` is added, so that no value is ever that of the whole.
+    Line numbers stay.
 
-    >>> showing_last_value("a = 2\\na + 1  # sum")
-    'a = 2\\n_ = (a + 1)\\nif _ is not None: print(repr(_))\\nNone'
+    >>> showing_last_value("a = 2\\na + 1  # sum", "print(_)")
+    'a = 2\\n_ = (a + 1)\\nprint(_)'
     """
     if code[:1] in " \t\n":
         code = textwrap.dedent(code)
@@ -328,8 +335,7 @@ def showing_last_value(code: str) -> str:
     last = body[-1]
     lines = code.encode().split(b"\n")
     before = b"\n".join([*lines[: last.lineno - 1], lines[last.lineno - 1][: last.col_offset]])
-    expression = ast.get_source_segment(code, last)
-    return f"{before.decode()}{VALUE} = ({expression})\nif {VALUE} is not None: print(repr({VALUE}))\nNone"
+    return f"{before.decode()}_ = ({ast.get_source_segment(code, last)})\n{shown}"
 
 
 # ---- monty's errors and workers ----------------------------------------------------------------------------------
@@ -360,6 +366,10 @@ def _pool() -> Any:
                     "not have: start processes by 'spawn' or 'forkserver', or fork before the first call"
                 )
             _started.add(process)
+            if importlib.util.find_spec("opentelemetry") is None:
+                # monty asks for it three times a call, and looking through all of sys.path for what is not there
+                # takes a third of the call; this entry says at once that there is none.
+                sys.modules["opentelemetry"] = None  # type: ignore[assignment]
             pool = pydantic_monty.Monty(min_processes=1, max_processes=2, max_checkouts_per_worker=100_000)
             _pools[process] = pool.__enter__()
         return _pools[process]
@@ -421,7 +431,7 @@ def _traceback(failure: Any, code: str, source: str) -> str:
 
 def _processor_clock(pid: int | None) -> int | None:
     """Linux's clock of the processor time of another process (``clock_getcpuclockid(3)``)."""
-    return (~pid << 3) | 2 if pid and hasattr(time, "clock_gettime") and os.uname().sysname == "Linux" else None
+    return (~pid << 3) | 2 if pid and sys.platform == "linux" else None
 
 
 def _read(clock: int | None) -> float:

@@ -35,7 +35,7 @@ LONGEST_ACTION: Final = 20_000  # characters; the rest of a longer action is not
 _FENCE: Final = re.compile(r"```[ \t]*(?:python|py)\b[^\S\n]*\n?", re.IGNORECASE)
 _FORGED: Final = re.compile(r"```[ \t]*output\b", re.IGNORECASE)
 _SHORT: Final = re.compile(r"\s*(python|answer)\s*\[(.*)\]\s*", re.IGNORECASE | re.DOTALL)
-_GAPS: Final = re.compile(r"(?<=\d)\s+(?=[\d.])|(?<=\.)\s+(?=\d)|(?<=[/*=<>!])[ \t]+(?=[/*=])")
+_GAPS: Final = re.compile(r"(?<=\d)[ \t]+(?=[\d.])|(?<=\.)[ \t]+(?=\d)|(?<=[/*=<>!])[ \t]+(?=[/*=])")
 _PROMPT: Final = """Solve the problem. You may write Python in a block
 
 ```python
