@@ -5,7 +5,7 @@ takes no part in equality, hashing or pickling (it is replayed from the history 
 simultaneous moves are played through OpenSpiel's own turn-based form, in which the moves of one round are hidden.
 
 Needs ``pip install branchwise[openspiel]``. Not handled here: games that draw their luck inside themselves
-(``SAMPLED_STOCHASTIC``: they cannot be repeated), mean-field games, and games without lists of legal actions.
+(``SAMPLED_STOCHASTIC``: they cannot be repeated), mean-field games, and two without usable lists of legal actions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,6 +23,10 @@ except ImportError:  # the options can be listed without it; making a game says 
     pyspiel = None
 
 _LONGEST_ECHO = 80
+_UNUSABLE = {
+    "crossword": "does not list its legal actions",
+    "morpion_solitaire": "writes unset memory into its action strings (OpenSpiel 2.0.2)",
+}
 _MOST_TRIES = 1_000
 
 
@@ -121,6 +125,8 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         except pyspiel.SpielError as error:
             raise ValueError(f"game={self.game!r}, {self.params}: {str(error)[:300]}") from error
         kind = loaded.get_type()
+        if kind.short_name in _UNUSABLE:
+            raise ValueError(f"game={self.game!r} {_UNUSABLE[kind.short_name]}: expected another game.")
         if kind.dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS:
             loaded = pyspiel.convert_to_turn_based(loaded)
             kind = loaded.get_type()

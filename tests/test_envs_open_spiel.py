@@ -1,0 +1,208 @@
+"""OpenSpiel's games as simulators: step by step against pyspiel itself; luck, hidden cards, refusals."""
+
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+pyspiel = pytest.importorskip(
+    "pyspiel", reason="the extra openspiel is not installed: pip install branchwise[openspiel]"
+)
+
+from branchwise.envs import open_spiel
+from branchwise.envs.open_spiel import OpenSpielSimulator
+from branchwise.envs.simulator import CHANCE, TERMINAL
+from branchwise.envs.views import SinglePlayerView
+from branchwise.envs.zoo_shell import SimulatorAECEnv
+from branchwise.testing import check_simulator
+
+pyspiel = pytest.importorskip(
+    "pyspiel", reason="the extra openspiel is not installed: pip install branchwise[openspiel]"
+)
+
+FEW = (
+    "backgammon",
+    "bargaining",
+    "chess",
+    "connect_four",
+    "go(board_size=5)",
+    "goofspiel(num_cards=4)",
+    "hanabi",
+    "leduc_poker",
+    "liars_dice",
+    "matrix_rps",
+    "tic_tac_toe",
+    "2048",
+)
+
+
+def moves(simulator: OpenSpielSimulator, state: Any) -> list[str]:
+    if simulator.current_player(state) == CHANCE:
+        return [outcome for outcome, _ in simulator.chance_outcomes(state)]
+    return list(simulator.legal_actions(state))
+
+
+@pytest.mark.parametrize("game", FEW)
+def test_an_episode_is_pyspiel_s(game: str) -> None:
+    simulator = OpenSpielSimulator(game)
+    native = pyspiel.load_game(game)
+    if native.get_type().dynamics == pyspiel.GameType.Dynamics.SIMULTANEOUS:
+        native = pyspiel.convert_to_turn_based(native)
+    expected, state = native.new_initial_state(), simulator.reset(0)
+    rng = np.random.default_rng(0)
+    earned = np.zeros(simulator.players)
+    for _ in range(150):
+        player = simulator.current_player(state)
+        assert (player == TERMINAL) == expected.is_terminal()
+        if player == TERMINAL:
+            break
+        assert player == expected.current_player()
+        legal = expected.legal_actions()
+        if player != CHANCE:
+            assert moves(simulator, state) == [expected.action_to_string(player, number) for number in legal]
+            assert list(simulator.action_indices(state)) == legal
+        number = int(rng.integers(len(legal)))
+        state = simulator.step(state, moves(simulator, state)[number])
+        expected.apply_action(legal[number])
+        earned += simulator.rewards(state)
+        assert np.allclose(earned, expected.returns())
+        assert list(state.history) == expected.history()
+        for one in range(simulator.players):
+            texts = [
+                text
+                for kind, text in (
+                    (native.get_type().provides_observation_string, "observation_string"),
+                    (native.get_type().provides_information_state_string, "information_state_string"),
+                )
+                if kind
+            ]
+            assert simulator.observation(state, one) in [getattr(expected, text)(one) for text in texts]
+
+
+@pytest.mark.parametrize("game", ["kuhn_poker(players=3)", "tic_tac_toe", "matrix_pd", "leduc_poker", "2048"])
+def test_it_keeps_every_promise_of_a_simulator(game: str) -> None:
+    check_simulator(OpenSpielSimulator(game, max_steps=60), seeds=range(2), fresh_process=False)
+
+
+@pytest.mark.slow
+def test_every_game_that_pyspiel_loads_is_played_or_refused_with_a_reason() -> None:
+    played = Counter()
+    rng = np.random.default_rng(0)
+    for kind in pyspiel.registered_games():
+        if not kind.default_loadable:
+            continue
+        try:
+            simulator = OpenSpielSimulator(kind.short_name, max_steps=100)
+        except ValueError as refused:
+            reason = str(refused)
+            played["mean-field" if "mean-field" in reason else "luck" if "inside itself" in reason else reason] += 1
+            continue
+        state = simulator.reset(0)
+        while simulator.current_player(state) != TERMINAL:
+            choices = moves(simulator, state)
+            state = simulator.step(state, choices[int(rng.integers(len(choices)))])
+            assert not simulator.info(state)["invalid_action"]
+        for player in range(simulator.players):
+            assert isinstance(simulator.observation(state, player), str)
+        assert hash(pickle.loads(pickle.dumps(state))) == hash(state)
+        played["played"] += 1
+    assert played.pop("played") > 90
+    assert played.pop("mean-field") == 4
+    assert played.pop("luck") == 2
+    assert {reason.split("'")[1] for reason in played} == {"crossword", "morpion_solitaire"}
+
+
+def test_parameters_come_as_options_or_in_the_name() -> None:
+    assert OpenSpielSimulator("kuhn_poker", players=3).players == 3
+    assert OpenSpielSimulator("kuhn_poker(players=3)").players == 3
+    with pytest.raises(ValueError, match="no_such_game"):
+        OpenSpielSimulator("no_such_game")
+
+
+def test_games_that_cannot_be_repeated_are_refused() -> None:
+    sampled = [
+        kind.short_name
+        for kind in pyspiel.registered_games()
+        if kind.chance_mode == pyspiel.GameType.ChanceMode.SAMPLED_STOCHASTIC and kind.default_loadable
+    ]
+    assert sampled
+    for name in sampled:
+        with pytest.raises(ValueError, match="inside itself"):
+            OpenSpielSimulator(name)
+
+
+def test_without_pyspiel_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_spiel, "pyspiel", None)
+    with pytest.raises(ImportError, match=r"pip install branchwise\[openspiel\]"):
+        OpenSpielSimulator()
+
+
+def test_case_matters_only_where_it_must_and_blanks_never() -> None:
+    chess = OpenSpielSimulator("chess")
+    start = chess.reset(0)
+    for text in ("e4", " E4 ", "E4\n"):
+        assert chess.step(start, text) == chess.step(start, "e4")
+        assert not chess.info(chess.step(start, text))["invalid_action"]
+    assert chess.info(chess.step(start, "e5"))["invalid_action"]
+
+
+def test_after_three_senseless_actions_the_first_legal_one_is_played() -> None:
+    game = OpenSpielSimulator("tic_tac_toe")
+    state = game.reset(0)
+    for _ in range(2):
+        state = game.step(state, "nothing of the kind")
+        assert state.history == ()
+        assert "'nothing of the kind' is no legal action" in game.observation(state)
+    state = game.step(state, "nothing of the kind")
+    assert state.history == (0,)
+    assert game.info(state)["invalid_action"]
+    assert not game.info(game.step(state, "o(1,1)"))["invalid_action"]
+
+
+@pytest.mark.parametrize("game", ["leduc_poker", "liars_dice", "goofspiel(num_cards=4)"])
+def test_resampling_keeps_what_the_player_knows(game: str) -> None:
+    simulator = OpenSpielSimulator(game)
+    rng = np.random.default_rng(1)
+    different = 0
+    for seed in range(10):
+        state, draw = simulator.reset(0), np.random.default_rng(seed)
+        for _ in range(int(draw.integers(2, 6))):
+            if simulator.current_player(state) == TERMINAL:
+                break
+            choices = moves(simulator, state)
+            state = simulator.step(state, choices[int(draw.integers(len(choices)))])
+        for player in (0, 1):
+            drawn = simulator.resample(state, player, rng)
+            assert simulator.information_state(drawn, player) == simulator.information_state(state, player)
+            different += drawn != state
+    assert different or game.startswith("goofspiel")
+
+
+def test_pickles_and_lost_native_states_are_replayed() -> None:
+    simulator = OpenSpielSimulator("backgammon")
+    state, rng = simulator.reset(0), np.random.default_rng(0)
+    for _ in range(30):
+        choices = moves(simulator, state)
+        state = simulator.step(state, choices[int(rng.integers(len(choices)))])
+    copied = pickle.loads(pickle.dumps(state))
+    assert copied.native is None
+    assert pickle.loads(pickle.dumps(simulator)).observation(copied) == simulator.observation(state)
+    assert copied.native is not None
+
+
+def test_views_and_shells_play_it() -> None:
+    view = SinglePlayerView(OpenSpielSimulator("backgammon"), 1)
+    state = view.reset(5)
+    for _ in range(5):
+        state = view.step(state, view.legal_actions(state)[0])  # type: ignore[index]
+    assert state.steps == 5
+    env = SimulatorAECEnv(OpenSpielSimulator("chess"))
+    env.reset(seed=0)
+    assert env.action_space("player_0").n == 4674  # type: ignore[attr-defined]
+    assert env.agent_selection == "player_1"  # OpenSpiel's player 1 has the white pieces
+    number = next(number for number, text in env.infos["player_1"]["legal_actions"].items() if text == "e4")
+    env.step(number)
+    assert env.state_now.history == (number,)
+    assert env.observe("player_0")["action_mask"].sum() == 20
