@@ -28,7 +28,7 @@ from .abilities import ActionTable, array_of, array_space
 from .gym_shell import SimulatorEnv
 
 
-class DiscreteActions(gym.Wrapper[Any, int, str, str], gym.utils.RecordConstructorArgs):
+class DiscreteActions(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):
     """``env``, any of our Gymnasium environments, with ``Discrete`` actions.
 
     ``info["action_mask"]``: int8 ``[n]``, 1 where a number stands for an action now, as ``action_space.sample(mask)``

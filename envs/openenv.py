@@ -18,14 +18,19 @@ from .registry import environment_row, make_env
 from .simulator import TERMINAL, Simulator
 
 try:
-    from openenv.core.env_server.http_server import create_app
-    from openenv.core.env_server.interfaces import Environment
-    from openenv.core.env_server.types import Action, EnvironmentMetadata, Observation, State
+    from openenv.core.env_server.http_server import create_app  # type: ignore[import-not-found]
+    from openenv.core.env_server.interfaces import Environment  # type: ignore[import-not-found]
+    from openenv.core.env_server.types import (  # type: ignore[import-not-found]
+        Action,
+        EnvironmentMetadata,
+        Observation,
+        State,
+    )
 except ImportError:  # tools that read every module can import this one; serving says what is missing
     create_app, Environment, Action, Observation, State = None, object, object, object, object
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI  # type: ignore[import-not-found]
 
 _SEEDS = 2**31
 
