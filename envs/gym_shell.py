@@ -111,6 +111,8 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
                 f"SimulatorEnv is for one player, and {type(simulator).__name__} has players={simulator.players}; "
                 "use the PettingZoo shell for games."
             )
+        if hasattr(simulator, "svg"):
+            self.metadata = {**self.metadata, "render_modes": ["ansi", "svg"]}
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {self.metadata['render_modes']}.")
         self.simulator = simulator
@@ -189,12 +191,14 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         return observation, info
 
     def render(self) -> str | None:  # type: ignore[override]
-        """The text of the present state in mode ``"ansi"``."""
+        """The present state: its text in mode ``"ansi"``; its picture in mode ``"svg"``, where the simulator draws."""
         if self.render_mode is None:
             gym.logger.warn('render() shows nothing without a mode: make the environment with render_mode="ansi".')
             return None
         if self.state is None:
             raise ResetNeeded("render() was called before reset(): there is nothing to show yet.")
+        if self.render_mode == "svg":
+            return self.simulator.svg(self.state)  # type: ignore[attr-defined]
         return self.simulator.observation(self.state)
 
     def _take(self, state: State) -> None:

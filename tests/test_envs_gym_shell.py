@@ -243,3 +243,17 @@ def test_a_snapshot_and_its_restoring_cost_microseconds(env: SimulatorEnv[Count]
             env.snapshot()
         times.append(time.process_time() - started)
     assert min(times) / 2_000 < 5e-6
+
+
+def test_pictures_where_the_simulator_draws() -> None:
+    class Drawn(CountingGame):
+        def svg(self, state: Count) -> str:
+            return f"<svg>{state.count}</svg>"
+
+    env = SimulatorEnv(Drawn(), render_mode="svg")
+    env.reset(seed=0)
+    env.step("up")
+    assert env.render() == "<svg>1</svg>"
+    assert SimulatorEnv.metadata["render_modes"] == ["ansi"]
+    with pytest.raises(ValueError, match="svg"):
+        SimulatorEnv(CountingGame(), render_mode="svg")
