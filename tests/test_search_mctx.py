@@ -6,6 +6,7 @@ the root beforehand, so n of its simulations are n + 1 of ours. Values are conti
 and mctx's tie-breaking noise (1e-7) decides nothing.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -21,6 +22,8 @@ from branchwise.search.policy import Proposal
 from branchwise.search.selection import alphazero_exploration, min_max_normalised, puct, sibling_bounds
 from branchwise.search.transcript import Transcript, observed
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 mctx = pytest.importorskip("mctx", reason="the oracle mctx is a test extra")
 jax = pytest.importorskip("jax", reason="the oracle mctx needs jax")
 
