@@ -2,7 +2,7 @@
 
 A small snippet is ``a = 12 * 7`` and ``a`` with another number each time, so that nothing is answered from memory.
 
-- *open + run*: a fresh session and a snippet, without a dump;
+- *open + run*: a fresh session and a snippet, with the dump that every run takes (its floor: without);
 - *restore + run + dump*: what a node of a search tree costs;
 - *floor*: pydantic-monty alone, with none of our code around it, for both;
 - *two threads*: the first again from two threads of one process, each call waiting for its worker without the GIL;
@@ -153,7 +153,7 @@ def scores(problems: int = 300) -> dict[str, dict[str, Any]]:
         interval = binomtest(outcomes["correct"], problems).proportion_ci(method="wilson")
         found[solver.name] = {
             "score": outcomes["correct"] / problems,
-            "interval": [interval.low, interval.high],
+            "interval": [float(interval.low), float(interval.high)],
             "outcomes": dict(outcomes),
         }
         print(f"{solver.name:10} {found[solver.name]}")
@@ -180,6 +180,7 @@ def main() -> None:
         figures[name] = {"wall_ms": wall, "least_wall_ms": least, "processor_ms": used}
         print(f"{name:32} {wall:8.3f} {least:8.3f} {used:10.3f} {1e3 / wall:9,.0f} {1e3 / used:12,.0f}")
     content: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine(), "rounds": rounds}
+    content["load"] = os.getloadavg()[0]
     content["milliseconds"] = figures
     if arguments.scores:
         content["scores"] = scores()

@@ -34,6 +34,7 @@ import threading
 import time
 import warnings
 from dataclasses import dataclass
+from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -314,6 +315,7 @@ def _in_spaces(character: str) -> bool:
     return character < "\ufffe" or "\U0001f000" <= character < "\U0001fb00"
 
 
+@lru_cache(maxsize=1024)  # replays and siblings in a search ask for the same snippets
 def showing_last_value(code: str, shown: str = VALUE_OR_NONE) -> str:
     """``code``, changed to keep the value of its last expression in ``_`` and to end in ``shown``; where it ends in
     another statement, or does not parse, only the line ``None`` is added, so that no value is ever that of the whole.
