@@ -5,37 +5,21 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM
+from word_models import word_tokenizer
 
 from branchwise.agents.critics import CriticEvaluator, ValueModel, without_last_action
 from branchwise.agents.language_model import LanguageModel
 from branchwise.search.evaluation import Leaf
 from branchwise.search.transcript import Transcript, acted, observed
 
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> "
-    "{% else %}{{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}<act> {% endif %}"
-)
 WORDS = ["goal", "red", "blue", "page", "buy", "back", "1", "2", "3"]
 
 
 def make_model() -> LanguageModel:
-    tokens = ["<pad>", "<unk>", "<act>", "<end>", *WORDS]
-    core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<end>",
-        additional_special_tokens=["<act>"],
-    )
-    tokenizer.chat_template = TEMPLATE
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokens),
+        vocab_size=len(WORDS) + 4,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,
@@ -46,7 +30,7 @@ def make_model() -> LanguageModel:
         eos_token_id=3,
         pad_token_id=0,
     )
-    return LanguageModel(LlamaForCausalLM(config).eval(), tokenizer, max_new_tokens=8)
+    return LanguageModel(LlamaForCausalLM(config).eval(), word_tokenizer(WORDS), max_new_tokens=8)
 
 
 def make_critic(**settings: Any) -> ValueModel:

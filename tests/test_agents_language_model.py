@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -16,10 +15,10 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
-    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from word_models import word_tokenizer
 
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import completion_ids, prompt_ids
@@ -46,10 +45,6 @@ WORDS = [
     "now",
     "back",
 ]
-TEMPLATE = (
-    "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> "
-    "{% else %}{{ m.content }} {% endif %}{% endfor %}{% if add_generation_prompt %}<act> {% endif %}"
-)
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -59,22 +54,6 @@ SIZES: dict[str, Any] = {
     "max_position_embeddings": 128,
     "initializer_range": 0.2,
 }
-
-
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    tokens = ["<pad>", "<unk>", "<act>", "<end>", *WORDS]
-    core = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
-    core.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=core,
-        pad_token="<pad>",
-        unk_token="<unk>",
-        eos_token="<end>",
-        additional_special_tokens=["<act>"],
-    )
-    tokenizer.chat_template = TEMPLATE
-    return tokenizer
 
 
 def make_network(kind: str = "llama") -> Any:
@@ -98,7 +77,7 @@ def make_network(kind: str = "llama") -> Any:
 
 
 def make_model(kind: str = "llama", **settings: Any) -> LanguageModel:
-    return LanguageModel(make_network(kind), make_tokenizer(), **{"max_new_tokens": 8, **settings})
+    return LanguageModel(make_network(kind), word_tokenizer(WORDS), **{"max_new_tokens": 8, **settings})
 
 
 def make_batch() -> tuple[list[Transcript], list[list[str]]]:

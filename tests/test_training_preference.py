@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from word_models import SHOP_WORDS
 
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import actions_and_last_observation, all_turns
@@ -34,28 +35,12 @@ from branchwise.training.preference_loss import (
 from branchwise.training.rows import PreferenceRow, Segment, preference_rows
 from branchwise.training.supervised import TrainingStopped, projection
 
-WORDS = [
-    "goal",
-    "red",
-    "shirt",
-    "results",
-    "page",
-    "item",
-    "buy",
-    "now",
-    "search",
-    "click",
-    "one",
-    "two",
-    "three",
-    "done",
-]
 PROMPT = (observed("goal red shirt"), acted("search[red shirt]"), observed("results page one two three"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return make_tokenizer(WORDS)
+    return make_tokenizer(SHOP_WORDS)
 
 
 def model_of(tokenizer, seed: int = 0):

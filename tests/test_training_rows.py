@@ -1,6 +1,7 @@
 """Turns to token rows: masks, segments under forgetful histories, and the counts of what was lost."""
 
 import pytest
+from word_models import SHOP_WORDS
 
 from branchwise.agents.prompting import (
     actions_and_last_observation,
@@ -14,22 +15,6 @@ from branchwise.search.extraction import PreferencePair
 from branchwise.search.transcript import acted, observed
 from branchwise.training.rows import preference_rows, sft_rows
 
-WORDS = [
-    "goal",
-    "red",
-    "shirt",
-    "results",
-    "page",
-    "item",
-    "buy",
-    "now",
-    "search",
-    "click",
-    "one",
-    "two",
-    "three",
-    "done",
-]
 TRANSCRIPT = (
     observed("goal red shirt"),
     acted("search[red shirt]"),
@@ -43,7 +28,7 @@ TRANSCRIPT = (
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return make_tokenizer(WORDS)
+    return make_tokenizer(SHOP_WORDS)
 
 
 def learned(row: dict, tokenizer) -> list[str]:
