@@ -474,6 +474,7 @@ def train_critic(context: StageContext) -> dict[str, Any]:
     return {
         "rows": report.trained, "held_out": report.held_out, "explained_variance": report.explained_variance,
         "auc": report.auc, "error": report.error,
+        "model_calls": sum(figures(context.run, name)["model_calls"] for name in context.arguments["trees"]),
     }  # fmt: skip
 
 

@@ -273,6 +273,18 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
                 "seconds": _total(rounds, "seconds"),
             }
         )
+    if found and run.critic:
+        critic = run.critic
+        found.append(
+            {
+                "name": "Critic of the rows that search",
+                "rounds": 1,
+                "model_calls": critic.get("model_calls"),
+                "rows": critic.get("rows"),
+                "candidates": 1,
+                "seconds": critic.get("seconds"),
+            }
+        )
     return found
 
 
