@@ -1,0 +1,466 @@
+"""Every combination of rules against a slow plain-Python twin, node by node, on random games of one to three players
+with chance.
+
+The twin keeps all players' returns at every node, writes each formula out as its paper has it, and shares no code with
+the engine but the settings and the splitting of a prior over actions.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.search.arrays import NodeArrays
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import Leaf
+from branchwise.search.policy import Proposal
+from branchwise.search.selection import mixed_prior
+from branchwise.search.transcript import Transcript, observed
+
+
+def digest(*parts: object) -> int:
+    value = 1469598103934665603
+    for byte in repr(parts).encode():
+        value = ((value ^ byte) * 1099511628211) % 2**64
+    return value >> 11
+
+
+def uniform(*parts: object) -> float:
+    return digest(*parts) / 2**53
+
+
+class Game(NamedTuple):
+    seed: int
+    moves: tuple[str, ...]
+
+
+class RandomGame(Simulator[Game]):
+    """A random tree: 1 to 4 actions a state, a third of the states chance where there is chance, the mover at random,
+    an end at depth 5 or earlier."""
+
+    def __init__(self, players: int, zero_sum: bool, chance: bool) -> None:
+        self.players, self.zero_sum, self.chance = players, zero_sum, chance
+
+    def reset(self, seed: int, options: Any = None) -> Game:
+        return Game(seed, ())
+
+    def current_player(self, state: Game) -> int:
+        depth = len(state.moves)
+        if depth >= 5 or (depth > 1 and uniform("end", state) < 0.2):
+            return TERMINAL
+        if self.chance and depth and uniform("chance", state) < 0.33:
+            return CHANCE
+        return digest("mover", state) % self.players
+
+    def chance_outcomes(self, state: Game) -> list[tuple[str, float]]:
+        weights = [1 + digest("weight", state, i) % 3 for i in range(2 + digest("outcomes", state) % 2)]
+        return [(f"o{i}", weight / sum(weights)) for i, weight in enumerate(weights)]
+
+    def observation(self, state: Game, player: int = 0) -> str:
+        return f"{player} at {'/'.join(state.moves)}"
+
+    def legal_actions(self, state: Game) -> list[str]:
+        return [f"a{i}" for i in range(1 + digest("width", state) % 4)]
+
+    def step(self, state: Game, action: str) -> Game:
+        return Game(state.seed, (*state.moves, action))
+
+    def rewards(self, state: Game) -> tuple[float, ...]:
+        over = self.current_player(state) == TERMINAL
+        if self.zero_sum:
+            won = float(digest("won", state) % 3 - 1) if over else 0.0
+            return (won, -won)
+        if over:
+            return tuple(float(digest("pay", state, player) % 3) / 2 for player in range(self.players))
+        return tuple(
+            0.125 * (digest("small", state, player) % 2) if state.moves else 0.0 for player in range(self.players)
+        )
+
+
+def values_of(simulator: RandomGame, state: Game) -> list[float]:
+    values = [uniform("value", state, player) for player in range(simulator.players)]
+    return [values[0], -values[0]] if simulator.zero_sum else values
+
+
+class Judge:
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        return np.array([values_of(leaf.simulator, leaf.state) for leaf in leaves])  # type: ignore[arg-type]
+
+
+class HashPolicy:
+    calls = 0
+
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [
+            np.array([-3.0 * uniform("logp", transcript[-1].text, action) for action in actions])
+            for transcript, actions in zip(transcripts, candidates, strict=True)
+        ]
+
+    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+        raise NotImplementedError
+
+
+class HashCritic:
+    def values(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [
+            np.array([uniform("opinion", transcript[-1].text, action) for action in actions])
+            for transcript, actions in zip(transcripts, candidates, strict=True)
+        ]
+
+
+# ---- the twin ---------------------------------------------------------------------------------------------------
+
+
+class Node:
+    def __init__(self, twin: "Twin", state: Game, parent: "Node | None", action: str, prior: float) -> None:
+        simulator = twin.simulator
+        self.state, self.parent, self.action, self.prior = state, parent, action, prior
+        self.mover = simulator.current_player(state)
+        self.terminal = self.mover == TERMINAL
+        earned = [0.0] * simulator.players if parent is None else list(simulator.rewards(state))
+        self.earned = [float(np.float32(reward)) for reward in earned]
+        self.chooser = max(self.mover if parent is None else parent.mover, 0)
+        self.children: list[Node] = []
+        self.totals = [0.0] * simulator.players
+        self.visits = self.pending = 0
+        self.opinion = 0.0
+        self.solved = False
+        self.proof: int | None = None  # what the game is worth to player 0, where it is proven
+
+    @property
+    def q(self) -> float:
+        return self.totals[self.chooser] / self.visits
+
+    def above(self) -> "list[Node]":
+        nodes = [self]
+        while nodes[-1].parent is not None:
+            nodes.append(nodes[-1].parent)
+        return nodes
+
+
+class Twin:
+    def __init__(self, simulator: RandomGame, seed: int, settings: SearchSettings, noise: int) -> None:
+        self.simulator, self.settings, self.noise = simulator, settings, noise
+        self.low, self.high = math.inf, -math.inf
+        self.done = 0
+        self.root = Node(self, simulator.reset(seed), None, "", 1.0)
+
+    def draw(self) -> float:
+        mask = 2**64 - 1
+        self.noise = (self.noise + 0x9E3779B97F4A7C15) & mask
+        z = self.noise
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        return ((z ^ (z >> 31)) >> 11) / 2**53
+
+    def value_for_mover(self, node: Node) -> float:
+        """V of the node's state for its mover: (Q − r) / γ."""
+        if not node.visits or not self.settings.discount:
+            return 0.0
+        player = max(node.mover, 0)
+        mean = node.totals[player] / node.visits
+        return mean if node.parent is None else (mean - node.earned[player]) / self.settings.discount
+
+    def score(self, node: Node, child: Node) -> float:
+        s = self.settings
+        n, parent_n = child.visits + child.pending, max(node.visits + node.pending, 1)
+        first_play = {
+            "zero": 0.0,
+            "parent": self.value_for_mover(node),
+            "infinite": 1e30 * (1 + child.prior),
+            "prior": child.opinion,
+        }[s.unvisited_value]
+        if s.visits_only:
+            q = child.q if child.visits else first_play
+        else:
+            q = (child.totals[child.chooser] - s.virtual_loss * child.pending) / n if n else first_play
+        if s.normalise != "no" and (n or s.unvisited_value == "parent"):
+            low, high = self.low, self.high
+            if s.normalise == "siblings":
+                around = [self.value_for_mover(node), *(other.q for other in node.children if other.visits)]
+                low, high = min(around), max(around)
+            q = (q - low) / max(high - low, 1e-8) if high > low else 0.0
+        if s.critic_weight:
+            q = (1 - s.critic_weight) * q + s.critic_weight * child.opinion
+        c, p = s.exploration, child.prior
+        if s.selection == "puct":
+            return q + c * p * math.sqrt(parent_n) / (1 + n)
+        if s.selection == "alphazero":
+            c = math.log((node.visits + node.pending + s.exploration_base + 1) / s.exploration_base) + c
+            return q + c * p * math.sqrt(parent_n) / (1 + n)
+        if s.selection == "ucb1":
+            return q + c * math.sqrt(math.log(parent_n) / (1 + n))
+        if s.selection == "p_ucb":
+            return q + c * p * math.sqrt(math.log(parent_n)) / (1 + n)
+        if s.selection == "minimax":
+            return 0.5 * p - n
+        if n == 0:
+            return 1e30 * (1 + p)
+        return q + c * math.sqrt(2 * math.log(parent_n) / n)
+
+    def choose(self, node: Node) -> Node:
+        if node.mover == CHANCE:
+            draw, passed = self.draw(), 0.0
+            for child in node.children[:-1]:
+                passed += child.prior
+                if draw < passed:
+                    return child
+            return node.children[-1]
+        admitted = len(node.children)
+        if self.settings.widening:
+            seen = max(node.visits + node.pending, 1)
+            admitted = math.ceil(self.settings.widening * seen**self.settings.widening_power)
+        best: list[Node] = []
+        best_score = -math.inf
+        for child in [child for child in node.children if not child.solved][:admitted]:
+            score = self.score(node, child)
+            if score > best_score:
+                best, best_score = [child], score
+            elif score == best_score and self.settings.random_ties:
+                best.append(child)
+                if self.draw() * len(best) < 1.0:
+                    best[0] = child
+        return best[0]
+
+    def select(self) -> Node | None:
+        while True:
+            node = self.root
+            while node.children:
+                node = self.choose(node)
+                if node.solved:
+                    break
+            if node.mover != CHANCE or node.children:
+                break
+            outcomes = self.simulator.chance_outcomes(node.state)
+            self.give_children(node, [name for name, _ in outcomes], [share for _, share in outcomes])
+        if node.pending and not node.solved and (self.settings.solve or not node.terminal):
+            return None
+        for step in node.above():
+            step.pending += 1
+        return node
+
+    def give_children(self, node: Node, actions: Sequence[str], priors: Sequence[float]) -> None:
+        for action, prior in zip(actions, priors, strict=True):
+            state = self.simulator.step(node.state, action)
+            node.children.append(Node(self, state, node, action, float(np.float32(prior))))
+
+    def expand(self, node: Node) -> None:
+        s = self.settings
+        actions = self.simulator.legal_actions(node.state)
+        text = "start" if node is self.root else self.simulator.observation(node.state, node.mover)
+        logps = np.array([-3.0 * uniform("logp", text, action) for action in actions])
+        priors = mixed_prior(logps, s.prior_temperature, s.uniform_prior).tolist()
+        opinions = [float(np.float32(uniform("opinion", text, action))) for action in actions]
+        order = list(range(len(actions)))
+        if s.widening:
+            order.sort(key=lambda i: -priors[i])
+        self.give_children(node, [actions[i] for i in order], [priors[i] for i in order])
+        if s.critic_weight or s.unvisited_value == "prior":
+            for child, i in zip(node.children, order, strict=True):
+                child.opinion = opinions[i]
+
+    # ---- proofs: MCTS-Solver for two players, closing for all -----------------------------------------------------
+
+    def settle(self, node: Node) -> bool:
+        closed = all(child.solved for child in node.children)
+        if not self.proofs:
+            node.solved = closed and node.mover != CHANCE
+            return node.solved
+        known = [child.proof for child in node.children]
+        if node.mover == CHANCE:
+            if not closed or known[0] is None or any(proof != known[0] for proof in known):
+                return False
+            node.proof = known[0]
+        else:
+            sign = 1 if node.mover == 0 else -1
+            if sign in known:
+                node.proof = sign
+            elif not closed:
+                return False
+            elif None not in known:
+                node.proof = sign * max(sign * proof for proof in known if proof is not None)
+        node.solved = True
+        return True
+
+    @property
+    def proofs(self) -> bool:
+        return self.settings.solve and self.simulator.zero_sum
+
+    def back_up(self, leaf: Node, values: list[float]) -> None:
+        s = self.settings
+        if s.solve and leaf.terminal:
+            if self.proofs:
+                leaf.proof = int(leaf.earned[0])
+            leaf.solved = True
+            for node in leaf.above()[1:]:
+                if not self.settle(node):
+                    break
+        for node in leaf.above():
+            node.visits += 1
+            node.pending -= 1
+            if node is not leaf and s.backup not in ("mean", "max"):
+                visited = [child for child in node.children if child.visits]
+                if s.backup == "bellman" or node.mover == CHANCE:
+                    total = sum(child.visits for child in visited)
+                    values = [sum(child.totals[p] for child in visited) / total for p in range(len(values))]
+                else:
+                    best = max(visited, key=lambda child: child.q)
+                    values = [total / best.visits for total in best.totals]
+            if self.proofs and s.discount == 1.0 and node.proof is not None and not node.terminal:
+                values = [float(node.proof), -float(node.proof)]
+            if node.parent is not None:
+                values = [r + s.discount * v for r, v in zip(node.earned, values, strict=True)]
+            if s.backup == "mean":
+                node.totals = [total + v for total, v in zip(node.totals, values, strict=True)]
+            elif s.backup == "max":
+                before = node.totals[0] / max(node.visits - 1, 1)
+                node.totals = [node.visits * (max(before, values[0]) if node.visits > 1 else values[0])]
+            else:
+                node.totals = [v * node.visits for v in values]
+            if node.parent is not None:
+                for bound in (node.q, -node.q) if self.simulator.zero_sum else (node.q,):
+                    self.low, self.high = min(self.low, bound), max(self.high, bound)
+
+    def known(self, node: Node) -> list[float]:
+        """The state of a solved node that is no terminal."""
+        if node.proof is not None:
+            return [float(node.proof), -float(node.proof)]
+        if self.simulator.players == 1:
+            below = [self.best_return(node)]
+        else:
+            below = [total / node.visits for total in node.totals]
+        return [(v - r) / max(self.settings.discount, 1e-300) for v, r in zip(below, node.earned, strict=True)]
+
+    def best_return(self, node: Node) -> float:
+        visited = [child for child in node.children if child.visits]
+        if not visited:
+            return node.q
+        below = [self.best_return(child) for child in visited]
+        if node.mover == CHANCE:
+            best = sum(b * child.visits for b, child in zip(below, visited, strict=True)) / sum(
+                child.visits for child in visited
+            )
+        else:
+            best = max(below)
+        return node.earned[0] + self.settings.discount * best
+
+    def run(self) -> Node:
+        s = self.settings
+        while self.done < s.simulations and not self.root.solved:
+            leaves: list[Node] = []
+            for _ in range(min(s.leaves_per_tree, s.simulations - self.done)):
+                leaf = self.select()
+                if leaf is None:
+                    break
+                leaves.append(leaf)
+            self.done += len(leaves)
+            values = []
+            for leaf in leaves:
+                if not leaf.terminal and not leaf.solved and not leaf.children and len(leaf.above()) - 1 < s.max_depth:
+                    self.expand(leaf)
+                if leaf.terminal:
+                    values.append([0.0] * self.simulator.players)
+                elif leaf.solved:
+                    values.append(self.known(leaf))
+                else:
+                    values.append(values_of(self.simulator, leaf.state))
+            for leaf, value in zip(leaves, values, strict=True):
+                self.back_up(leaf, value)
+        return self.root
+
+
+def assert_same(tree: Any, twin: Twin) -> None:
+    stack = [(0, twin.root)]
+    reached = 0
+    while stack:
+        index, node = stack.pop()
+        reached += 1
+        assert tree.actions[index] == node.action
+        assert tree.states[index] == node.state
+        where = f"at {node.state}"
+        assert tree.visits(index) == node.visits, where
+        assert tree.is_solved(index) == node.solved, where
+        assert (
+            tree.proof(index)
+            == {None: "", 1: "win", 0: "draw", -1: "loss"}[
+                node.proof if node.proof is None or node.chooser == 0 else -node.proof
+            ]
+        ), where
+        assert int(tree.nodes[index]["pending"]) == 0
+        assert tree.prior(index) == node.prior
+        if node.visits:
+            mine = [total / node.visits for total in node.totals]
+            np.testing.assert_allclose(tree.returns(index), mine, rtol=1e-9, atol=1e-9, err_msg=where)
+        children = tree.children(index)
+        assert len(children) == len(node.children), where
+        stack.extend(zip(children, node.children, strict=True))
+    assert reached == len(tree)
+
+
+GAMES = {
+    "one player": RandomGame(1, False, False),
+    "one player, chance": RandomGame(1, False, True),
+    "zero-sum": RandomGame(2, True, False),
+    "zero-sum, chance": RandomGame(2, True, True),
+    "general-sum, chance": RandomGame(2, False, True),
+    "three players": RandomGame(3, False, True),
+}
+BASE = SearchSettings(simulations=50, exploration=1.0, uniform_prior=0.2)
+VARIANTS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "first play zero": {"unvisited_value": "zero"},
+    "first play infinite": {"unvisited_value": "infinite"},
+    "critic first": {"unvisited_value": "prior"},
+    "critic mixed": {"critic_weight": 0.4},
+    "tree bounds": {"normalise": "tree"},
+    "sibling bounds": {"normalise": "siblings", "unvisited_value": "zero"},
+    "random ties": {"random_ties": True, "exploration": 0.0, "unvisited_value": "zero"},
+    "widening": {"widening": 1.0, "widening_power": 0.4},
+    "batch": {"leaves_per_tree": 4},
+    "batch, visits only": {"leaves_per_tree": 4, "visits_only": True},
+    "unsolved": {"solve": False},
+    "discount": {"discount": 0.8},
+    "shallow": {"max_depth": 3},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("game", GAMES)
+def test_the_engine_grows_the_twins_tree(game: str, variant: str) -> None:
+    simulator = GAMES[game]
+    for seed, selection in enumerate(["puct", "alphazero", "ucb1", "uct", "p_ucb", "minimax"]):
+        backups = ("mean", "bellman", "bellman_max", "minimax", "max") if variant in ("plain", "batch") else ("mean",)
+        for backup in (*backups, "minimax")[: len(backups) + (seed % 2)]:
+            if backup == "max" and simulator.players > 1:
+                continue
+            settings = replace(BASE, selection=selection, backup=backup, **VARIANTS[variant])  # type: ignore[arg-type]
+            _compare(simulator, seed, settings)
+
+
+def _compare(simulator: RandomGame, seed: int, settings: SearchSettings) -> None:
+    while simulator.current_player(simulator.reset(seed)) < 0:
+        seed += 100
+    state = simulator.reset(seed)
+    asks = settings.critic_weight or settings.unvisited_value == "prior"
+    rng = np.random.default_rng(seed)
+    arrays = NodeArrays(1)
+    arrays.seed_noise(rng)
+    [tree] = search(
+        simulator,
+        [Root(state, (observed("start"),))],
+        HashPolicy(),  # type: ignore[arg-type]
+        Judge(),
+        settings,
+        [rng],
+        critic=HashCritic() if asks else None,
+    )
+    twin = Twin(simulator, seed, settings, int(arrays._head["noise"][0]))
+    twin.run()
+    assert_same(tree, twin)
