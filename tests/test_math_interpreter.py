@@ -281,8 +281,8 @@ def test_no_probe_makes_this_process_grow(python: Interpreter) -> None:
     assert peak() - before < 100  # megabytes; the longest error message travels whole, some times 1 MB
 
 
-def test_a_thousand_sessions_leave_no_process_and_no_descriptor(python: Interpreter) -> None:
-    sessions = 1000 if python.name == "monty" else 100
+@pytest.mark.parametrize("sessions", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_sessions_leave_no_process_and_no_descriptor(python: Interpreter, sessions: int) -> None:
     with python.open() as session:
         session.run("1")
     processes, descriptors = len(children()), len(os.listdir("/proc/self/fd"))
