@@ -88,7 +88,7 @@ def uct(value: float, visits: float, parent_visits: float, exploration: float, p
     score of an unvisited child is therefore a number beyond the range of returns, 1e30 · (1 + prior).
     """
     if visits == 0.0:
-        return 1e30 * (1.0 + prior)
+        return BEYOND_RETURNS * (1.0 + prior)
     return value + exploration * math.sqrt(2.0 * math.log(max(parent_visits, 1.0)) / visits)
 
 
