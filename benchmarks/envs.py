@@ -201,10 +201,11 @@ def pyspiel_steps(game: str) -> Runner:
     return run
 
 
-def pettingzoo_connect_four() -> Runner:
+def pettingzoo_connect_four(raw: bool) -> Runner:
     from pettingzoo.classic import connect_four_v3
 
-    env = connect_four_v3.env()
+    env = connect_four_v3.raw_env() if raw else connect_four_v3.env()
+    name = "PettingZoo connect four" + (", without its wrappers" if raw else "")
 
     def run(seconds: float) -> dict[str, float]:
         draw = iter(_uniform(np.random.default_rng(time.perf_counter_ns())))
@@ -221,7 +222,7 @@ def pettingzoo_connect_four() -> Runner:
                     choices = np.flatnonzero(seen["action_mask"])
                     env.step(int(choices[int(next(draw) * len(choices))]))
                     steps += 1
-        return {"PettingZoo connect four": steps / spent}
+        return {name: steps / spent}
 
     return run
 
@@ -258,7 +259,7 @@ def peers() -> dict[str, Runner]:
             lambda game=game: pyspiel_steps(game)
             for game in ("tic_tac_toe", "connect_four", "kuhn_poker", "leduc_poker")
         ),
-        pettingzoo_connect_four,
+        *(lambda raw=raw: pettingzoo_connect_four(raw) for raw in (False, True)),
         textarena_connect_four,
     ]
     for number, maker in enumerate(makers):
@@ -291,7 +292,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three rounds of 0.1 s")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "envs.json")
     arguments = parser.parse_args()
-    rounds, seconds = (3, 0.1) if arguments.quick else (7, 0.3)
+    rounds, seconds = (3, 0.1) if arguments.quick else (5, 0.2)
     ids = [registry.environment_row(name).id for name in arguments.ids] or [row.id for row in environments()]
 
     runners: dict[str, list[Runner]] = {}

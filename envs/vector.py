@@ -93,17 +93,20 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
 def _columns(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The infos of all environments, a column a key, as ``VectorEnv._add_info`` lays them out."""
     columns: dict[str, Any] = {}
+    n = len(infos)
     for key in dict.fromkeys(key for info in infos for key in info):
-        there = np.array([key in info for info in infos])
-        values = [info[key] for info in infos if key in info]
-        if isinstance(values[0], dict):
+        rows = [i for i, info in enumerate(infos) if key in info]
+        first = infos[rows[0]][key]
+        there = np.zeros(n, np.bool_)
+        there[rows] = True
+        if isinstance(first, dict):
             columns[key] = _columns([info.get(key, {}) for info in infos])
         else:
-            kind = type(values[0])
+            kind = type(first)
             plain = kind in (bool, int, float) or issubclass(kind, np.number)
-            column = np.zeros(len(infos), kind) if plain else np.full(len(infos), None, object)
-            for i, value in zip(np.flatnonzero(there), values, strict=True):
-                column[i] = value
+            column = np.zeros(n, kind) if plain else np.full(n, None, object)
+            for i in rows:
+                column[i] = infos[i][key]
             columns[key] = column
         columns[f"_{key}"] = there
     return columns
