@@ -18,7 +18,6 @@ simulations, the largest count that float32 holds.
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
@@ -56,14 +55,21 @@ _FIRST_CAPACITY: Final = 1 << 18
 _REMEMBERED_SCALES: Final = 1 << 14
 _WEIGHTS: Final = {"uct": WEIGHT_UCT, "ucb1": WEIGHT_UCB1, "puct": WEIGHT_PUCT, "alphazero": WEIGHT_PUCT}
 _UNVISITED: Final = {"zero": UNVISITED_ZERO, "parent": UNVISITED_PARENT, "infinite": UNVISITED_FIRST}
-_ANY_VALUE: Final = frozenset(
-    "simulations selection exploration exploration_base unvisited_value proposals proposals_by_depth uniform_prior "
-    "prior_temperature discount virtual_loss visits_only max_depth solve final max_failed_share random_ties considered "
-    "gumbel_scale revisit exploitation temperature top_nodes apart noise_alpha merge merge_distance widening_power "
-    "seconds max_nodes max_bytes max_model_calls call_seconds".split()
+_GUMBEL: Final = (("WEIGHT", WEIGHT_PUCT), ("UNVISITED", UNVISITED_ZERO))
+_NOT_COMPILED: Final = (
+    "backup",
+    "leaves_per_tree",
+    "hide_outcome",
+    "normalise",
+    "noise",
+    "critic_weight",
+    "widening",
+    "transpositions",
+    "information",
+    "stop_decided",
 )
-"""Settings whose every value is compiled, or says nothing to a search that asks no model and whose games never come
-back to a position; of ``selection``, see :func:`why_not_compiled`."""
+"""Settings of which only the default is compiled. The others are compiled, or say nothing to a search that asks no
+model and whose games never come back to a position; for two of them see :func:`_why_not_settings`."""
 
 
 class KernelEvaluator:
@@ -109,9 +115,10 @@ def search(
 ) -> "list[CompiledTree] | list[Tree]":
     """Grow one tree from each root: all of them :class:`CompiledTree`, or all ``Tree`` where something is not compiled.
 
-    ``policy``: None for equal priors. ``evaluator``: None for random roll-outs to the end of the game. ``rng``: as for
-    ``engine.search``. ``workers``: threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and
-    ``max_bytes`` are looked at every 16,384 simulations of a tree, nodes and bytes also where memory has to grow.
+    ``policy``: None for equal priors. ``evaluator``: None for random roll-outs to the end of the game. ``rng``: one
+    generator, of which each tree takes a number (and its Gumbel draws) in turn, or one generator a root. ``workers``:
+    threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
+    16,384 simulations of a tree, nodes and bytes also where memory has to grow.
     Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations.
     """
     settings = settings or SearchSettings()
@@ -123,7 +130,7 @@ def search(
             simulator, roots, policy, evaluator or RandomRollout(settings.discount, 10_000), settings, rng, progress
         )
     rng = np.random.default_rng(0) if rng is None else rng
-    generators = rng.spawn(len(roots)) if isinstance(rng, np.random.Generator) else list(rng)
+    generators = [rng] * len(roots) if isinstance(rng, np.random.Generator) else list(rng)
     if len(generators) != len(roots):
         raise ValueError(f"{len(generators)} generators for {len(roots)} roots; pass one generator, or one a root")
     rules: CompiledRules = simulator.rules  # type: ignore[attr-defined]
@@ -226,7 +233,7 @@ class _Run:
         size = len(tree)
         capacity = min(max(size, left * most) + most + 1, size + _FIRST_CAPACITY, self.most_nodes)
         nodes = np.zeros(max(capacity, size), COMPILED_NODE)
-        nodes[:size] = tree.nodes
+        _copy(tree.nodes, nodes)
         tree.stopped = ""
         while left > 0 and not tree.stopped:
             size, tree.random, done = grow(nodes, size, root, tree.random, min(left, _CHUNK))
@@ -236,7 +243,7 @@ class _Run:
                 if len(nodes) >= self.most_nodes:
                     tree.stopped = self.memory_limit
                 larger = np.zeros(min(2 * len(nodes), self.most_nodes), COMPILED_NODE)
-                larger[:size] = nodes[:size]
+                _copy(nodes, larger)
                 nodes = larger
             elif done == 0:
                 tree.stopped = "solved"
@@ -245,7 +252,8 @@ class _Run:
             tree.nodes = nodes[:size]
             self._tell(tree, done)
         if 2 * size < len(nodes):
-            tree.nodes = nodes[:size].copy()
+            tree.nodes = np.zeros(size, COMPILED_NODE)
+            _copy(nodes[:size], tree.nodes)
 
     def _loop(self, tree: CompiledTree) -> Callable[..., tuple[int, int, int]]:
         """The compiled loop of a tree: ``(nodes, size, root, random, simulations)``, the rest given."""
@@ -255,7 +263,7 @@ class _Run:
         walk = np.zeros(depth + 1, STEP)
         choices = np.zeros(rules.max_actions, CHOICE)
         if settings.selection == "gumbel":
-            compiled = built(compiled_gumbel, "grow", rules, self.kernel, self.prior, ())
+            compiled = built(compiled_gumbel, "grow", rules, self.kernel, self.prior, _GUMBEL)
             count = len(tree.gumbel)
             considered = considered_visits(min(settings.considered, count), max(settings.simulations - 1, 1))
             drawn = np.zeros(count)
@@ -270,6 +278,11 @@ class _Run:
             self.nodes[tree.index] = len(tree)
             if self.progress is not None:
                 self.progress(self.simulations, sum(self.nodes.values()), 0)
+
+
+def _copy(source: np.ndarray, target: np.ndarray) -> None:
+    """The records of ``source`` to the front of ``target``, as bytes: numpy takes records apart."""
+    target[: len(source)].view(np.uint8)[:] = source.view(np.uint8)
 
 
 @lru_cache(maxsize=64)
@@ -307,8 +320,8 @@ def _why_not_settings(settings: SearchSettings) -> str:
     if settings.selection != "gumbel" and settings.unvisited_value not in _UNVISITED:
         return f"unvisited_value={settings.unvisited_value!r} is not compiled"
     plain = SearchSettings()
-    for option in fields(SearchSettings):
-        value = getattr(settings, option.name)
-        if option.name not in _ANY_VALUE and value != getattr(plain, option.name):
-            return f"{option.name}={value!r} is not compiled"
+    for name in _NOT_COMPILED:
+        value = getattr(settings, name)
+        if value != getattr(plain, name):
+            return f"{name}={value!r} is not compiled"
     return ""

@@ -6,7 +6,7 @@ files in which the game's kernels, the random numbers and the loop are written, 
 change in any of them compiles anew; what was compiled before is left to the cache folder (numba's: ``__pycache__``
 beside the file, or ``NUMBA_CACHE_DIR``).
 
-What it does not do: look into files that a game's kernels import from elsewhere; name them in ``CompiledRules.sources``.
+What it does not do: look into files from which a game's kernels import; name those in ``CompiledRules.sources``.
 """
 
 import hashlib
@@ -22,6 +22,7 @@ from numba import njit
 
 from ..envs.games import kernels
 from ..envs.games.kernels import CompiledRules
+from . import compiled_loop
 
 
 @lru_cache(maxsize=64)
@@ -29,10 +30,12 @@ def built(
     loop: ModuleType, name: str, rules: CompiledRules, value: Any, prior: Any, fixed: tuple[tuple[str, int], ...]
 ) -> Any:
     """The compiled function ``name`` of the module ``loop`` for a game, a kernel for values of leaves, and one for
-    logits of actions, or None; ``fixed`` are further names of the module with their values."""
+    logits of actions, or None. ``loop`` is ``compiled_loop`` or a module that replaces some of its functions; ``fixed``
+    are further names with their values."""
     parts = [rules.legal, rules.step, value, *([] if prior is None else [prior])]
     digest, lasting = _digest(loop, rules, parts, fixed)
     given = {
+        **vars(compiled_loop),
         **vars(loop),
         "game_legal": rules.legal,
         "game_step": rules.step,
@@ -42,7 +45,7 @@ def built(
         "HAS_PRIOR": prior is not None,
         **dict(fixed),
     }
-    for function in _functions(loop):
+    for function in [item for item in given.values() if isinstance(item, FunctionType)]:
         own = FunctionType(function.__code__, given, function.__name__)
         own.__qualname__ = f"{function.__name__}_{rules.name}_{digest}"
         given[function.__name__] = njit(own, cache=lasting and function.__name__ == name, nogil=True)
@@ -52,24 +55,19 @@ def built(
     return compiled
 
 
-def _functions(loop: ModuleType) -> list[FunctionType]:
-    """The plain functions of the module, its own and those that it took from another loop: what is to be compiled."""
-    return [item for item in vars(loop).values() if isinstance(item, FunctionType)]
-
-
 def _digest(
     loop: ModuleType, rules: CompiledRules, parts: list[Any], fixed: tuple[tuple[str, int], ...]
 ) -> tuple[str, bool]:
     """Sixteen letters that name all that decides what the compiled functions do, and whether that could all be read."""
     lasting = True
-    files = {kernels.__file__, *rules.sources, *(inspect.getsourcefile(item) for item in _functions(loop))}
+    files = {loop.__file__, compiled_loop.__file__, kernels.__file__, *rules.sources}
     found = hashlib.sha256(f"{rules.players} {len(parts)} {fixed}".encode())
     for part in parts:
         function = part.py_func
         try:
             files.add(inspect.getsourcefile(function))
             closed = [cell.cell_contents for cell in function.__closure__ or ()]
-            found.update(pickle.dumps((function.__qualname__, closed)))
+            found.update(pickle.dumps((function.__module__, function.__qualname__, closed)))
         except (OSError, TypeError, pickle.PicklingError, AttributeError):
             lasting = False
     for file in sorted(str(file) for file in files):

@@ -9,29 +9,14 @@ Where all completed values of a node are equal, σ is zero and π' the prior: no
 """
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
-from . import compiled_loop
-from .compiled_loop import COMPILED_NODE, OVER, expand, softmax, sort_by_prior
+from .compiled_loop import OVER, TWO_PLAYERS, expand, game_step, game_value
 from .gumbel import LOWEST_SCORE, VALUE_SCALE, VISIT_OFFSET
 
-# What the game gives, and what the rule fixes, as in ``compiled_loop.py``.
-game_legal: Any = None
-game_step: Any = None
-game_value: Any = None
-game_prior: Any = None
-TWO_PLAYERS = True
-HAS_PRIOR = False
-WEIGHT_UCT = compiled_loop.WEIGHT_UCT
-WEIGHT_UCB1 = compiled_loop.WEIGHT_UCB1
-WEIGHT_PUCT = compiled_loop.WEIGHT_PUCT
-WEIGHT = WEIGHT_PUCT
-UNVISITED_FIRST = compiled_loop.UNVISITED_FIRST
-UNVISITED = compiled_loop.UNVISITED_ZERO
-
-_SMALLEST = np.finfo(np.float64).tiny
+_SMALLEST: Final = np.finfo(np.float64).tiny
 
 
 def completed_children(nodes: np.ndarray, node: int, sigma: np.ndarray) -> tuple[float, float]:
@@ -164,10 +149,8 @@ def grow(
                 size += expand(nodes, node, size, state, actions, scratch, temperature, uniform)
                 if node == 0:
                     prepare_root(nodes, gumbel, drawn)
-            if depth == 0:
-                node = root_child(nodes, drawn, considered, scratch)
-            else:
-                node = interior_child(nodes, node, scratch)
+            at_root = depth == 0
+            node = root_child(nodes, drawn, considered, scratch) if at_root else interior_child(nodes, node, scratch)
             state, reward, over = game_step(state, nodes[np.uint64(node)].action)
             depth += 1
             walk[depth].node = node

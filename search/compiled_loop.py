@@ -5,8 +5,9 @@ below that have none. A simulation walks from the root and replays the moves, so
 is expanded when it is reached for the second time, and its children lie side by side. (That a node gets its children
 one visit later than in the general engine changes nothing but memory: until then they have no visits.)
 
-A node is a record of 24 bytes. ``value_sum`` and ``value`` are the sum and the mean of the returns of the action into the
-node for the player who chose it (of the root: for the player to move there); ``factor`` is what else its score needs.
+A node is a record of 24 bytes. ``value_sum`` and ``value`` are the sum and the mean of the returns of the action into
+the node for the player who chose it (of the root: for the player to move there); ``factor`` is what else its score
+needs.
 With N the parent's visits and n the child's, every compiled rule has the form Q + c(N) · w:
 
     uct         c(N) = c √(2 ln N)     w = 1/√n, remembered as factor
@@ -231,14 +232,15 @@ def settle(nodes: np.ndarray, node: int, is_root: bool) -> bool:
     """Mark a node solved if that follows from its children; returns whether it does."""
     first = nodes[node].first_child
     best = PROVEN_LOSS
+    all_solved = True
     for child in range(first, first + nodes[node].children):
         flags = nodes[child].flags
-        if TWO_PLAYERS and flags & PROOF == PROVEN_WIN:
-            best = PROVEN_WIN
-            break
-        if not flags & SOLVED:
-            return False
-        best = max(best, flags & PROOF)
+        if flags & SOLVED:
+            best = max(best, flags & PROOF)
+        else:
+            all_solved = False
+    if not all_solved and not (TWO_PLAYERS and best == PROVEN_WIN):
+        return False
     if TWO_PLAYERS:
         nodes[node].flags |= SOLVED | (best if is_root else 4 - best)
     else:
@@ -295,8 +297,8 @@ def grow(
     simulations done). Ends early where the records run short, or the root is solved.
 
     ``nodes``: :data:`COMPILED_NODE` ``[any]``, zeros from ``size`` on; ``rules``: :data:`RULES` ``[1]``; ``scales``:
-    room to remember :func:`exploration_scale` by visits, float32, zeros at first; ``walk``: :data:`STEP` ``[max_depth + 1]``;
-    ``choices``: :data:`CHOICE`, one for each action that a state can have.
+    room to remember :func:`exploration_scale` by visits, float32, zeros at first; ``walk``: :data:`STEP`
+    ``[max_depth + 1]``; ``choices``: :data:`CHOICE`, one for each action that a state can have.
     """
     exploration = rules[0].exploration
     base = rules[0].exploration_base

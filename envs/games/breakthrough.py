@@ -250,7 +250,7 @@ class Breakthrough(BoardGame):
     goals = ("reach rank 8.", "reach rank 1.")
     marks = ("w", "b")
     grammar = "a move is the squares from and to, such as a2a3"
-    codes = _codes()  # noqa: RUF012 - never changed
+    codes = _codes()
     rows = 8
     columns = 8
     rules = RULES

@@ -168,6 +168,11 @@ def _row_text(size: int, row: int, first: int, second: int) -> str:
     return f"{' ' * row}{row + 1} {' '.join(cells)}"
 
 
+@lru_cache(maxsize=_LARGEST << _LARGEST)
+def _row_actions(row: int, free: int) -> tuple[str, ...]:
+    return tuple("abcdefghijk"[column] + str(row + 1) for column in range(_LARGEST) if free >> column & 1)
+
+
 @lru_cache(maxsize=_LARGEST)
 def rules_of(size: int) -> CompiledRules:
     """The compiled rules for a board of ``size`` by ``size`` cells."""
@@ -261,7 +266,6 @@ class Hex(BoardGame):
             raise ValueError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} rows and columns")
         self.size = self.rows = self.columns = size
         self.codes = {_cell_text(size, cell): cell for cell in range(size * size)}
-        self._texts = tuple(self.codes)
         self._near = _neighbours(size)
         self._ends = _edges(size)
         self._row = (1 << size) - 1
@@ -277,8 +281,12 @@ class Hex(BoardGame):
     def legal_actions(self, state: BoardState) -> Sequence[str]:
         if state[2] < 0:
             return ()
-        taken = state[0] | state[1]
-        return tuple([text for cell, text in enumerate(self._texts) if not taken >> cell & 1])
+        free, size, mask = ~(state[0] | state[1]), self.size, self._row
+        actions: tuple[str, ...] = ()
+        for row in range(size):
+            actions += _row_actions(row, free & mask)
+            free >>= size
+        return actions
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
         first, second, mover, _, _, links = state

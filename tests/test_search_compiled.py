@@ -1,0 +1,298 @@
+"""The compiled search: against a slow twin in plain Python node by node, the general engine, exact solvers, mctx."""
+
+import math
+import pickle
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from numba import njit
+
+from branchwise.envs.games.board import BoardGame, BoardState
+from branchwise.envs.games.connect_four import ConnectFour
+from branchwise.envs.games.kernels import CompiledRules, next_random
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.search import compiled
+from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
+from branchwise.search.compiled_loop import COMPILED_NODE, exploration_scale
+from branchwise.search.compiled_tree import merged
+from branchwise.search.engine import Root
+from branchwise.search.engine import search as general_search
+from branchwise.search.evaluation import RandomRollout, ValueFunction
+from branchwise.search.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
+from branchwise.search.settings import SearchSettings
+from branchwise.search.tree import Tree
+
+GAMES: dict[str, BoardGame] = {"tic_tac_toe": TicTacToe(), "connect_four": ConnectFour()}
+
+
+# ---- a decision process of one player, with rewards, and kernels for values and priors ------------------------------
+
+
+@njit(cache=True)
+def mixed(x: int) -> int:
+    x = (x ^ (x >> 15)) * 0x2C1B3C6D & 0x7FFFFFFF
+    return (x ^ (x >> 13)) * 0x297A2D39 & 0x7FFFFFFF
+
+
+@njit(cache=True)
+def maze_legal(state: tuple[int, int], actions: Any) -> int:
+    count = 2 + mixed(state[0] + 1) % 3
+    for i in range(count):
+        actions[i] = i
+    return count
+
+
+@njit(cache=True)
+def maze_step(state: tuple[int, int], action: int) -> tuple[tuple[int, int], float, bool]:
+    place = mixed(state[0] * 5 + action + 7)
+    return (place, state[1] + 1), (place & 15) / 16.0, state[1] + 1 >= 6
+
+
+@njit(cache=True)
+def maze_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return (mixed(state[0] + 99) & 63) / 64.0, random
+
+
+@njit(cache=True)
+def board_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return (mixed(state[0] * 31 + state[1]) & 127) / 64.0 - 1.0, random
+
+
+@njit(cache=True)
+def skewed_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
+    for i in range(count):
+        logits[i] = (mixed(state[0] * 3 + state[1] + actions[i]) & 7) / 4.0
+
+
+class MazeState(NamedTuple):
+    place: int
+    depth: int = 0
+    reward: float = 0.0
+
+
+class Maze(Simulator[MazeState]):
+    rules = CompiledRules(
+        name="maze",
+        players=1,
+        words=2,
+        max_actions=4,
+        max_depth=6,
+        legal=maze_legal,
+        step=maze_step,
+        rollout=maze_value,
+        encode=lambda state: (state.place, state.depth),
+        action_text=str,
+    )
+
+    def reset(self, seed: int, options: Any = None) -> MazeState:
+        return MazeState(mixed(seed + 1))
+
+    def current_player(self, state: MazeState) -> int:
+        return TERMINAL if state.depth >= 6 else 0
+
+    def observation(self, state: MazeState, player: int = 0) -> str:
+        return str(state.place)
+
+    def legal_actions(self, state: MazeState) -> Sequence[str]:
+        return [str(i) for i in range(2 + mixed(state.place + 1) % 3)] if state.depth < 6 else []
+
+    def step(self, state: MazeState, action: str) -> MazeState:
+        (place, depth), reward, _ = maze_step((state.place, state.depth), int(action))
+        return MazeState(place, depth, reward)
+
+    def rewards(self, state: MazeState) -> tuple[float, ...]:
+        return (state.reward,)
+
+
+# ---- the twin -----------------------------------------------------------------------------------------------------
+
+
+class TwinNode:
+    def __init__(self, action: int = 0, prior: float = 1.0) -> None:
+        self.action, self.prior = action, prior
+        self.visits, self.value_sum = 0, 0.0
+        self.children: list[TwinNode] = []
+        self.over, self.solved, self.proof = False, False, 0  # proof for who chose: 1 loss, 2 draw, 3 win
+
+
+@njit
+def draw(random: int) -> tuple[int, int]:
+    return next_random(random)
+
+
+class Twin:
+    """The loop of ``compiled_loop.py``, with objects, float64 and the formulas of ``selection.py``."""
+
+    def __init__(self, rules: CompiledRules, root: Any, settings: SearchSettings, random: int, value: Any, prior: Any):
+        self.rules, self.state, self.settings, self.random = rules, root, settings, random
+        self.value, self.prior = value, prior
+        self.root = TwinNode()
+        self.first = settings.selection == "uct" or settings.unvisited_value == "infinite"
+        self.sign = -1.0 if rules.players == 2 else 1.0
+
+    def run(self, simulations: int) -> TwinNode:
+        for _ in range(simulations):
+            if self.root.solved:
+                break
+            self.simulate()
+        return self.root
+
+    def index(self, count: int) -> int:
+        self.random, bits = draw(self.random)
+        return (bits % (1 << 64)) * count >> 64
+
+    def expand(self, node: TwinNode, state: Any) -> None:
+        codes = np.zeros(self.rules.max_actions, np.int64)
+        count = self.rules.legal(state, codes)
+        priors = np.full(count, 1.0 / count)
+        if self.prior is not None:
+            logits = np.zeros(self.rules.max_actions)
+            self.prior(state, codes, count, logits)
+            priors = mixed_prior(logits[:count], self.settings.prior_temperature, self.settings.uniform_prior)
+        node.children = [TwinNode(int(code), float(prior)) for code, prior in zip(codes[:count], priors, strict=True)]
+        if self.first and self.prior is not None:
+            node.children.sort(key=lambda child: -child.prior)
+
+    def score(self, node: TwinNode, child: TwinNode, parent_value: float) -> float:
+        settings = self.settings
+        value = child.value_sum / child.visits if child.visits else parent_value
+        if settings.selection == "uct":
+            return uct(value, child.visits, node.visits, settings.exploration, child.prior)
+        if settings.selection == "ucb1":
+            return ucb1(value, child.visits, node.visits, settings.exploration)
+        c = settings.exploration
+        if settings.selection == "alphazero":
+            c = alphazero_exploration(node.visits, settings.exploration_base, c)
+        return puct(value, child.visits, node.visits, c, child.prior)
+
+    def choose(self, node: TwinNode, is_root: bool, reward: float) -> TwinNode:
+        settings = self.settings
+        unvisited = node.visits - 1
+        if self.first and unvisited < len(node.children):
+            if settings.random_ties and self.prior is None:
+                other = unvisited + self.index(len(node.children) - unvisited)
+                here, there = node.children[unvisited], node.children[other]
+                here.action, there.action = there.action, here.action
+            return node.children[unvisited]
+        parent_value = 0.0
+        if settings.unvisited_value == "parent":
+            parent_value = node.value_sum / node.visits
+            if not is_root:
+                parent_value = self.sign * (parent_value - reward) / settings.discount
+        best, best_score, equals = node.children[0], -math.inf, 0
+        for child in node.children:
+            if child.solved:
+                continue
+            score = self.score(node, child, parent_value)
+            if score > best_score:
+                best, best_score, equals = child, score, 1
+            elif score == best_score and settings.random_ties and not self.first:
+                equals += 1
+                if self.index(equals) == 0:
+                    best = child
+        return best
+
+    def simulate(self) -> None:
+        settings = self.settings
+        node, state, path, rewards, over, reward = self.root, self.state, [self.root], [0.0], False, 0.0
+        while not over:
+            if not node.children:
+                if node.visits == 0 or len(path) - 1 >= settings.max_depth:
+                    break
+                self.expand(node, state)
+            node = self.choose(node, node is self.root, reward)
+            state, reward, over = self.rules.step(state, node.action)
+            path.append(node)
+            rewards.append(reward)
+        value = 0.0
+        if over:
+            node.over = True
+            if settings.solve:
+                self.prove(path, reward)
+        else:
+            value, self.random = self.value(state, self.random)
+        for i in range(len(path) - 1, -1, -1):
+            node = path[i]
+            if node.proof and settings.discount == 1.0 and not node.over:
+                value = (node.proof - 2.0) * (1.0 if i == 0 else -1.0)
+            if i:
+                value = rewards[i] + settings.discount * self.sign * value
+            node.visits += 1
+            node.value_sum += value
+
+    def prove(self, path: list[TwinNode], reward: float) -> None:
+        two = self.rules.players == 2
+        path[-1].solved = True
+        path[-1].proof = (2 + (reward > 0) - (reward < 0)) if two else 0
+        for i in range(len(path) - 2, -1, -1):
+            proofs = [child.proof if child.solved else -1 for child in path[i].children]
+            if not (two and 3 in proofs) and -1 in proofs:
+                return
+            path[i].solved = True
+            if two:
+                path[i].proof = max(proofs) if i == 0 else 4 - max(proofs)
+
+
+def assert_same(tree: CompiledTree, node: int, twin: TwinNode) -> int:
+    """Hold the trees together below a node; returns how many nodes there are."""
+    assert tree.visits(node) == twin.visits
+    if twin.visits:
+        assert tree.value(node) == pytest.approx(twin.value_sum / twin.visits, abs=1e-5)
+    assert tree.proof(node) == ("", "loss", "draw", "win")[twin.proof]
+    assert tree.is_solved(node) == twin.solved
+    assert tree.is_terminal(node) == twin.over
+    children = tree.children(node)
+    assert [int(tree.nodes[child]["action"]) for child in children] == [child.action for child in twin.children]
+    return 1 + sum(assert_same(tree, child, other) for child, other in zip(children, twin.children, strict=True))
+
+
+UCT = SearchSettings(simulations=1500, selection="uct", exploration=2**0.5, random_ties=True)
+VARIANTS: dict[str, SearchSettings] = {
+    "uct, random ties, proofs": UCT,
+    "ucb1, zero, random ties": SearchSettings(
+        simulations=1500, selection="ucb1", exploration=1.0, unvisited_value="zero", random_ties=True, solve=False
+    ),
+    "puct, parent, proofs, discounted": SearchSettings(simulations=1500, exploration=1.5, discount=0.5),
+    "alphazero, infinite": SearchSettings(
+        simulations=1500, selection="alphazero", exploration=1.25, unvisited_value="infinite", max_depth=4
+    ),
+}
+
+
+def kernels_for(simulator: Any, settings: SearchSettings) -> tuple[KernelEvaluator | None, Any]:
+    """Roll-outs where they are compiled, else a value that the state decides."""
+    if simulator.players == 2 and settings.discount == 1.0:
+        return None, simulator.rules.rollout
+    kernel = board_value if simulator.players == 2 else maze_value
+    return KernelEvaluator(kernel), kernel
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("simulator", [TicTacToe(), Maze()], ids=["tic_tac_toe", "maze"])
+def test_every_node_equals_the_twin(simulator: Any, variant: str) -> None:
+    settings = VARIANTS[variant]
+    evaluator, value = kernels_for(simulator, settings)
+    for seed in range(3):
+        state = simulator.reset(seed)
+        generator = np.random.default_rng(seed)
+        [tree] = compiled.search(simulator, [Root(state)], None, evaluator, settings, generator)
+        assert isinstance(tree, CompiledTree)
+        random = int(np.random.default_rng(seed).integers(1 << 62))
+        twin = Twin(simulator.rules, simulator.rules.encode(state), settings, random, value, None)
+        assert assert_same(tree, 0, twin.run(settings.simulations)) == len(tree)
+        assert tree.random == twin.random
+
+
+@pytest.mark.parametrize("selection", ["uct", "puct"])
+def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any) -> None:
+    settings = SearchSettings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7)
+    game = Maze()
+    state = game.reset(3)
+    arguments = (KernelPolicy(skewed_logits), KernelEvaluator(maze_value), settings, np.random.default_rng(0))
+    [tree] = compiled.search(game, [Root(state)], *arguments)
+    twin = Twin(game.rules, game.rules.encode(state), settings, 0, maze_value, skewed_logits)
+    assert assert_same(tree, 0, twin.run(500)) == len(tree)
