@@ -86,15 +86,19 @@ def choose(actions: Sequence[str], draw: Callable[[], float], message: str) -> s
 
 
 def speed(rounds: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Medians over rounds in which the games take turns, the best round, and turns an episode."""
-    figures: dict[str, list[float]] = {}
+    """Medians over rounds in which the games take turns, the best round, and turns an episode; warmed up."""
+    played = {name: (kind(messages=False), "") for name, kind in GAMES.items()}
+    for name, kind in GAMES.items():
+        if kind is not PersuasionSimulator:  # its messages come instead of the moves
+            played[f"{name}, with messages"] = (kind(), MESSAGE)
+    figures: dict[str, list[float]] = {name: [] for name in played}
     lengths: dict[str, float] = {}
+    for simulator, message in played.values():
+        turns_a_second(simulator, seconds / 2, message)  # texts that are made once
     for _ in range(rounds):
-        for name, kind in GAMES.items():
-            for message in ("", MESSAGE) if kind is not PersuasionSimulator else ("",):
-                key = f"{name}, with messages" if message else name
-                rate, lengths[key] = turns_a_second(kind(messages=bool(message)), seconds, message)
-                figures.setdefault(key, []).append(rate)
+        for name, (simulator, message) in played.items():
+            rate, lengths[name] = turns_a_second(simulator, seconds, message)
+            figures[name].append(rate)
     return {
         name: {"median": statistics.median(rates), "best": max(rates), "turns an episode": lengths[name]}
         for name, rates in figures.items()

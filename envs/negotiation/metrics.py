@@ -2,9 +2,9 @@
 
 An episode (:func:`outcome_metrics`) is measured by: deal; own and joint utility; whether no other outcome is at least
 as good for both and better for one (Pareto); Euclidean distances, in the plane of the two utilities, to the Nash,
-Kalai–Smorodinsky and maximum-welfare points (``utilities.py``); turns. Where outcomes are many (prices), the plane is
-the grid of the compact form. Utilities are those that were paid: a late deal under discounting is measured against the
-deals that were possible at the start.
+Kalai–Smorodinsky and nearest maximum-welfare points (``utilities.py``); turns. Where outcomes are many (prices), the
+plane is the grid of the compact form. Utilities are those that were paid: a late deal under discounting is measured
+against the deals that were possible at the start.
 
 :func:`mean_figures` averages; Pareto optimality and distances are averaged over the deals alone, as Lewis et al. (2017)
 do. GLEE's own measures are in ``info`` of its games.
@@ -61,13 +61,17 @@ def outcome_metrics(simulator: AlternatingOffers, state: OfferState) -> OutcomeM
         pareto_optimal=is_pareto_optimal(got, points),
         nash_distance=_distance(got, solved.nash),
         kalai_distance=_distance(got, solved.kalai_smorodinsky),
-        welfare_distance=_distance(got, solved.welfare),
+        welfare_distance=min(_distance(got, point) for point in solved.welfare),
         turns=state.turn,
     )
 
 
 def solved_points(simulator: AlternatingOffers, context: Any) -> Solutions:
     """The solution points of a context's first-round utilities."""
+    return simulator.remembered((context, "solutions"), lambda: _solved(simulator, context))
+
+
+def _solved(simulator: AlternatingOffers, context: Any) -> Solutions:
     return solutions(simulator.points(context), simulator.disagreement(context))
 
 

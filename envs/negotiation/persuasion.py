@@ -9,7 +9,7 @@ bought.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
@@ -152,7 +152,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         self.messages, self.max_invalid = messages, max_invalid
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (type(self), self._arguments)
+        return partial(type(self), **self._arguments), ()
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> PersuasionState:
         unknown = (options or {}).keys() - {"options"}  # PettingZoo's api_test sends an option of this name
@@ -387,7 +387,3 @@ def _told(number: int, done: Round, player: int) -> str:
 
 def _one_of(values: tuple[float, ...], rng: np.random.Generator) -> float:
     return values[int(rng.random() * len(values))]
-
-
-def _make(kind: type[PersuasionSimulator], arguments: dict[str, Any]) -> PersuasionSimulator:
-    return kind(**arguments)

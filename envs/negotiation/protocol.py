@@ -13,7 +13,8 @@ and in utility, by the hooks of :class:`AlternatingOffers`. Not handled: more th
 deals that bind only a part of the issues.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
@@ -100,7 +101,7 @@ class AlternatingOffers(Simulator[OfferState]):
         self._kept: dict[Any, Any] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _make, (type(self), self._arguments)
+        return partial(type(self), **self._arguments), ()
 
     # What a domain must say.
 
@@ -436,12 +437,10 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def place(self, context: Context, player: int, outcome: int) -> int:
         """Where ``outcome``, or for an amount the nearest, stands in :meth:`choices`."""
-        key = (context, player, "places")
-        found = self._kept.get(key)
-        if found is None:
-            outcomes = self.choices(context, player).outcomes
-            found = self._keep(key, (np.sort(outcomes), np.argsort(outcomes)))
-        ordered, places = found
+        outcomes = self.choices(context, player).outcomes
+        ordered, places = self.remembered(
+            (context, player, "places"), lambda: (np.sort(outcomes), np.argsort(outcomes))
+        )
         at = int(np.searchsorted(ordered, outcome))
         if at == len(ordered) or (at and outcome - ordered[at - 1] < ordered[at] - outcome):
             at -= 1
@@ -449,37 +448,39 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def points(self, context: Context) -> np.ndarray:
         """Utilities of :meth:`outcomes` in the first round, float64 ``[n, 2]``."""
-        found = self._kept.get((context, "points"))
-        if found is None:
-            rows = [(self.value(context, 0, i), self.value(context, 1, i)) for i in self.outcomes(context).tolist()]
-            found = self._keep((context, "points"), np.array(rows, dtype=np.float64).reshape(-1, 2))
-        return found
+        return self.remembered((context, "points"), lambda: self._points(context))
+
+    def _points(self, context: Context) -> np.ndarray:
+        rows = [(self.value(context, 0, i), self.value(context, 1, i)) for i in self.outcomes(context).tolist()]
+        return np.array(rows, dtype=np.float64).reshape(-1, 2)
 
     def choices(self, context: Context, player: int) -> Choices:
         """The outcomes as ``player`` values them; reads no value of the other player."""
-        key = (context, player, "choices")
-        found = self._kept.get(key)
-        if found is None:
-            outcomes = self.outcomes(context)
-            own = np.array([self.expected_value(context, player, i) for i in outcomes.tolist()])
-            order = np.argsort(-own, kind="stable")
-            features, wishes = self._features(context)
-            values = self._relative(context, player, own[order], float(own.max()))
-            found = self._keep(key, Choices(outcomes[order], values, features[order], wishes[1 - player]))
-        return found
+        return self.remembered((context, player, "choices"), lambda: self._choices(context, player))
+
+    def _choices(self, context: Context, player: int) -> Choices:
+        outcomes = self.outcomes(context)
+        own = np.array([self.expected_value(context, player, i) for i in outcomes.tolist()])
+        order = np.argsort(-own, kind="stable")
+        features, wishes = self._features(context)
+        values = self._relative(context, player, own[order], float(own.max()))
+        return Choices(outcomes[order], values, features[order], wishes[1 - player])
 
     def own_value(self, state: OfferState, player: int, outcome: int) -> float:
         """``outcome`` on the scale of :class:`Choices`."""
-        value = np.array([self.expected_value(state.context, player, outcome)])
-        best = self._kept.get((state.context, player, "best"))
-        if best is None:
-            values = [self.expected_value(state.context, player, i) for i in self.outcomes(state.context).tolist()]
-            best = self._keep((state.context, player, "best"), max(values))
-        return float(self._relative(state.context, player, value, best)[0])
+        context = state.context
+        value = np.array([self.expected_value(context, player, outcome)])
+        best = self.expected_value(context, player, int(self.choices(context, player).outcomes[0]))
+        return float(self._relative(context, player, value, best)[0])
 
     def _relative(self, context: Context, player: int, own: np.ndarray, best: float) -> np.ndarray:
         none = self.disagreement(context)[player]
         return (own - none) / (best - none) if best > none else np.minimum(own - none, 0.0)
+
+    def remembered(self, key: Any, made: Callable[[], Any]) -> Any:
+        """What ``made`` returned for ``key`` before, else what it returns; it must depend on nothing else."""
+        found = self._kept.get(key)
+        return self._keep(key, made()) if found is None else found
 
     def _keep(self, key: Any, value: Any) -> Any:
         """Remember ``value``: it depends on ``key`` and on this simulator's arguments alone."""
@@ -497,7 +498,3 @@ class SameOffers(AlternatingOffers):
         """Every action of the compact form: answers, then offers."""
         verbs = dict.fromkeys((*self._answering, *self._opening))
         return (*(verb for verb in verbs if verb not in ("offer", "say")), *self._listed_offers((), 0))
-
-
-def _make(kind: type[AlternatingOffers], arguments: dict[str, Any]) -> AlternatingOffers:
-    return kind(**arguments)

@@ -8,10 +8,10 @@ nobody below disagreement:
 - Kalai–Smorodinsky point (Kalai and Smorodinsky 1975): the outcome that is best for the worse-off player when gains are
   measured by each player's largest possible gain, argmax min(g₁/g₁*, g₂/g₂*); on a convex set that is where the line
   from disagreement to the ideal point (g₁*, g₂*) leaves the set.
-- Maximum welfare: argmax points₁ + points₂, over all outcomes.
+- Maximum welfare: argmax points₁ + points₂, over all outcomes; all of them, since in games over a price they are many.
 
-Among equally good outcomes the one with the larger sum counts, then the first. Sets are finite: continuous ones are
-given by a grid. Not handled: more than two players, lotteries over outcomes.
+Among equally good Nash or Kalai–Smorodinsky points the one with the larger sum counts, then the first. Sets are finite:
+continuous ones are given by a grid. Not handled: more than two players, lotteries over outcomes.
 """
 
 from typing import NamedTuple
@@ -22,8 +22,9 @@ _NEARLY = 1e-9
 
 
 class Solutions(NamedTuple):
-    """The Pareto front, float64 ``[k, 2]``, by falling utility of the first player, and the solution points,
-    float64 ``[2]``; Nash and Kalai–Smorodinsky are the disagreement point where no outcome leaves both with as much."""
+    """The Pareto front, float64 ``[k, 2]``, by falling utility of the first player, and the solution points: Nash and
+    Kalai–Smorodinsky float64 ``[2]`` (the disagreement point where no outcome leaves both with as much), welfare
+    float64 ``[m, 2]``."""
 
     front: np.ndarray
     nash: np.ndarray
@@ -50,7 +51,7 @@ def solutions(points: np.ndarray, disagreement: np.ndarray | tuple[float, float]
     """All solution points at once."""
     none = np.asarray(disagreement, dtype=np.float64)
     totals = points.sum(axis=1)
-    welfare = points[_best(totals, totals)]
+    welfare = points[totals >= totals.max() - _NEARLY]
     rational = points[np.all(points >= none - _NEARLY, axis=1)]
     if not len(rational):
         return Solutions(pareto_front(points), none, none, welfare)
