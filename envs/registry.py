@@ -69,6 +69,8 @@ _NEGOTIATORS = (
     ("average-tit-for-tat", "branchwise.envs.negotiation.partners:average_tit_for_tat"),
 )
 
+_MONTE_CARLO = ("monte-carlo", "branchwise.envs.games.board_players:MonteCarloPlayer")
+
 _ENVIRONMENTS = (
     EnvironmentRow(
         id="branchwise/WebShop-v0",
@@ -83,6 +85,34 @@ _ENVIRONMENTS = (
         simulator="branchwise.envs.math_tool.rules:MathToolSimulator",
         entry_point="branchwise.envs.math_tool.env:MathToolEnv",
         splits=("train", "validation", "test"),
+    ),
+    EnvironmentRow(
+        id="branchwise/TicTacToe-v0",
+        summary="Three in a line on nine squares.",
+        simulator="branchwise.envs.games.tic_tac_toe:TicTacToe",
+        players=2,
+        opponents=(("perfect", "branchwise.envs.games.board_players:perfect_tic_tac_toe"),),
+    ),
+    EnvironmentRow(
+        id="branchwise/ConnectFour-v0",
+        summary="Drop stones into seven columns; four in a row win.",
+        simulator="branchwise.envs.games.connect_four:ConnectFour",
+        players=2,
+        opponents=(_MONTE_CARLO,),
+    ),
+    EnvironmentRow(
+        id="branchwise/Hex-v0",
+        summary="Link two edges of a rhombus before the other links the other two.",
+        simulator="branchwise.envs.games.hex:Hex",
+        players=2,
+        opponents=(_MONTE_CARLO,),
+    ),
+    EnvironmentRow(
+        id="branchwise/Breakthrough-v0",
+        summary="Two ranks of pawns each; the first to reach the other side wins.",
+        simulator="branchwise.envs.games.breakthrough:Breakthrough",
+        players=2,
+        opponents=(_MONTE_CARLO,),
     ),
     EnvironmentRow(
         id="branchwise/KuhnPoker-v0",

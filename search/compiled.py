@@ -204,6 +204,20 @@ def why_not_compiled(
     return _why_not_settings(settings)
 
 
+class SearchingPlayer:
+    """An opponent (``envs.opponents``) that plays by compiled UCT with MCTS-Solver and random roll-outs, from an empty
+    tree each move."""
+
+    def __init__(self, simulations: int = 1_000, exploration: float = 2.0**0.5) -> None:
+        self.settings = SearchSettings(
+            simulations=simulations, selection="uct", exploration=exploration, random_ties=True
+        )
+
+    def __call__(self, simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+        [tree] = search(simulator, [Root(state)], settings=self.settings, rng=rng)
+        return tree.best_action()
+
+
 class _Run:
     """One call of :func:`extend`: what its trees share."""
 

@@ -9,11 +9,13 @@ import pytest
 from numba import njit
 
 from branchwise.envs.games.board import BoardGame, BoardState
+from branchwise.envs.games.board_players import MonteCarloPlayer, perfect_tic_tac_toe
 from branchwise.envs.games.breakthrough import Breakthrough
 from branchwise.envs.games.connect_four import ConnectFour, has_four
 from branchwise.envs.games.hex import Hex
 from branchwise.envs.games.kernels import four_in_line, nth_bit
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.opponents import random_opponent
 from branchwise.envs.simulator import TERMINAL
 from branchwise.testing import check_simulator
 
@@ -227,3 +229,32 @@ def test_every_legal_action_has_an_index(game: BoardGame) -> None:
     index: dict[str, Any] = {text: i for i, text in enumerate(game.all_actions())}
     assert len(index) == len(game.codes)
     assert all(text in index for state in positions(game, 300) for text in game.legal_actions(state))
+
+
+def score_against_random(game: BoardGame, player: Any, games: int) -> float:
+    """The mean reward of ``player`` against random moves, as first and second in turn."""
+    rng = np.random.default_rng(0)
+    total = 0.0
+    for number in range(games):
+        state = game.reset(0)
+        while (mover := game.current_player(state)) != TERMINAL:
+            chosen = player if mover == number % 2 else random_opponent
+            state = game.step(state, chosen(game, state, rng))
+        total += game.rewards(state)[number % 2]
+    return total / games
+
+
+def test_the_perfect_player_never_loses_and_draws_with_itself() -> None:
+    game = TicTacToe()
+    assert score_against_random(game, perfect_tic_tac_toe, 60) > 0.8
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        state = game.reset(0)
+        while game.current_player(state) != TERMINAL:
+            state = game.step(state, perfect_tic_tac_toe(game, state, rng))
+        assert game.rewards(state) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("game", [ConnectFour(), Breakthrough(), Hex(size=5)], ids=NAMES[1:4])
+def test_the_monte_carlo_player_beats_random_moves(game: BoardGame) -> None:
+    assert score_against_random(game, MonteCarloPlayer(games=60), 8) >= 0.75
