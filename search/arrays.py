@@ -39,7 +39,7 @@ class _Entries:
     back_up: Callable[..., None]
     add_children: Callable[..., int]
     next_leaves: Callable[..., int]
-    tell_and_next: Callable[..., int]
+    tell_and_next: Callable[..., tuple[int, int]]
 
     def __init__(self) -> None:
         self.ready = False
@@ -257,11 +257,12 @@ class ArrayTree(NodeArrays):
         """What the model says of the leaves of the last call stands in the first rows of these arrays of the tree:
 
         values: of each leaf's state, for player 0, or for all players where their returns are kept: float64
-            ``[batch, 1 or players]``. A leaf whose value, reward or prior is NaN is taken back and counted (``failed``).
+            ``[batch, 1 or players]``. A leaf with a value, reward or prior that is NaN is taken back and counted
+            (``failed``).
         priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action.
         rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
-            written. movers: who moves at each leaf (``CHANCE``: its priors are the outcomes' probabilities): int64
-            ``[batch]``; player 0 unless written. What was written stays until it is written over.
+            written. movers: who moves at each leaf (``CHANCE``: its priors are the outcomes' probabilities): ``[batch]``;
+            player 0 unless written. What was written stays until it is written over.
 
         ``values`` and ``priors``, where given, are copied there first.
         """

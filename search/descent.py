@@ -11,6 +11,7 @@ nodes of Optima (``expansion.py``).
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numba import njit
@@ -116,7 +117,7 @@ def _bounds(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, 
 
 @njit(cache=True)
 def _score(
-    record: np.ndarray,
+    record: Any,
     selection: int,
     exploration: float,
     virtual_loss: float,
@@ -137,8 +138,8 @@ def _score(
 
 @njit(cache=True)
 def _score_with_options(
-    record: np.ndarray,
-    rules: np.ndarray,
+    record: Any,
+    rules: Any,
     parent_visits: float,
     parent_value: float,
     low: float,
@@ -321,8 +322,11 @@ def _select(
     considered: np.ndarray,
 ) -> tuple[int, int, int]:
     """(leaf, its depth, its flags), the nodes on the way in ``path``; the leaf is −1 where the walk met a leaf that is
-    already under way, and ``PATH_TOO_SHORT`` (nothing is changed) where ``path`` is. ``gumbel`` (float64 ``[root's children]``) and ``considered`` (int64 ``[simulations]``) steer the
-    root under ``gumbel``, and are empty under other rules."""
+    already under way, and ``PATH_TOO_SHORT`` (nothing is changed) where ``path`` is.
+
+    ``gumbel`` (float64 ``[root's children]``) and ``considered`` (int64 ``[simulations]``) steer the root under
+    ``gumbel``, and are empty under other rules.
+    """
     node = 0
     depth = 0
     path[0] = 0

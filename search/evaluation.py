@@ -3,7 +3,7 @@
 - :class:`PolicyRollout`: play on with a policy until the episode ends (Agent Q, section 3; the value is the return).
 - :class:`RandomRollout`: play on at random (step-level Q-value models, section 3; UCT).
 - :class:`ValueFunction`: any function from a state to a number.
-- :class:`Repeated`: the mean of N evaluations of the same leaf (IPR's N Monte-Carlo roll-outs a step, arXiv 2406.11176).
+- :class:`Repeated`: the mean of N evaluations of the same leaf (IPR, arXiv 2406.11176: N roll-outs a step).
 - :class:`Mixed`: α · one evaluator + (1 − α) · another (LATS, arXiv 2310.04406; ReST-MCTS*, arXiv 2406.03816).
 
 The value of a leaf is the discounted return from its state on, the reward that led into it excluded:
@@ -64,8 +64,8 @@ class Rollout:
 
 
 class ValueFunction:
-    """Values a leaf by ``function(simulator, state, transcript)``: the return from there on, a float of player 0, or one
-    a player. In a two-player game a float means that the other player's return is its opposite."""
+    """Values a leaf by ``function(simulator, state, transcript)``: the return from there on, of player 0 or
+    one a player. In a two-player game a float means that the other player's return is its opposite."""
 
     def __init__(self, function: Callable[[Simulator[Any], Any, Transcript], float | Sequence[float]]) -> None:
         self.function = function

@@ -127,7 +127,7 @@ def _add_children(
     flags: np.ndarray,
     players: np.ndarray,
 ) -> int:
-    """Give a node its children, contiguous at the end; returns the index of the first. The array must be long enough."""
+    """Give a node its children, contiguous at the end; returns the index of the first. The array must have room."""
     first = head[0].size
     count = priors.shape[0]
     nodes[parent].first_child = first if count else -1

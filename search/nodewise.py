@@ -1,8 +1,8 @@
 """Optima's selection (arXiv 2410.08115): not a walk from the root, but a draw among all nodes that can still grow.
 
 A node can grow while a child of it is unvisited. Among the ``top_nodes`` best of these one is drawn by softmax of their
-values; its likeliest unvisited child is the leaf. Within a batch, nodes whose action is nearer than ``apart`` to that of
-one drawn before are left out, so that a batch spreads.
+values; its likeliest unvisited child is the leaf. Within a batch, nodes whose action is nearer than ``apart`` to
+that of one drawn before are left out, so that a batch spreads.
 """
 
 from collections.abc import Sequence

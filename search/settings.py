@@ -27,8 +27,8 @@ class SearchSettings:
     simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
     selection, exploration: the rule (``selection.py``) and its constant c (``alphazero``: its c_init).
     unvisited_value: Q of a child without a visit, under ``puct``, ``alphazero``, ``p_ucb`` and ``ucb1``: its parent's
-        value, ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic
-        said of it.
+        value, ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's
+        critic said of it.
     proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
         one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
@@ -47,10 +47,10 @@ class SearchSettings:
     temperature, top_nodes, apart: of ``softmax`` (Optima): the draw among the best nodes of the tree; within a batch
         none whose action is nearer than ``apart`` (edit distance over length) to that of one drawn before.
     considered, gumbel_scale: of ``gumbel``: root actions that sequential halving starts with; 0 plays without noise.
-    normalise: values scaled to [0, 1] by the bounds of the ``tree`` (MuZero) or of ``siblings`` and their parent (mctx).
+    normalise: values scaled to [0, 1] by the bounds of the ``tree`` (MuZero), or of ``siblings`` and parent (mctx).
     noise, noise_alpha: the share of Dirichlet(α) in the root's prior (AlphaZero: 0.25).
     random_ties: children of equal score by the tree's generator; else the earliest.
-    critic_weight: Q at selection is (1 − weight) · Q + weight · what the critic said of the child (Agent Q, Eq. 10).
+    critic_weight: Q at selection is (1 − weight) · Q + weight · what the critic said of the child (Agent Q).
     proposals_by_depth: ``proposals`` at depth 0, 1, … (MCTS-DPO: 4 then 2); deeper nodes have ``proposals``.
     merge, merge_distance: proposals that count as one: ``exact`` (up to blanks), or those whose edit distance is below
         this share of the longer one (Optima: 0.1).
@@ -172,7 +172,7 @@ class SearchSettings:
         return (
             (
                 gumbel and self.solve,
-                "selection='gumbel' plans how often each action is visited, and solve=True skips visits; set solve=False",
+                "selection='gumbel' plans the visits of each action, and solve=True skips visits; set solve=False",
             ),
             (
                 gumbel
@@ -187,7 +187,7 @@ class SearchSettings:
             ),
             (
                 self.selection == "uct_bonus" and (self.critic_weight > 0.0 or self.unvisited_value == "prior"),
-                "selection='uct_bonus' keeps its bonus where a critic's value would stand; use another rule with a critic",
+                "selection='uct_bonus' keeps its bonus where a critic's value would stand; use another rule",
             ),
             (
                 hidden and (gumbel or self.selection == "uct_bonus" or self.backup != "mean" or self.transpositions),

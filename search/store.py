@@ -185,8 +185,18 @@ def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | No
         about = json.loads(table["about"][0].as_py())
         transcript = tuple(_turn_from_json(turn) for turn in about["transcript"])
         rng = _generator(about["generator"])
-        kept = {"players": int(about["players"]), "zero_sum": bool(about["zero_sum"] or about["information_sets"])}
-        tree = Tree(None, None, transcript, about["task"], about["index"], rng, about["discount"], **kept)
+        one_number = bool(about["zero_sum"] or about["information_sets"])
+        tree = Tree(
+            None,
+            None,
+            transcript,
+            about["task"],
+            about["index"],
+            rng,
+            about["discount"],
+            players=int(about["players"]),
+            zero_sum=one_number,
+        )
         tree.zero_sum = bool(about["zero_sum"])
         tree.take_beside_nodes(about)
         tree.settings, tree.last_error = about["settings"], about["last_error"]

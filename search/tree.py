@@ -84,8 +84,9 @@ class Tree(NodeArrays):
     JSON-able dict that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known),
     ``index`` the tree's place in its search, ``counters`` what the search did (``COUNTERS``), ``last_error`` the last
     failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator. ``noisy``
-    says that the root's prior has its noise. ``edges`` (information set → action → node), ``sets`` (player and key →
-    information set) and ``known`` (depth and state → node) are filled where the settings ask for them.
+    says that the root's prior has its noise, ``stopped`` why the search of it ended. ``edges`` (information set → action →
+    node), ``sets`` (player and key → information set) and ``known`` (depth and state → node) are filled where the
+    settings ask for them.
     """
 
     def __init__(
@@ -363,10 +364,10 @@ class Tree(NodeArrays):
         earned = np.asarray(rewards, np.float64)
         first = self.add_block(
             node,
-            priors,
+            np.asarray(priors, np.float64),
             earned[:, max(self.player(node), 0)] if earned.ndim == 2 else earned,
-            flags,
-            np.zeros(count, np.int64) if players is None else players,
+            np.asarray(flags, np.int64),
+            np.zeros(count, np.int64) if players is None else np.asarray(players, np.int64),
         )
         if self._values.shape[1] and count:
             self._values[first : self.size, self.players :] = earned
@@ -570,7 +571,7 @@ class Tree(NodeArrays):
         self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
-        """Give the tree its simulator and the state of every node; rebuild the tables of states and information sets."""
+        """Give the tree its simulator and the state of every node; rebuild the tables of states and sets."""
         self.simulator = simulator
         self.states = list(states)
         if self.has(0, INFORMATION):

