@@ -234,12 +234,15 @@ def _budgets(run: Path) -> Iterator[str]:
 
     calls: Counter[str] = Counter()
     tried: Counter[str] = Counter()
-    for made in read_run(run).rounds:
-        calls[made.recipe] += int(made.figures.get("model_calls", 0))
-        tried[made.recipe] += len(made.figures.get("candidates", ()))
+    found = read_run(run)
+    for made in found.rounds:
+        calls[agent_name(made.recipe)] += int(made.figures.get("model_calls", 0))
+        tried[agent_name(made.recipe)] += len(made.figures.get("candidates", ()))
+    if "model_calls" in found.critic:
+        calls["the critic of the rows that search"] = int(found.critic["model_calls"])
     for title, counts in (("model calls to collect", calls), ("settings tried on validation goals", tried)):
         if any(counts.values()):
-            listed = ", ".join(f"{agent_name(recipe)} {number(count)}" for recipe, count in counts.items())
+            listed = ", ".join(f"{name} {number(count)}" for name, count in counts.items())
             yield f"Budgets, {title}: {listed}"
 
 

@@ -63,13 +63,6 @@ def best_return(best: float, visits: float, value: float) -> float:
 
 
 @njit(cache=True)
-def signed_outcome(reward: float, success: float) -> float:
-    """+1 for a terminal whose reward is at least ``success``, −1 for another: the outcome of MCTS-DPO (arXiv
-    2405.00451, O ∈ {1, −1}), rStar-Math, and of the step-level Q-value models' failures."""
-    return 1.0 if reward >= success else -1.0
-
-
-@njit(cache=True)
 def seen_by(value: float, player: int) -> float:
     """A two-player zero-sum value, told in the view of player 0, in the view of ``player`` (0 or 1): v or −v."""
     return value if player == 0 else -value

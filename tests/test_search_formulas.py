@@ -24,7 +24,6 @@ from branchwise.search.backup import (
     proof_of_outcome,
     proven_value,
     seen_by,
-    signed_outcome,
     visit_weighted_value,
 )
 from branchwise.search.engine import Root, search
@@ -271,8 +270,7 @@ def test_best_return_keeps_the_larger_and_takes_the_first() -> None:
     assert best_return(0.0, 0.0, -2.0) == -2.0
 
 
-def test_signed_outcomes_and_zero_sum_signs() -> None:
-    assert [signed_outcome(reward, 1.0) for reward in (1.0, 0.9, 0.0)] == [1.0, -1.0, -1.0]
+def test_zero_sum_values_change_sign_with_the_player() -> None:
     assert [seen_by(0.5, player) for player in (0, 1)] == [0.5, -0.5]
 
 

@@ -138,6 +138,8 @@ def test_success_as_an_outcome_keeps_the_rules_and_pays_for_success_alone() -> N
             state = shop.step(state, f"click[{value}]")
         assert simulator.rewards(state) == (0.0,)
         state = shop.step(state, "click[buy now]")
-        assert simulator.rewards(state) == (float(shop.info(state)["success"]),)
+        success = shop.info(state)["success"]
+        assert simulator.rewards(state) == (float(success),)
+        assert SuccessOutcome(shop, failure=-1.0).rewards(state) == (1.0 if success else -1.0,)
         paid.add((simulator.rewards(state)[0], shop.rewards(state)[0] == 1.0))
     assert paid == {(1.0, True), (0.0, False)}
