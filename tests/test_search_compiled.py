@@ -11,7 +11,7 @@ import pytest
 from numba import njit
 
 from branchwise.envs.games.board import BoardGame, BoardState
-from branchwise.envs.games.connect_four import ConnectFour
+from branchwise.envs.games.connect_four import ConnectFour, has_four
 from branchwise.envs.games.kernels import CompiledRules, next_random
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL, Simulator
@@ -24,10 +24,8 @@ from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
+from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
-
-GAMES: dict[str, BoardGame] = {"tic_tac_toe": TicTacToe(), "connect_four": ConnectFour()}
-
 
 # ---- a decision process of one player, with rewards, and kernels for values and priors ------------------------------
 
@@ -95,7 +93,7 @@ class Maze(Simulator[MazeState]):
         return TERMINAL if state.depth >= 6 else 0
 
     def observation(self, state: MazeState, player: int = 0) -> str:
-        return str(state.place)
+        return f"{state.place} {state.depth}"
 
     def legal_actions(self, state: MazeState) -> Sequence[str]:
         return [str(i) for i in range(2 + mixed(state.place + 1) % 3)] if state.depth < 6 else []
@@ -296,3 +294,249 @@ def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any
     [tree] = compiled.search(game, [Root(state)], *arguments)
     twin = Twin(game.rules, game.rules.encode(state), settings, 0, maze_value, skewed_logits)
     assert assert_same(tree, 0, twin.run(500)) == len(tree)
+
+
+# ---- the general engine -------------------------------------------------------------------------------------------
+
+
+def assert_same_as_general(tree: CompiledTree, node: int, other: Tree, there: int) -> None:
+    """The compiled tree has a node's children one visit later, and sorts them by prior under ``uct``: compare by
+    action, as far as both were visited."""
+    assert tree.visits(node) == other.visits(there)
+    if not tree.visits(node):
+        return
+    assert tree.value(node) == pytest.approx(other.value(there), abs=1e-5)
+    assert tree.is_solved(node) == other.is_solved(there)
+    assert tree.proof(node) == other.proof(there)
+    children = {other.actions[child]: child for child in other.children(there)}
+    for child in tree.children(node):
+        assert_same_as_general(tree, child, other, children[tree.action(child)])
+
+
+class MazeLogits:
+    """The maze's logits for the general engine, which shows a policy the last observation: a place."""
+
+    calls = 0
+
+    def score(self, transcripts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        answers = []
+        for transcript, actions in zip(transcripts, candidates, strict=True):
+            place, depth = (int(word) for word in transcript[-1].text.split())
+            logits = np.zeros(len(actions))
+            skewed_logits((place, depth), np.arange(len(actions)), len(actions), logits)
+            answers.append(logits - np.log(np.exp(logits).sum()))
+        return answers
+
+    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SearchSettings(simulations=400, selection="uct", exploration=1.0),
+        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
+        SearchSettings(simulations=400, selection="gumbel", considered=4, solve=False),
+    ],
+    ids=lambda settings: settings.selection,
+)
+def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: SearchSettings) -> None:
+    game = Maze()
+    state = game.reset(5)
+    evaluator = KernelEvaluator(maze_value)
+    root = Root(state, (observed(game.observation(state)),))
+    [tree] = compiled.search(game, [root], KernelPolicy(skewed_logits), evaluator, settings, [np.random.default_rng(2)])
+    [other] = general_search(game, [root], MazeLogits(), evaluator, settings, [np.random.default_rng(2)])
+    assert isinstance(tree, CompiledTree)
+    assert_same_as_general(tree, 0, other, 0)
+    assert tree.best_action() == other.best_action()
+
+
+def test_the_general_engine_grows_the_same_tree_in_a_game_with_proofs() -> None:
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in "5172":
+        state = game.step(state, square)
+    settings = SearchSettings(simulations=400, selection="uct", exploration=1.0)
+    evaluator = KernelEvaluator(board_value)
+    [tree] = compiled.search(game, [Root(state)], None, evaluator, settings, np.random.default_rng(0))
+    [other] = general_search(game, [Root(state)], None, evaluator, settings, np.random.default_rng(0))
+    assert isinstance(tree, CompiledTree)
+    assert tree.proof() == "win"
+    assert_same_as_general(tree, 0, other, 0)
+    assert tree.best_action() == other.best_action() == "3"
+
+
+def test_what_is_not_compiled_goes_to_the_general_engine() -> None:
+    game = TicTacToe()
+    root = Root(game.reset(0))
+    compiled_kinds = [
+        compiled.search(game, [root], None, evaluator, settings)
+        for evaluator, settings in (
+            (ValueFunction(lambda simulator, state, transcript: 0.0), SearchSettings(simulations=8)),
+            (None, SearchSettings(simulations=8, leaves_per_tree=2)),
+            (RandomRollout(max_steps=4), SearchSettings(simulations=8)),
+        )
+    ]
+    assert all(isinstance(trees[0], Tree) for trees in compiled_kinds)
+    assert "backup='bellman'" in compiled.why_not_compiled(game, None, None, SearchSettings(backup="bellman"))
+    with pytest.raises(ValueError, match="backup='bellman' is not compiled, and a KernelPolicy"):
+        compiled.search(game, [root], KernelPolicy(skewed_logits), None, SearchSettings(backup="bellman"))
+
+
+# ---- solved games -------------------------------------------------------------------------------------------------
+
+
+@cache
+def exact(own: int, other: int) -> int:
+    """Connect four solved by alpha-beta's plain cousin: +1, 0 or −1 for the player to move."""
+    taken = own | other
+    best = -1
+    for column in (3, 2, 4, 1, 5, 0, 6):
+        stone = ((taken << 8) | 0x7F) & ~taken & (0x010101010101 << column)
+        if stone:
+            if has_four(own | stone):
+                return 1
+            best = max(best, 0 if taken | stone == 0x7F7F7F7F7F7F else -exact(other, own | stone))
+            if best == 1:
+                break
+    return best
+
+
+def move_values(game: BoardGame, state: BoardState, solved: Any) -> dict[str, float]:
+    values = {}
+    for action in game.legal_actions(state):
+        after = game.step(state, action)
+        over = game.current_player(after) == TERMINAL
+        values[action] = game.rewards(after)[state.mover] if over else -solved(*game.rules.encode(after))
+    return values
+
+
+def test_tic_tac_toe_is_played_perfectly_from_every_position() -> None:
+    game = TicTacToe()
+
+    @cache
+    def solved(own: int, other: int) -> float:
+        state = BoardState(own, other) if own.bit_count() == other.bit_count() else BoardState(other, own, 1)
+        return max(move_values(game, state, solved).values())
+
+    states, frontier = [], [game.reset(0)]
+    while frontier:
+        states += frontier
+        after = {game.step(state, action) for state in frontier for action in game.legal_actions(state)}
+        frontier = [state for state in after if game.current_player(state) != TERMINAL]
+    assert len(states) == 4520  # positions of tic-tac-toe that are not over
+    settings = SearchSettings(simulations=4000, selection="uct", exploration=2**0.5, random_ties=True)
+    trees = compiled.search(game, [Root(state) for state in states], None, None, settings, np.random.default_rng(0))
+    for state, tree in zip(states, trees, strict=True):
+        values = move_values(game, state, solved)
+        assert values[tree.best_action()] == max(values.values())
+
+
+def test_connect_four_end_games_are_played_perfectly() -> None:
+    game = ConnectFour()
+    rng = np.random.default_rng(4)
+    roots = []
+    while len(roots) < 60:
+        state = game.reset(0)
+        for _ in range(42 - int(rng.integers(6, 15))):
+            if game.current_player(state) != TERMINAL:
+                actions = game.legal_actions(state)
+                state = game.step(state, actions[int(rng.integers(len(actions)))])
+        if game.current_player(state) != TERMINAL:
+            values = move_values(game, state, exact)
+            if len(set(values.values())) > 1:
+                roots.append((state, values))
+    settings = SearchSettings(simulations=100_000, selection="uct", exploration=2**0.5, random_ties=True)
+    trees = compiled.search(game, [Root(state) for state, _ in roots], None, None, settings, rng)
+    for (state, values), tree in zip(roots, trees, strict=True):
+        best = max(values.values())
+        assert values[tree.best_action()] == best, (state, values, tree.root_table())
+        if tree.proof():
+            assert {"win": 1, "draw": 0, "loss": -1}[tree.proof()] == best
+
+
+# ---- trees as things to keep -----------------------------------------------------------------------------------------
+
+
+def grown(simulations: int, seed: int = 0) -> CompiledTree:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=simulations, selection="uct", exploration=2**0.5, random_ties=True)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(seed))
+    assert isinstance(tree, CompiledTree)
+    return tree
+
+
+def test_going_on_from_a_pickled_tree_equals_one_search() -> None:
+    half = pickle.loads(pickle.dumps(grown(700)))
+    whole = grown(1500)
+    compiled.extend([half], settings=whole.settings)
+    assert np.array_equal(half.nodes, whole.nodes)
+    assert half.random == whole.random
+
+
+def test_visits_of_children_add_up_and_records_are_small() -> None:
+    tree = grown(3000)
+    assert COMPILED_NODE.itemsize == 24
+    reached = 0
+    for node in range(len(tree)):
+        children = tree.children(node)
+        reached += len(children)
+        if len(children):
+            assert 1 + sum(tree.visits(child) for child in children) == tree.visits(node)
+        assert not tree.visits(node) or -1.0 <= tree.value(node) <= 1.0
+    assert reached == len(tree) - 1
+
+
+def test_rerooting_keeps_what_is_below_and_goes_on() -> None:
+    tree = grown(1500)
+    action = tree.best_action()
+    child = tree.best_child()
+    visits, value = tree.visits(child), tree.value(child)
+    below = {tree.action(node): tree.visits(node) for node in tree.children(child)}
+    tree.reroot(action)
+    assert tree.visits() == visits
+    assert tree.value() == pytest.approx(-value, abs=1e-5)
+    assert {tree.action(node): tree.visits(node) for node in tree.children()} == below
+    assert tree.simulator.current_player(tree.state) == 1
+    compiled.extend([tree])
+    assert tree.visits() == 1500 or tree.is_solved()
+
+
+def test_a_compiled_tree_becomes_a_tree() -> None:
+    tree = grown(500)
+    other = tree.to_tree()
+    assert other.best_action() == tree.best_action()
+    assert other.transcript(5)
+    actions, shares = tree.policy_target()
+    theirs, their_shares = other.policy_target()
+    assert actions == theirs
+    assert np.allclose(shares, their_shares)
+    assert_same_as_general(tree, 0, other, 0)
+
+
+def test_limits_stop_a_tree() -> None:
+    game = ConnectFour()
+    for limit in ({"max_nodes": 5_000}, {"max_bytes": 120_000}, {"seconds": 0.05}):
+        settings = SearchSettings(simulations=1 << 23, selection="uct", exploration=2**0.5, random_ties=True, **limit)  # type: ignore[arg-type]
+        [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
+        assert isinstance(tree, CompiledTree)
+        assert tree.stopped == next(iter(limit))
+        assert limit == {"seconds": 0.05} or 3_000 < len(tree) <= 5_000
+    with pytest.raises(ValueError, match="at most 2"):
+        compiled.search(game, [Root(game.reset(0))], None, None, SearchSettings(simulations=1 << 25))
+
+
+def test_threads_grow_the_same_trees_and_merge() -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=1000, selection="uct", exploration=2**0.5, random_ties=True)
+    roots = [Root(game.reset(0))] * 3
+    alone = compiled.search(game, roots, None, None, settings, np.random.default_rng(1))
+    together = compiled.search(game, roots, None, None, settings, np.random.default_rng(1), workers=2)
+    assert all(np.array_equal(a.nodes, b.nodes) for a, b in zip(alone, together, strict=True))
+    table = merged(together)  # type: ignore[arg-type]
+    assert sum(visits for visits, _ in table.values()) == 3 * 999
+
+
+def test_scales_are_those_of_the_formulas() -> None:
+    assert exploration_scale(50, 1.3, 19652.0) / math.sqrt(7) == pytest.approx(uct(0.0, 7, 50, 1.3, 0.1))
