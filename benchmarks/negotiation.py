@@ -28,7 +28,7 @@ from branchwise.envs.negotiation.deal_or_no_deal import DealOrNoDealSimulator
 from branchwise.envs.negotiation.equilibrium import equilibrium_partner, supports
 from branchwise.envs.negotiation.glee import BargainingSimulator, BuyerSellerSimulator
 from branchwise.envs.negotiation.haggling import HagglingSimulator
-from branchwise.envs.negotiation.metrics import mean, mean_figures, outcome_metrics, play_episode
+from branchwise.envs.negotiation.metrics import Mean, mean, mean_figures, outcome_metrics, play_episode
 from branchwise.envs.negotiation.multi_issue import MultiIssueSimulator
 from branchwise.envs.negotiation.partners import PARTNERS
 from branchwise.envs.negotiation.persuasion import PersuasionSimulator
@@ -114,9 +114,14 @@ def offers_table(simulator: Any, episodes: int) -> dict[str, Any]:
     for row, one in partners.items():
         for column, other in partners.items():
             found = [outcome_metrics(simulator, play_episode(simulator, (one, other), s)) for s in range(episodes)]
-            cells[f"{row} | {column}"] = {name: list(value) for name, value in mean_figures(found).items()}
+            cells[f"{row} | {column}"] = rounded(mean_figures(found))
             every += found
-    return {"partners": list(partners), "cells": cells, "all": {k: list(v) for k, v in mean_figures(every).items()}}
+    return {"partners": list(partners), "cells": cells, "all": rounded(mean_figures(every))}
+
+
+def rounded(figures: dict[str, Mean]) -> dict[str, list[float]]:
+    """Value, half-width and number of cases by name, to four digits after the point."""
+    return {name: [round(value, 4), round(half, 4), cases] for name, (value, half, cases) in figures.items()}
 
 
 def persuasion_table(simulator: PersuasionSimulator, episodes: int) -> dict[str, Any]:
@@ -131,7 +136,7 @@ def persuasion_table(simulator: PersuasionSimulator, episodes: int) -> dict[str,
                 "efficiency": [one["efficiency"] for one in last],
                 "fairness": [one["fairness"] for one in last],
             }
-            cells[f"{row} | {column}"] = {name: list(mean(values)) for name, values in taken.items()}
+            cells[f"{row} | {column}"] = rounded({name: mean(values) for name, values in taken.items()})
     return {"sellers": list(SELLERS), "buyers": list(BUYERS), "cells": cells}
 
 
