@@ -112,7 +112,7 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
                 "use the PettingZoo shell for games."
             )
         if hasattr(simulator, "svg"):
-            self.metadata = {**self.metadata, "render_modes": ["ansi", "svg"]}
+            self.metadata = {**self.metadata, "render_modes": ["ansi", "svg"]}  # type: ignore[misc]
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {self.metadata['render_modes']}.")
         self.simulator = simulator
