@@ -183,7 +183,7 @@ def main() -> None:
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     about = {"python": platform.python_version(), "machine": platform.machine(), "episodes": arguments.episodes}
     content = {**about, "turns / CPU-second": figures, "tables": tables}
-    arguments.output.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    arguments.output.write_text(json.dumps(content, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":
