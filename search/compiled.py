@@ -144,7 +144,7 @@ def search(
             tree.gumbel = gumbel_draws(generator, count, settings.gumbel_scale)
         tree.random = int(generator.integers(1 << 62))
         trees.append(tree)
-    return extend(trees, policy, evaluator, settings, progress, workers=workers)
+    return _grow(trees, policy, evaluator, settings, progress, workers)
 
 
 def extend(
@@ -164,12 +164,25 @@ def extend(
     reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")
-    if settings.simulations > MOST_SIMULATIONS:
-        raise ValueError(f"simulations={settings.simulations}; a compiled tree holds at most 2²⁴")
     for tree in trees:
         if len(tree) > 1 and tree.settings.selection != settings.selection:
             raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.selection!r}; go on with that")
         tree.settings = settings
+    return _grow(trees, policy, evaluator, settings, progress, workers)
+
+
+def _grow(
+    trees: list[CompiledTree],
+    policy: KernelPolicy | Policy | None,
+    evaluator: Evaluator | None,
+    settings: SearchSettings,
+    progress: Progress | None,
+    workers: int,
+) -> list[CompiledTree]:
+    if settings.simulations > MOST_SIMULATIONS:
+        raise ValueError(f"simulations={settings.simulations}; a compiled tree holds at most 2²⁴")
+    if not trees:
+        return trees
     kernel = evaluator.kernel if isinstance(evaluator, KernelEvaluator) else trees[0].rules.rollout
     prior = policy.kernel if isinstance(policy, KernelPolicy) else None
     run = _Run(trees, settings, kernel, prior, progress)
@@ -245,7 +258,7 @@ class _Run:
         root = tree.rules.encode(tree.state)
         left = self.settings.simulations - tree.simulations
         size = len(tree)
-        capacity = min(max(size, left * most) + most + 1, size + _FIRST_CAPACITY, self.most_nodes)
+        capacity = min(size + 2 * left + 64 * most, size + _FIRST_CAPACITY, self.most_nodes)
         nodes = np.zeros(max(capacity, size), COMPILED_NODE)
         _copy(tree.nodes, nodes)
         tree.stopped = ""

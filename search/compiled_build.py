@@ -48,7 +48,8 @@ def built(
     for function in [item for item in given.values() if isinstance(item, FunctionType)]:
         own = FunctionType(function.__code__, given, function.__name__)
         own.__qualname__ = f"{function.__name__}_{rules.name}_{digest}"
-        given[function.__name__] = njit(own, cache=lasting and function.__name__ == name, nogil=True)
+        lasts = lasting and function.__name__ == name
+        given[function.__name__] = njit(own, cache=lasts, nogil=True, fastmath=given.get("FASTMATH", False))
     compiled = given[name]
     if not (lasting and _is_cached(compiled)):
         print(f"branchwise: compiling the search of {rules.name}, some seconds …", file=sys.stderr, flush=True)

@@ -16,73 +16,83 @@ import numpy as np
 from .compiled_loop import OVER, TWO_PLAYERS, expand, game_step, game_value
 from .gumbel import LOWEST_SCORE, VALUE_SCALE, VISIT_OFFSET
 
+FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
 
 
-def completed_children(nodes: np.ndarray, node: int, sigma: np.ndarray) -> tuple[float, float]:
-    """Into ``sigma`` σ(q) of the completed values of the node's children (``gumbel.completed``): (ΣN, largest σ)."""
-    first = nodes[node].first_child
-    count = np.int64(nodes[node].children)
-    raw = float(nodes[node].value_sum)
+def completed_children(
+    nodes: np.ndarray, first: int, count: int, raw: float
+) -> tuple[float, float, float, float, float, float]:
+    """Of the children ``first`` … of a node whose state the evaluator values ``raw``: (ΣN, ΣP, the value of an
+    unvisited one, the least and the largest completed value, the factor that makes σ of what is above the least)
+    (``gumbel.completed``)."""
     total = 0
     most = 0
+    unvisited = 0
+    prior = 0.0
     mass = 0.0
     weighted = 0.0
-    for i in range(count):
-        child = nodes[np.uint64(first + i)]
-        if child.visits > 0:
-            share = max(float(child.factor), _SMALLEST)
-            total += child.visits
-            most = max(most, child.visits)
-            mass += share
-            weighted += share * child.value
-    unvisited = raw if total == 0 else (raw + total * weighted / mass) / (total + 1.0)
     low, high = np.inf, -np.inf
     for i in range(count):
         child = nodes[np.uint64(first + i)]
-        value = float(child.value) if child.visits > 0 else unvisited
-        sigma[i] = value
-        low = min(low, value)
-        high = max(high, value)
-    scale = (VISIT_OFFSET + most) * VALUE_SCALE / max(high - low, 1e-8)
-    for i in range(count):
-        sigma[i] = scale * (sigma[i] - low)
-    return float(total), scale * (high - low)
+        visits = child.visits
+        value = float(child.value)
+        share = max(float(child.factor), _SMALLEST)
+        prior += share
+        total += visits
+        most = max(most, visits)
+        weighted += share * value  # zero without a visit
+        if visits > 0:
+            mass += share
+            low = min(low, value)
+            high = max(high, value)
+        else:
+            unvisited += 1
+    filling = raw if total == 0 else (raw + total * weighted / mass) / (total + 1.0)
+    if unvisited > 0:
+        low = min(low, filling)
+        high = max(high, filling)
+    scale = (VISIT_OFFSET + most) * VALUE_SCALE / max(high - low, 1e-8) if high > low else 0.0
+    return float(total), prior, filling, low, high, scale
 
 
-def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray, sigma: np.ndarray) -> int:
+def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray) -> int:
     """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
     the largest logit being zero."""
-    total, _ = completed_children(nodes, 0, sigma)
-    turn = min(int(total), considered.shape[0] - 1)
-    first = nodes[0].first_child
+    first, count = np.int64(nodes[0].first_child), np.int64(nodes[0].children)
+    total, _, filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum))
+    wanted = considered[min(int(total), considered.shape[0] - 1)]
     best = 0
     best_score = -np.inf
-    for i in range(np.int64(nodes[0].children)):
-        if nodes[first + i].visits == considered[turn]:
-            score = max(LOWEST_SCORE, drawn[i] + sigma[i])
-            if score > best_score:
-                best_score = score
-                best = i
+    for i in range(count):
+        child = nodes[np.uint64(first + i)]
+        value = float(child.value) if child.visits > 0 else filling
+        score = max(LOWEST_SCORE, drawn[i] + scale * (value - low))
+        if child.visits == wanted and score > best_score:
+            best_score = score
+            best = i
     return first + best
 
 
 def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
-    """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``)."""
-    total, largest = completed_children(nodes, node, policy)
-    first = nodes[node].first_child
-    count = np.int64(nodes[node].children)
-    mass = 0.0
-    for i in range(count):
-        prior = float(nodes[np.uint64(first + i)].factor)
-        policy[i] = prior * math.exp(policy[i] - largest) if largest > 0.0 else prior
-        mass += policy[i]
-    share = 1.0 / mass
+    """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``); ``policy``: room for π'."""
+    first, count = np.int64(nodes[node].first_child), np.int64(nodes[node].children)
+    total, mass, filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum))
     visit_share = 1.0 / (1.0 + total)
+    if scale > 0.0:
+        mass = 0.0
+        for i in range(count):
+            child = nodes[np.uint64(first + i)]
+            value = float(child.value) if child.visits > 0 else filling
+            policy[i] = float(child.factor) * math.exp(scale * (value - high))
+            mass += policy[i]
+    share = 1.0 / mass
     best = 0
     best_score = -np.inf
     for i in range(count):
-        score = policy[i] * share - nodes[np.uint64(first + i)].visits * visit_share
+        child = nodes[np.uint64(first + i)]
+        probability = policy[i] if scale > 0.0 else float(child.factor)
+        score = probability * share - child.visits * visit_share
         if score > best_score:
             best_score = score
             best = i
@@ -150,7 +160,7 @@ def grow(
                 if node == 0:
                     prepare_root(nodes, gumbel, drawn)
             at_root = depth == 0
-            node = root_child(nodes, drawn, considered, scratch) if at_root else interior_child(nodes, node, scratch)
+            node = root_child(nodes, drawn, considered) if at_root else interior_child(nodes, node, scratch)
             state, reward, over = game_step(state, nodes[np.uint64(node)].action)
             depth += 1
             walk[depth].node = node

@@ -1,0 +1,390 @@
+"""What a simulation costs: our searches beside OpenSpiel's C++, mctx and a plain-Python tree, in one run.
+
+The contestants of a row take turns; a row has the median CPU time of each (``time.process_time``, one thread), in
+microseconds a simulation, their ratio, and floors: what could not be saved by any search of that kind.
+
+- *OpenSpiel*: ``MCTSBot`` with ``RandomRolloutEvaluator``, uct_c = 2, solve = False, against ``search.compiled`` with
+  the same constant, ``solve=False`` and random ties, from the empty board, Python calls included. Floors: the roll-out
+  alone, and reading alone as many random blocks of children, in an array of the tree's size, as the walks read.
+- *mctx*: ``gumbel_muzero_policy`` on CPU, compiled beforehand, with a model that answers zeros, 16 actions, against
+  ``selection="gumbel"`` with kernels that answer zeros.
+- *plain Python*: a tree of objects with ``__slots__`` under PUCT, 16 actions, against the same search compiled, and
+  against ``ArrayTree`` with a model outside (numpy arrays of constants, so that the tree alone is measured): the cost
+  of one external evaluation, singly and in batches of 64 leaves.
+- *two workers*: wall time of two trees of connect four one after the other, over that of two threads; needs two idle
+  cores, and is the one row that is not CPU time.
+
+Run: ``python benchmarks/search.py [--quick] [--only openspiel]``; the table is printed and written to
+``benchmarks/results/search.json``. Not measured: strength (``matches.py``), the engine with words (``tree.py``).
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
+
+import numpy as np
+from numba import njit
+
+from branchwise.envs.games.breakthrough import Breakthrough
+from branchwise.envs.games.connect_four import ConnectFour
+from branchwise.envs.games.kernels import CompiledRules, below, next_random
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.simulator import Simulator
+from branchwise.search import compiled
+from branchwise.search.arrays import ArrayTree
+from branchwise.search.compiled_loop import COMPILED_NODE
+from branchwise.search.engine import Root
+from branchwise.search.nodes import NODE
+from branchwise.search.settings import SearchSettings
+
+WIDTH = 16
+Row = dict[str, Any]
+
+
+# ---- a game that is nothing but branching ---------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def wide_legal(state: tuple[int, int], actions: Any) -> int:
+    for i in range(WIDTH):
+        actions[i] = i
+    return WIDTH
+
+
+@njit(cache=True)
+def wide_step(state: tuple[int, int], action: int) -> tuple[tuple[int, int], float, bool]:
+    return (state[0] * 17 + action + 1, state[1] + 1), 0.0, False
+
+
+@njit(cache=True)
+def zero_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return 0.0, random
+
+
+@njit(cache=True)
+def hashed_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return (state[0] * 37 & 1023) / 1023.0, random
+
+
+@njit(cache=True)
+def zero_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
+    for i in range(count):
+        logits[i] = 0.0
+
+
+class Wide(Simulator[int]):
+    """Sixteen actions everywhere, no end, one player."""
+
+    rules = CompiledRules(
+        name="wide",
+        players=1,
+        words=2,
+        max_actions=WIDTH,
+        max_depth=1000,
+        legal=wide_legal,
+        step=wide_step,
+        rollout=zero_value,
+        encode=lambda state: (state, 0),
+        action_text=str,
+    )
+
+    def reset(self, seed: int, options: Any = None) -> int:
+        return seed
+
+    def current_player(self, state: int) -> int:
+        return 0
+
+    def legal_actions(self, state: int) -> list[str]:
+        return [str(i) for i in range(WIDTH)]
+
+
+# ---- measuring ------------------------------------------------------------------------------------------------------
+
+
+def turns(
+    rounds: int, work: dict[str, Callable[[], Any]], clock: Callable[[], float] = time.process_time
+) -> dict[str, float]:
+    """Median seconds of each contestant; they take turns, after one turn each that is thrown away."""
+    for run in work.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(rounds):
+        for name, run in work.items():
+            start = clock()
+            run()
+            times[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def row(name: str, size: str, ours: float, peer: float, **floors: float) -> Row:
+    """A row of the table, times in microseconds; printed at once."""
+    made = {"name": name, "size": size, "ours": round(ours, 4), "peer": round(peer, 4), "ratio": round(peer / ours, 2)}
+    made |= {key: round(value, 4) for key, value in floors.items()}
+    floor_text = "  ".join(f"{key} {value:.3f}" for key, value in floors.items())
+    print(f"{name:44}{size:>14}{ours:12.3f}{peer:12.3f}{made['ratio']:10.1f}  {floor_text}", flush=True)
+    return made
+
+
+# ---- against OpenSpiel ----------------------------------------------------------------------------------------------
+
+
+@njit
+def read_blocks(nodes: np.ndarray, reads: int, width: int, random: int) -> float:
+    """The scores of ``width`` neighbours at ``reads`` random places that depend on each other, as a walk's do."""
+    total = 0.0
+    last = max(nodes.shape[0] - width, 1)
+    for _ in range(reads):
+        random, bits = next_random(random)
+        first = below(bits ^ np.int64(total), last)
+        for child in range(first, first + width):
+            total += nodes[child].value + nodes[child].factor
+    return total
+
+
+def rollouts_alone(rules: CompiledRules) -> Callable[[tuple[int, ...], int, int], float]:
+    rollout = rules.rollout
+
+    @njit
+    def many(state: Any, count: int, random: int) -> float:
+        total = 0.0
+        for _ in range(count):
+            value, random = rollout(state, random)
+            total += value
+        return total
+
+    return many
+
+
+def mean_depth(tree: compiled.CompiledTree) -> float:
+    """Blocks of children that a simulation read on average: Σ over nodes with children of the visits that went on."""
+    nodes = tree.nodes
+    return float((nodes["visits"] - 1)[nodes["children"] > 0].sum()) / tree.visits()
+
+
+def against_openspiel(quick: bool) -> list[Row]:
+    import pyspiel
+
+    rows = []
+    for name, game in (("tic_tac_toe", TicTacToe()), ("connect_four", ConnectFour()), ("breakthrough", Breakthrough())):
+        theirs = pyspiel.load_game(name)
+        start = theirs.new_initial_state()
+        root = Root(game.reset(0))
+        encoded = game.rules.encode(root.state)
+        roll = rollouts_alone(game.rules)
+        for simulations, rounds in ((1_000, 25), (10_000, 9), (100_000, 5)):
+            if quick and simulations == 100_000:
+                continue
+            settings = SearchSettings(
+                simulations=simulations, selection="uct", exploration=math.sqrt(2.0), random_ties=True, solve=False
+            )
+            rng = np.random.default_rng(0)
+            [tree] = compiled.search(game, [root], None, None, settings, rng)
+            assert isinstance(tree, compiled.CompiledTree)
+            reads = int(mean_depth(tree) * simulations)
+            width = round(float(tree.nodes["children"][tree.nodes["children"] > 0].mean()))
+            evaluator = pyspiel.RandomRolloutEvaluator(1, 0)
+
+            def search(settings: Any = settings, root: Any = root, game: Any = game, rng: Any = rng) -> Any:
+                return compiled.search(game, [root], None, None, settings, rng)
+
+            def bot(count: int = simulations, evaluator: Any = evaluator, theirs: Any = theirs, at: Any = start) -> Any:
+                return pyspiel.MCTSBot(theirs, evaluator, 2.0, count, 4000, False, 0, False).mcts_search(at)
+
+            medians = turns(
+                3 if quick else rounds,
+                {
+                    "ours": search,
+                    "peer": bot,
+                    "rollout": lambda roll=roll, at=encoded, count=simulations: roll(at, count, 1),
+                    "memory": lambda nodes=tree.nodes, reads=reads, width=width: read_blocks(nodes, reads, width, 1),
+                },
+            )
+            each = {key: value / simulations * 1e6 for key, value in medians.items()}
+            rows.append(row(f"OpenSpiel MCTSBot: {name}", f"{simulations}", **each))
+    return rows
+
+
+# ---- against mctx ---------------------------------------------------------------------------------------------------
+
+
+def against_mctx(quick: bool) -> list[Row]:
+    import jax
+    import jax.numpy as jnp
+    import mctx
+
+    def model(params: Any, key: Any, action: Any, state: Any) -> Any:
+        zeros = jnp.zeros(action.shape[0])
+        logits = jnp.zeros((action.shape[0], WIDTH))
+        return mctx.RecurrentFnOutput(reward=zeros, discount=zeros + 1.0, prior_logits=logits, value=zeros), state
+
+    def contest(batch: int, simulations: int) -> Row:
+        zeros = jnp.zeros(batch)
+        root = mctx.RootFnOutput(prior_logits=jnp.zeros((batch, WIDTH)), value=zeros, embedding=zeros)
+        plan = jax.jit(
+            lambda key, root: (
+                mctx.gumbel_muzero_policy(
+                    (), key, root, model, num_simulations=simulations, max_num_considered_actions=16
+                ).action
+            )
+        )
+        settings = SearchSettings(simulations=simulations + 1, selection="gumbel", solve=False, considered=16)
+        game, rng, roots = Wide(), np.random.default_rng(0), [Root(seed) for seed in range(batch)]
+        policy, evaluator = compiled.KernelPolicy(zero_logits), compiled.KernelEvaluator(zero_value)
+        medians = turns(
+            2 if quick else 7,
+            {
+                "ours": lambda: compiled.search(game, roots, policy, evaluator, settings, rng),
+                "peer": lambda: plan(jax.random.PRNGKey(0), root).block_until_ready(),
+            },
+        )
+        each = {key: value / simulations / batch * 1e6 for key, value in medians.items()}
+        return row("mctx gumbel_muzero_policy, CPU", f"{batch} x {simulations}", **each)
+
+    return [contest(64, 800), contest(1, 3200)]
+
+
+# ---- against plain Python -------------------------------------------------------------------------------------------
+
+
+class Node:
+    """The contestant: a node as an object."""
+
+    __slots__ = ("children", "parent", "prior", "value_sum", "visits")
+
+    def __init__(self, parent: "Node | None", prior: float) -> None:
+        self.parent, self.prior = parent, prior
+        self.children: list[Node] = []
+        self.visits = 0
+        self.value_sum = 0.0
+
+
+def search_with_objects(simulations: int, exploration: float = 2.5) -> None:
+    root = Node(None, 1.0)
+    for i in range(simulations):
+        node = root
+        while node.children:
+            parent_value = node.value_sum / node.visits
+            scale = exploration * math.sqrt(node.visits)
+            best_score = -math.inf
+            for child in node.children:
+                value = child.value_sum / child.visits if child.visits else parent_value
+                score = value + scale * child.prior / (1 + child.visits)
+                if score > best_score:
+                    best_score, node = score, child
+        leaf = node
+        leaf.children = [Node(leaf, 1 / WIDTH) for _ in range(WIDTH)]
+        value = (i * 37 & 1023) / 1023
+        up: Node | None = leaf
+        while up is not None:
+            up.visits += 1
+            up.value_sum += value
+            up = up.parent
+
+
+def search_with_arrays(simulations: int, batch: int) -> None:
+    settings = SearchSettings(
+        simulations=simulations, exploration=2.5, leaves_per_tree=batch, solve=False, uniform_prior=0.0
+    )
+    tree = ArrayTree(settings, actions=WIDTH)
+    tree.priors[:] = 1 / WIDTH
+    tree.values[:] = np.arange(batch)[:, None] * 37 % 1024 / 1023
+    leaves = tree.next(batch)
+    turn = 0
+    while len(leaves):
+        turn += 1
+        tree.values[turn % batch] = (turn * 37 & 1023) / 1023
+        leaves = tree.step()
+
+
+def against_python(quick: bool) -> list[Row]:
+    simulations = 100_000 // WIDTH
+    game, evaluator = Wide(), compiled.KernelEvaluator(hashed_value)
+    few = SearchSettings(simulations=simulations, exploration=2.5, solve=False)
+    rng = np.random.default_rng(0)
+    medians = turns(
+        2 if quick else 7,
+        {
+            "objects": lambda: search_with_objects(simulations),
+            "compiled": lambda: compiled.search(game, [Root(0)], None, evaluator, few, rng),
+            "singly": lambda: search_with_arrays(simulations, 1),
+            "batches": lambda: search_with_arrays(simulations, 64),
+        },
+    )
+    each = {key: value / simulations * 1e6 for key, value in medians.items()}
+    return [
+        row("plain-Python tree: compiled search", "16, 1e5 nodes", each["compiled"], each["objects"]),
+        row("plain-Python tree: ArrayTree, leaf by leaf", "16, 1e5 nodes", each["singly"], each["objects"]),
+        row("plain-Python tree: ArrayTree, 64 leaves", "16, 1e5 nodes", each["batches"], each["objects"]),
+    ]
+
+
+# ---- workers, memory ------------------------------------------------------------------------------------------------
+
+
+def two_workers(quick: bool) -> list[Row]:
+    game = ConnectFour()
+    simulations = 50_000 if quick else 500_000
+    settings = SearchSettings(
+        simulations=simulations, selection="uct", exploration=math.sqrt(2.0), random_ties=True, solve=False
+    )
+    roots = [Root(game.reset(0))] * 2
+    rng = np.random.default_rng(0)
+
+    def run(workers: int) -> Any:
+        return compiled.search(game, roots, None, None, settings, rng, workers=workers)
+
+    medians = turns(3 if quick else 9, {"ours": lambda: run(2), "peer": lambda: run(1)}, time.perf_counter)
+    each = {key: value / simulations / 2 * 1e6 for key, value in medians.items()}
+    return [row("one worker: root-parallel connect four, 2", f"{simulations}", **each)]
+
+
+def memory(quick: bool) -> list[Row]:
+    """Bytes a node; OpenSpiel's ``SearchNode`` as counted in its source (80)."""
+    return [
+        row("bytes a node: compiled", "any", COMPILED_NODE.itemsize, 80),
+        row("bytes a node: general engine, texts aside", "any", NODE.itemsize, 80),
+    ]
+
+
+PARTS = {
+    "openspiel": against_openspiel,
+    "mctx": against_mctx,
+    "python": against_python,
+    "workers": two_workers,
+    "memory": memory,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few rounds, no trees of 100,000 simulations")
+    parser.add_argument("--only", choices=list(PARTS), help="one part, without writing the file")
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results" / "search.json")
+    arguments = parser.parse_args()
+    print(f"{'against':44}{'size':>14}{'ours, us':>12}{'peer, us':>12}{'ratio':>10}  floors, us")
+    rows: list[Row] = []
+    for name, part in PARTS.items():
+        if arguments.only in (None, name):
+            rows += part(arguments.quick)
+    if arguments.only is None:
+        about = {
+            "python": platform.python_version(),
+            "machine": platform.machine(),
+            "unit": "microseconds a simulation",
+        }
+        arguments.output.parent.mkdir(parents=True, exist_ok=True)
+        arguments.output.write_text(json.dumps({**about, "quick": arguments.quick, "rows": rows}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
