@@ -8,7 +8,7 @@ Not here: texts, simulators, transpositions, information sets (``tree.py``, ``en
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from .gumbel import considered_visits, gumbel_draws
 from .nodes import EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _add_children, _fill_path
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
-
 
 LEAF, DEPTH = -2, -1  # of a simulation, at the end of its path
 TABLE_TERMINAL, TABLE_MOVER = 0, 1
@@ -86,6 +85,7 @@ class NodeArrays:
         self._head["low"], self._head["high"] = np.inf, -np.inf
         self._returns = np.zeros(players if vector else 1)
         self._path = np.zeros(256, np.int32)
+        self._nobody = np.zeros(16, np.int64)
         self._gumbel = np.zeros(0)
         self._considered = np.zeros(0, np.int64)
 
@@ -124,20 +124,29 @@ class NodeArrays:
         self._considered = considered_visits(min(considered, len(draws)), max(simulations, 1))
 
     def add_block(
-        self, node: int, priors: np.ndarray, rewards: np.ndarray, flags: np.ndarray, players: np.ndarray
+        self,
+        node: int,
+        priors: Sequence[float] | np.ndarray,
+        rewards: Sequence[float] | np.ndarray,
+        flags: Sequence[int],
+        players: Sequence[int] | None,
     ) -> int:
-        """Give a node children; float64, float64, int64, int64 ``[children]``. Returns the index of the first."""
-        self.reserve(len(priors))
+        """Give a node children; one entry each (``players`` None: player 0). Returns the index of the first."""
+        count = len(priors)
+        if self.size + count > len(self._nodes):
+            self.reserve(count)
+        if players is None and count > len(self._nobody):
+            self._nobody = np.zeros(2 * count, np.int64)
         first = _ENTRIES.add_children(
             self._nodes,
             self._head,
             node,
-            np.ascontiguousarray(priors, np.float64),
-            np.ascontiguousarray(rewards, np.float64),
-            np.ascontiguousarray(flags, np.int64),
-            np.ascontiguousarray(players, np.int64),
+            np.array(priors, np.float64),
+            np.array(rewards, np.float64),
+            np.array(flags, np.int64),
+            self._nobody if players is None else np.array(players, np.int64),
         )
-        self.size = first + len(priors)
+        self.size = first + count
         return first
 
     def select(self, walk: np.ndarray) -> tuple[int, int, int]:
@@ -159,10 +168,7 @@ class NodeArrays:
             path, depth = self._path, -1
         else:
             depth = len(path) - 1
-        if isinstance(value, np.ndarray):
-            self._returns[:] = value
-        else:
-            self._returns[:] = value
+        self._returns.fill(value) if isinstance(value, float) else np.copyto(self._returns, value)
         _ENTRIES.back_up(self._nodes, self._values, self._head, walk, path, leaf, depth, self._returns)
 
     def take_back(self, leaf: int, walk: np.ndarray, path: np.ndarray | None = None) -> None:
@@ -261,7 +267,7 @@ class ArrayTree(NodeArrays):
             (``failed``).
         priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action.
         rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
-            written. movers: who moves at each leaf (``CHANCE``: its priors are the outcomes' probabilities): ``[batch]``;
+            written. movers: who moves at each leaf (``CHANCE``: its priors are probabilities): ``[batch]``;
             player 0 unless written. What was written stays until it is written over.
 
         ``values`` and ``priors``, where given, are copied there first.

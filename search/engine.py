@@ -31,19 +31,20 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
+from ..envs.simulator import Simulator
 from .calls import ask, failure
 from .descent import kernels_are_compiled
 from .evaluation import Evaluator, Leaf
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root
-from .information import InformationWalk, information_tree
+from .information import InformationWalk
+from .information_tree import InformationTree
 from .interruption import Interruption
 from .nodewise import softmax_leaf
 from .policy import Policy
 from .settings import SearchSettings, walk_of
 from .transcript import Transcript
-from .tree import EXPANDED, SOLVED, TERMINAL, VALUED, Tree
+from .tree import EXPANDED, LINKED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]
 
@@ -109,7 +110,7 @@ def search(
             raise ValueError(f"root {index} is {kind}; a search starts where a player is to move")
     trees = []
     for index, (root, generator) in enumerate(zip(roots, generators, strict=True)):
-        make = Tree if settings.information == "perfect" else information_tree
+        make = Tree if settings.information == "perfect" else InformationTree
         trees.append(
             make(
                 simulator,
@@ -155,11 +156,12 @@ def extend(
     A tree that was saved, loaded and extended equals one that was searched in one go.
     """
     _check(simulator, trees, evaluator, settings, critic, bonus)
+    as_json = settings.as_json()
     if not kernels_are_compiled():
         print("branchwise: compiling the search kernels, once after installation …", file=sys.stderr, flush=True)
     for tree in trees:
         tree.forget_pending()
-        tree.settings = settings.as_json()
+        tree.settings = dict(as_json)
         tree.seed_noise(tree.rng)
         if tree.has(0, EXPANDED):
             prepare_root(tree, settings)
@@ -219,7 +221,7 @@ def _check(
     for tree in trees:
         if tree.simulator is None:
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
-        if bool(tree.sets) != (settings.information != "perfect"):
+        if isinstance(tree, InformationTree) != (settings.information != "perfect"):
             raise ValueError(f"tree {tree.index} was searched with other settings of information; search it anew")
 
 
@@ -344,6 +346,7 @@ class _Run:
     def _next(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
         """The next leaf of a tree, or None where it is already under way."""
         if self.information is not None:
+            assert isinstance(tree, InformationTree)
             return self.information.next(tree)
         if self.settings.selection == "softmax":
             return softmax_leaf(tree, self.settings, drawn)
@@ -352,11 +355,11 @@ class _Run:
             if node < 0:
                 return None
             path = tree.path_taken(depth) if self.settings.transpositions else None
-            source = tree.source(node)
+            source = tree.source(node) if flags & LINKED else node
             leaf = Selected(tree, node, depth, flags, path, tree.states[source])
             if flags & SOLVED and not flags & VALUED:
                 leaf.value = tree.known_value(node)
-            if tree.player(source) != CHANCE or flags & (EXPANDED | SOLVED):
+            if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
                 return leaf
             try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them
                 self.expansion.expand_chance(tree, source)
@@ -371,9 +374,9 @@ class _Run:
         settings = self.settings
         if settings.seconds is not None and time.monotonic() - self.started >= settings.seconds:
             return "seconds"
-        if settings.max_model_calls is not None:
-            if sum(tree.counters["model_calls"] for tree in self.trees) >= settings.max_model_calls:
-                return "max_model_calls"
+        calls = settings.max_model_calls
+        if calls is not None and sum(tree.counters["model_calls"] for tree in self.trees) >= calls:
+            return "max_model_calls"
         if settings.max_bytes is not None and sum(tree.bytes_to_grow() for tree in self.trees) > settings.max_bytes:
             return "max_bytes"
         return ""
@@ -383,7 +386,7 @@ class _Run:
         left = settings.simulations - tree.counters["simulations"]
         if left <= 0:
             return "simulations"
-        if tree.is_solved():
+        if tree.has(0, SOLVED):
             return "solved"
         if settings.max_nodes is not None and tree.size >= settings.max_nodes:
             return "max_nodes"

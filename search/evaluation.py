@@ -154,11 +154,13 @@ class _Played:
         while (player := self.simulator.current_player(self.state)) == CHANCE:
             outcomes = self.simulator.chance_outcomes(self.state)
             draw = self.leaf.rng.random()
+            drawn_outcome = outcomes[-1][0]
             for outcome, probability in outcomes:
                 draw -= probability
                 if draw < 0.0:
+                    drawn_outcome = outcome
                     break
-            self.state = self.simulator.step(self.state, outcome)
+            self.state = self.simulator.step(self.state, drawn_outcome)
             self._earn()
         self.over = player == TERMINAL
 

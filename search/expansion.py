@@ -24,7 +24,7 @@ from .policy import Policy, Proposal, propose
 from .selection import dirichlet_noise, mixed_prior, usable
 from .settings import SearchSettings
 from .transcript import Transcript, acted
-from .tree import EXPANDED, INVALID, TERMINAL, VALUED, Tree
+from .tree import EXPANDED, INVALID, OUTCOMES, TERMINAL, VALUED, Tree
 
 Same = Callable[[str, str], bool]
 Bonus = Callable[[Tree, int], float]
@@ -38,7 +38,7 @@ class Critic(Protocol):
         ...
 
 
-class Refused(ValueError):
+class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
     """The simulator and the settings do not go together."""
 
 
@@ -109,8 +109,7 @@ class Expansion:
 
     def expand(self, leaves: Sequence[Selected]) -> None:
         """Give children to leaves that have none: one call of the policy for all of them."""
-        self.propose(leaves)
-        asked = sorted((leaf for leaf in leaves if not leaf.error), key=lambda leaf: leaf.proposals is not None)
+        asked = [leaf for leaf in self.propose(leaves) if not leaf.error]
         if self.critic is not None:
             ask("critic.values", asked, self._ask_critic, self._take_opinions, self.settings.call_seconds)
             for leaf in asked:
@@ -119,8 +118,9 @@ class Expansion:
             if not leaf.error:
                 self._add_children(leaf)
 
-    def propose(self, leaves: Sequence[Selected]) -> None:
-        """Fill in the actions of each leaf and what the policy says of them."""
+    def propose(self, leaves: Sequence[Selected]) -> list[Selected]:
+        """Fill in the actions of each leaf and what the policy says of them. Returns those that have listed actions,
+        then the others."""
         seconds = self.settings.call_seconds
         to_score: list[Selected] = []
         to_propose: list[Selected] = []
@@ -148,6 +148,7 @@ class Expansion:
                 ask("policy.propose", some, partial(self._propose, count), self._take_proposals, seconds)
             for leaf in (*to_score, *to_propose):
                 self.count_calls(leaf.tree, 1)
+        return to_score + to_propose
 
     def expand_chance(self, tree: Tree, node: int) -> None:
         """Give a chance node its outcomes; their priors are their probabilities."""
@@ -282,8 +283,9 @@ class Expansion:
         self, tree: Tree, node: int, before: Any, actions: Sequence[str], seen: set[Hashable] | None, proposed: bool
     ) -> _Children:
         """What each action leads to, without those that lead back onto their own path."""
-        simulator, settings = self.simulator, self.settings
-        chooser = max(tree.player(node), 0)
+        simulator, hidden = self.simulator, self.settings.hide_outcome
+        alone = simulator.players == 1
+        chooser = 0 if alone else max(tree.player(node), 0)
         children = _Children()
         for i, action in enumerate(actions):
             state = simulator.step(before, action)
@@ -295,14 +297,19 @@ class Expansion:
             player = simulator.current_player(state)
             flags = 0
             if player == GAME_OVER:
-                flags = TERMINAL if settings.hide_outcome else TERMINAL | VALUED
+                flags = TERMINAL if hidden else TERMINAL | VALUED
+            elif player == CHANCE:
+                flags = OUTCOMES
             if proposed and simulator.info(state)["invalid_action"]:
                 flags |= INVALID
             children.kept.append(i)
             children.states.append(state)
             children.flags.append(flags)
-            children.players.append(CHANCE if player == CHANCE else max(player, 0))
-            children.rewards.append(self._reward(state, chooser, player == GAME_OVER))
+            children.players.append(player)
+            if alone:
+                children.rewards.append(0.0 if hidden else float(simulator.rewards(state)[0]))
+            else:
+                children.rewards.append(self._reward(state, chooser, player == GAME_OVER))
         return children
 
     def _reward(self, state: Any, chooser: int, over: bool) -> Any:
@@ -332,7 +339,7 @@ class Expansion:
         depth: int,
     ) -> int:
         first = tree.add_children(
-            tree.source(node),
+            tree.source(node) if self.settings.transpositions else node,
             actions,
             children.states,
             priors,

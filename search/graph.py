@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from ..envs.simulator import CHANCE
+from .information_tree import InformationTree
 from .tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
 
 _MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
@@ -48,9 +49,9 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
 
 def below(tree: Tree, node: int) -> Sequence[int]:
     """What hangs below a node: its children, and below an action of a tree of information sets the sets it leads to."""
-    if not tree.sets or tree.has(node, INFORMATION):
-        return tree.children(node)
-    return [other for other in tree.sets.values() if other and tree.parent(other) == node]
+    if isinstance(tree, InformationTree) and not tree.has(node, INFORMATION):
+        return tree.sets_below(node)
+    return tree.children(node)
 
 
 def to_networkx(tree: Tree, visited_only: bool = False) -> nx.DiGraph:

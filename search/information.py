@@ -20,29 +20,11 @@ from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
 from .calls import failure
 from .expansion import Expansion, Selected
+from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
 from .transcript import Transcript, observed
-from .tree import EXPANDED, TERMINAL, VALUED, Tree
-
-
-def information_tree(
-    simulator: Simulator[Any],
-    state: Any,
-    transcript: Transcript,
-    task: dict[str, Any],
-    index: int,
-    rng: np.random.Generator,
-    discount: float,
-    *,
-    players: int,
-    zero_sum: bool,
-) -> Tree:
-    """A tree whose root is the information set of ``state``."""
-    tree = Tree(simulator, state, transcript, task, index, rng, discount, players=players, zero_sum=True)
-    tree.zero_sum = zero_sum
-    tree.begin_information()
-    return tree
+from .tree import EXPANDED, TERMINAL, VALUED
 
 
 class InformationWalk:
@@ -56,7 +38,7 @@ class InformationWalk:
         self.walk = walk
         self.expansion = expansion
 
-    def next(self, tree: Tree) -> Selected:
+    def next(self, tree: InformationTree) -> Selected:
         """Walk through one determinisation to an information set that was never evaluated, or to an end."""
         viewer = tree.player(0)
         leaf = Selected(tree, 0, 0, 0)
@@ -100,17 +82,19 @@ class InformationWalk:
         for leaf in leaves:
             if leaf.error:
                 continue
+            assert isinstance(leaf.tree, InformationTree)
             assert leaf.actions is not None
             assert leaf.logps is not None
             priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
             leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logps.tolist())
 
     def back_up(self, leaf: Selected) -> None:
+        assert isinstance(leaf.tree, InformationTree)
         assert leaf.path is not None
         assert leaf.earned is not None
         leaf.tree.back_up_information(leaf.path, leaf.earned, np.array(leaf.value, np.float64), self.walk)
 
-    def _edges(self, tree: Tree, node: int, actions: Any) -> np.ndarray:
+    def _edges(self, tree: InformationTree, node: int, actions: Any) -> np.ndarray:
         """The nodes of the available actions; where any text may be an answer, of those that were proposed."""
         edges = tree.edges[node]
         if actions is None:

@@ -65,6 +65,7 @@ LINKED: Final = 64  # an edge to a state that another node holds
 SHARED: Final = 128  # a state to which linked nodes lead
 BUSY: Final = 256  # a simulation that found this state unevaluated is under way
 INFORMATION: Final = 512  # an information set; its actions are nodes of their own
+OUTCOMES: Final = 1024  # a chance node
 
 MAX_CHILDREN: Final = 65535
 MAX_PENDING: Final = 255
@@ -145,7 +146,7 @@ def _add_children(
         record.prior = priors[i]
         record.reward = rewards[i]
         record.hint = 0.0
-        record.player = players[i]
+        record.player = players[i] if players[i] >= CHANCE else 0
         record.proof = UNPROVEN
     head[0].size = first + count
     return first

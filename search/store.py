@@ -34,8 +34,9 @@ import pyarrow.parquet as pq
 from ..envs.simulator import Simulator
 from .episode import Episode
 from .extraction import PreferencePair
+from .information_tree import InformationTree
 from .transcript import Transcript, Turn, acted, messages, said
-from .tree import INFORMATION, LINKED, NODE, Tree
+from .tree import LINKED, NODE, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
@@ -143,7 +144,7 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "generator": tree.rng.bit_generator.state,
         "players": tree.players,
         "zero_sum": tree.zero_sum,
-        "information_sets": bool(tree.sets),
+        "information_sets": isinstance(tree, InformationTree),
         **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
     }
@@ -151,7 +152,7 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         about_text = json.dumps(about, default=_number)
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
-    observations = observations and not tree.sets
+    observations = observations and not isinstance(tree, InformationTree)
     seen = [
         _text(tree.transcript(node)[-1].text) if observations and node and nodes["visits"][node] else None
         for node in range(count)
@@ -185,8 +186,8 @@ def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | No
         about = json.loads(table["about"][0].as_py())
         transcript = tuple(_turn_from_json(turn) for turn in about["transcript"])
         rng = _generator(about["generator"])
-        one_number = bool(about["zero_sum"] or about["information_sets"])
-        tree = Tree(
+        make = InformationTree if about["information_sets"] else Tree
+        tree = make(
             None,
             None,
             transcript,
@@ -195,9 +196,8 @@ def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | No
             rng,
             about["discount"],
             players=int(about["players"]),
-            zero_sum=one_number,
+            zero_sum=bool(about["zero_sum"]),
         )
-        tree.zero_sum = bool(about["zero_sum"])
         tree.take_beside_nodes(about)
         tree.settings, tree.last_error = about["settings"], about["last_error"]
         tree.counters.update(about["counters"])
@@ -248,7 +248,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
         if turn.is_agent:
             state = simulator.step(state, turn.text)
     states: list[Any] = [state]
-    information = tree.has(0, INFORMATION)
+    information = isinstance(tree, InformationTree)
     checks = 3
     for node in range(1, len(tree)):
         if information:

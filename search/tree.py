@@ -2,10 +2,6 @@
 
 Texts (actions), states, transcripts and logged log-probabilities are Python lists by node index. What a tree can be
 asked beyond its numbers (principal variation, table of children, pictures) stands in ``reading.py`` and ``graph.py``.
-
-A tree of information sets (``information.py``) has two kinds of nodes in turn: information sets, whose "action" is
-their key, and the actions taken there. Its children are no contiguous blocks, since each determinisation may allow
-other actions: they are found through ``edges``.
 """
 
 import sys
@@ -16,9 +12,9 @@ import numpy as np
 
 from ..envs.simulator import Simulator
 from .arrays import NodeArrays
-from .ascent import _back_up, _back_up_information
+from .ascent import _back_up
 from .backup import UNPROVEN, opposite_proof, proven_value
-from .descent import _best_of, _gumbel_final_child, _improved_policy, _select
+from .descent import _gumbel_final_child, _improved_policy, _select
 from .nodes import (
     BUSY,
     EXPANDED,
@@ -29,6 +25,7 @@ from .nodes import (
     MAX_CHILDREN,
     MAX_PENDING,
     NODE,
+    OUTCOMES,
     SHARED,
     SOLVED,
     TERMINAL,
@@ -51,6 +48,7 @@ __all__ = [
     "MAX_CHILDREN",
     "MAX_PENDING",
     "NODE",
+    "OUTCOMES",
     "SHARED",
     "SOLVED",
     "TERMINAL",
@@ -84,9 +82,8 @@ class Tree(NodeArrays):
     JSON-able dict that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known),
     ``index`` the tree's place in its search, ``counters`` what the search did (``COUNTERS``), ``last_error`` the last
     failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator. ``noisy``
-    says that the root's prior has its noise, ``stopped`` why the search of it ended. ``edges`` (information set → action →
-    node), ``sets`` (player and key → information set) and ``known`` (depth and state → node) are filled where the
-    settings ask for them.
+    says that the root's prior has its noise, ``stopped`` why the search of it ended. ``known``
+    (depth and state → node) is filled where the settings ask for transpositions.
     """
 
     def __init__(
@@ -101,8 +98,9 @@ class Tree(NodeArrays):
         capacity: int = 64,
         players: int = 1,
         zero_sum: bool = False,
+        one_number: bool = False,
     ) -> None:
-        super().__init__(capacity, players, vector=players > 2 or (players == 2 and not zero_sum))
+        super().__init__(capacity, players, vector=not one_number and players > 1 + zero_sum)
         self.simulator = simulator
         self.zero_sum = zero_sum
         self.task: dict[str, Any] = {} if task is None else task
@@ -119,8 +117,6 @@ class Tree(NodeArrays):
         self.states: list[Any] = [state]
         self.actions: list[str] = [""]
         self.logps: list[float] = [float("nan")]
-        self.edges: dict[int, dict[str, int]] = {}
-        self.sets: dict[tuple[int, str], int] = {}
         self.known: dict[Hashable, int] = {}
         self._positions: list[Hashable] = [None]
         self._transcripts: list[Transcript | None] = [tuple(transcript)]
@@ -140,8 +136,6 @@ class Tree(NodeArrays):
 
     def children(self, node: int = 0) -> Sequence[int]:
         """The indices of a node's children, in the order of its actions; of a linked node, those of its source."""
-        if self.sets:
-            return list(self.edges.get(node, {}).values())
         record = self._nodes[self.source(node)]
         first = int(record["first_child"])
         return range(first, first + int(record["children"]))
@@ -356,21 +350,17 @@ class Tree(NodeArrays):
         """Give an unexpanded node its children (none: a dead end); returns the index of the first.
 
         rewards: of each step for the player who takes it, or float ``[children, players]`` where all are kept.
-        players: who moves in each child's state; default player 0.
+        players: who moves in each child's state (``CHANCE``, ``TERMINAL``); default player 0.
         """
         count = len(actions)
         if count > MAX_CHILDREN:
             raise ValueError(f"{count} actions at one node; a node holds at most {MAX_CHILDREN}")
-        earned = np.asarray(rewards, np.float64)
-        first = self.add_block(
-            node,
-            np.asarray(priors, np.float64),
-            earned[:, max(self.player(node), 0)] if earned.ndim == 2 else earned,
-            np.asarray(flags, np.int64),
-            np.zeros(count, np.int64) if players is None else np.asarray(players, np.int64),
-        )
         if self._values.shape[1] and count:
+            earned = np.array(rewards, np.float64)
+            first = self.add_block(node, priors, earned[:, max(self.player(node), 0)], flags, players)
             self._values[first : self.size, self.players :] = earned
+        else:
+            first = self.add_block(node, priors, rewards, flags, players)
         self.actions.extend(actions)
         self.states.extend(states)
         self.logps.extend(logps)
@@ -441,8 +431,6 @@ class Tree(NodeArrays):
         """
         if child not in self.children(0):
             raise ValueError(f"node {child} is no child of the root; re-root one step at a time")
-        if self.sets:
-            raise ValueError("a tree of information sets has no one state below an action; search anew")
         if not self.has(self.source(child), EXPANDED) or self._nodes["pending"][: self.size].any():
             raise ValueError(f"node {child} was never expanded, or a simulation is under way; search it anew")
         transcript = self.transcript(child) if self.simulator is not None else self._transcripts[child]
@@ -482,33 +470,6 @@ class Tree(NodeArrays):
         self.noisy, self.stopped = False, ""
         self.counters["simulations"] = visits
 
-    # ---- information sets -----------------------------------------------------------------------------------------
-
-    def begin_information(self) -> None:
-        """Make the root an information set of its player."""
-        self._nodes[0]["flags"] |= INFORMATION
-        assert self.simulator is not None
-        player = self.player(0)
-        self.sets[player, self.simulator.information_state(self.states[0], player)] = 0
-
-    def information_set(self, player: int, key: str, edge: int) -> int:
-        """The information set that ``player`` is in after the action ``edge``; made where it is met first."""
-        node = self.sets.get((player, key))
-        if node is None:
-            node = self._append(edge, [key], [1.0], [float("nan")], INFORMATION, player)
-            self.sets[player, key] = node
-        return node
-
-    def add_edges(self, node: int, actions: Sequence[str], priors: np.ndarray, logps: Sequence[float]) -> None:
-        """Give an information set further actions."""
-        first = self._append(node, actions, priors, logps, 0, self.player(node))
-        self._nodes[node]["flags"] |= EXPANDED
-        self.edges.setdefault(node, {}).update({action: first + i for i, action in enumerate(actions)})
-
-    def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
-        """Which of these actions of an information set the rule takes; each counts as available once more."""
-        return int(_best_of(self._nodes, self._head, walk, node, edges))
-
     def mark_path(self, path: np.ndarray) -> None:
         """A simulation is under way on this path."""
         self._nodes["pending"][path] += 1
@@ -516,34 +477,6 @@ class Tree(NodeArrays):
     def mark_under_way(self, node: int) -> None:
         """A simulation is under way to this node."""
         self.mark_path(_path(self._nodes, node))
-
-    def back_up_information(self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, walk: np.ndarray) -> None:
-        """Tell a simulation's returns (float64 ``[players]``) to its path; ``rewards``: float64 ``[path, players]``."""
-        _back_up_information(self._nodes, self._head, walk, path, rewards, returns)
-
-    def _append(
-        self,
-        parent: int,
-        actions: Sequence[str],
-        priors: Sequence[float] | np.ndarray,
-        logps: Sequence[float],
-        flags: int,
-        player: int,
-    ) -> int:
-        """Nodes at the end that only know their parent."""
-        count = len(actions)
-        self.reserve(count)
-        first = self.size
-        for i in range(count):
-            record = self._nodes[first + i]
-            record["parent"], record["first_child"] = parent, -1
-            record["prior"], record["flags"], record["player"], record["proof"] = priors[i], flags, player, UNPROVEN
-        self._head["size"] = self.size = first + count
-        self.actions.extend(actions)
-        self.logps.extend(logps)
-        for beside in (self.states, self._positions, self._transcripts):
-            beside.extend([None] * count)  # type: ignore[list-item]
-        return first
 
     # ---- from disk ------------------------------------------------------------------------------------------------
 
@@ -571,17 +504,9 @@ class Tree(NodeArrays):
         self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
-        """Give the tree its simulator and the state of every node; rebuild the tables of states and sets."""
+        """Give the tree its simulator and the state of every node; rebuild the table of states."""
         self.simulator = simulator
         self.states = list(states)
-        if self.has(0, INFORMATION):
-            self.begin_information()
-            for node in range(1, self.size):
-                if self.has(node, INFORMATION):
-                    self.sets[self.player(node), self.actions[node]] = node
-                else:
-                    self.edges.setdefault(self.parent(node), {})[self.actions[node]] = node
-            return
         self._positions = [simulator.position(state) for state in states]
         if self.settings.get("transpositions"):
             for node, state in enumerate(states):

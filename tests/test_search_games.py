@@ -128,8 +128,8 @@ def test_information_set_search_does_not_look_at_hidden_cards(poker: Simulator[A
     ("game", "scale"), [("kuhn_poker", 2.0), pytest.param("leduc_poker", 13.0, marks=pytest.mark.slow)]
 )
 def test_information_set_search_agrees_with_openspiel(game: str, scale: float) -> None:
-    """Against OpenSpiel's ISMCTSBot at the first decision for every card: the root's value, and roughly the shares of its
-    visits, which differ by up to 0.35 between two runs of OpenSpiel itself (values of the actions are close). ``scale``
+    """Against OpenSpiel's ISMCTSBot at the first decision for every card: the root's value, and roughly the shares of
+    its visits, which differ by up to 0.35 between two runs of OpenSpiel itself (the actions are close). ``scale``
     is the largest pay-off; OpenSpiel's uct_c has no 2 under the root."""
     pyspiel = pytest.importorskip("pyspiel", reason="OpenSpiel is a test extra")
     ismcts = pytest.importorskip("open_spiel.python.algorithms.ismcts")

@@ -1,0 +1,129 @@
+"""A tree of information sets: what a search under hidden information grows (``information.py`` has the walk).
+
+Two kinds of nodes hang below each other in turn: information sets, whose "action" is their key, and the actions taken
+there. Its children are no contiguous blocks, since each determinisation may allow other actions: they are found through
+``edges`` (information set → action → node) and ``sets`` (player and key → information set). Under
+``multiple_observer`` several actions may lead to one set; its parent is the first. Only the root has a state.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..envs.simulator import Simulator
+from .ascent import _back_up_information
+from .backup import UNPROVEN
+from .descent import _best_of
+from .transcript import Transcript
+from .tree import EXPANDED, INFORMATION, Tree
+
+
+class InformationTree(Tree):
+    """As :class:`Tree`, without states, proofs and re-rooting. ``zero_sum`` says whether one player's return is the
+    other's opposite; either way one number a node is kept, that of who moves."""
+
+    def __init__(
+        self,
+        simulator: Simulator[Any] | None,
+        state: Any,
+        transcript: Transcript,
+        task: dict[str, Any] | None = None,
+        index: int = 0,
+        rng: np.random.Generator | None = None,
+        discount: float = 1.0,
+        *,
+        players: int,
+        zero_sum: bool,
+    ) -> None:
+        self.edges: dict[int, dict[str, int]] = {}
+        self.sets: dict[tuple[int, str], int] = {}
+        super().__init__(
+            simulator,
+            state,
+            transcript,
+            task,
+            index,
+            rng,
+            discount,
+            players=players,
+            zero_sum=zero_sum,
+            one_number=True,
+        )
+        if simulator is not None:
+            self.begin_information()
+
+    def children(self, node: int = 0) -> Sequence[int]:
+        """The actions of an information set, in the order in which they turned up."""
+        return list(self.edges.get(node, {}).values())
+
+    def sets_below(self, node: int) -> list[int]:
+        """The information sets that an action was the first to lead to."""
+        return [other for other in self.sets.values() if other and self.parent(other) == node]
+
+    def reroot(self, child: int) -> None:
+        raise ValueError("a tree of information sets has no one state below an action; search anew")
+
+    def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
+        """Give the tree its simulator and the root its state; rebuild the tables."""
+        self.simulator = simulator
+        self.states = list(states)
+        self.begin_information()
+        for node in range(1, self.size):
+            if self.has(node, INFORMATION):
+                self.sets[self.player(node), self.actions[node]] = node
+            else:
+                self.edges.setdefault(self.parent(node), {})[self.actions[node]] = node
+
+    def begin_information(self) -> None:
+        """Make the root an information set of its player."""
+        self._nodes[0]["flags"] |= INFORMATION
+        assert self.simulator is not None
+        player = self.player(0)
+        self.sets[player, self.simulator.information_state(self.states[0], player)] = 0
+
+    def information_set(self, player: int, key: str, edge: int) -> int:
+        """The information set that ``player`` is in after the action ``edge``; made where it is met first."""
+        node = self.sets.get((player, key))
+        if node is None:
+            node = self._append(edge, [key], [1.0], [float("nan")], INFORMATION, player)
+            self.sets[player, key] = node
+        return node
+
+    def add_edges(self, node: int, actions: Sequence[str], priors: np.ndarray, logps: Sequence[float]) -> None:
+        """Give an information set further actions."""
+        first = self._append(node, actions, priors, logps, 0, self.player(node))
+        self._nodes[node]["flags"] |= EXPANDED
+        self.edges.setdefault(node, {}).update({action: first + i for i, action in enumerate(actions)})
+
+    def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
+        """Which of these actions of an information set the rule takes; each counts as available once more."""
+        return int(_best_of(self._nodes, self._head, walk, node, edges))
+
+    def back_up_information(self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, walk: np.ndarray) -> None:
+        """Tell a simulation's returns (float64 ``[players]``) to its path; ``rewards``: float64 ``[path, players]``."""
+        _back_up_information(self._nodes, self._head, walk, path, rewards, returns)
+
+    def _append(
+        self,
+        parent: int,
+        actions: Sequence[str],
+        priors: Sequence[float] | np.ndarray,
+        logps: Sequence[float],
+        flags: int,
+        player: int,
+    ) -> int:
+        """Nodes at the end that only know their parent."""
+        count = len(actions)
+        self.reserve(count)
+        first = self.size
+        for i in range(count):
+            record = self._nodes[first + i]
+            record["parent"], record["first_child"] = parent, -1
+            record["prior"], record["flags"], record["player"], record["proof"] = priors[i], flags, player, UNPROVEN
+        self._head["size"] = self.size = first + count
+        self.actions.extend(actions)
+        self.logps.extend(logps)
+        for beside in (self.states, self._positions, self._transcripts):
+            beside.extend([None] * count)  # type: ignore[list-item]
+        return first
