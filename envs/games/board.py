@@ -22,7 +22,8 @@ _NOT_LEGAL: Final = 1 << 16
 class BoardState(NamedTuple):
     """``first`` and ``second`` are the players' stones as bitboards; ``mover`` is the player to move, or TERMINAL;
     ``winner`` a player or NOBODY. ``invalid`` counts the invalid actions in a row that led here, with a bit beside the
-    count where the last was a move of the game that is not legal here. ``links`` is hex's (``hex.py``)."""
+    count where the last was a move of the game that is not legal here. ``links`` and ``drawing`` are hex's
+    (``hex.py``)."""
 
     first: int = 0
     second: int = 0
@@ -30,14 +31,15 @@ class BoardState(NamedTuple):
     winner: int = NOBODY
     invalid: int = 0
     links: tuple[int, int] = (0, 0)
+    drawing: str = ""
 
 
 class BoardGame(Simulator[BoardState]):
     """The parts of ``Simulator`` that do not differ between the board games.
 
     A subclass has ``title``, ``goals`` (what each player is after), ``marks`` (how each is written), ``grammar`` (what
-    a move looks like), ``codes`` (the code of each move's text), ``rows`` and ``columns``, ``rules`` (compiled), and
-    the methods without a body.
+    a move looks like), ``codes`` (the code of each move's text), ``rows`` and ``columns``, ``stride`` (from one row to
+    the next in a bitboard), ``rules`` (compiled), and the methods without a body.
     """
 
     players = 2
@@ -49,6 +51,7 @@ class BoardGame(Simulator[BoardState]):
     codes: Mapping[str, int]
     rows: int
     columns: int
+    stride: int
     rules: CompiledRules
     array_range = (0.0, 1.0)
 
@@ -73,7 +76,7 @@ class BoardGame(Simulator[BoardState]):
 
     def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
         """The squares (row, column) of the two players' stones."""
-        raise NotImplementedError
+        return _squares(state.first, self.stride), _squares(state.second, self.stride)
 
     def all_actions(self) -> Sequence[str]:
         """Every move that can ever be legal, in a fixed order."""
@@ -120,11 +123,12 @@ class BoardGame(Simulator[BoardState]):
 
     def array(self, state: BoardState, player: int = 0) -> np.ndarray:
         """Stones of ``player`` and of the other: int8 ``[2, rows, columns]``, row 0 the first of the squares' rows."""
-        planes = np.zeros((2, self.rows, self.columns), np.int8)
-        for owner, squares_of in enumerate(self.stones(state)):
-            for row, column in squares_of:
-                planes[owner ^ player, row, column] = 1
-        return planes
+        places = self.rows * self.stride
+        size = places + 7 >> 3
+        words = state[player].to_bytes(size, "little") + state[1 - player].to_bytes(size, "little")
+        octets = np.frombuffer(words, np.uint8).reshape(2, size)
+        bits = np.unpackbits(octets, axis=1, count=places, bitorder="little").view(np.int8)
+        return bits.reshape(2, self.rows, self.stride)[:, :, : self.columns]
 
     def svg(self, state: BoardState) -> str:
         """The position as an SVG picture, row 0 lowest."""
@@ -157,7 +161,7 @@ def after_move(state: BoardState, first: int, second: int, won: bool, over: bool
     return BoardState(first, second, 1 - mover)
 
 
-def squares(bits: int, stride: int) -> list[Square]:
+def _squares(bits: int, stride: int) -> list[Square]:
     """The squares of a bitboard whose rows are ``stride`` bits apart."""
     return [divmod(place, stride) for place in range(bits.bit_length()) if bits >> place & 1]
 

@@ -10,16 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from .board import BoardGame, BoardState, Square, after_move, row_texts, squares
+from .board import BoardGame, BoardState, after_move, row_texts
 from .kernels import CompiledRules, below, lowest_bit, next_random, nth_bit, popcount, shifted_right
 
 _WHITE: Final = 0xFFFF
 _BLACK: Final = 0xFFFF << 48
 _WORD: Final = (1 << 64) - 1
-_NOT_FILE_A: Final = np.int64(0xFEFEFEFEFEFEFEFE - (1 << 64))
-_NOT_FILE_H: Final = np.int64(0x7F7F7F7F7F7F7F7F)
-_RANK_8: Final = np.int64((0xFF << 56) - (1 << 64))
-_RANK_1: Final = np.int64(0xFF)
+_NOT_FILE_A: Any = np.int64(0xFEFEFEFEFEFEFEFE - (1 << 64))
+_NOT_FILE_H: Any = np.int64(0x7F7F7F7F7F7F7F7F)
+_RANK_8: Any = np.int64((0xFF << 56) - (1 << 64))
+_RANK_1: Any = np.int64(0xFF)
 
 
 @njit(cache=True)
@@ -164,7 +164,7 @@ def _texts_by_targets(back: int) -> list[list[tuple[str, ...]]]:
     return texts
 
 
-_TEXTS: Final = tuple(tuple(_texts_by_targets(back) for back in backs) for backs in ((8, 7, 9), (-8, -9, -7)))
+_TEXTS: Final = tuple([ranks for b in backs for ranks in _texts_by_targets(b)] for backs in ((8, 7, 9), (-8, -9, -7)))
 _ROW_TEXTS: Final = row_texts(8, ("w", "b"))
 _NOT_A: Final = 0xFEFEFEFEFEFEFEFE
 _NOT_H: Final = 0x7F7F7F7F7F7F7F7F
@@ -252,7 +252,7 @@ class Breakthrough(BoardGame):
     grammar = "a move is the squares from and to, such as a2a3"
     codes = _codes()
     rows = 8
-    columns = 8
+    columns = stride = 8
     rules = RULES
 
     def reset(self, seed: int, options: Any = None) -> BoardState:
@@ -261,23 +261,22 @@ class Breakthrough(BoardGame):
     def legal_actions(self, state: BoardState) -> Sequence[str]:
         white, black, mover = state[:3]
         if mover == 0:
-            masks = (
-                (white << 8) & ~(white | black) & _WORD,
-                (white << 7) & _NOT_H & ~white,
-                (white << 9) & _NOT_A & ~white,
-            )
+            straight = (white << 8) & ~(white | black) & _WORD
+            left = (white << 7) & _NOT_H & ~white
+            right = (white << 9) & _NOT_A & ~white
         elif mover == 1:
-            masks = (black >> 8 & ~(white | black), black >> 9 & _NOT_H & ~black, black >> 7 & _NOT_A & ~black)
+            straight = black >> 8 & ~(white | black)
+            left = black >> 9 & _NOT_H & ~black
+            right = black >> 7 & _NOT_A & ~black
         else:
             return ()
-        actions: tuple[str, ...] = ()
-        for mask, texts in zip(masks, _TEXTS[mover], strict=True):
-            a, b, c, d, e, f, g, h = mask.to_bytes(8, "little")
-            actions += (
-                texts[0][a] + texts[1][b] + texts[2][c] + texts[3][d]
-                + texts[4][e] + texts[5][f] + texts[6][g] + texts[7][h]
-            )  # fmt: skip
-        return actions
+        actions: list[str] = []
+        for texts, targets in zip(
+            _TEXTS[mover], (straight | left << 64 | right << 128).to_bytes(24, "little"), strict=True
+        ):
+            if targets:
+                actions += texts[targets]
+        return tuple(actions)
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
         white, black, mover = state[:3]
@@ -301,6 +300,3 @@ class Breakthrough(BoardGame):
             f"4 {texts[e << 8 | n]}\n3 {texts[f << 8 | o]}\n2 {texts[g << 8 | p]}\n1 {texts[h << 8 | q]}\n"
             "  a b c d e f g h"
         )
-
-    def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
-        return squares(state.first, 8), squares(state.second, 8)

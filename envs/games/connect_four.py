@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from numba import njit
 
-from .board import BoardGame, BoardState, Square, after_move, row_texts, squares
+from .board import BoardGame, BoardState, after_move, row_texts
 from .kernels import CompiledRules, below, four_in_line, next_random
 
 _FLOOR: Final = 0x7F
@@ -27,7 +27,11 @@ _four = four_in_line((1, 7, 8, 9))
 
 def has_four(stones: int) -> bool:
     """Whether four stones of a bitboard (an int without sign) are in a row."""
-    return any((pairs := stones & stones >> d) & pairs >> 2 * d for d in (8, 1, 7, 9))
+    for distance in (8, 1, 7, 9):
+        pairs = stones & stones >> distance
+        if pairs & pairs >> 2 * distance:
+            return True
+    return False
 
 
 @njit(cache=True)
@@ -167,6 +171,7 @@ class ConnectFour(BoardGame):
     codes = {text: code for code, text in enumerate(_COLUMNS)}  # noqa: RUF012 - never changed
     rows = 6
     columns = 7
+    stride = 8
     rules = RULES
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
@@ -194,6 +199,3 @@ class ConnectFour(BoardGame):
             f"{texts[a << 7 | g]}\n{texts[b << 7 | h]}\n{texts[c << 7 | i]}\n{texts[d << 7 | j]}\n"
             f"{texts[e << 7 | k]}\n{texts[f << 7 | m]}\n1 2 3 4 5 6 7"
         )
-
-    def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
-        return squares(state.first, 8), squares(state.second, 8)

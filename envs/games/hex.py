@@ -2,7 +2,9 @@
 
 Each state keeps, for each player, the stones that are linked to that player's first edge (top; left). A stone changes
 them only if it touches that edge or a linked stone, and then the links spread through the player's other stones; who
-links to the second edge has won. A board of 121 cells takes two words of the kernels.
+links to the second edge has won. A state also carries its drawing (350 characters): a step puts a mark into the one
+before, since drawing 121 cells anew takes longer than the rest of it. A board of 121 cells takes two words of the
+kernels.
 
 A roll-out fills the board at random and looks once who has linked the edges: exactly one player has, and whoever has on
 the full board would have been the first to, so that the value is that of playing random moves to the end of the game.
@@ -16,7 +18,7 @@ import numpy as np
 from numba import njit
 
 from ..simulator import TERMINAL
-from .board import NOBODY, BoardGame, BoardState, Square, picture, squares
+from .board import NOBODY, BoardGame, BoardState, picture
 from .kernels import CompiledRules, below, lowest_bit, next_random, nth_bit, popcount
 
 _SMALLEST: Final = 2
@@ -105,8 +107,8 @@ def _legal(state: _State, actions: Any) -> int:
 @njit(cache=True)
 def _step(state: _State, action: int) -> tuple[_State, float, bool]:
     low, high, linked_low, linked_high, other_low, other_high, other_linked_low, other_linked_high, mover, size = state
-    stone_low = np.int64(1) << action if action < _LOW else np.int64(0)
-    stone_high = np.int64(0) if action < _LOW else np.int64(1) << (action - _LOW)
+    stone_low: Any = np.int64(1) << action if action < _LOW else np.int64(0)
+    stone_high: Any = np.int64(0) if action < _LOW else np.int64(1) << (action - _LOW)
     low |= stone_low
     high |= stone_high
     first, second = _EDGES[size, mover, 0], _EDGES[size, mover, 1]
@@ -162,15 +164,19 @@ def _cell_text(size: int, cell: int) -> str:
     return "abcdefghijk"[column] + str(row + 1)
 
 
-@lru_cache(maxsize=1 << 16)
-def _row_text(size: int, row: int, first: int, second: int) -> str:
-    cells = ("x" if first >> column & 1 else "o" if second >> column & 1 else "." for column in range(size))
-    return f"{' ' * row}{row + 1} {' '.join(cells)}"
+@lru_cache(maxsize=_LARGEST)
+def _actions_by_byte(size: int) -> list[list[tuple[str, ...]]]:
+    """The texts of the free cells, by which byte of the bitboard they are in and by its value."""
+    tables = []
+    for start in range(0, size * size, 8):
+        cells = [(bit, _cell_text(size, start + bit)) for bit in range(8)]
+        tables.append([tuple(text for bit, text in cells if free >> bit & 1) for free in range(256)])
+    return tables
 
 
-@lru_cache(maxsize=_LARGEST << _LARGEST)
-def _row_actions(row: int, free: int) -> tuple[str, ...]:
-    return tuple("abcdefghijk"[column] + str(row + 1) for column in range(_LARGEST) if free >> column & 1)
+def _empty_drawing(size: int) -> str:
+    lines = [f"{' ' * row}{row + 1} {' '.join('.' * size)}" for row in range(size)]
+    return "\n".join(["  " + " ".join("abcdefghijk"[:size]), *lines])
 
 
 @lru_cache(maxsize=_LARGEST)
@@ -264,32 +270,34 @@ class Hex(BoardGame):
         super().__init__(max_invalid)
         if not _SMALLEST <= size <= _LARGEST:
             raise ValueError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} rows and columns")
-        self.size = self.rows = self.columns = size
+        self.size = self.rows = self.columns = self.stride = size
         self.codes = {_cell_text(size, cell): cell for cell in range(size * size)}
         self._near = _neighbours(size)
         self._ends = _edges(size)
-        self._row = (1 << size) - 1
-        self._letters = "  " + " ".join("abcdefghijk"[:size])
+        self._board = (1 << size * size) - 1
+        self._actions = _actions_by_byte(size)
+        self._empty = _empty_drawing(size)
+        self._places = [place for place, mark in enumerate(self._empty) if mark == "."]
 
     @property
     def rules(self) -> CompiledRules:  # type: ignore[override]
         return rules_of(self.size)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> BoardState:
-        return BoardState()
+        return BoardState(drawing=self._empty)
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
         if state[2] < 0:
             return ()
-        free, size, mask = ~(state[0] | state[1]), self.size, self._row
-        actions: tuple[str, ...] = ()
-        for row in range(size):
-            actions += _row_actions(row, free & mask)
-            free >>= size
-        return actions
+        free = self._board & ~(state[0] | state[1])
+        tables = self._actions
+        actions: list[str] = []
+        for table, byte in zip(tables, free.to_bytes(len(tables), "little"), strict=True):
+            actions += table[byte]
+        return tuple(actions)
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        first, second, mover, _, _, links = state
+        first, second, mover, _, _, links, drawing = state
         stone = 1 << code
         if (first | second) & stone:
             return None
@@ -301,21 +309,14 @@ class Hex(BoardGame):
             second |= stone
             linked = self._linked(second, links[1], code, stone, 1)
             links = (links[0], linked)
+        place = self._places[code]
+        drawing = drawing[:place] + self.marks[mover] + drawing[place + 1 :]
         if linked & self._ends[mover][1]:
-            return BoardState(first, second, TERMINAL, mover, 0, links)
-        return BoardState(first, second, 1 - mover, NOBODY, 0, links)
+            return BoardState(first, second, TERMINAL, mover, 0, links, drawing)
+        return BoardState(first, second, 1 - mover, NOBODY, 0, links, drawing)
 
     def board(self, state: BoardState) -> str:
-        first, second, size, mask = state[0], state[1], self.size, self._row
-        lines = [self._letters]
-        for row in range(size):
-            lines.append(_row_text(size, row, first & mask, second & mask))
-            first >>= size
-            second >>= size
-        return "\n".join(lines)
-
-    def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
-        return squares(state.first, self.size), squares(state.second, self.size)
+        return state[6]
 
     def svg(self, state: BoardState) -> str:
         """The position as an SVG picture, a rhombus of squares with row 1 at the top."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from .board import BoardGame, BoardState, Square, after_move, row_texts, squares
+from .board import BoardGame, BoardState, after_move, row_texts
 from .kernels import CompiledRules, below, next_random, nth_bit, popcount
 
 _BOARD: Final = 0b111_111_111
@@ -138,7 +138,7 @@ class TicTacToe(BoardGame):
     grammar = "a move is the number of a square, 1 to 9 in reading order"
     codes = {text: code for code, text in enumerate(_SQUARES)}  # noqa: RUF012 - never changed
     rows = 3
-    columns = 3
+    columns = stride = 3
     rules = RULES
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
@@ -161,9 +161,6 @@ class TicTacToe(BoardGame):
         texts = _ROW_TEXTS
         x, o = state[0], state[1]
         return f"{texts[(x & 7) << 3 | o & 7]}\n{texts[x & 56 | o >> 3 & 7]}\n{texts[x >> 3 & 56 | o >> 6]}"
-
-    def stones(self, state: BoardState) -> tuple[list[Square], list[Square]]:
-        return squares(state.first, 3), squares(state.second, 3)
 
     def svg(self, state: BoardState) -> str:
         """The position as an SVG picture, the first row highest."""
