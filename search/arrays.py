@@ -22,6 +22,7 @@ from .nodes import EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _add_ch
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
 
+MOST_ROOM = 1 << 20
 LEAF, DEPTH = -2, -1  # of a simulation, at the end of its path
 TABLE_TERMINAL, TABLE_MOVER = 0, 1
 
@@ -217,7 +218,8 @@ class ArrayTree(NodeArrays):
         rng: np.random.Generator | None = None,
     ) -> None:
         one_number = players == 1 or (zero_sum and players == 2)
-        super().__init__(64 * actions, players, not one_number)
+        room = min(settings.simulations * actions + 1, MOST_ROOM)  # untouched pages cost nothing, growth copies
+        super().__init__(room, players, not one_number)
         self.settings = settings
         self.actions = actions
         self.rng = np.random.default_rng(0) if rng is None else rng
@@ -236,6 +238,8 @@ class ArrayTree(NodeArrays):
         self.priors = self._table[:, 2 + 2 * columns :]
         self._limits = settings.max_depth, settings.simulations
         self._needs_gumbel = settings.selection == "gumbel"
+        self._batch = batch
+        self._arguments = self._gathered()
 
     def next(self, count: int = 1) -> np.ndarray:
         """Up to ``count`` leaves to ask the model about: int64 ``[leaves]``, a view; empty when the search is over.
@@ -244,8 +248,8 @@ class ArrayTree(NodeArrays):
         """
         if self._out:
             raise ValueError(f"{self._out} leaves of the last call are still to be told")
-        if not 1 <= count <= len(self._leaves):
-            raise ValueError(f"{count} leaves; expected 1 to leaves_per_tree={len(self._leaves)}")
+        if not 1 <= count <= self._batch:
+            raise ValueError(f"{count} leaves; expected 1 to leaves_per_tree={self._batch}")
         self._out = _ENTRIES.next_leaves(
             self._nodes,
             self._values,
@@ -284,8 +288,8 @@ class ArrayTree(NodeArrays):
             self.values[: self._out] = np.reshape(values, (self._out, -1))
         if priors is not None:
             self.priors[: self._out] = priors
-        self._tell(len(self._leaves))
-        return self._leaves if self._out == len(self._leaves) else self._leaves[: self._out]
+        self._tell(self._batch)
+        return self._leaves if self._out == self._batch else self._leaves[: self._out]
 
     def parents(self, leaves: np.ndarray) -> np.ndarray:
         """The parent of each node, −1 for the root: int32 ``[leaves]``."""
@@ -314,9 +318,26 @@ class ArrayTree(NodeArrays):
         return self._nodes[name][first : first + int(self._nodes["children"][node])]
 
     def _tell(self, then: int) -> None:
-        if self.size + self._out * self.actions > len(self._nodes):
+        if self.size + self._out * self.actions > self._room:
             self.reserve(self._out * self.actions)
+            self._arguments = self._gathered()
+        told = self._out
         self._out, self.size = _ENTRIES.tell_and_next(
+            *self._arguments, told, 0 if self._needs_gumbel else then, *self._limits
+        )
+        if self._needs_gumbel and self.size > 1:
+            self._needs_gumbel = False
+            draws = gumbel_draws(self.rng, self.actions, self.settings.gumbel_scale)
+            legal = int((self._of_children(0, "prior") > 0.0).sum())
+            self.plan_gumbel(draws, self.settings.simulations - 1, min(self.settings.considered, legal))
+            self._arguments = self._gathered()
+            if then:
+                self.next(then)
+
+    def _gathered(self) -> tuple[np.ndarray, ...]:
+        """What every call of the kernels takes, gathered once: it saves a tenth of a call."""
+        self._room = len(self._nodes)
+        return (
             self._nodes,
             self._values,
             self._head,
@@ -325,17 +346,7 @@ class ArrayTree(NodeArrays):
             self._table,
             self._gumbel,
             self._considered,
-            self._out,
-            0 if self._needs_gumbel else then,
-            *self._limits,
         )
-        if self._needs_gumbel and self.size > 1:
-            self._needs_gumbel = False
-            draws = gumbel_draws(self.rng, self.actions, self.settings.gumbel_scale)
-            legal = int((self._of_children(0, "prior") > 0.0).sum())
-            self.plan_gumbel(draws, self.settings.simulations - 1, min(self.settings.considered, legal))
-            if then:
-                self.next(then)
 
 
 @njit(cache=True)
