@@ -27,6 +27,7 @@ from .opponents import borrow_generator, draw_outcome, return_generator
 from .simulator import CHANCE, TERMINAL, Simulator
 
 _SEEDS = 2**31
+_NUMBERS = (int, np.integer)  # `int | np.integer` would make a union object at each use
 
 
 class _Table:
@@ -131,7 +132,7 @@ class _Table:
         """The text of ``action``: itself, or that of its number; anything else is named by its type."""
         if isinstance(action, str):
             return str(action)
-        if not self.text and isinstance(action, int | np.integer) and not isinstance(action, bool):
+        if not self.text and isinstance(action, _NUMBERS) and not isinstance(action, bool):
             return self._actions.text(self.state_now, int(action))
         return f"<{type(action).__name__}>"
 

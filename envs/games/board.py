@@ -124,10 +124,9 @@ class BoardGame(Simulator[BoardState]):
     def array(self, state: BoardState, player: int = 0) -> np.ndarray:
         """Stones of ``player`` and of the other: int8 ``[2, rows, columns]``, row 0 the first of the squares' rows."""
         places = self.rows * self.stride
-        size = places + 7 >> 3
-        words = state[player].to_bytes(size, "little") + state[1 - player].to_bytes(size, "little")
-        octets = np.frombuffer(words, np.uint8).reshape(2, size)
-        bits = np.unpackbits(octets, axis=1, count=places, bitorder="little").view(np.int8)
+        both = state[player] | state[1 - player] << places
+        octets = np.frombuffer(both.to_bytes(2 * places + 7 >> 3, "little"), np.uint8)
+        bits = np.unpackbits(octets, count=2 * places, bitorder="little").view(np.int8)
         return bits.reshape(2, self.rows, self.stride)[:, :, : self.columns]
 
     def svg(self, state: BoardState) -> str:
