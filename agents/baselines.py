@@ -1,18 +1,23 @@
-"""Agents without a model, to compare with: random, and WebShop's rule.
+"""Agents without a model, to compare with: random, whoever an environment's row names, and WebShop's rule.
 
-:class:`RuleBasedShopper` is the rule baseline of WebShop (arXiv:2207.01206, section 5): search the instruction as it
-stands, open the first result, buy it without choosing options. It reads what an agent may read, the observation and
-the legal actions, in each of the shop's observation modes."""
+:func:`scripted_agents` has those of an environment. :class:`RuleBasedShopper` is the rule baseline of WebShop
+(arXiv:2207.01206, section 5): search the instruction as it stands, open the first result, buy it without choosing
+options. It reads what an agent may read, the observation and the legal actions, in each of the shop's observation
+modes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
+from ..envs.opponents import Opponent, named_opponent
+from ..envs.registry import environment_row
 from ..envs.simulator import Simulator
+from ..envs.views import without_view
 from ..search.transcript import Transcript
-from .agent import Decision
+from .agent import Agent, Decision
 
 BUY: Final = "click[buy now]"
 PREVIOUS: Final = "click[< prev]"
@@ -80,6 +85,43 @@ class RuleBasedShopper:
         if results:
             return results[0]
         return PREVIOUS if PREVIOUS in legal else next(iter(legal), "")
+
+
+class ScriptedAgent:
+    """``opponent`` in the place of the agent: the viewed player of a game, or the one player there is."""
+
+    def __init__(self, opponent: Opponent, name: str) -> None:
+        self.opponent = opponent
+        self.name = name
+
+    def act(
+        self,
+        simulator: Simulator[Any],
+        states: Sequence[Any],
+        transcripts: Sequence[Transcript],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Decision]:
+        return [
+            Decision(self.opponent(*without_view(simulator, state), rng), 0)
+            for state, rng in zip(states, rngs, strict=True)
+        ]
+
+
+def scripted_agents(env_id: str) -> dict[str, Callable[[], Agent]]:
+    """Makers of an environment's agents by rule, by name: ``"random"`` and those that its row names.
+
+    Random takes a legal action, each as likely; where any text may be an answer, what the row's own ``random`` says,
+    else one of the actions that ``envs.abilities`` suggests, and in the web shop words of the instruction.
+    """
+    row = environment_row(env_id)
+    if row.id == "branchwise/WebShop-v0":
+        return {"random": RandomAgent, "rule_based": RuleBasedShopper}
+    named = dict(row.opponents or row.solvers)
+    return {name: partial(_scripted, name, named) for name in dict.fromkeys(("random", *named))}
+
+
+def _scripted(name: str, named: Mapping[str, str]) -> ScriptedAgent:
+    return ScriptedAgent(named_opponent(name, named), name)
 
 
 def instruction_in(observation: str) -> str:

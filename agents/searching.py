@@ -3,14 +3,21 @@
 All states of a batch are searched together (``search.engine``), so that their leaves share forwards. Trees are not
 kept from one decision to the next. A search that reads the environment's rewards knows the outcome of what it tries:
 that is an oracle, and the agent's name says so; ``SearchSettings(hide_outcome=True)`` with an evaluator that judges
-transcripts is what an agent could do in the world."""
+transcripts is what an agent could do in the world.
+
+One player's view of a game is taken off before the search: luck and the others' moves are then nodes of the tree, where
+in the view they would be the future of this very episode."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..envs.listed import ListedActions
 from ..envs.simulator import Simulator
+from ..envs.views import without_view
+from ..search import compiled
 from ..search.engine import Root, SearchSettings, search
 from ..search.evaluation import Evaluator
 from ..search.policy import Policy
@@ -44,9 +51,9 @@ class SearchingAgent:
         transcripts: Sequence[Transcript],
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
-        roots = [Root(state, transcript) for state, transcript in zip(states, transcripts, strict=True)]
-        trees = search(self.view(simulator), roots, self.policy, self.evaluator, self.settings, rngs)
-        return [Decision(self._action(simulator, tree), int(tree.counters["model_calls"])) for tree in trees]
+        game, roots = _roots(simulator, states, transcripts)
+        trees = search(self.view(game), roots, self.policy, self.evaluator, self.settings, rngs)
+        return [Decision(self._action(game, tree), int(tree.counters["model_calls"])) for tree in trees]
 
     def _action(self, simulator: Simulator[Any], tree: Tree) -> str:
         """The search's answer; where the policy had nothing to propose at the root, the first legal action, or empty
@@ -55,3 +62,40 @@ class SearchingAgent:
             return tree.best_action(self.settings.final)
         legal = simulator.legal_actions(tree.states[0])
         return legal[0] if legal else ""
+
+
+class RolloutSearcher:
+    """Search that knows the rules and nothing else: equal priors, a leaf worth the return of one random roll-out.
+
+    Compiled where the game is. Hidden information is searched over states that the player cannot tell apart; where any
+    text may be an answer, the suggested actions are (``envs.listed``). In a game the roll-outs earn what the rules say
+    of imagined states; in an environment for one player they try out the task itself and read its outcome, which makes
+    the agent an oracle: name it so.
+    """
+
+    def __init__(self, settings: SearchSettings, name: str = "mcts") -> None:
+        self.settings = settings
+        self.name = name
+
+    def act(
+        self,
+        simulator: Simulator[Any],
+        states: Sequence[Any],
+        transcripts: Sequence[Transcript],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Decision]:
+        game, roots = _roots(simulator, states, transcripts)
+        hides = type(game).resample is not Simulator.resample
+        settings = replace(self.settings, information="single_observer") if hides else self.settings
+        listed: Any = ListedActions(game)
+        trees = compiled.search(listed, roots, settings=settings, rng=rngs)
+        return [Decision(tree.best_action(settings.final), 0) for tree in trees]
+
+
+def _roots(
+    simulator: Simulator[Any], states: Sequence[Any], transcripts: Sequence[Transcript]
+) -> tuple[Simulator[Any], list[Root]]:
+    """What is searched: the simulator, or the game behind a player's view of it, from its own states."""
+    behind = [without_view(simulator, state) for state in states]
+    roots = [Root(state, transcript) for (_, state), transcript in zip(behind, transcripts, strict=True)]
+    return behind[0][0] if behind else simulator, roots

@@ -43,9 +43,10 @@ class EnvironmentRow:
     ``simulator`` makes its rules, from options alone, written ``module:name``. ``entry_point`` makes the Gymnasium
     environment, where that is more than ``SimulatorEnv`` over the rules. ``players`` is the number of players with
     default options. ``opponents`` are pairs of a name and the ``module:name`` of an ``Opponent``, or of a class of
-    them that is made without arguments; ``"random"`` is always there unless a row names its own. ``splits`` are the
-    values of the ``split`` option, none where there is no such option. ``extra`` is the optional dependency that it
-    needs: ``pip install branchwise[<extra>]``.
+    them that is made without arguments; ``"random"`` is always there unless a row names its own. ``solvers``
+    are the same for environments with one player: who plays it by rule. ``splits`` are the values of the ``split``
+    option, none where there is no such option. ``extra`` is the optional dependency that it needs: ``pip install
+    branchwise[<extra>]``.
     """
 
     id: str
@@ -54,6 +55,7 @@ class EnvironmentRow:
     entry_point: str = ""
     players: int = 1
     opponents: tuple[tuple[str, str], ...] = ()
+    solvers: tuple[tuple[str, str], ...] = ()
     splits: tuple[str, ...] = ()
     extra: str = ""
 
@@ -84,6 +86,11 @@ _ENVIRONMENTS = (
         summary="Solve a math problem in several turns with a Python interpreter; answer in a box.",
         simulator="branchwise.envs.math_tool.rules:MathToolSimulator",
         entry_point="branchwise.envs.math_tool.env:MathToolEnv",
+        solvers=(
+            ("random", "branchwise.envs.math_tool.experts:RandomSolver"),
+            ("careless", "branchwise.envs.math_tool.experts:Careless"),
+            ("expert", "branchwise.envs.math_tool.experts:Expert"),
+        ),
         splits=("train", "validation", "test"),
     ),
     EnvironmentRow(

@@ -158,3 +158,12 @@ class SinglePlayerView(Simulator[ViewState]):
             f"{type(game).__name__}: {_MOST_MOVES} moves without player {player} coming to move; the last was "
             f"{action[:80]!r} by player {mover}. The game needs a budget, or the opponent a legal move."
         )
+
+
+def without_view(simulator: Simulator[Any], state: Any) -> tuple[Simulator[Any], Any]:
+    """The game and its state behind a player's view; where there is no view, what was given. Who moves by rule or by
+    search acts there: scripted players read the game's state, and a search of the view itself would see the luck and
+    the others' moves of this very episode."""
+    if isinstance(simulator, SinglePlayerView):
+        return simulator.simulator, state.inner
+    return simulator, state

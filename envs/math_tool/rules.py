@@ -12,6 +12,7 @@ What an agent says is read as follows. Whatever follows a forged ```` ```output 
 where it stands outside of code; a message with both an answer and code is an answer.
 """
 
+import itertools
 import operator
 import re
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ _FENCE: Final = re.compile(r"```[ \t]*(?:python|py)\b[^\S\n]*\n?", re.IGNORECASE
 _FORGED: Final = re.compile(r"```[ \t]*output\b", re.IGNORECASE)
 _SHORT: Final = re.compile(r"\s*(python|answer)\s*\[(.*)\]\s*", re.IGNORECASE | re.DOTALL)
 _GAPS: Final = re.compile(r"(?<=\d)[ \t]+(?=[\d.])|(?<=\.)[ \t]+(?=\d)|(?<=[/*=<>!])[ \t]+(?=[/*=])")
+_WHOLE: Final = re.compile(r"-?\b\d{1,18}\b")
+_MOST_NUMBERS: Final = 8  # that are suggested at once
 _PROMPT: Final = """Solve the problem. You may write Python in a block
 
 ```python
@@ -199,6 +202,22 @@ class MathToolSimulator(Simulator[MathState]):
         if state.outcome:
             return []
         return ["python[…]", "answer[…]"] if self.observation_mode == "compact" else None
+
+    def suggested_actions(self, state: MathState) -> Sequence[str]:
+        """What might be tried without a language model: two of the numbers that came out or stand in the question (or
+        2, for "twice" and "half"), joined by a sign, as code; and each number that came out, as the answer."""
+        if state.outcome:
+            return ()
+        compact = self.observation_mode == "compact"
+        code, answer = ("python[{}]", "answer[{}]") if compact else ("```python\n{}\n```", "\\boxed{{{}}}")
+        found = [call.output.strip() for call in reversed(state.calls) if _WHOLE.fullmatch(call.output.strip())]
+        texts = [answer.format(number) for number in dict.fromkeys(found)]
+        if len(state.calls) < self.max_calls:
+            known = dict.fromkeys(map(int, (*found, *_WHOLE.findall(self.problem(state).plain), 2)))
+            pairs = itertools.combinations(sorted(list(known)[:_MOST_NUMBERS], reverse=True), 2)
+            signs = ("+", "-", "*", "//")
+            texts += [code.format(f"{a} {sign} {b}") for a, b in pairs for sign in signs if b or sign != "//"]
+        return tuple(texts) or (answer.format(0),)
 
     def position(self, state: MathState) -> MathState:
         """The state without its clock and complaint."""

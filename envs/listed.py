@@ -1,0 +1,38 @@
+"""The same rules with a list of actions everywhere: where any text may be an answer, those that ``abilities`` suggests.
+
+A search without a language model draws from this list: an offer's terms without its message, a search field filled with
+phrases that were read. The best answer may not be in it.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .abilities import suggested_actions
+from .simulator import TERMINAL, Simulator
+
+
+class ListedActions:
+    """``simulator`` with ``legal_actions`` that are never ``None``.
+
+    All else is the simulator's own, methods beyond the protocol included.
+    """
+
+    def __init__(self, simulator: Simulator[Any]) -> None:
+        self._simulator = simulator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulator, name)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ListedActions, (self._simulator,)
+
+    def legal_actions(self, state: Any) -> Sequence[str]:
+        """The legal actions, or the suggested ones; none at the end."""
+        if self._simulator.current_player(state) == TERMINAL:
+            return ()
+        return suggested_actions(self._simulator, state)
+
+    def resample(self, state: Any, player: int, rng: np.random.Generator) -> Any:
+        return self._simulator.resample(state, player, rng)
