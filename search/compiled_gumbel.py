@@ -20,6 +20,11 @@ FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
 
 
+def span_of(nodes: np.ndarray, node: int) -> Any:
+    """(first child, number of children), with a sign: numba makes floats of sums of unsigned and signed numbers."""
+    return np.int64(nodes[node].first_child), np.int64(nodes[node].children)
+
+
 def completed_children(
     nodes: np.ndarray, first: int, count: int, raw: float
 ) -> tuple[float, float, float, float, float, float]:
@@ -59,7 +64,7 @@ def completed_children(
 def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray) -> int:
     """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
     the largest logit being zero."""
-    first, count = np.int64(nodes[0].first_child), np.int64(nodes[0].children)
+    first, count = span_of(nodes, 0)
     total, _, filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum))
     wanted = considered[min(int(total), considered.shape[0] - 1)]
     best = 0
@@ -76,9 +81,8 @@ def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray) -> 
 
 def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
     """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``); ``policy``: room for π'."""
-    first, count = np.int64(nodes[node].first_child), np.int64(nodes[node].children)
+    first, count = span_of(nodes, node)
     total, mass, filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum))
-    visit_share = 1.0 / (1.0 + total)
     if scale > 0.0:
         mass = 0.0
         for i in range(count):
@@ -86,13 +90,13 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
             value = float(child.value) if child.visits > 0 else filling
             policy[i] = float(child.factor) * math.exp(scale * (value - high))
             mass += policy[i]
-    share = 1.0 / mass
+    turns = (1.0 + total) / mass  # all scores times 1 + ΣN: the same child is best
     best = 0
     best_score = -np.inf
     for i in range(count):
         child = nodes[np.uint64(first + i)]
         probability = policy[i] if scale > 0.0 else float(child.factor)
-        score = probability * share - child.visits * visit_share
+        score = probability * turns - child.visits
         if score > best_score:
             best_score = score
             best = i
@@ -101,11 +105,11 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
 
 def prepare_root(nodes: np.ndarray, gumbel: np.ndarray, drawn: np.ndarray) -> None:
     """Into ``drawn`` g + logits of the root's children, the largest logit being zero."""
-    first = nodes[0].first_child
+    first, count = span_of(nodes, 0)
     largest = 0.0
-    for i in range(np.int64(nodes[0].children)):
+    for i in range(count):
         largest = max(largest, float(nodes[first + i].factor))
-    for i in range(np.int64(nodes[0].children)):
+    for i in range(count):
         drawn[i] = gumbel[i] + math.log(nodes[first + i].factor / largest)
 
 
