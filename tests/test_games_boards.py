@@ -225,6 +225,21 @@ def test_a_picture_shows_every_stone(game: BoardGame) -> None:
 
 
 @ours
+def test_text_squares_and_planes_show_the_same_stones(game: BoardGame) -> None:
+    shown = {*game.marks, "."}
+    for state in positions(game, 60, seed=4):
+        lines = [line.split()[-game.columns :] for line in game.board(state).splitlines()]
+        rows = [line for line in lines if shown.issuperset(line)]
+        if isinstance(game, ConnectFour | Breakthrough):
+            rows.reverse()  # row 0 is the lowest
+        planes = game.array(state, 1)[::-1]
+        for mark, squares, plane in zip(game.marks, game.stones(state), planes, strict=True):
+            seen = [(row, column) for row, line in enumerate(rows) for column, cell in enumerate(line) if cell == mark]
+            assert seen == squares
+            assert np.argwhere(plane).tolist() == [list(square) for square in squares]
+
+
+@ours
 def test_every_legal_action_has_an_index(game: BoardGame) -> None:
     index: dict[str, Any] = {text: i for i, text in enumerate(game.all_actions())}
     assert len(index) == len(game.codes)

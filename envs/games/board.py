@@ -124,7 +124,8 @@ class BoardGame(Simulator[BoardState]):
     def array(self, state: BoardState, player: int = 0) -> np.ndarray:
         """Stones of ``player`` and of the other: int8 ``[2, rows, columns]``, row 0 the first of the squares' rows."""
         places = self.rows * self.stride
-        both = state[player] | state[1 - player] << places
+        own, other = (state.second, state.first) if player else (state.first, state.second)
+        both = own | other << places
         octets = np.frombuffer(both.to_bytes(2 * places + 7 >> 3, "little"), np.uint8)
         bits = np.unpackbits(octets, count=2 * places, bitorder="little").view(np.int8)
         return bits.reshape(2, self.rows, self.stride)[:, :, : self.columns]
