@@ -1,10 +1,13 @@
 """What MkDocs does beside its plugins.
 
 Before it starts: the package's folders are linked under ``build/docs/branchwise``. The repository's root is the
-package, and mkdocstrings reading it from there would walk through ``.venv`` too. Then: every registered environment gets
-a page, ``environments/<name>.md``, from its row in the registry and the docstring of its class, and a place in the
-navigation; the table of ``environments.md`` links to them. After a page is made: roles such as ``:func:`` before a name, which
-docstrings use and Markdown does not know, are taken off.
+package, and mkdocstrings reading it from there would walk through ``.venv`` too.
+
+Then every registered environment gets a page, ``environments/<name>.md``, from its row in the registry and the
+docstring of its class, and a place in the navigation; the table of ``environments.md`` links to them.
+
+After a page is made: roles such as ``:func:`` before a name, which docstrings use and Markdown does not know, are taken
+off.
 """
 
 import inspect
