@@ -279,7 +279,7 @@ class Breakthrough(BoardGame):
         return tuple(actions)
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        white, black, mover = state[:3]
+        white, black, mover = state[0], state[1], state[2]
         source, target = 1 << (code >> 6), 1 << (code & 63)
         own, other = (black, white) if mover else (white, black)
         if not own & source or (target < source) != bool(mover) or own & target:
@@ -289,7 +289,8 @@ class Breakthrough(BoardGame):
         own ^= source | target
         other &= ~target
         won = bool(target & _LAST_RANKS) or not other
-        return after_move(state, *((other, own) if mover else (own, other)), won, won)
+        white, black = (other, own) if mover else (own, other)
+        return after_move(state, white, black, won, won)
 
     def board(self, state: BoardState) -> str:
         texts = _ROW_TEXTS
