@@ -177,7 +177,7 @@ def exchange_unvisited(nodes: np.ndarray, child: int, others: int, random: int) 
     return random
 
 
-def score_of(record: Any, scale: float, unvisited_value: float) -> float:
+def score_of(record: Any, scale: Any, unvisited_value: Any) -> float:
     """Q + c(N) · w of a child, all float32; −∞ for a solved one."""
     value = record.value
     if UNVISITED != UNVISITED_FIRST and record.visits == 0:
@@ -187,7 +187,7 @@ def score_of(record: Any, scale: float, unvisited_value: float) -> float:
     return value + scale * record.factor
 
 
-def best_child(nodes: np.ndarray, first: int, count: int, scale: float, unvisited_value: float) -> int:
+def best_child(nodes: np.ndarray, first: int, count: int, scale: Any, unvisited_value: Any) -> int:
     """The child with the largest score, the first of equals."""
     best = first
     best_score = score_of(nodes[np.uint64(first)], scale, unvisited_value)
@@ -200,7 +200,7 @@ def best_child(nodes: np.ndarray, first: int, count: int, scale: float, unvisite
 
 
 def random_best_child(
-    nodes: np.ndarray, first: int, count: int, scale: float, unvisited_value: float, random: int
+    nodes: np.ndarray, first: int, count: int, scale: Any, unvisited_value: Any, random: int
 ) -> tuple[int, int]:
     """As :func:`best_child`, with a random one of equals, and the next state of the random numbers."""
     best = first

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from llvmlite import binding, ir
+from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import config, njit, types
 from numba.extending import intrinsic
 
@@ -66,17 +66,13 @@ def _operation(arguments: int, emit: Callable[..., Any]) -> Any:
     def generate(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
         return emit(builder, *values)
 
-    if arguments == 1:
+    def of_one(typing_context: Any, x: Any) -> Any:
+        return signature, generate
 
-        def typed(typing_context: Any, x: Any) -> Any:
-            return signature, generate
+    def of_two(typing_context: Any, x: Any, y: Any) -> Any:
+        return signature, generate
 
-    else:
-
-        def typed(typing_context: Any, x: Any, y: Any) -> Any:
-            return signature, generate
-
-    return intrinsic(typed)
+    return intrinsic(of_one if arguments == 1 else of_two)
 
 
 def _product(builder: Any, x: Any, y: Any) -> tuple[Any, Any]:
@@ -126,8 +122,8 @@ _scaled = _operation(2, lambda builder, x, y: _product(builder, x, y)[0])
 _folded = _operation(2, lambda builder, x, y: builder.xor(*_product(builder, x, y)))
 _deposited = _operation(2, _emit_deposit)
 
-_STRIDE: Final = np.int64(0x2D358DCCAA6C78A5)
-_SALT: Final = np.int64(0x8BB84B93962EACC9 - (1 << 64))
+_STRIDE: Any = np.int64(0x2D358DCCAA6C78A5)
+_SALT: Any = np.int64(0x8BB84B93962EACC9 - (1 << 64))
 
 
 @njit(inline="always")
