@@ -253,7 +253,7 @@ def search(
     model: Annotated[str, typer.Option(help="The policy: a model folder or a Hugging Face id.")],
     out: Annotated[Path, typer.Option(help="The trees, as parquet.", dir_okay=False)],
     goals: Annotated[int, typer.Option(min=1, help="Goals 0 to N−1 of the split, one tree each.")] = 64,
-    split: Annotated[str, typer.Option(help="Whose goals.")] = "train",
+    split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default train.")] = None,
     simulations: Annotated[int, typer.Option(min=1, help="Simulations a tree.")] = 16,
     seed: SeedOption = 0,
     option: OptionOption = None,
@@ -292,11 +292,11 @@ def _visited_ends(tree: "Tree") -> list[int]:
     return [node for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)]
 
 
-def _roots(env: str, split: str, goals: int, option: Sequence[str] | None) -> tuple[list[Any], Any]:
+def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[list[Any], Any]:
     from .search.engine import Root
     from .search.transcript import observed
 
-    simulator, options = _simulator(env, split, option)
+    simulator, options = _simulator(env, split, "train", option)
     roots = []
     for goal in range(goals):
         task = {"env_id": env, "env_options": options, "seed": goal, "options": {"goal": goal}}
@@ -497,13 +497,25 @@ def _lost(counts: Any) -> str:
 def bench(
     env: EnvArgument,
     agent: Annotated[
-        list[str], typer.Option(help="random, rule-based, or a model (folder or Hugging Face id); may be repeated.")
+        list[str],
+        typer.Option(
+            help="random, rule-based (shop), a player that `branchwise envs --json` names, mcts (search with random "
+            "roll-outs), or a model (folder or Hugging Face id); may be repeated."
+        ),
     ],
-    split: Annotated[str, typer.Option(help="Whose goals.")] = "test",
-    goals: Annotated[int, typer.Option(min=1, help="Goals 0 to N−1 of the split, the same for every agent.")] = 300,
+    split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default test.")] = None,
+    goals: Annotated[
+        int, typer.Option(min=1, help="Goals (without goals: seeds) 0 to N−1, the same for every agent.")
+    ] = 300,
     seed: SeedOption = 0,
+    opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
+    player: Annotated[int | None, typer.Option(min=0, help="In a game, whom the agents play; default 0.")] = None,
     simulations: Annotated[
-        int, typer.Option(min=0, help="Models search too: so many simulations a decision, in a row of their own.")
+        int,
+        typer.Option(
+            min=0,
+            help="Models search too, in a row of their own: so many simulations a decision. Of mcts; default 100.",
+        ),
     ] = 0,
     critic: Annotated[
         Path | None,
@@ -513,25 +525,39 @@ def bench(
     history: HistoryOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
 ) -> None:
-    """Evaluate agents on the same goals, with 95 % intervals.
+    """Evaluate agents on the same goals, with 95 % intervals; in a game as one of the players.
 
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact
+
+    Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
     """
     from dataclasses import asdict
 
+    from .envs.registry import environment_row
     from .training.evaluation import evaluate
 
-    simulator, _ = _simulator(env, split, option)
-    tasks = [{"seed": goal, "options": {"goal": goal}} for goal in range(goals)]
+    view: dict[str, Any] = {"opponents": opponent, "player": player}
+    view = {name: value for name, value in view.items() if value is not None}
+    if environment_row(env).players > 1:
+        view.setdefault("opponents", "random")
+    simulator, options = _simulator(env, split, "test", option, view)
+    has_goals = "goal" in simulator.info(simulator.reset(0))
+    tasks = [{"seed": goal, "options": {"goal": goal} if has_goals else None} for goal in range(goals)]
     for task in (tasks[0], tasks[-1]):
         simulator.reset(task["seed"], task["options"])  # too few goals: an error before the work
-    agents = [made for name in agent for made in _agents(name, simulations, critic, history)]
+    agents = [made for name in agent for made in _agents(env, name, simulations, critic, history)]
     rows: list[ResultRow] = []
     for made in agents:
         with _bar(made.name, goals) as moved:
             row, _ = evaluate(
-                simulator, tasks, made, env=env, split=split, seed=seed, progress=lambda ended: moved(ended, "")
+                simulator,
+                tasks,
+                made,
+                env=env,
+                split=options.get("split", ""),
+                seed=seed,
+                progress=lambda ended: moved(ended, ""),
             )
         rows.append(row)
     if as_json:
@@ -540,23 +566,31 @@ def bench(
         from .training.display import results_table
 
         _console().print(results_table(rows))
+        if view:
+            typer.echo(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
 
 
-def _agents(name: str, simulations: int, critic: Path | None, history: str | None) -> list[Any]:
+def _agents(env: str, name: str, simulations: int, critic: Path | None, history: str | None) -> list[Any]:
     from .agents.acting import PolicyAgent
-    from .agents.baselines import RandomAgent, RuleBasedShopper
+    from .agents.baselines import scripted_agents
+    from .agents.searching import RolloutSearcher, SearchingAgent
+    from .envs.registry import environment_row
+    from .search.engine import SearchSettings
 
-    scripted: dict[str, Any] = {"random": RandomAgent, "rule_based": RuleBasedShopper}
-    if kind := scripted.get(name.replace("-", "_")):
-        made = kind()
-        made.name = name.replace("-", "_")
-        return [made]
+    scripted = scripted_agents(env)
+    for known in (name, name.replace("-", "_")):
+        if known in scripted:
+            made = scripted[known]()
+            made.name = known
+            return [made]
+    if name == "mcts":
+        oracle = environment_row(env).players == 1
+        settings = SearchSettings(simulations=simulations or 100)
+        return [RolloutSearcher(settings, "mcts_oracle" if oracle else "mcts")]
     policy = _language_model(name, history)
     agents: list[Any] = [PolicyAgent(policy, name=name)]
     if simulations:
         from .agents.critics import CriticEvaluator, ValueModel
-        from .agents.searching import SearchingAgent
-        from .search.engine import SearchSettings
         from .search.evaluation import PolicyRollout
 
         evaluator = CriticEvaluator(ValueModel.load(critic)) if critic else PolicyRollout(policy)
@@ -599,13 +633,25 @@ def _named_options(env: str, assignments: Sequence[str] | None) -> Iterator[dict
         raise ValueError(f"{error}") from error
 
 
-def _simulator(env: str, split: str, assignments: Sequence[str] | None) -> tuple[Any, dict[str, Any]]:
-    from .envs.registry import simulator_for
+def _simulator(
+    env: str,
+    split: str | None,
+    usual_split: str,
+    assignments: Sequence[str] | None,
+    more: Mapping[str, Any] | None = None,
+) -> tuple[Any, dict[str, Any]]:
+    """The simulator and the options that made it: the assignments, ``more``, and the split where there are any."""
+    from .envs.registry import environment_row, simulator_for
 
+    splits = environment_row(env).splits
     with _named_options(env, assignments) as options:
+        options.update(more or {})
         if "split" in options:
             raise ValueError("--option split=…: this command takes --split")
-        options["split"] = split
+        if splits:
+            options["split"] = split or usual_split
+        elif split is not None:
+            raise ValueError(f"--split {split}: {env} has no splits; leave it out")
         return simulator_for(env, **options), options
 
 

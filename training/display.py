@@ -135,7 +135,8 @@ def _caption(rows: Sequence[ResultRow]) -> str:
     if not rows:
         return ""
     row = rows[0]
-    parts = [f"{row.episodes} goals of {row.env}, split {row.split}, seed {row.seed}; calls and time: a decision"]
+    played = f"goals of {row.env}, split {row.split}" if row.split else f"episodes of {row.env}"
+    parts = [f"{row.episodes} {played}, seed {row.seed}; calls and time: a decision"]
     if any(is_oracle(row.agent) for row in rows):
         parts.append("* reads the outcome on the test goal itself: a bound, not an agent")
     return escape("\n".join(parts))
