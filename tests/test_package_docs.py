@@ -1,13 +1,17 @@
 """The documentation names what the code has: every column, figure, option and reason; and its links lead somewhere."""
 
 import dataclasses
+import importlib.util
 import re
+import types
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
+from branchwise.envs.registry import EnvironmentRow, environments
 from branchwise.search import engine, selection
 from branchwise.search.backup import BACKUP_CODES
 from branchwise.search.episode import Episode
@@ -90,3 +94,64 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"^\s*- (\S+\.md)$", text, re.M))
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert yaml.safe_load(text)["strict"] is True
+
+
+# ---- the pages of the environments, as docs/hooks.py makes them ----------------------------------------------------
+
+HEADINGS = {
+    "Description",
+    "Action Space",
+    "Observation Space",
+    "Rewards",
+    "Starting State",
+    "Episode End",
+    "Information",
+    "Arguments",
+    "Version History",
+}
+
+
+@pytest.fixture(scope="module")
+def hooks() -> Any:
+    spec = importlib.util.spec_from_file_location("hooks", DOCS / "hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("row", environments(), ids=lambda row: row.id)
+def test_every_environment_has_a_page_with_gymnasiums_headings(hooks: Any, row: EnvironmentRow) -> None:
+    text = hooks.environment_pages()[row.id.removeprefix("branchwise/")]
+    assert set(re.findall(r"^## (.+)$", text, re.M)) >= HEADINGS
+    assert text.startswith("# ")
+    assert row.summary in text
+    for named in (row.id, *row.splits, *dict(row.opponents), *dict(row.solvers)):
+        assert f"`{named}`" in text
+
+
+@pytest.mark.parametrize("row", environments(), ids=lambda row: row.id)
+def test_an_environments_page_has_its_example_fenced_and_nothing_of_the_tests(hooks: Any, row: EnvironmentRow) -> None:
+    text = hooks.environment_page(row)
+    outside, fenced = text.split("```pycon\n", 1)
+    assert ">>>" not in outside
+    example, after = fenced.split("\n```\n", 1)
+    assert example.startswith(">>> ")
+    assert ">>>" not in re.sub(r"```pycon\n.*?\n```\n", "", after, flags=re.S)
+    assert "doctest" not in text
+    assert "pytest" not in text
+
+
+def test_the_navigation_ends_its_section_with_the_environments_pages(hooks: Any) -> None:
+    config = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    [section] = [entry["Environments"] for entry in hooks.on_config(config)["nav"] if "Environments" in entry]
+    names = [f"environments/{row.id.removeprefix('branchwise/')}.md" for row in environments()]
+    assert section[-len(names) :] == names
+    assert section[0] == "environments.md"
+
+
+def test_rows_of_the_environments_table_lead_to_pages(hooks: Any) -> None:
+    page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="environments.md"))
+    text = hooks.on_page_markdown("| KuhnPoker-v0 | `random` |\n| other | x |\n", page=page)
+    assert text == "| [KuhnPoker-v0](environments/KuhnPoker-v0.md) | `random` |\n| other | x |\n"
