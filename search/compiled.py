@@ -16,7 +16,7 @@ simulations, the largest count that float32 holds.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from threading import Lock
@@ -50,12 +50,12 @@ from .settings import SearchSettings
 from .tree import Tree
 
 MOST_SIMULATIONS: Final = 1 << 24
+MOST_NODES: Final = (1 << 31) - 1
 _CHUNK: Final = 1 << 14  # simulations between two looks at the clock, and what Ctrl-C waits for
 _FIRST_CAPACITY: Final = 1 << 18
 _REMEMBERED_SCALES: Final = 1 << 14
 _WEIGHTS: Final = {"uct": WEIGHT_UCT, "ucb1": WEIGHT_UCB1, "puct": WEIGHT_PUCT, "alphazero": WEIGHT_PUCT}
 _UNVISITED: Final = {"zero": UNVISITED_ZERO, "parent": UNVISITED_PARENT, "infinite": UNVISITED_FIRST}
-_GUMBEL: Final = (("WEIGHT", WEIGHT_PUCT), ("UNVISITED", UNVISITED_ZERO))
 _NOT_COMPILED: Final = (
     "backup",
     "leaves_per_tree",
@@ -69,7 +69,7 @@ _NOT_COMPILED: Final = (
     "stop_decided",
 )
 """Settings of which only the default is compiled. The others are compiled, or say nothing to a search that asks no
-model and whose games never come back to a position; for two of them see :func:`_why_not_settings`."""
+model and whose games never come back to a position; for two of them see :func:`_why_not`."""
 
 
 class KernelEvaluator:
@@ -207,14 +207,15 @@ def why_not_compiled(
         return f"{type(simulator).__name__} has no compiled rules"
     if policy is not None and not isinstance(policy, KernelPolicy):
         return f"{type(policy).__name__} is asked in Python"
-    if isinstance(evaluator, RandomRollout):
+    if evaluator is None:
+        if settings.discount != 1.0:
+            return "compiled roll-outs play without a discount"
+    elif isinstance(evaluator, RandomRollout):
         if evaluator.keep_successes or evaluator.discount != 1.0 or evaluator.max_steps < rules.max_depth:
             return "compiled roll-outs play to the end, without a discount, and keep no transcripts"
-    elif evaluator is not None and not isinstance(evaluator, KernelEvaluator):
+    elif not isinstance(evaluator, KernelEvaluator):
         return f"{type(evaluator).__name__} is asked in Python"
-    if evaluator is None and settings.discount != 1.0:
-        return "compiled roll-outs play without a discount"
-    return _why_not_settings(settings)
+    return _plan(settings).reason
 
 
 class SearchingPlayer:
@@ -231,6 +232,39 @@ class SearchingPlayer:
         return tree.best_action()
 
 
+class _Plan:
+    """What settings come to: ``reason`` (what of them is not compiled), and the compiled loops, by game and kernels."""
+
+    def __init__(self, settings: SearchSettings) -> None:
+        self.settings = settings
+        self.reason = _why_not(settings)
+        self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
+        self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
+        each_once = settings.selection == "uct" or settings.unvisited_value == "infinite"
+        self.fixed = {
+            "WEIGHT": _WEIGHTS.get(settings.selection, WEIGHT_PUCT),
+            "UNVISITED": UNVISITED_FIRST if each_once else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
+            "ALPHAZERO": settings.selection == "alphazero",
+            "RANDOM_TIES": settings.random_ties,
+            "SOLVE": settings.solve,
+        }
+        if settings.selection == "gumbel":
+            self.fixed = {"WEIGHT": WEIGHT_PUCT, "UNVISITED": UNVISITED_ZERO}
+
+    def loop(self, rules: CompiledRules, kernel: Any, prior: Any) -> tuple[Any, np.ndarray]:
+        """The compiled loop of a game, and the settings as it reads them."""
+        known = self.loops.get((rules, kernel, prior))
+        if known is None:
+            module = compiled_gumbel if self.settings.selection == "gumbel" else compiled_loop
+            given = np.zeros(1, RULES)
+            for name in RULES.names or ():
+                given[name] = getattr(self.settings, name)
+            given["max_depth"] = min(self.settings.max_depth, rules.max_depth)
+            known = built(module, "grow", rules, kernel, prior, tuple(self.fixed.items())), given
+            self.loops[rules, kernel, prior] = known
+        return known
+
+
 class _Run:
     """One call of :func:`extend`: what its trees share."""
 
@@ -238,34 +272,35 @@ class _Run:
         self, trees: list[CompiledTree], settings: SearchSettings, kernel: Any, prior: Any, progress: Progress | None
     ) -> None:
         self.settings = settings
-        self.kernel = kernel
-        self.prior = prior
-        self.progress = progress
-        self.simulations = 0
-        self.nodes = {tree.index: len(tree) for tree in trees}
+        self.plan = _plan(settings)
+        self.compiled, self.given = self.plan.loop(trees[0].rules, kernel, prior)
         self.deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
-        limits = [settings.max_nodes or MOST_SIMULATIONS * 255]
+        self.most_nodes = settings.max_nodes or MOST_NODES
+        self.memory_limit = "max_nodes"
         if settings.max_bytes is not None:
-            limits.append(max(1, settings.max_bytes // COMPILED_NODE.itemsize // len(trees)))
-        self.most_nodes = min(limits)
-        self.memory_limit = "max_nodes" if self.most_nodes == settings.max_nodes else "max_bytes"
-        self.lock = Lock()
+            fitting = max(1, settings.max_bytes // COMPILED_NODE.itemsize // len(trees))
+            if fitting < self.most_nodes:
+                self.most_nodes, self.memory_limit = fitting, "max_bytes"
+        self.told = None if progress is None else _Told(progress, trees)
 
     def grow(self, tree: CompiledTree) -> None:
         """Grow one tree to its simulations, or to a limit."""
-        most = tree.rules.max_actions
-        grow = self._loop(tree)
-        root = tree.rules.encode(tree.state)
+        rules = tree.rules
+        most = rules.max_actions
+        root = rules.encode(tree.state)
+        given = self._given(tree)
         left = self.settings.simulations - tree.simulations
-        size = len(tree)
+        size = len(tree.nodes)
         capacity = min(size + 2 * left + 64 * most, size + _FIRST_CAPACITY, self.most_nodes)
         nodes = np.zeros(max(capacity, size), COMPILED_NODE)
-        _copy(tree.nodes, nodes)
+        if tree.simulations:
+            _copy(tree.nodes, nodes)
         tree.stopped = ""
         while left > 0 and not tree.stopped:
-            size, tree.random, done = grow(nodes, size, root, tree.random, min(left, _CHUNK))
+            size, tree.random, done = self.compiled(nodes, size, root, tree.random, min(left, _CHUNK), *given)
             left -= done
             tree.simulations += done
+            tree.nodes = nodes[:size]
             if size + most > len(nodes):
                 if len(nodes) >= self.most_nodes:
                     tree.stopped = self.memory_limit
@@ -276,35 +311,38 @@ class _Run:
                 tree.stopped = "solved"
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 tree.stopped = "seconds"
-            tree.nodes = nodes[:size]
-            self._tell(tree, done)
+            if self.told is not None:
+                self.told.add(tree, done)
         if 2 * size < len(nodes):
             tree.nodes = np.zeros(size, COMPILED_NODE)
             _copy(nodes[:size], tree.nodes)
 
-    def _loop(self, tree: CompiledTree) -> Callable[..., tuple[int, int, int]]:
-        """The compiled loop of a tree: ``(nodes, size, root, random, simulations)``, the rest given."""
-        settings, rules = self.settings, tree.rules
-        depth = min(settings.max_depth, rules.max_depth)
-        given = _given(settings, depth)
-        walk = np.zeros(depth + 1, STEP)
-        choices = np.zeros(rules.max_actions, CHOICE)
-        if settings.selection == "gumbel":
-            compiled = built(compiled_gumbel, "grow", rules, self.kernel, self.prior, _GUMBEL)
-            count = len(tree.gumbel)
-            considered = considered_visits(min(settings.considered, count), max(settings.simulations - 1, 1))
-            drawn = np.zeros(count)
-            return lambda *own: compiled(*own, given, tree.gumbel, drawn, considered, walk, choices)
-        compiled = built(compiled_loop, "grow", rules, self.kernel, self.prior, _fixed(settings))
-        scales = _scales(settings.selection, settings.exploration, settings.exploration_base)
-        return lambda *own: compiled(*own, given, scales, walk, choices)
+    def _given(self, tree: CompiledTree) -> tuple[np.ndarray, ...]:
+        """The arguments of the compiled loop that do not change while a tree grows."""
+        settings = self.settings
+        walk = np.zeros(self.given[0]["max_depth"] + 1, STEP)
+        choices = np.zeros(tree.rules.max_actions, CHOICE)
+        if settings.selection != "gumbel":
+            return self.given, self.plan.scales, walk, choices
+        count = len(tree.gumbel)
+        considered = considered_visits(min(settings.considered, count), max(settings.simulations - 1, 1))
+        return self.given, tree.gumbel, np.zeros(count), considered, walk, choices
 
-    def _tell(self, tree: CompiledTree, done: int) -> None:
+
+class _Told:
+    """Tells the progress of all trees together, from whichever thread."""
+
+    def __init__(self, progress: Progress, trees: list[CompiledTree]) -> None:
+        self.progress = progress
+        self.simulations = 0
+        self.nodes = {id(tree): len(tree) for tree in trees}
+        self.lock = Lock()
+
+    def add(self, tree: CompiledTree, done: int) -> None:
         with self.lock:
             self.simulations += done
-            self.nodes[tree.index] = len(tree)
-            if self.progress is not None:
-                self.progress(self.simulations, sum(self.nodes.values()), 0)
+            self.nodes[id(tree)] = len(tree)
+            self.progress(self.simulations, sum(self.nodes.values()), 0)
 
 
 def _copy(source: np.ndarray, target: np.ndarray) -> None:
@@ -313,35 +351,12 @@ def _copy(source: np.ndarray, target: np.ndarray) -> None:
 
 
 @lru_cache(maxsize=64)
-def _given(settings: SearchSettings, depth: int) -> np.ndarray:
-    given = np.zeros(1, RULES)
-    for name in RULES.names or ():
-        given[name] = getattr(settings, name)
-    given["max_depth"] = depth
-    return given
+def _plan(settings: SearchSettings) -> _Plan:
+    return _Plan(settings)
 
 
-@lru_cache(maxsize=64)
-def _fixed(settings: SearchSettings) -> tuple[tuple[str, int], ...]:
-    """What the settings fix at compile time (``compiled_loop.py``)."""
-    each_once = settings.selection == "uct" or settings.unvisited_value == "infinite"
-    return (
-        ("WEIGHT", _WEIGHTS[settings.selection]),
-        ("UNVISITED", UNVISITED_FIRST if each_once else _UNVISITED[settings.unvisited_value]),
-        ("ALPHAZERO", settings.selection == "alphazero"),
-        ("RANDOM_TIES", settings.random_ties),
-        ("SOLVE", settings.solve),
-    )
-
-
-@lru_cache(maxsize=64)
-def _scales(selection: str, exploration: float, base: float) -> np.ndarray:
-    """Room in which the loop remembers c(N) from one search to the next; zero where it has not been asked."""
-    return np.zeros(_REMEMBERED_SCALES, np.float32)
-
-
-@lru_cache(maxsize=64)
-def _why_not_settings(settings: SearchSettings) -> str:
+def _why_not(settings: SearchSettings) -> str:
+    """What of the settings is not compiled, in words; empty where all is."""
     if settings.selection not in (*_WEIGHTS, "gumbel"):
         return f"selection={settings.selection!r} is not compiled"
     if settings.selection != "gumbel" and settings.unvisited_value not in _UNVISITED:

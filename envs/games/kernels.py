@@ -25,7 +25,7 @@ _WIDE: Final = ir.IntType(128)
 _HAS_DEPOSIT: Final = config.CPU_NAME is None and bool(binding.get_host_cpu_features().get("bmi2", False))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CompiledRules:
     """The rules of a game for one player, or for two whose turns alternate and whose rewards sum to zero.
 
