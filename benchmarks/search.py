@@ -7,7 +7,7 @@ microseconds a simulation, their ratio, and floors: what could not be saved by a
   the same constant, ``solve=False`` and random ties, from the empty board, Python calls included. Floors: the roll-out
   alone, and reading alone as many random blocks of children, in an array of the tree's size, as the walks read.
 - *mctx*: ``gumbel_muzero_policy`` on CPU, compiled beforehand, with a model that answers zeros, 16 actions, against
-  ``selection="gumbel"`` with kernels that answer zeros.
+  ``selection="gumbel"`` with equal priors and a kernel that answers zero.
 - *plain Python*: a tree of objects with ``__slots__`` under PUCT, 16 actions, against the same search compiled, and
   against ``ArrayTree`` with a model outside (numpy arrays of constants, so that the tree alone is measured): the cost
   of one external evaluation, singly and in batches of 64 leaves.
@@ -74,12 +74,6 @@ def zero_value(state: tuple[int, int], random: int) -> tuple[float, int]:
 @njit(cache=True)
 def hashed_value(state: tuple[int, int], random: int) -> tuple[float, int]:
     return (state[0] * 37 & 1023) / 1023.0, random
-
-
-@njit(cache=True)
-def zero_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    for i in range(count):
-        logits[i] = 0.0
 
 
 class Wide(Simulator[int]):
@@ -239,11 +233,11 @@ def against_mctx(quick: bool) -> list[Row]:
         )
         settings = SearchSettings(simulations=simulations + 1, selection="gumbel", solve=False, considered=16)
         game, rng, roots = Wide(), np.random.default_rng(0), [Root(seed) for seed in range(batch)]
-        policy, evaluator = compiled.KernelPolicy(zero_logits), compiled.KernelEvaluator(zero_value)
+        evaluator = compiled.KernelEvaluator(zero_value)
         medians = turns(
             2 if quick else 7,
             {
-                "ours": lambda: compiled.search(game, roots, policy, evaluator, settings, rng),
+                "ours": lambda: compiled.search(game, roots, None, evaluator, settings, rng),
                 "peer": lambda: plan(jax.random.PRNGKey(0), root).block_until_ready(),
             },
         )
