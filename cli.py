@@ -585,8 +585,7 @@ def _agents(env: str, name: str, simulations: int, critic: Path | None, history:
             return [made]
     if name == "mcts":
         oracle = environment_row(env).players == 1
-        settings = SearchSettings(simulations=simulations or 100)
-        return [RolloutSearcher(settings, "mcts_oracle" if oracle else "mcts")]
+        return [RolloutSearcher(simulations or 100, "mcts_oracle" if oracle else "mcts")]
     policy = _language_model(name, history)
     agents: list[Any] = [PolicyAgent(policy, name=name)]
     if simulations:

@@ -67,14 +67,15 @@ class SearchingAgent:
 class RolloutSearcher:
     """Search that knows the rules and nothing else: equal priors, a leaf worth the return of one random roll-out.
 
-    Compiled where the game is. Hidden information is searched over states that the player cannot tell apart; where any
-    text may be an answer, the suggested actions are (``envs.listed``). In a game the roll-outs earn what the rules say
-    of imagined states; in an environment for one player they try out the task itself and read its outcome, which makes
-    the agent an oracle: name it so.
+    Compiled where the game is. Hidden information is searched over states that the player cannot tell apart, values
+    scaled to [0, 1]; where any text may be an answer, the suggested actions are searched (``envs.listed``). In a game
+    the roll-outs earn what the rules say of imagined states; in an environment for one player they try out the task
+    itself and read its outcome, which makes the agent an oracle: name it so.
     """
 
-    def __init__(self, settings: SearchSettings, name: str = "mcts") -> None:
-        self.settings = settings
+    def __init__(self, simulations: int = 100, name: str = "mcts") -> None:
+        self.open = SearchSettings(simulations=simulations)
+        self.hidden = replace(self.open, information="single_observer", normalise="tree", exploration=5.0)
         self.name = name
 
     def act(
@@ -85,8 +86,7 @@ class RolloutSearcher:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         game, roots = _roots(simulator, states, transcripts)
-        hides = type(game).resample is not Simulator.resample
-        settings = replace(self.settings, information="single_observer") if hides else self.settings
+        settings = self.open if type(game).resample is Simulator.resample else self.hidden
         listed: Any = ListedActions(game)
         trees = compiled.search(listed, roots, settings=settings, rng=rngs)
         return [Decision(tree.best_action(settings.final), 0) for tree in trees]

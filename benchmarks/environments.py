@@ -4,20 +4,20 @@ A line is an environment with default options (but for ``OPTIONS``) and, in a ga
 and where the row names one that is worth beating, that one too (``RIVALS``). Every agent of a line plays the same
 episodes, seeds (in tasks: test goals) 0 to N − 1, as player 0 of a game; N is what the time allows (``EPISODES``).
 
-- *score*: mean return of an episode, with a percentile bootstrap 95 % interval (``training.evaluation``); success, a
-  share with Wilson's, is written beside it;
+- *score*: mean return of an episode, with a percentile bootstrap 95 % interval (``training.evaluation``); *success*: a
+  share, with Wilson's;
 - *random*: ``agents.baselines.scripted_agents(…)["random"]``;
 - *strongest scripted*: of the players by rule that the row names, and for the web shop the shoppers of
   ``agents.baselines`` and ``training.demonstrations``, the one with the best mean over the ``PILOT`` episodes after
   those of the line, which decide nothing else;
-- *search*: ``agents.searching.RolloutSearcher``, 100 simulations a decision, with the same settings everywhere: equal
-  priors, PUCT, one random roll-out a leaf. It plans as if everybody else searched too; the opponent's rule is not told
-  to it, nor what is hidden, nor luck to come. In environments for one player it tries out the task itself, rewards
-  included: an oracle;
+- *search*: ``agents.searching.RolloutSearcher``, 100 simulations a decision. It plans as if everybody else searched
+  too; it is told neither the opponent's rule, nor what is hidden, nor luck to come. In environments for one player it
+  tries out the task itself, rewards included: an oracle;
 - *search − random*: mean of the differences, episode by episode, with its bootstrap interval.
 
 Printed, and written to ``benchmarks/results/environments.json`` and into the tables of ``docs/environments.md``. Run:
-``python benchmarks/environments.py [--episodes N] [ID …]``; with ids or ``--episodes`` nothing is written.
+``python benchmarks/environments.py [--episodes N] [ID …]`` (with ids or ``--episodes`` nothing is written), or with
+``--page`` to write the page anew from the record.
 """
 
 import argparse
@@ -35,7 +35,6 @@ from branchwise.agents.agent import Agent
 from branchwise.agents.baselines import ScriptedAgent, scripted_agents
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.registry import environment_row, environments, simulator_for
-from branchwise.search.engine import SearchSettings
 from branchwise.training.demonstrations import shop
 from branchwise.training.evaluation import ResultRow, Task, bootstrap_mean, evaluate
 
@@ -46,9 +45,13 @@ BEGIN: Final = "<!-- measured: begin -->\n"
 END: Final = "<!-- measured: end -->\n"
 SEED: Final = 0
 PILOT: Final = 100
-SETTINGS: Final = SearchSettings(simulations=100)
+SIMULATIONS: Final = 100
 
-OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {"branchwise/WebShop-v0": {"observation_mode": "compact"}}
+OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "branchwise/WebShop-v0": {"observation_mode": "compact"},
+    "branchwise/Hex-v0": {"size": 7},
+    "branchwise/Persuasion-v0": {"rounds": 10},
+}
 RIVALS: Final[Mapping[str, str]] = {
     "branchwise/TicTacToe-v0": "perfect",
     "branchwise/ConnectFour-v0": "monte-carlo",
@@ -66,7 +69,20 @@ RIVALS: Final[Mapping[str, str]] = {
     "branchwise/Haggling-v0": "boulware",
     "branchwise/MultiIssue-v0": "boulware",
 }
-EPISODES: Final[Mapping[str, int]] = {}
+EPISODES: Final[Mapping[str, int]] = {
+    "branchwise/WebShop-v0": 100,
+    "branchwise/MathTool-v0": 20,
+    "branchwise/Hex-v0": 50,
+    "branchwise/KuhnPoker-v0": 1_000,
+    "branchwise/LeducPoker-v0": 300,
+    "branchwise/LiarsDice-v0": 400,
+    "branchwise/OpenSpiel-v0": 1_000,
+    "branchwise/Werewolf-v0": 150,
+    "branchwise/Bargaining-v0": 100,
+    "branchwise/Persuasion-v0": 30,
+    "branchwise/Haggling-v0": 100,
+    "branchwise/MultiIssue-v0": 100,
+}
 MOST_EPISODES: Final = 200
 
 
@@ -120,7 +136,7 @@ def measure(env_id: str, against: str, episodes: int) -> Line:
         strongest = max(agents, key=lambda name: scored(agents[name], tasks(episodes, PILOT))[0].reward)
     scripted = scored(agents[strongest], tasks(0, episodes))[0] if strongest else None
     name = "mcts" if row.players > 1 else "mcts_oracle"
-    search, search_returns = scored(RolloutSearcher(SETTINGS, name), tasks(0, episodes))
+    search, search_returns = scored(RolloutSearcher(SIMULATIONS, name), tasks(0, episodes))
     gains = search_returns - random_returns
     return Line(
         env_id, against, options, episodes, random, scripted, search, float(gains.mean()), *bootstrap_mean(gains, SEED)
@@ -170,7 +186,13 @@ def table(measured: Sequence[Line], cell: Callable[[ResultRow], str]) -> str:
     for line in measured:
         scripted = f"{cell(line.scripted)} `{line.scripted.agent}`" if line.scripted else "–"
         search = cell(line.search) + (" (oracle)" if not line.against else "")
-        cells = [short(line.env), f"`{line.against}`" if line.against else "–", str(line.episodes), cell(line.random)]
+        shown = "".join(f", `{name}={value}`" for name, value in OPTIONS.get(line.env, {}).items())
+        cells = [
+            short(line.env) + shown,
+            f"`{line.against}`" if line.against else "–",
+            str(line.episodes),
+            cell(line.random),
+        ]
         cells += [scripted, search] + ([_interval(line.gain, line.gain_low, line.gain_high)] if graded else [])
         rows.append(f"| {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
@@ -202,24 +224,44 @@ def why(line: Line) -> str:
 
 
 def write(measured: Sequence[Line]) -> None:
+    """Write the record and the page."""
     record = {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "seed": SEED,
-        "search": SETTINGS.as_json(),
+        "simulations": SIMULATIONS,
         "lines": [asdict(line) for line in measured],
     }
     RESULTS.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_page(measured)
+
+
+def write_page(measured: Sequence[Line]) -> None:
+    """Write the tables between the marks of the page."""
     before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(f"{before}{BEGIN}\n{tables(measured)}\n{END}{after}", encoding="utf-8")
+
+
+def recorded() -> list[Line]:
+    """The lines of the record."""
+    lines = json.loads(RESULTS.read_text(encoding="utf-8"))["lines"]
+    made = []
+    for line in lines:
+        rows = {name: ResultRow(**line[name]) if line[name] else None for name in ("random", "scripted", "search")}
+        made.append(Line(**{**line, **rows}))
+    return made
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ids", nargs="*", metavar="ID", help="environments; default: all")
     parser.add_argument("--episodes", type=int, help="episodes a line; default: what the time allows")
+    parser.add_argument("--page", action="store_true", help="write the page from the record, and measure nothing")
     given = parser.parse_args()
+    if given.page:
+        write_page(recorded())
+        return
     measured = list(lines(given.ids or [row.id for row in environments()], given.episodes))
     print(tables(measured))
     if not given.ids and given.episodes is None:

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROLE = re.compile(r":(?:attr|class|data|exc|func|meth|mod):(<code>)~?(?:\.?[a-z_]+\.)*")
 EXAMPLE = re.compile(r"^>>> .*\n(?:.+\n)*", re.MULTILINE)
 FOR_TESTS = re.compile(r"^>>> .*\bpytest\b.*\n|  # doctest: .*$", re.MULTILINE)
-ROW = re.compile(r"^\| (\w+-v\d+) \|", re.MULTILINE)
+ROW = re.compile(r"^\| (\w+-v\d+)\b", re.MULTILINE)
 SECTION = "Environments"
 
 
@@ -55,7 +55,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Called by MkDocs with the text of each page: in the table of environments, a row's name leads to its page."""
     if page.file.src_uri != "environments.md":
         return markdown
-    return ROW.sub(r"| [\1](environments/\1.md) |", markdown)
+    return ROW.sub(r"| [\1](environments/\1.md)", markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

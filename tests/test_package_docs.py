@@ -153,5 +153,5 @@ def test_the_navigation_ends_its_section_with_the_environments_pages(hooks: Any)
 
 def test_rows_of_the_environments_table_lead_to_pages(hooks: Any) -> None:
     page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="environments.md"))
-    text = hooks.on_page_markdown("| KuhnPoker-v0 | `random` |\n| other | x |\n", page=page)
-    assert text == "| [KuhnPoker-v0](environments/KuhnPoker-v0.md) | `random` |\n| other | x |\n"
+    text = hooks.on_page_markdown("| KuhnPoker-v0, `size=7` | 3 |\n| other | x |\n", page=page)
+    assert text == "| [KuhnPoker-v0](environments/KuhnPoker-v0.md), `size=7` | 3 |\n| other | x |\n"
