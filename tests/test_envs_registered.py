@@ -140,7 +140,9 @@ def test_it_can_be_pickled_in_the_middle(env_id: str) -> None:
 def test_vectors_say_what_single_environments_say(env_id: str, mode: str) -> None:
     if mode == "async" and env_id not in IDS[:3]:
         pytest.skip("processes are slow to start, and the same for all: the first three rows stand for them")
-    extra: dict[str, Any] = {"vector_kwargs": {"shared_memory": False}} if mode == "async" else {}
+    # Started afresh: threads that the tests' own process has by now do not survive a fork.
+    spawned = {"shared_memory": False, "context": "spawn"}
+    extra: dict[str, Any] = {"vector_kwargs": spawned} if mode == "async" else {}
     single = [gym.make(env_id) for _ in range(2)]
     starts = [env.reset(seed=5 + i) for i, env in enumerate(single)]
     actions = (actions_of(single[0])[0], "nonsense")

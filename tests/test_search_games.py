@@ -451,10 +451,18 @@ import sys, numpy as np
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
-print("ready", flush=True)
 simulator = TicTacToe()
+said = []
+
+
+def progress(*_):
+    if not said:
+        said.append(print("searching", flush=True))
+
+
 settings = SearchSettings(simulations=10_000_000, solve=False)
-search(simulator, [Root(simulator.reset(0), (), {"seed": 0})], None, RandomRollout(), settings, autosave=sys.argv[1])
+roots = [Root(simulator.reset(0), (), {"seed": 0})]
+search(simulator, roots, None, RandomRollout(), settings, progress=progress, autosave=sys.argv[1])
 """
 
 
@@ -469,8 +477,7 @@ def test_a_signal_saves_and_leaves(number: signal.Signals, tmp_path: Path) -> No
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(2.0)
+    assert process.stdout.readline() == "searching\n"
     process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode not in (0, None)
