@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	@echo 'compiling the search, once'; $(BIN)/branchwise bench branchwise/TicTacToe-v0 --agent mcts --goals 1 > /dev/null
+	@echo 'compiling the search, once'; $(BIN)/branchwise bench branchwise/WebShop-v0 --agent mcts --goals 1 --option products=100 > /dev/null
 	@touch $@
 
 run: setup

@@ -96,8 +96,8 @@ class RunConfig:
     outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: names of recipes; ``search_recipe`` is the one that acts with search beside the base (empty: nobody does).
-    critic_goals, critic_search, critic: training goals that each policy that acts with search searches for the critic of
-        its leaves; how it searches them; how the critic is trained.
+    critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
+        leaves; how it searches them; how the critic is trained.
     """
 
     env: str = "branchwise/WebShop-v0"
