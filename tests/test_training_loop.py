@@ -72,7 +72,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     again = subprocess.run(loop(whole), capture_output=True, text=True, timeout=120)
     assert again.returncode == 0
     assert "done" in (again.stdout + again.stderr)
-    given = [*loop(tmp_path / "given"), "--model", str(whole / "base" / "model"), "--set", "search_recipe="]
+    given = [*loop(tmp_path / "given"), "--model", str(whole / "base" / "model"), "--set", "search_recipe=''"]
     done = subprocess.run(given, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "reading_accuracy" not in (tmp_path / "given" / "metrics.jsonl").read_text()  # nothing was made from scratch
