@@ -21,6 +21,7 @@ from ..search import compiled
 from ..search.engine import Root, SearchSettings, search
 from ..search.evaluation import Evaluator
 from ..search.policy import Policy
+from ..search.reading import action
 from ..search.transcript import Transcript
 from ..search.tree import Tree
 from .agent import Decision
@@ -59,7 +60,7 @@ class SearchingAgent:
         """The search's answer; where the policy had nothing to propose at the root, the first legal action, or empty
         text, which the environment counts as invalid."""
         if len(tree.children(0)):
-            return tree.best_action(self.settings.final)
+            return action(tree, by="gumbel" if self.settings.selection == "gumbel" else self.settings.final)
         legal = simulator.legal_actions(tree.states[0])
         return legal[0] if legal else ""
 

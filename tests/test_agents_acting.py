@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from branchwise.agents import searching
 from branchwise.agents.acting import PolicyAgent
 from branchwise.agents.baselines import RandomAgent, RuleBasedShopper, instruction_in
 from branchwise.agents.searching import SearchingAgent
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import SearchSettings
+from branchwise.search import reading
+from branchwise.search.engine import SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.policy import Proposal
 from branchwise.search.transcript import Transcript, observed
@@ -104,6 +106,16 @@ def test_a_searching_agent_finds_what_the_policy_would_not_do() -> None:
     assert [d.action for d in decisions] == ["go", "right", "right"]
     assert all(d.model_calls > 0 for d in decisions)
     assert agent.name == "oracle search, 32 simulations"
+
+
+def test_a_searching_agent_plays_the_answer_of_a_gumbel_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy, grown = Leftist(), []
+    monkeypatch.setattr(searching, "search", lambda *given: grown.extend(search(*given)) or grown)
+    settings = SearchSettings(simulations=3, selection="gumbel", solve=False, uniform_prior=0.5)
+    agent = SearchingAgent(policy, PolicyRollout(policy), settings)
+    decisions = act(agent, [Steps(("go",))] * 40)
+    assert [d.action for d in decisions] == [reading.action(tree, by="gumbel") for tree in grown]
+    assert any(d.action != tree.best_action() for d, tree in zip(decisions, grown, strict=True))
 
 
 def test_a_random_agent_is_uniform_over_legal_actions() -> None:
