@@ -167,6 +167,11 @@ def after_move(state: BoardState, first: int, second: int, won: bool, over: bool
     return _new_state((first, second, 1 - mover, NOBODY, 0, _NO_LINKS, ""))
 
 
+def movers_first(state: BoardState) -> tuple[int, ...]:
+    """The stones as a kernel reads them: those of the player to move, then the other's."""
+    return (state.second, state.first) if state.mover == 1 else (state.first, state.second)
+
+
 def _squares(bits: int, stride: int) -> list[Square]:
     """The squares of a bitboard whose rows are ``stride`` bits apart."""
     return [divmod(place, stride) for place in range(bits.bit_length()) if bits >> place & 1]

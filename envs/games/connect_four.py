@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from numba import njit
 
-from .board import BoardGame, BoardState, after_move, row_texts
+from .board import BoardGame, BoardState, after_move, movers_first, row_texts
 from .kernels import CompiledRules, below, four_in_line, next_random
 
 _FLOOR: Final = 0x7F
@@ -84,10 +84,6 @@ def _rollout(state: tuple[int, int], random: int) -> tuple[float, int]:
     return 0.0, random
 
 
-def _encode(state: BoardState) -> tuple[int, ...]:
-    return (state.second, state.first) if state.mover == 1 else (state.first, state.second)
-
-
 RULES: Final = CompiledRules(
     name="connect_four",
     players=2,
@@ -97,7 +93,7 @@ RULES: Final = CompiledRules(
     legal=_legal,
     step=_step,
     rollout=_rollout,
-    encode=_encode,
+    encode=movers_first,
     action_text=_COLUMNS.__getitem__,
 )
 

@@ -39,7 +39,6 @@ class CompiledRules:
         ended. Undefined for an illegal action.
     rollout(state, random) -> (value, random): one episode of uniformly random moves from a state that is not over;
         its (undiscounted) return for the player to move. ``random`` is the int64 state of the random numbers.
-    prior(state, actions, count, logits): writes the policy's logits of the ``count`` actions (float64); None: uniform.
     encode(state): the tuple of ints of a simulator's state.
     action_text(code): the text of an action.
     sources: files beside the functions' own that decide what they do; a change in one compiles anew.
@@ -55,7 +54,6 @@ class CompiledRules:
     rollout: Any
     encode: Callable[[Any], tuple[int, ...]]
     action_text: Callable[[int], str]
-    prior: Any = None
     sources: tuple[str, ...] = field(default=())
 
 

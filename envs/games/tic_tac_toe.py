@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from .board import BoardGame, BoardState, after_move, row_texts
+from .board import BoardGame, BoardState, after_move, movers_first, row_texts
 from .kernels import CompiledRules, below, next_random, nth_bit, popcount
 
 _BOARD: Final = 0b111_111_111
@@ -58,10 +58,6 @@ def _rollout(state: tuple[int, int], random: int) -> tuple[float, int]:
     return 0.0, random
 
 
-def _encode(state: BoardState) -> tuple[int, ...]:
-    return (state.second, state.first) if state.mover == 1 else (state.first, state.second)
-
-
 RULES: Final = CompiledRules(
     name="tic_tac_toe",
     players=2,
@@ -71,7 +67,7 @@ RULES: Final = CompiledRules(
     legal=_legal,
     step=_step,
     rollout=_rollout,
-    encode=_encode,
+    encode=movers_first,
     action_text=_SQUARES.__getitem__,
 )
 
