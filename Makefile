@@ -11,7 +11,7 @@ RUN ?= runs/$(CONFIG)
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
 
-.PHONY: setup run test check bench bench-search bench-envs docs clean
+.PHONY: setup run test check bench bench-search bench-envs mutants docs clean
 
 setup: $(VENV)/.ready
 
@@ -53,6 +53,10 @@ bench-envs: setup
 	$(BIN)/python benchmarks/negotiation.py
 	$(BIN)/python benchmarks/math_tool.py
 	$(BIN)/python benchmarks/environments.py
+
+# Is each line of the core files held by a test? About an hour on two cores; runs/mutants.jsonl keeps what is done.
+mutants: setup
+	$(BIN)/python tests/mutants.py --count 200 --seed $(or $(SEED),1)
 
 docs: setup
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

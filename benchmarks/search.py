@@ -15,9 +15,13 @@ search of that kind.
 - *two workers*: wall time of two trees of connect four one after the other, over that of two threads; needs two idle
   cores, and is the one row that is not CPU time.
 
-Run: ``python benchmarks/search.py [--quick] [--only openspiel]``; the table is printed and written to
-``benchmarks/results/search.json`` and ``docs/compiled_search.md``. Not measured: strength (``matches.py``), the engine
-with words (``tree.py``).
+One run is one hour of one machine: ratios of two runs differ by up to a third. So ``benchmarks/results/search.json``
+keeps several runs, each with its date, processor and versions; the tables have the median over the runs and the range
+of the runs' ratios, and the README quotes the lower end.
+
+Run: ``python benchmarks/search.py [--quick] [--only openspiel] [--fresh]``; each run is printed and added to the file,
+to ``docs/compiled_search.md`` and to the README's table. Not measured: strength (``matches.py``), the engine with words
+(``tree.py``).
 """
 
 import argparse
@@ -30,6 +34,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +58,16 @@ from branchwise.search.nodes import NODE
 from branchwise.search.settings import SearchSettings
 
 OUTPUT = Path(__file__).resolve().parent / "results" / "search.json"
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "compiled_search.md"
+README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = README.parent / "docs" / "compiled_search.md"
+QUOTED = {
+    ("OpenSpiel MCTSBot: connect_four", "10000"): "OpenSpiel's C++ `MCTSBot`, connect four, 10,000 simulations",
+    ("OpenSpiel MCTSBot: breakthrough", "10000"): "OpenSpiel's C++ `MCTSBot`, breakthrough, 10,000 simulations",
+    ("mctx gumbel_muzero_policy, CPU", "64 x 800"): "mctx on CPU, Gumbel, 64 trees of 800 simulations",
+    ("plain-Python tree: ArrayTree, 64 leaves", "16, 1e5 nodes"): (
+        "a tree of Python objects, 100,000 nodes, the model outside, 64 leaves a call"
+    ),
+}  # the rows that the README shows
 WIDTH = 16
 SHORTEST_TURN = 0.02  # seconds
 PAUSE = 0.05
@@ -383,14 +397,51 @@ def memory(quick: bool) -> list[Row]:
     return rows
 
 
+def over_runs(runs: list[Row]) -> list[Row]:
+    """A row for each contest: medians over the runs, ``low`` and ``high`` the range of their ratios."""
+    contests: dict[tuple[str, str], list[Row]] = {}
+    for run in runs:
+        for made in run["rows"]:
+            contests.setdefault((made["name"], made["size"]), []).append(made)
+    rows = []
+    for (name, size), made in contests.items():
+        keys = [key for key in made[0] if key not in ("name", "size")]
+        ratios = [each["ratio"] for each in made]
+        medians = {key: statistics.median(each[key] for each in made) for key in keys}
+        rows.append({"name": name, "size": size, **medians, "low": min(ratios), "high": max(ratios), "runs": len(made)})
+    return rows
+
+
 def table_of(rows: list[Row]) -> str:
-    """The rows as Markdown."""
-    lines = ["| against | size | ours | best round | peer | ratio | floors |", "|---|---|---|---|---|---|---|"]
+    """The rows of :func:`over_runs` as Markdown."""
+    lines = ["| against | size | ours | best round | peer | ratio [range] | floors |", "|---|---|---|---|---|---|---|"]
     for made in rows:
         floors = ", ".join(f"{key} {made[key]:.3f}" for key in ("rollout", "memory") if key in made)
         times = (f"{made[key]:.3g}" if key in made else "" for key in ("ours", "best", "peer"))
-        lines.append("| " + " | ".join([made["name"], made["size"], *times, f"{made['ratio']:.1f}", floors]) + " |")
+        ratio = f"{made['ratio']:.1f} [{made['low']:.1f}, {made['high']:.1f}]"
+        lines.append("| " + " | ".join([made["name"], made["size"], *times, ratio, floors]) + " |")
     return "\n".join(lines)
+
+
+def quoted_table(rows: list[Row]) -> str:
+    """The README's rows: medians of times, and the least ratio of all runs."""
+    lines = ["| | branchwise | peer | ratio, at least |", "|---|---|---|---|"]
+    for made in rows:
+        if (made["name"], made["size"]) in QUOTED:
+            name = QUOTED[made["name"], made["size"]]
+            lines.append(f"| {name} | {made['ours']:.3g} | {made['peer']:.3g} | {made['low']:.0f} |")
+    return "\n".join(lines)
+
+
+def processor() -> str:
+    """The name of the processor, where the system says it."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in ("numba", "numpy", "open_spiel", "mctx", "jax")}
 
 
 PARTS = {
@@ -406,6 +457,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few rounds, no trees of 100,000 simulations")
     parser.add_argument("--only", choices=list(PARTS), help="one part, without writing the file")
+    parser.add_argument("--fresh", action="store_true", help="forget the runs that the file has")
     parser.add_argument("--output", type=Path, default=OUTPUT)
     arguments = parser.parse_args()
     print(f"{'against':44}{'size':>14}{'ours, us':>12}{'peer, us':>12}{'ratio':>10}  best round and floors, us")
@@ -415,15 +467,25 @@ def main() -> None:
             gc.freeze()  # a tree of Python objects is not to pay for collecting what other parts left
             rows += part(arguments.quick)
     if arguments.only is None:
-        about = {
+        kept = (
+            json.loads(arguments.output.read_text())["runs"]
+            if arguments.output.exists() and not arguments.fresh
+            else []
+        )
+        run = {
+            "date": time.strftime("%Y-%m-%d", time.gmtime()),
+            "processor": processor(),
             "python": platform.python_version(),
-            "machine": platform.machine(),
-            "unit": "microseconds a simulation",
+            "versions": versions(),
+            "quick": arguments.quick,
+            "rows": rows,
         }
+        runs = [*kept, run]
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps({**about, "quick": arguments.quick, "rows": rows}, indent=1) + "\n")
+        arguments.output.write_text(json.dumps({"unit": "microseconds a simulation", "runs": runs}, indent=1) + "\n")
         if arguments.output == OUTPUT:
-            put_table(PAGE, table_of(rows), "speed")
+            put_table(PAGE, table_of(over_runs(runs)), "speed")
+            put_table(README, quoted_table(over_runs(runs)), "speed")
 
 
 if __name__ == "__main__":
