@@ -10,12 +10,13 @@ Needs ``pip install branchwise[openspiel]``. Not handled here: games that draw t
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from .abilities import text_array
+from .forfeits import has_forfeited
 from .simulator import CHANCE, TERMINAL, Simulator
 
 try:
@@ -34,16 +35,18 @@ _MOST_TRIES = 1_000
 @dataclass(frozen=True, slots=True)
 class OpenSpielState:
     """The numbers of all actions and outcomes so far, ``misses`` senseless actions in a row and the last of them;
-    beside them OpenSpiel's own state and the ``rewards`` of the step that led here."""
+    beside them OpenSpiel's own state and the ``rewards`` of the step that led here; ``forfeits``, a bit a player, who
+    ever had an action played for it."""
 
     history: tuple[int, ...] = ()
     misses: int = 0
     refused: str = ""
     rewards: tuple[float, ...] = field(default=(), compare=False)
     native: Any = field(default=None, compare=False, repr=False)
+    forfeits: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return OpenSpielState, (self.history, self.misses, self.refused, self.rewards)
+        return OpenSpielState, (self.history, self.misses, self.refused, self.rewards, None, self.forfeits)
 
 
 class OpenSpielSimulator(Simulator[OpenSpielState]):
@@ -94,11 +97,13 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
     | `game` | `"kuhn_poker"` | short name, with parameters or without: `"hex(board_size=5)"` |
     | `max_invalid` | `3` | senseless actions in a row before one is played for the player |
     | `max_steps` | `2000` | steps before the episode is cut off |
+    | `invalid_loses` | `False` | the player who would get a move played for it loses: OpenSpiel's lowest payment |
     | any other | the game's | a parameter of the game: `players=3` |
 
     ## Information
 
-    - `success`: a positive return at the end (for `player_0`; the shells give each player its own)
+    - `success`: a positive return at the end, without a move that was played for the player (for `player_0`; the
+      shells give each player its own)
     - `invalid_action`: whether the last action was none
     - `returns`: what each player earned so far
 
@@ -111,13 +116,21 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
     google-deepmind/open_spiel (<https://arxiv.org/abs/1908.09453>), as installed; its version decides the rules.
     """
 
-    def __init__(self, game: str = "kuhn_poker", max_invalid: int = 3, max_steps: int = 2_000, **params: Any) -> None:
+    def __init__(
+        self,
+        game: str = "kuhn_poker",
+        max_invalid: int = 3,
+        max_steps: int = 2_000,
+        invalid_loses: bool = False,
+        **params: Any,
+    ) -> None:
         for name, value in (("max_invalid", max_invalid), ("max_steps", max_steps)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value!r}: expected a whole number of at least 1.")
         self.game = game
         self.max_invalid = max_invalid
         self.max_steps = max_steps
+        self.invalid_loses = invalid_loses
         self.params = params
         self._open()
 
@@ -172,7 +185,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         self.action_count = loaded.num_distinct_actions()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("game", "max_invalid", "max_steps", "params")}
+        return {name: getattr(self, name) for name in ("game", "max_invalid", "max_steps", "invalid_loses", "params")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -183,7 +196,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
 
     def current_player(self, state: OpenSpielState) -> int:
         native = self._native(state)
-        if native.is_terminal() or len(state.history) >= self.max_steps:
+        if native.is_terminal() or len(state.history) >= self.max_steps or self._lost(state):
             return TERMINAL
         return CHANCE if native.is_chance_node() else native.current_player()
 
@@ -198,6 +211,9 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         """What was wrong with the last action, for whoever wrote it; nobody else is told."""
         if not state.refused:
             return ""
+        if self._lost(state):
+            who = "You were" if has_forfeited(state.forfeits, player) else "Another player was"
+            return f"{who} put out after too many invalid actions in a row.\n"
         if state.misses:
             writer = CHANCE if native.is_chance_node() else native.current_player()
             return f"{state.refused!r} is no legal action here.\n" if writer == player else ""
@@ -224,7 +240,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
 
     def action_indices(self, state: OpenSpielState) -> Sequence[int]:
         """OpenSpiel's numbers of the legal actions."""
-        return self._native(state).legal_actions()
+        return () if self._lost(state) else self._native(state).legal_actions()
 
     def chance_outcomes(self, state: OpenSpielState) -> Sequence[tuple[str, float]]:
         native = self._native(state)
@@ -241,9 +257,24 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         if number is not None:
             return self._after(state, native, number)
         if player != CHANCE and state.misses + 1 >= self.max_invalid:
+            forfeits = state.forfeits | 1 << player
+            if self.invalid_loses:
+                rewards = self._lost_by(player)
+                return OpenSpielState(state.history, state.misses + 1, _shown(action), rewards, native, forfeits)
             after = self._after(state, native, native.legal_actions()[0])
-            return OpenSpielState(after.history, 0, _shown(action), after.rewards, after.native)
-        return OpenSpielState(state.history, state.misses + 1, _shown(action), (0.0,) * self.players, native)
+            return OpenSpielState(after.history, 0, _shown(action), after.rewards, after.native, forfeits)
+        return replace(state, misses=state.misses + 1, refused=_shown(action), rewards=(0.0,) * self.players)
+
+    def _lost(self, state: OpenSpielState) -> bool:
+        """Whether a player has lost by invalid actions."""
+        return self.invalid_loses and state.forfeits != 0
+
+    def _lost_by(self, player: int) -> tuple[float, ...]:
+        """The lowest payment for ``player``; in a game whose payments sum to 0 the others share what it lost."""
+        least = float(self._game.min_utility())
+        kind = self._game.get_type().utility
+        share = -least / (self.players - 1) if kind == pyspiel.GameType.Utility.ZERO_SUM and self.players > 1 else 0.0
+        return tuple(least if other == player else share for other in range(self.players))
 
     def rewards(self, state: OpenSpielState) -> tuple[float, ...]:
         return state.rewards
@@ -252,15 +283,13 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         return len(state.history) >= self.max_steps and not self._native(state).is_terminal()
 
     def info(self, state: OpenSpielState) -> dict[str, Any]:
-        returns = tuple(map(float, self._native(state).returns()))
-        return {
-            "success": returns[0] > 0 and self.current_player(state) == TERMINAL,
-            "invalid_action": state.refused != "",
-            "returns": returns,
-        }
+        returns = state.rewards if self._lost(state) else tuple(map(float, self._native(state).returns()))
+        return {"success": self.success(state, 0), "invalid_action": state.refused != "", "returns": returns}
 
     def success(self, state: OpenSpielState, player: int) -> bool:
-        return self.current_player(state) == TERMINAL and self._native(state).returns()[player] > 0
+        if has_forfeited(state.forfeits, player) or self.current_player(state) != TERMINAL:
+            return False
+        return (state.rewards if self._lost(state) else self._native(state).returns())[player] > 0
 
     def array(self, state: OpenSpielState, player: int = 0) -> np.ndarray:
         """OpenSpiel's observation tensor, else its information state tensor, float32 and flat; where the game has
@@ -279,7 +308,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             drawn = native.resample_from_infostate(player, rng.random)
         except pyspiel.SpielError:
             drawn = self._redealt(state, player, rng)
-        return OpenSpielState(tuple(drawn.history()), state.misses, state.refused, state.rewards, drawn)
+        return replace(state, history=tuple(drawn.history()), native=drawn, forfeits=state.forfeits & 1 << player)
 
     def _redealt(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> Any:
         wanted = self.information_state(state, player)
@@ -293,7 +322,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
                     break
                 native.apply_action(number)
             else:
-                drawn = OpenSpielState(tuple(native.history()), state.misses, state.refused, native=native)
+                drawn = replace(state, history=tuple(native.history()), native=native)
                 if self.information_state(drawn, player) == wanted:
                     return native
         raise NotImplementedError(
@@ -314,7 +343,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         native = native.clone()
         native.apply_action(number)
         rewards = tuple(float(after - b) for after, b in zip(native.returns(), before, strict=True))
-        return OpenSpielState((*state.history, number), 0, "", rewards, native)
+        return OpenSpielState((*state.history, number), 0, "", rewards, native, state.forfeits)
 
     def _number(self, native: Any, player: int, action: str) -> int | None:
         numbers = native.legal_actions()

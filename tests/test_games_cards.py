@@ -292,7 +292,7 @@ def test_a_third_invalid_text_is_played_as_the_first_legal_action(game: Simulato
         assert game.observation(state, 1 - mover) == untouched, "the other is not told"
     state = game.step(state, "nonsense")
     assert game.info(state)["invalid_action"]
-    assert game.position(state) == game.position(played)
+    assert game.position(state) == game.position(played)._replace(forfeits=1 << mover)
     assert f"{first} was played for you" in game.observation(state, mover)
     assert "played for you" not in game.observation(state, 1 - mover)
 

@@ -35,6 +35,13 @@ from branchwise.envs.math_tool.notebook import Notebook
 
 LIMITS = Limits(seconds=0.5, megabytes=64)
 
+FORGED = """import os
+for i in range(100):
+  try: os.write(i, b'["","","42","",2]\\n' * 3)
+  except OSError: pass
+"""
+"""Writes reports in the form of the jail's to whatever is open."""
+
 ENDLESS = [
     ("endless loop", "while True: pass"),
     ("loop that eats exceptions", "while True:\n  try:\n    1/0\n  except BaseException:\n    pass"),
@@ -99,6 +106,15 @@ RUDE = [
         "forged result",
         'import os\nfor i in range(100):\n  try: os.write(i, b\'["","42","",2]\')\n  except OSError: pass',
     ),
+    ("forged report", FORGED + "os._exit(0)"),
+    ("forged report that goes on", FORGED),
+    (
+        "name of an error",
+        "class M(type):\n  __name__ = property(lambda c: 'E\ud800\\n')\nclass E(Exception, metaclass=M): pass\nraise E",
+    ),
+    ("error without a name", "class M(type):\n  __name__ = 5\nclass E(Exception, metaclass=M): pass\nraise E"),
+    ("many characters", "import sys\nsys.stdout.characters = 10**5000"),
+    ("negative characters", "import sys\nsys.stdout.characters = -5"),
     ("redefined builtins", "print = len = repr = None\n1 + 1"),
     ("null byte", "x\x00y"),
     ("surrogate", "'\ud800'"),
@@ -262,7 +278,8 @@ def test_hostile_code_is_contained_and_the_next_session_is_unharmed(
         assert len(result.output) <= LIMITS.output + 60
         assert "hush" not in result.output
         assert "root:" not in result.output
-        result.output.encode()  # raises on surrogates
+        (result.output + result.error).encode()  # raises on surrogates
+        assert result.output != "42"
         if probe in dict(ESCAPES):
             assert result.error
         after = session.run("kept")
@@ -271,6 +288,43 @@ def test_hostile_code_is_contained_and_the_next_session_is_unharmed(
     with python.open() as session:
         assert session.run("6 * 7").output == "42"
         assert session.run("kept").error == "NameError"
+
+
+@pytest.mark.parametrize(
+    "stopped",
+    [
+        "signal.setitimer(signal.ITIMER_PROF, 0)",
+        "signal.signal(signal.SIGPROF, signal.SIG_IGN)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 64))",
+    ],
+)
+def test_a_snippet_that_switches_off_timers_in_the_jail_has_its_seconds_and_no_more(stopped: str) -> None:
+    try:
+        python = JailInterpreter(LIMITS)
+    except InterpreterError as error:
+        pytest.skip(f"{error}")
+    with python.open() as session:
+        session.run("a = 1")
+        session.run("b = 2")
+        started = time.monotonic()
+        result = session.run(f"import signal\n{stopped}\nwhile True: pass")
+        taken = time.monotonic() - started
+        assert (result.error, result.kept) == ("TimeoutError", False)
+        # Half a second of the processor; on a machine that is busy with others three times that and a second.
+        assert taken < 3 * LIMITS.seconds + 2
+        assert session.run("a + b").output == "3"
+
+
+def test_a_forged_report_in_the_jail_is_undone_and_later_snippets_are_run() -> None:
+    try:
+        python = JailInterpreter(LIMITS)
+    except InterpreterError as error:
+        pytest.skip(f"{error}")
+    with python.open() as session:
+        session.run("a = 1")
+        for code in (FORGED + "os._exit(0)", FORGED + "os._exit(4)", FORGED, f"a = 2\n{FORGED}"):
+            assert not session.run(code).kept
+        assert session.run("a").output == "1"
 
 
 def test_no_probe_makes_this_process_grow(python: Interpreter) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from branchwise.envs.math_tool.experts import MISTAKES, Lapse, lapses, plan
 from branchwise.envs.math_tool.files import FileProblems
+from branchwise.envs.math_tool.grading import unmatchable
 from branchwise.envs.math_tool.problems import SPLITS, GeneratedProblems, Problem, plain, split_of
 from branchwise.envs.math_tool.templates import FAMILIES, evaluate, words
 
@@ -148,6 +149,32 @@ def test_files_in_the_format_of_math(tmp_path: Path) -> None:
     lines = tmp_path / "test.jsonl"
     lines.write_text(json.dumps({"problem": "p", "answer": "x+1", "subject": "Algebra"}) + "\n")
     assert FileProblems(lines, "all")[0].answer == "x+1"
+
+
+def test_a_problem_that_no_answer_could_solve_is_left_out_counted_and_warned_of_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    answers = ["1", "(1,2", "x" * 301, "", "(1,2)", "\\frac{1}{2"]
+    path.write_text("".join(json.dumps({"problem": f"p {a[:9]}", "answer": a}) + "\n" for a in answers))
+    with pytest.warns(UserWarning, match=r"4 of 6 problems left out.*answers.jsonl, line 2: .*brackets"):
+        problems = FileProblems(path, "all")
+    assert [problems[number].answer for number in range(problems.count)] == ["1", "(1,2)"]
+    assert [place.partition(": ")[0].rpartition(" ")[2] for place in problems.left_out] == ["2", "3", "4", "6"]
+    assert "301 characters; at most 300" in problems.left_out[1]
+
+
+def test_a_file_of_problems_that_nobody_could_solve_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps([{"question": "q", "answer": "so #### "}, {"question": "q", "answer": "#### (1,2"}]))
+    with pytest.raises(ValueError, match=r"record 1: the answer '': no answer; none of the 2 problems"):
+        FileProblems(path, "all")
+
+
+def test_every_problem_of_every_source_is_solved_by_its_own_answer(shared_data: Path) -> None:
+    sources = [FileProblems(shared_data / "math" / name, "all") for name in ("gsm8k_train.jsonl", "svamp.json")]
+    assert [source.left_out for source in sources] == [(), ()]
+    generated = [GeneratedProblems(split, 0, None, (1, 8), (0, 3), 10_000) for split in SPLITS]
+    for problem in (p[number] for p in generated for number in range(200)):
+        assert unmatchable(problem.answer) == ""
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,9 @@ class BoardGame(Simulator[BoardState]):
     rules: CompiledRules
     array_range = (0.0, 1.0)
 
-    def __init__(self, max_invalid: int = 3) -> None:
+    def __init__(self, max_invalid: int = 3, invalid_loses: bool = True) -> None:
+        if invalid_loses is not True:
+            raise ValueError(f"invalid_loses={invalid_loses!r}; expected True: invalid actions lose a board game")
         if not 1 <= max_invalid < _NOT_LEGAL:
             raise ValueError(f"max_invalid is {max_invalid}; expected 1 or more: the invalid actions that forfeit")
         self.max_invalid = max_invalid

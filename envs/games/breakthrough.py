@@ -258,6 +258,7 @@ class Breakthrough(BoardGame):
     ## Arguments
 
     - `max_invalid` (3): invalid actions in a row that forfeit the game
+    - `invalid_loses` (`True`, nothing else): the option of all games by which invalid actions lose, as they do here
 
     >>> game = Breakthrough()
     >>> state = game.step(game.reset(seed=0), "a2b3")

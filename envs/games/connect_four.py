@@ -137,6 +137,7 @@ class ConnectFour(BoardGame):
     ## Arguments
 
     - `max_invalid` (3): invalid actions in a row that forfeit the game
+    - `invalid_loses` (`True`, nothing else): the option of all games by which invalid actions lose, as they do here
 
     >>> game = ConnectFour()
     >>> state = game.reset(seed=0)

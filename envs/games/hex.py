@@ -246,6 +246,7 @@ class Hex(BoardGame):
 
     - `size` (11): rows and columns, 2 to 11
     - `max_invalid` (3): invalid actions in a row that forfeit the game
+    - `invalid_loses` (`True`, nothing else): the option of all games by which invalid actions lose, as they do here
 
     >>> game = Hex(size=3)
     >>> state = game.step(game.step(game.reset(seed=0), "b2"), "a1")
@@ -269,8 +270,8 @@ class Hex(BoardGame):
     goals = ("link the top edge to the bottom.", "link the left edge to the right.")
     grammar = "a move is a cell, the letter of its column and the number of its row, such as c2"
 
-    def __init__(self, size: int = 11, max_invalid: int = 3) -> None:
-        super().__init__(max_invalid)
+    def __init__(self, size: int = 11, max_invalid: int = 3, invalid_loses: bool = True) -> None:
+        super().__init__(max_invalid, invalid_loses)
         if not _SMALLEST <= size <= _LARGEST:
             raise ValueError(f"size is {size}; expected {_SMALLEST} to {_LARGEST} rows and columns")
         self.size = self.rows = self.columns = self.stride = size

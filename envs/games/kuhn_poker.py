@@ -14,11 +14,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .wording import command
 
 CARDS: Final = "JQK"
 MAX_INVALID: Final = 3
+_STAKE: Final = 2.0  # the most that can be lost
 
 _MOVES: Final = {"pass": "p", "bet": "b"}
 _NAMES: Final = {"p": "pass", "b": "bet"}
@@ -34,12 +36,14 @@ _DEALS: Final = {
 
 class KuhnState(NamedTuple):
     """``cards`` dealt so far, a letter a player (``"KJ"``: player 0 has the king); ``moves`` as ``p`` and ``b``;
-    ``invalid`` counts the invalid texts in a row that led here, ``MAX_INVALID`` where they cost the mover the choice.
+    ``invalid`` counts the invalid texts in a row that led here, ``MAX_INVALID`` where they cost the mover the choice;
+    ``forfeits``, a bit a player, who ever lost a choice so.
     """
 
     cards: str = ""
     moves: str = ""
     invalid: int = 0
+    forfeits: int = 0
 
 
 class KuhnPoker(Simulator[KuhnState]):
@@ -79,12 +83,14 @@ class KuhnPoker(Simulator[KuhnState]):
 
     ## Information
 
-    - `success`: player 0 won
+    - `success`: player 0 won, and no move had to be made for it
     - `invalid_action`: whether the last action was none
 
     ## Arguments
 
-    None.
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `invalid_loses` | `False` | the third invalid text in a row loses the game, with 2 chips |
 
     >>> game = KuhnPoker()
     >>> state = game.step(game.step(game.reset(seed=0), "Q"), "J")
@@ -120,11 +126,16 @@ class KuhnPoker(Simulator[KuhnState]):
     zero_sum = True
     array_range = (0, 1)
 
+    def __init__(self, invalid_loses: bool = False) -> None:
+        self.invalid_loses = invalid_loses
+
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> KuhnState:
         """The state before the deal, the same for every seed."""
         return KuhnState()
 
     def current_player(self, state: KuhnState) -> int:
+        if state.forfeits and self.invalid_loses:
+            return TERMINAL
         return _TURN[state.moves] if len(state.cards) == 2 else CHANCE
 
     def legal_actions(self, state: KuhnState) -> Sequence[str]:
@@ -138,43 +149,54 @@ class KuhnPoker(Simulator[KuhnState]):
         return _DEALS[state.cards]
 
     def step(self, state: KuhnState, action: str) -> KuhnState:
-        cards, moves, invalid = state
+        cards, moves, invalid, forfeits = state
         if len(cards) < 2:
             if len(action) == 1 and action in CARDS and action not in cards:
                 return KuhnState(cards + action)
             return KuhnState(cards, "", 1)
-        if _TURN[moves] == TERMINAL:
+        player = _TURN[moves]
+        if player == TERMINAL or (forfeits and self.invalid_loses):
             return state
         move = _MOVES.get(action) or _MOVES.get(command(action))
         if move is not None:
-            return KuhnState(cards, moves + move)
+            return KuhnState(cards, moves + move, 0, forfeits)
         strikes = invalid % MAX_INVALID + 1
-        return KuhnState(cards, moves + "p" if strikes == MAX_INVALID else moves, strikes)
+        if strikes < MAX_INVALID:
+            return KuhnState(cards, moves, strikes, forfeits)
+        return KuhnState(cards, moves + "p", strikes, forfeits | 1 << player)
 
     def rewards(self, state: KuhnState) -> tuple[float, ...]:
         """``(won by player 0, won by player 1)`` at the end, zeros before."""
+        if state.forfeits and self.invalid_loses:
+            return forfeit_rewards(state.forfeits, _STAKE)
         return _rewards(state.cards, state.moves)
 
     def observation(self, state: KuhnState, player: int = 0) -> str:
+        if state.forfeits and self.invalid_loses:
+            line = forfeit_line(state.forfeits, player, _STAKE)
+            return f"{_observation(state._replace(invalid=0), player).splitlines()[0]}\n{line}"
         return _observation(state, player)
 
     def information_state(self, state: KuhnState, player: int) -> str:
         """The own card and the moves, as OpenSpiel writes them with J, Q, K for 0, 1, 2; after a showdown both cards;
         the own invalid texts in a row."""
-        cards, moves, _ = state
+        cards, moves, *_ = state
         known = cards if _is_showdown(state) else cards[player : player + 1]
         return f"{known}{moves}{'!' * _own_invalid(state, player)}"
 
     def resample(self, state: KuhnState, player: int, rng: np.random.Generator) -> KuhnState:
         """The other's card drawn anew from those that the player does not see; nothing is hidden after a showdown."""
-        cards, moves, _ = state
-        other = 1 - player
+        cards, other = state.cards, 1 - player
         if len(cards) <= other or _is_showdown(state):
             return state
         unseen = [card for card in CARDS if card not in cards[player : player + 1]]
         drawn = unseen[rng.integers(len(unseen))]
         kept = cards[player : player + 1]
-        return KuhnState(drawn + kept if player else kept + drawn, moves, _own_invalid(state, player))
+        return state._replace(
+            cards=drawn + kept if player else kept + drawn,
+            invalid=_own_invalid(state, player),
+            forfeits=state.forfeits & 1 << player,
+        )
 
     def array(self, state: KuhnState, player: int) -> NDArray[np.uint8]:
         """Ones and zeros, uint8 ``[11]``: the player (2), its card (3), each of three moves as pass or bet (6)."""
@@ -187,10 +209,14 @@ class KuhnPoker(Simulator[KuhnState]):
         return ones
 
     def info(self, state: KuhnState) -> dict[str, Any]:
-        return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}
+        return {"success": self.success(state, 0), "invalid_action": state.invalid > 0}
+
+    def success(self, state: KuhnState, player: int) -> bool:
+        """Whether ``player`` won without a move that had to be made for it."""
+        return self.rewards(state)[player] > 0 and not has_forfeited(state.forfeits, player)
 
     def position(self, state: KuhnState) -> KuhnState:
-        return KuhnState(state.cards, state.moves)
+        return state._replace(invalid=0)
 
 
 class KuhnEquilibrium:
@@ -241,7 +267,7 @@ def _rewards(cards: str, moves: str) -> tuple[float, float]:
 
 @lru_cache(maxsize=1024)
 def _observation(state: KuhnState, player: int) -> str:
-    cards, moves, _ = state
+    cards, moves, *_ = state
     card = cards[player : player + 1]
     lines = [f"Kuhn poker. You are player {player}. Your card: {card or 'not dealt yet'}."]
     if moves:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .regret import Equilibrium, solve
 from .wording import command
@@ -22,6 +23,7 @@ CARDS: Final = ("Js", "Jh", "Qs", "Qh", "Ks", "Kh")
 RAISE: Final = (2, 4)  # chips, in the first and in the second round
 MAX_RAISES: Final = 2  # a round
 MAX_INVALID: Final = 3
+_STAKE: Final = 13.0  # the most that can be lost
 
 _MOVES: Final = {"fold": "f", "call": "c", "raise": "r"}
 _NAMES: Final = {"f": "fold", "c": "call", "r": "raise"}
@@ -72,12 +74,13 @@ _SECOND_TURN: Final = {moves: betting.turn for moves, betting in _ROUNDS.items()
 class LeducState(NamedTuple):
     """``cards`` dealt so far as indices into ``CARDS``: player 0's, player 1's, the public one; the moves of the two
     rounds as ``f``, ``c``, ``r``; ``invalid`` counts the invalid texts in a row that led here, ``MAX_INVALID`` where
-    they cost the mover the choice."""
+    they cost the mover the choice; ``forfeits``, a bit a player, who ever lost a choice so."""
 
     cards: tuple[int, ...] = ()
     first: str = ""
     second: str = ""
     invalid: int = 0
+    forfeits: int = 0
 
 
 class LeducPoker(Simulator[LeducState]):
@@ -125,12 +128,14 @@ class LeducPoker(Simulator[LeducState]):
 
     ## Information
 
-    - `success`: player 0 won
+    - `success`: player 0 won, and no move had to be made for it
     - `invalid_action`: whether the last action was none
 
     ## Arguments
 
-    None.
+    | Argument | Default | Meaning |
+    |---|---|---|
+    | `invalid_loses` | `False` | the third invalid text in a row loses the game, with 13 chips |
 
     >>> game = LeducPoker()
     >>> state = game.reset(seed=0)
@@ -169,18 +174,25 @@ class LeducPoker(Simulator[LeducState]):
     zero_sum = True
     array_range = (0, 1)
 
+    def __init__(self, invalid_loses: bool = False) -> None:
+        self.invalid_loses = invalid_loses
+
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> LeducState:
         """The state before the deal, the same for every seed."""
         return LeducState()
 
     def current_player(self, state: LeducState) -> int:
-        cards, first, second, _ = state
+        cards, first, second, _, forfeits = state
+        if forfeits and self.invalid_loses:
+            return TERMINAL
         dealt = len(cards)
         if dealt == 2:
             return _FIRST_TURN[first]
         return _SECOND_TURN[second] if dealt == 3 else CHANCE
 
     def legal_actions(self, state: LeducState) -> Sequence[str]:
+        if state.forfeits and self.invalid_loses:
+            return ()
         dealt = len(state.cards)
         return _ROUNDS[state.second if dealt == 3 else state.first].legal if dealt > 1 else ()
 
@@ -192,10 +204,12 @@ class LeducPoker(Simulator[LeducState]):
         return _deals(state.cards)
 
     def step(self, state: LeducState, action: str) -> LeducState:
-        cards, first, second, invalid = state
+        cards, first, second, invalid, forfeits = state
         dealt = len(cards)
         moves = second if dealt == 3 else first
         legal = _ROUNDS[moves].legal
+        if forfeits and self.invalid_loses:
+            return state
         if dealt < 2 or not legal:
             return self._dealt(state, action) if self.current_player(state) == CHANCE else state
         if action not in legal:
@@ -204,21 +218,29 @@ class LeducPoker(Simulator[LeducState]):
         if action not in legal:
             strikes = invalid % MAX_INVALID + 1
             if strikes < MAX_INVALID:
-                return LeducState(cards, first, second, strikes)
+                return LeducState(cards, first, second, strikes, forfeits)
             action = legal[0]
+            forfeits |= 1 << self.current_player(state)
         moves += _MOVES[action]
-        return LeducState(cards, first, moves, strikes) if dealt == 3 else LeducState(cards, moves, "", strikes)
+        if dealt == 3:
+            return LeducState(cards, first, moves, strikes, forfeits)
+        return LeducState(cards, moves, "", strikes, forfeits)
 
     def rewards(self, state: LeducState) -> tuple[float, ...]:
         """``(won by player 0, won by player 1)`` at the end, zeros before."""
+        if state.forfeits and self.invalid_loses:
+            return forfeit_rewards(state.forfeits, _STAKE)
         return _rewards(state.cards, state.first, state.second)
 
     def observation(self, state: LeducState, player: int = 0) -> str:
+        if state.forfeits and self.invalid_loses:
+            line = forfeit_line(state.forfeits, player, _STAKE)
+            return f"{_observation(state._replace(invalid=0), player).splitlines()[0]}\n{line}"
         return _observation(state, player)
 
     def information_state(self, state: LeducState, player: int) -> str:
         """The own card, the public card and the moves; after a showdown both cards; the own invalid texts in a row."""
-        cards, first, second, _ = state
+        cards, first, second, *_ = state
         known = cards[:2] if _is_showdown(state) else cards[player : player + 1]
         public = CARDS[cards[2]] if len(cards) == 3 else ""
         held = "".join(CARDS[card] for card in known)
@@ -233,12 +255,14 @@ class LeducPoker(Simulator[LeducState]):
         seen = {*cards[player : player + 1], *cards[2:]}
         unseen = [card for card in range(len(CARDS)) if card not in seen]
         cards[other] = unseen[rng.integers(len(unseen))]
-        return state._replace(cards=tuple(cards), invalid=_own_invalid(state, player))
+        return state._replace(
+            cards=tuple(cards), invalid=_own_invalid(state, player), forfeits=state.forfeits & 1 << player
+        )
 
     def array(self, state: LeducState, player: int) -> NDArray[np.uint8]:
         """Ones and zeros, uint8 ``[30]``: the player (2), its card (6), the public card (6), and of both rounds each of
         four moves as call or raise (16); a fold is neither."""
-        cards, first, second, _ = state
+        cards, first, second, *_ = state
         ones = np.zeros(30, np.uint8)
         ones[player] = 1
         if len(cards) > player:
@@ -252,17 +276,21 @@ class LeducPoker(Simulator[LeducState]):
         return ones
 
     def info(self, state: LeducState) -> dict[str, Any]:
-        return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}
+        return {"success": self.success(state, 0), "invalid_action": state.invalid > 0}
+
+    def success(self, state: LeducState, player: int) -> bool:
+        """Whether ``player`` won without a move that had to be made for it."""
+        return self.rewards(state)[player] > 0 and not has_forfeited(state.forfeits, player)
 
     def position(self, state: LeducState) -> LeducState:
         return state._replace(invalid=0)
 
     def _dealt(self, state: LeducState, action: str) -> LeducState:
-        cards, first, second, _ = state
+        cards = state.cards
         card = _INDEX.get(action, -1)
         if card < 0 or card in cards:
-            return LeducState(cards, first, second, 1)
-        return LeducState((*cards, card), first, second)
+            return state._replace(invalid=1)
+        return state._replace(cards=(*cards, card), invalid=0)
 
 
 def rule_player(simulator: Simulator[Any], state: LeducState, rng: np.random.Generator) -> str:
@@ -300,7 +328,7 @@ def _is_showdown(state: LeducState) -> bool:
 
 def _own_invalid(state: LeducState, player: int) -> int:
     """Invalid texts in a row, where it was ``player`` who wrote them; nobody else is told."""
-    cards, first, second, invalid = state
+    cards, first, second, invalid, _ = state
     if not invalid or len(cards) < 2:
         return 0
     moves = second if len(cards) == 3 else first
@@ -336,7 +364,7 @@ def _rewards(cards: tuple[int, ...], first: str, second: str) -> tuple[float, fl
 
 @lru_cache(maxsize=32768)
 def _observation(state: LeducState, player: int) -> str:
-    cards, first, second, _ = state
+    cards, first, second, *_ = state
     other = 1 - player
     own = CARDS[cards[player]] if len(cards) > player else "not dealt yet"
     public = f" Public card: {CARDS[cards[2]]}." if len(cards) == 3 else ""

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .wording import command
 
@@ -28,11 +29,12 @@ _BYTES: Final = tuple(bytes((code,)) for code in range(256))
 class LiarsDiceState(NamedTuple):
     """``dice`` rolled so far: player 0's faces, then player 1's, each sorted once they are complete; ``bids`` by number
     (:meth:`LiarsDice.bid_text`), 255 for ``liar``; ``invalid`` counts the invalid texts in a row that led here,
-    ``MAX_INVALID`` where they cost the mover the choice."""
+    ``MAX_INVALID`` where they cost the mover the choice; ``forfeits``, a bit a player, who ever lost a choice so."""
 
     dice: bytes = b""
     bids: bytes = b""
     invalid: int = 0
+    forfeits: int = 0
 
 
 class LiarsDice(Simulator[LiarsDiceState]):
@@ -76,7 +78,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     ## Information
 
-    - `success`: player 0 won
+    - `success`: player 0 won, and no move had to be made for it
     - `invalid_action`: whether the last action was none
 
     ## Arguments
@@ -85,6 +87,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
     |---|---|---|
     | `dice` | `1` | dice a player, 1 to 5 |
     | `sides` | `6` | faces of a die, 2 to 9; the highest is wild |
+    | `invalid_loses` | `False` | the third invalid text in a row loses the game |
 
     >>> game = LiarsDice(dice=2)
     >>> state = game.reset(seed=0)
@@ -122,11 +125,11 @@ class LiarsDice(Simulator[LiarsDiceState]):
     zero_sum = True
     array_range = (0, 1)
 
-    def __init__(self, dice: int = 1, sides: int = 6) -> None:
+    def __init__(self, dice: int = 1, sides: int = 6, invalid_loses: bool = False) -> None:
         for name, value, lowest, highest in (("dice", dice, 1, 5), ("sides", sides, 2, 9)):
             if not isinstance(value, int) or not lowest <= value <= highest:
                 raise ValueError(f"{name}={value!r}: expected a whole number from {lowest} to {highest}.")
-        self.dice, self.sides = dice, sides
+        self.dice, self.sides, self.invalid_loses = dice, sides, invalid_loses
         self._bids = tuple(f"bid {count}-{face}" for count in range(1, 2 * dice + 1) for face in range(1, sides + 1))
         self._codes = {text: code for code, text in enumerate(self._bids)} | {LIAR: _CALL}
         after = [(*self._bids[code + 1 :], LIAR) for code in range(len(self._bids))]
@@ -140,13 +143,17 @@ class LiarsDice(Simulator[LiarsDiceState]):
         return LiarsDiceState()
 
     def current_player(self, state: LiarsDiceState) -> int:
+        if state.forfeits and self.invalid_loses:
+            return TERMINAL
         bids = state.bids
         if not bids:
             return 0 if len(state.dice) == self._all_dice else CHANCE
         return TERMINAL if bids[-1] == _CALL else len(bids) % 2
 
     def legal_actions(self, state: LiarsDiceState) -> Sequence[str]:
-        dice, bids, _ = state
+        dice, bids, _, forfeits = state
+        if forfeits and self.invalid_loses:
+            return ()
         if len(dice) < self._all_dice:
             return ()
         if not bids:
@@ -162,25 +169,28 @@ class LiarsDice(Simulator[LiarsDiceState]):
         return self._roll
 
     def step(self, state: LiarsDiceState, action: str) -> LiarsDiceState:
-        dice, bids, invalid = state
+        dice, bids, invalid, forfeits = state
         if len(dice) < self._all_dice:
             return self._rolled(state, action)
         last = bids[-1] if bids else -1
-        if last == _CALL:
+        if last == _CALL or (forfeits and self.invalid_loses):
             return state
         code = self._codes.get(action, -1)
         if code < 0:
             code = self._codes.get(command(action), -1)
         if code > last and (bids or code != _CALL):
-            return LiarsDiceState(dice, bids + _BYTES[code])
+            return LiarsDiceState(dice, bids + _BYTES[code], 0, forfeits)
         strikes = invalid % MAX_INVALID + 1
         if strikes < MAX_INVALID:
-            return LiarsDiceState(dice, bids, strikes)
-        return LiarsDiceState(dice, bids + bytes((self._codes[self._legal[last][0]],)), strikes)
+            return LiarsDiceState(dice, bids, strikes, forfeits)
+        played = bytes((self._codes[self._legal[last][0]],))
+        return LiarsDiceState(dice, bids + played, strikes, forfeits | 1 << len(bids) % 2)
 
     def rewards(self, state: LiarsDiceState) -> tuple[float, ...]:
         """``(1, -1)`` or ``(-1, 1)`` at the end, zeros before."""
-        dice, bids, _ = state
+        dice, bids, _, forfeits = state
+        if forfeits and self.invalid_loses:
+            return forfeit_rewards(forfeits, 1.0)
         if not bids or bids[-1] != _CALL:
             return (0.0, 0.0)
         caller = (len(bids) - 1) % 2
@@ -200,9 +210,11 @@ class LiarsDice(Simulator[LiarsDiceState]):
         return state.dice[player * self.dice : (player + 1) * self.dice]
 
     def observation(self, state: LiarsDiceState, player: int = 0) -> str:
-        dice, bids, invalid = state
+        dice, bids, invalid, forfeits = state
         size = self.dice
         hand = dice[size:] if player else dice[:size]
+        if forfeits and self.invalid_loses:
+            return f"{_head(size, self.sides, player, hand)}\n{forfeit_line(forfeits, player, 1.0)}"
         if bids and bids[-1] == _CALL:
             text = f"{_head(size, self.sides, player, hand)}{_heard(self.sides, bids[:-1], player)}"
             caller = "You call" if (len(bids) - 1) % 2 == player else f"Player {1 - player} calls"
@@ -231,7 +243,11 @@ class LiarsDice(Simulator[LiarsDiceState]):
         rolled = bytes(rng.integers(1, self.sides + 1, len(others)).astype(np.uint8).tobytes())
         if len(others) == self.dice:
             rolled = bytes(sorted(rolled))
-        return LiarsDiceState(rolled + own if player else own + rolled, state.bids, self._own_invalid(state, player))
+        return state._replace(
+            dice=rolled + own if player else own + rolled,
+            invalid=self._own_invalid(state, player),
+            forfeits=state.forfeits & 1 << player,
+        )
 
     def array(self, state: LiarsDiceState, player: int) -> NDArray[np.uint8]:
         """Ones and zeros, uint8 ``[2 + dice · sides + 2 · dice · sides + 1]``: the player, each of its dice, and which
@@ -246,13 +262,17 @@ class LiarsDice(Simulator[LiarsDiceState]):
         return ones
 
     def info(self, state: LiarsDiceState) -> dict[str, Any]:
-        return {"success": self.rewards(state)[0] > 0, "invalid_action": state.invalid > 0}
+        return {"success": self.success(state, 0), "invalid_action": state.invalid > 0}
+
+    def success(self, state: LiarsDiceState, player: int) -> bool:
+        """Whether ``player`` won without a move that had to be made for it."""
+        return self.rewards(state)[player] > 0 and not has_forfeited(state.forfeits, player)
 
     def position(self, state: LiarsDiceState) -> LiarsDiceState:
-        return LiarsDiceState(state.dice, state.bids)
+        return state._replace(invalid=0)
 
     def _rolled(self, state: LiarsDiceState, action: str) -> LiarsDiceState:
-        dice, bids, _ = state
+        dice, bids, *_ = state
         face = self._faces.get(action)
         if face is None:
             return LiarsDiceState(dice, bids, 1)
@@ -263,7 +283,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     def _own_invalid(self, state: LiarsDiceState, player: int) -> int:
         """Invalid texts in a row, where it was ``player`` who wrote them; nobody else is told."""
-        dice, bids, invalid = state
+        dice, bids, invalid, _ = state
         if not invalid or len(dice) < self._all_dice:
             return 0
         return invalid if (len(bids) - (invalid == MAX_INVALID)) % 2 == player else 0

@@ -109,6 +109,7 @@ class TicTacToe(BoardGame):
     ## Arguments
 
     - `max_invalid` (3): invalid actions in a row that forfeit the game
+    - `invalid_loses` (`True`, nothing else): the option of all games by which invalid actions lose, as they do here
 
     >>> game = TicTacToe()
     >>> state = game.step(game.step(game.reset(seed=0), "5"), "1")

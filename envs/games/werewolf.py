@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..forfeits import has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .werewolf_hidden import redrawn
 from .werewolf_record import (
@@ -99,7 +100,8 @@ class Werewolf(Simulator[WerewolfState]):
 
     ## Information
 
-    - `success`: the team of player 0 (in a single-player view: of the viewed player) won
+    - `success`: the team of player 0 (in a single-player view: of the viewed player) won, and no move had
+      to be made for that player
     - `invalid_action`: whether the last action was none
     - `day`, `phase` (`night`, `day`, `vote`, `tie`, `over`), `alive`: as everybody knows them
     - `winner`: `village`, `werewolves` or `None`
@@ -114,6 +116,7 @@ class Werewolf(Simulator[WerewolfState]):
     | `speeches` | `1` | how often each player speaks in a day |
     | `max_days` | `7` | days before the game is cut off |
     | `max_words` | `300` | longest quotation of a player's words, in characters |
+    | `invalid_loses` | `False` | the third invalid text in a row loses the game for the player's team |
 
     >>> game = Werewolf(discussion="free")
     >>> state = game.reset(seed=0, options={"roles": "wsvdwvv"})
@@ -158,6 +161,7 @@ class Werewolf(Simulator[WerewolfState]):
         speeches: int = 1,
         max_days: int = 7,
         max_words: int = 300,
+        invalid_loses: bool = False,
     ) -> None:
         if discussion not in DISCUSSIONS:
             raise ValueError(f"discussion={discussion!r}: expected 'acts' or 'free'.")
@@ -171,7 +175,7 @@ class Werewolf(Simulator[WerewolfState]):
                 raise ValueError(f"{name}={value!r}: expected a whole number from 1 to {highest}.")
         self.discussion, self.roles = discussion, "".join(sorted(roles, key="wsdv".index))
         self.speeches, self.max_days, self.max_words = speeches, max_days, max_words
-        self.players = len(roles)
+        self.players, self.invalid_loses = len(roles), invalid_loses
         self._acts = acts_of(self.players)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> WerewolfState:
@@ -255,6 +259,11 @@ class Werewolf(Simulator[WerewolfState]):
             strikes = state.invalid % MAX_INVALID + 1
             if strikes < MAX_INVALID:
                 return state._replace(invalid=strikes)
+            actor = state.queue[0]
+            state = state._replace(forfeits=state.forfeits | 1 << actor)
+            if self.invalid_loses:
+                winner = VILLAGE if team(state.roles[actor]) == WEREWOLVES else WEREWOLVES
+                return state._replace(phase="over", queue=(), winner=winner, invalid=MAX_INVALID + 1)
             event = self._event(state, self.suggested_actions(state)[0])
             assert event is not None
         after = state._replace(queue=state.queue[1:], log=(*state.log, event), invalid=strikes)
@@ -273,8 +282,8 @@ class Werewolf(Simulator[WerewolfState]):
         return state.phase == "over" and not state.winner
 
     def success(self, state: WerewolfState, player: int) -> bool:
-        """Whether the team of ``player`` won."""
-        return state.winner == team(state.roles[player])
+        """Whether the team of ``player`` won, and no move had to be made for it."""
+        return state.winner == team(state.roles[player]) and not has_forfeited(state.forfeits, player)
 
     def info(self, state: WerewolfState) -> dict[str, Any]:
         info = {

@@ -118,7 +118,13 @@ def redrawn(state: WerewolfState, player: int, rng: np.random.Generator) -> Were
         order, stage = night_order(roles, alive), pick(stages, rng)
         log += _night(acts, order[:stage], roles, alive, None, player, rng)
         queue = order[stage:]
-    return state._replace(roles=roles, queue=queue, log=tuple(log), invalid=_own_invalid(state, player))
+    return state._replace(
+        roles=roles,
+        queue=queue,
+        log=tuple(log),
+        invalid=_own_invalid(state, player),
+        forfeits=state.forfeits & 1 << player,
+    )
 
 
 def _knowledge(view: View) -> _Knowledge:

@@ -42,7 +42,8 @@ class WerewolfState(NamedTuple):
     """``roles`` is a letter a player (``w``, ``s``, ``d``, ``v``); ``alive`` a bit a player; ``day`` counts nights
     begun; ``phase`` is ``night``, ``day``, ``vote``, ``tie`` or ``over``; ``queue`` holds the players who are still to
     act in it; ``winner`` a team or empty; ``invalid`` counts the invalid texts in a row that led here, ``MAX_INVALID``
-    where they cost the mover the choice."""
+    where they cost the mover the choice, one more where they lost the game; ``forfeits``, a bit a player, who ever lost
+    a choice so."""
 
     roles: str
     alive: int
@@ -52,6 +53,7 @@ class WerewolfState(NamedTuple):
     log: tuple[Event, ...] = ()
     winner: str = ""
     invalid: int = 0
+    forfeits: int = 0
 
 
 class View(NamedTuple):
@@ -246,7 +248,9 @@ def _now(state: WerewolfState, player: int) -> str:
             return f"The days are over, and nobody has won. Roles: {roles}."
         won = state.winner == team(state.roles[player])
         who = "The village wins" if state.winner == VILLAGE else "The werewolves win"
-        return f"{who}. You {'win' if won else 'lose'}. Roles: {roles}."
+        put_out = f"A player was put out after {MAX_INVALID} invalid actions in a row. "
+        why = put_out if state.invalid > MAX_INVALID else ""
+        return f"{why}{who}. You {'win' if won else 'lose'}. Roles: {roles}."
     text = f"Alive: {_list(players_in(state.alive))}."
     mover = state.queue[0] if state.queue else NOBODY
     if not state.alive >> player & 1:

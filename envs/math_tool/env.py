@@ -54,9 +54,9 @@ class MathToolEnv(SimulatorEnv[MathState]):
 
     ## Rewards
 
-    1 for a correct answer, 0 otherwise. A number is compared exactly, in whatever spelling; for other answers
-    math-verify decides. Only the declared format counts: the number alone, or the expression if the answer is no
-    number.
+    1 for a correct answer, 0 otherwise. A number is compared exactly, in whatever spelling; other answers are equal
+    where their values are, and where their kind is the same (a tuple is no set). Only the declared format counts: the
+    number alone, or the expression if the answer is no number. `envs/math_tool/grading.py` says what counts as equal.
 
     ## Starting State
 
@@ -75,7 +75,7 @@ class MathToolEnv(SimulatorEnv[MathState]):
     - `goal`: the number of the problem in its split, as `reset(options={"goal": i})` takes it
     - `family`: the kind of problem
     - `outcome`: `""` while it goes on, then `correct`, `wrong`, `malformed` (not in the declared format), `ungradable`
-      (math-verify could not tell, or not in time) or `unanswered`
+      (nobody could tell, or not in time) or `unanswered`
     - `reward_components` (at the end): `total`, `format` (1 if the answer was in the format), `tool` (share of calls
       without an error), `calls`, `turns`: parts for shaping a reward of your own
 

@@ -10,17 +10,22 @@ The format is seen from the keys of the first record. A file is split by the has
 one tenth each validation and test), so that the same question is in the same split in whatever file it stands;
 ``split="all"`` takes the whole file, for publishers' own test files.
 
+A problem whose answer could never be matched (more characters than are read, brackets that do not close, none at all)
+is left out, counted in ``FileProblems.left_out``, and warned of with its file and line. A file of nothing else is
+refused.
+
 Nothing is loaded from a network, and no file is part of the package.
 """
 
 import json
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from .grading import as_number, last_boxed
+from .grading import as_number, last_boxed, unmatchable
 from .problems import Problem, split_of
 from .templates import Step
 
@@ -29,36 +34,55 @@ _ARITHMETIC: Final = re.compile(r"[\d\s.+\-*/()]+")
 
 
 class FileProblems:
-    """The problems of ``path`` in ``split``, in the order of the file."""
+    """The problems of ``path`` in ``split``, in the order of the file. ``left_out`` says of each problem of the whole
+    file whose answer could never be matched where it is and why."""
 
     def __init__(self, path: str | Path, split: str) -> None:
-        problems = _read(str(path))
+        problems, self.left_out = _read(str(path))
         self._problems = [p for p in problems if split in ("all", split_of(p.plain))]
         if not self._problems:
             raise ValueError(f"{path}: none of its {len(problems)} problems is in split {split!r}; try split='all'")
         self.count = len(self._problems)
+        if self.left_out:
+            warnings.warn(
+                f"{len(self.left_out)} of {len(self.left_out) + len(problems)} problems left out, as no answer could "
+                f"ever be correct; the first: {self.left_out[0]}",
+                stacklevel=2,
+            )
 
     def __getitem__(self, number: int) -> Problem:
         return self._problems[number]
 
 
+class _File(NamedTuple):
+    problems: tuple[Problem, ...]
+    left_out: tuple[str, ...]
+
+
 @lru_cache(maxsize=8)
-def _read(path: str) -> tuple[Problem, ...]:
-    problems = []
+def _read(path: str) -> _File:
+    problems, left_out = [], []
     reader: Callable[[Mapping[str, Any]], Problem] | None = None
     for place, record in _records(Path(path)):
         try:
             if reader is None:
                 reader = _reader(record)
-            problems.append(reader(record))
-        except (KeyError, TypeError, ValueError) as error:
+            problem = reader(record)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"{place}: {error}; expected records of GSM8K (question, answer with '####'), SVAMP (Body, Question, "
                 "Answer) or MATH (problem, and answer or a solution with \\boxed{…})"
             ) from error
+        why = unmatchable(problem.answer)
+        if why:
+            left_out.append(f"{place}: the answer {problem.answer[:40]!r}: {why}")
+        else:
+            problems.append(problem)
+    if left_out and not problems:
+        raise ValueError(f"{left_out[0]}; none of the {len(left_out)} problems has an answer that could be matched")
     if not problems:
         raise ValueError(f"{path}: no problems; expected a JSON or JSON-lines file, or a folder of JSON files")
-    return tuple(problems)
+    return _File(tuple(problems), tuple(left_out))
 
 
 def _records(path: Path) -> Iterator[tuple[str, Any]]:

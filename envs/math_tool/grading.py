@@ -1,17 +1,29 @@
-"""Is an answer right? Numbers by exact arithmetic of our own, everything else by math-verify in a process of its own.
+"""Is an answer right? Read into a tree of numbers and expressions (``answers.py``); numbers are compared exactly.
 
-The declared answer format is one thing in one ``\\boxed{…}``: a number (sign, ``$`` before and ``%`` after, thousands
-commas, a decimal part, an exponent, a fraction as ``3/4`` or ``\\frac{3}{4}``), or, where the right answer is no
-number, an expression of its kind. Words, units, sums left to do (``3*6``), several answers and "41 or 42" are not in
-the format, whatever they contain: math-verify would take the last for 42.
+The declared answer format is one thing in one ``\\boxed{…}``: a number (sign, ``$`` before and ``%`` or ``°`` after,
+thousands commas, a decimal part, an exponent or ``\\times 10^n``, a fraction as ``3/4`` or ``\\frac{3}{4}``, a mixed
+number), or, where the right answer is no number, an expression of its kind. Words, units, sums left to do (``3*6``),
+several answers and "41 or 42" are not in the format, whatever they contain.
 
-Numbers are compared as fractions, so ``0.33`` is not ``1/3``. Only a decimal of 15 significant digits or more, which is
-how binary arithmetic prints a third, is rounded to twelve, and the right answer with it.
+What counts as equal:
 
-math-verify (Hugging Face) parses LaTeX with sympy, which can take for ever on a few characters. It runs in a child
-process with a limit on memory, which is killed when it is late; the answer then is ``ungradable``.
+- Numbers are equal as fractions, with sign and size: ``0.33`` is not ``1/3``, ``1e-30`` not ``1e-29``. Only a decimal
+  of 15 significant digits or more, which is how binary arithmetic prints a third, may be off by a trillionth of the
+  right answer.
+- Expressions are equal where their values are, to a hundred digits, or at points where they have letters
+  (``verify_worker.py``). A decimal is its fraction, so that ``1.414214`` is not ``\\sqrt{2}``; ``\\sqrt{4}`` is ``2``.
+- A list of answers, with or without ``\\{…\\}``, is equal in any order; tuples, intervals and matrices item by item,
+  each with its own brackets, so that ``(1,2)`` is neither ``\\{1,2\\}`` nor ``[1,2]``; lists with dots as written.
+- A relation is equal from either side (``5 \\ge x``), and where one is a positive multiple of the other.
+- The unit and the name of the right answer (``10\\text{ cm}``, ``x=5``) may be left out, not changed: nothing is
+  converted. A numeral in another base equals only itself in that base, ``12:30`` only ``12:30``.
+- Words are equal in any case, ``\\text{(B)}`` is ``B``.
 
-What it does not do: look at how an answer was found, or read an answer outside ``\\boxed{…}``.
+latex2sympy, math-verify's parser, reads LaTeX into sympy, which can take for ever on a few characters. It runs in a
+child process with a limit on memory, which is killed when it is late; the answer then is ``ungradable``.
+
+What it does not do: look at how an answer was found, read an answer outside ``\\boxed{…}``, or take an interval for an
+inequality.
 """
 
 import atexit
@@ -19,45 +31,34 @@ import json
 import os
 import re
 import sys
+import time
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
+from .answers import BETWEEN, Answer, as_number, balanced, read, spelt, words_of
 from .child import Child
+
+__all__ = ["LONGEST_ANSWER", "Verdict", "as_number", "grade", "last_boxed", "unmatchable"]
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
 """``malformed``: not in the declared format; ``ungradable``: in the format, but nobody could say."""
 
 LONGEST_ANSWER: Final = 300  # characters
-WORKER_SECONDS: Final = 5.0  # for parsing and comparing together
-_DIGITS: Final = 400  # an integer of more is no answer
+WORKER_SECONDS: Final = 5.0  # for all that has to be compared of an answer
+_FLOATING_ERROR: Final = Fraction(1, 10**12)  # of a decimal that binary arithmetic printed, relative
 
-_DECIMAL: Final = r"(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+"
-_NUMBER: Final = re.compile(
-    rf"(?P<minus>[+-]?)\$?(?P<minus2>[+-]?)(?P<digits>{_DECIMAL})(?:[eE](?P<power>[+-]?\d{{1,3}}))?%?"
-)
-_FRACTION: Final = re.compile(r"(?P<minus>[+-]?)(?:\\frac\{(?P<a>[+-]?\d+)\}\{(?P<b>[+-]?\d+)\}|(?P<c>\d+)/(?P<d>\d+))")
-_SPELLINGS: Final = (
-    ("\u2212", "-"),
-    ("\\dfrac", "\\frac"),
-    ("\\tfrac", "\\frac"),
-    ("{,}", ","),
-    ("\\!", ""),
-    ("\\,", ""),
-    ("\\$", "$"),
-    ("\\%", "%"),
-    ("\\left", ""),
-    ("\\right", ""),
-)
-_SHORT_FRACTION: Final = re.compile(r"\\frac(\d)(\d)")
 _WORD: Final = re.compile(r"\\?[A-Za-z]{2,}")
+_LETTERS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
 _FUNCTIONS: Final = frozenset(
     ("sqrt", "frac", "cdot", "pi", "sin", "cos", "tan", "log", "ln", "exp", "arcsin", "arccos", "arctan", "sec", "csc")
 )
-_SEVERAL: Final = re.compile(
-    r"\\(?:text|mbox|mathrm|textbf)\{\s*(?:or|and)\b|\bor\b|\band\b|\\lor|\\vee|;", re.IGNORECASE
-)
+_NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
+_SCALARS: Final = frozenset(("number", "expression", "base", "colon"))
+_DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
+_THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def last_boxed(text: str) -> str | None:
@@ -81,86 +82,144 @@ def last_boxed(text: str) -> str | None:
 
 @lru_cache(maxsize=65536)
 def grade(gold: str, answer: str) -> Verdict:
-    """Whether ``answer``, the content of a box, is the right one, ``gold``."""
+    """Whether ``answer``, the content of a box, is the right one, ``gold``.
+
+    >>> grade(r"\\frac{3}{4}", "0.75"), grade("(1,2)", r"\\{1,2\\}"), grade("42", "41 or 42")
+    ('correct', 'wrong', 'malformed')
+    """
     if not answer or len(answer) > LONGEST_ANSWER:
         return "malformed"
-    spelt, wanted = _spelt(answer), _spelt(gold)
-    wanted_number = as_number(wanted)
-    if wanted_number is not None:
-        given = as_number(spelt)
-        if given is None:
-            return "malformed"
-        return "correct" if _equal(wanted_number, given, spelt) else "wrong"
-    if not _in_format(wanted, spelt):
+    wanted = read(gold)
+    if wanted is None:
+        return "correct" if spelt(gold) == spelt(answer) else "ungradable"
+    given = read(_without_unit(answer, wanted))
+    if given is None:
         return "malformed"
-    if spelt == wanted:
+    if wanted.kind == "words" or given.kind == "words":
+        words = words_of(gold), words_of(answer)
+        return "malformed" if None in words else "correct" if words[0] == words[1] else "wrong"
+    if not _in_format(wanted, given, gold, answer):
+        return "malformed"
+    if spelt(gold) == spelt(answer):
         return "correct"
-    return _worker().compare(gold, answer)
+    try:
+        return "correct" if _same(wanted, given, time.monotonic() + WORKER_SECONDS) else "wrong"
+    except _UndecidedError:
+        return "ungradable"
 
 
-def as_number(text: str) -> Fraction | None:
-    """The number that ``text`` is, exactly; ``None`` where it is anything else.
+def unmatchable(gold: str) -> str:
+    """Why no answer can ever be graded as correct against ``gold``; empty where it is correct against itself.
 
-    >>> as_number("-$1,234.50"), as_number(r"\\frac{3}{4}"), as_number("1,23"), as_number("3 apples")
-    (Fraction(-2469, 2), Fraction(3, 4), None, None)
+    >>> unmatchable("(1,2"), unmatchable("(1,2)")
+    ('brackets that do not match', '')
     """
-    text = _spelt(text)
-    if len(text) > _DIGITS:
-        return None
-    found = _NUMBER.fullmatch(text)
-    if found is not None:
-        if found["minus"] and found["minus2"]:
-            return None
-        value = Fraction(found["digits"].replace(",", "").rstrip("."))
-        if found["power"]:
-            value *= Fraction(10) ** int(found["power"])
-        return -value if "-" in (found["minus"], found["minus2"]) else value
-    found = _FRACTION.fullmatch(text)
-    if found is not None:
-        top, bottom = int(found["a"] or found["c"]), int(found["b"] or found["d"])
-        if bottom:
-            return Fraction(top, bottom) * (-1 if found["minus"] == "-" else 1)
-    return None
+    if not gold.strip():
+        return "no answer"
+    if len(gold) > LONGEST_ANSWER:
+        return f"{len(gold)} characters; at most {LONGEST_ANSWER} are read"
+    if not balanced(gold):
+        return "brackets that do not match"
+    return "" if grade(gold, gold) == "correct" else "not in a form that can be compared"
 
 
-@lru_cache(maxsize=4096)
-def _spelt(text: str) -> str:
-    """``text`` in one spelling: no blanks around, no pair of dollar signs, plain minus, ``\\frac``."""
-    text = text.strip()
-    if len(text) > 1 and text[0] == text[-1] == "$":
-        text = text[1:-1].strip()
-    for spelling, plain in _SPELLINGS:
-        text = text.replace(spelling, plain)
-    return _SHORT_FRACTION.sub(r"\\frac{\1}{\2}", text).strip()
+def _in_format(wanted: Answer, given: Answer, gold: str, answer: str) -> bool:
+    """Whether ``given`` is one thing of ``wanted``'s kind, with no name, unit or words that ``wanted`` has not."""
+    if (given.name and not wanted.name) or (given.unit and not wanted.unit):
+        return False
+    if wanted.kind in _SCALARS and given.kind not in _SCALARS:
+        return False
+    if wanted.kind == "number":
+        return given.kind == "number"
+    spelling, wanted_spelling = (_NOT_PROSE.sub(",", spelt(text)) for text in (answer, gold))
+    if re.search(r"(?<![_\d])\d+ \d", spelling) or ("\\text" in spelling and "\\text" not in wanted_spelling):
+        return False
+    letters = set("".join(_LETTERS.findall(wanted_spelling)))
+    known = {word.lower() for word in _WORD.findall(wanted_spelling)} | _FUNCTIONS
+    prose = (word for word in _WORD.findall(spelling) if not word.startswith("\\"))
+    return all(word.lower() in known or set(word) <= letters for word in prose)
 
 
-def _equal(gold: Fraction, given: Fraction, written: str) -> bool:
-    if gold == given:
+def _without_unit(answer: str, wanted: Answer) -> str:
+    """``answer`` without the unit of the right answer where it is written without ``\\text``."""
+    spelling = spelt(answer)
+    if wanted.unit and "\\text" not in spelling and spelling.lower().endswith(wanted.unit):
+        return spelling[: -len(wanted.unit)]
+    return answer
+
+
+class _UndecidedError(Exception):
+    """Two expressions of which nobody could say whether they are equal, or not in time."""
+
+
+def _same(gold: Answer, given: Answer, deadline: float) -> bool:
+    """Whether the trees are equal; raises ``_UndecidedError``."""
+    if (given.name and given.name != gold.name) or (given.unit and given.unit != gold.unit):
+        return False
+    if gold.kind in _SCALARS and given.kind in _SCALARS:
+        return _same_scalar(gold, given, deadline)
+    if gold.kind != given.kind:
+        return False
+    one, other = gold.content, given.content
+    if gold.kind in ("list", "union"):
+        return all(any(_same(a, b, deadline) for b in other) for a in one) and all(
+            any(_same(a, b, deadline) for a in one) for b in other
+        )
+    if gold.kind == "matrix":
+        return len(one) == len(other) and all(_all_same(*rows, deadline) for rows in zip(one, other, strict=True))
+    if gold.kind == "relation":
+        return _same_relation(one, other, deadline)
+    return _all_same(one, other, deadline)
+
+
+def _all_same(one: Sequence[Answer], other: Sequence[Answer], deadline: float) -> bool:
+    return len(one) == len(other) and all(_same(a, b, deadline) for a, b in zip(one, other, strict=True))
+
+
+def _same_relation(one: Any, other: Any, deadline: float) -> bool:
+    (sides, signs), (given_sides, given_signs) = one, other
+    if signs != given_signs:
+        return False
+    if _all_same(sides, given_sides, deadline):
         return True
-    digits = re.sub(r"[eE].*|\D", "", written).lstrip("0")
-    return "." in written and len(digits) >= 15 and f"{float(gold):.12g}" == f"{float(given):.12g}"
-
-
-def _in_format(gold: str, answer: str) -> bool:
-    """Whether ``answer`` is one thing of ``gold``'s kind: no more answers, words or relations than it has."""
-    if answer.count("{") != answer.count("}") or answer.count("(") + answer.count("[") != answer.count(
-        ")"
-    ) + answer.count("]"):
+    if len(signs) > 1 or not {side.kind for side in (*sides, *given_sides)} <= {"number", "expression"}:
         return False
-    if _SEVERAL.search(answer) and not _SEVERAL.search(gold):
-        return False
-    if any(
-        sign in answer and sign not in gold
-        for sign in (",", "=", "\\pm", "\\approx", "\\ne", "<", ">", "\\le", "\\ge", "\\ldots")
-    ):
-        return False
-    known = {word.lstrip("\\").lower() for word in _WORD.findall(gold)} | _FUNCTIONS
-    commands = {word for word in _WORD.findall(answer) if word.startswith("\\")}
-    prose = {word.lower() for word in _WORD.findall(answer) if not word.startswith("\\")}
-    return prose <= known and not (commands & {"\\text", "\\mbox", "\\mathrm"} - {f"\\{word}" for word in known})
+    return _compared(
+        *(f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides)), deadline, signs[0]
+    )
 
 
-# ---- math-verify, in its own process -----------------------------------------------------------------------------
+def _same_scalar(gold: Answer, given: Answer, deadline: float) -> bool:
+    if gold.kind == given.kind == "number":
+        near = abs(gold.content - given.content) <= abs(gold.content) * _FLOATING_ERROR
+        return gold.content == given.content or (given.floating and near)
+    if "base" in (gold.kind, given.kind) or "colon" in (gold.kind, given.kind):
+        return gold[:2] == given[:2]
+    return gold.content == given.content or _compared(_latex(gold), _latex(given), deadline)
+
+
+def _latex(scalar: Answer) -> str:
+    """``scalar`` for the worker: decimals as fractions, no thousands commas."""
+    if scalar.kind == "number":
+        return f"\\frac{{{scalar.content.numerator}}}{{{scalar.content.denominator}}}"
+    exact = _DECIMAL.sub(lambda found: f"(\\frac{{{found[1] + found[2]}}}{{1{'0' * len(found[2])}}})", scalar.content)
+    return _THOUSANDS.sub("", exact)
+
+
+def _compared(gold: str, given: str, deadline: float, sign: str = "") -> bool:
+    # latex2sympy reads every letter as lower case, and drops primes and dots.
+    letters = [set("".join(_LETTERS.findall(text))) for text in (gold, given)]
+    if any(letter.swapcase() in letters[1] and letter not in letters[1] for letter in letters[0]):
+        return False
+    if any(mark in text for text in (gold, given) for mark in ("'", "\\prime", "\\ldots")):
+        raise _UndecidedError
+    verdict = _worker().compare(gold, given, sign, deadline - time.monotonic())
+    if verdict == "ungradable":
+        raise _UndecidedError
+    return verdict == "correct"
+
+
+# ---- sympy, in its own process -----------------------------------------------------------------------------------
 
 
 class VerifyWorker:
@@ -171,9 +230,10 @@ class VerifyWorker:
         script = Path(__file__).with_name("verify_worker.py")
         self._child = Child([sys.executable, "-I", str(script)], {**os.environ, "OMP_NUM_THREADS": "1"})
 
-    def compare(self, gold: str, answer: str) -> Verdict:
-        """Whether math-verify takes ``answer`` for ``gold``."""
-        reply = self._child.ask(json.dumps([gold, answer]).encode(), self.seconds)
+    def compare(self, gold: str, answer: str, sign: str = "", seconds: float | None = None) -> Verdict:
+        """Whether the expressions (with a ``sign``: the relations to 0) are equal, within ``seconds``."""
+        seconds = self.seconds if seconds is None else min(seconds, self.seconds)
+        reply = self._child.ask(json.dumps([gold, answer, sign]).encode(), seconds) if seconds > 0 else None
         return reply.decode() if reply in (b"correct", b"wrong") else "ungradable"  # type: ignore[return-value]
 
     def close(self) -> None:

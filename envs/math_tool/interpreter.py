@@ -225,7 +225,7 @@ class MontySession:
                 dump = session.dump()
             if len(dump) > _LARGEST_SNAPSHOT or (len(dump) > 1 << 16 and not _loads(dump, limits)):
                 return beyond("size", limits), None, False
-            return Result(printed.shown(), error), dump, False
+            return Result(printed.shown(), error_name(error)), dump, False
         except (pydantic_monty.MontyError, ValueError, RuntimeError, TimeoutError) as failure:
             timed_out = getattr(failure, "timed_out", False)
             return beyond("seconds" if timed_out else "crash", limits), None, False
@@ -311,6 +311,15 @@ def clean(text: str) -> str:
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     return "".join(c if c in "\n\t" or (c.isprintable() and _in_spaces(c)) else "\ufffd" for c in text)
+
+
+def error_name(text: str) -> str:
+    """``text``, which code may have chosen, as the name of an exception: printable, on one line, not long.
+
+    >>> error_name("ValueError"), error_name("E\\ud800\\n") == "E\ufffd\ufffd"
+    ('ValueError', True)
+    """
+    return clean(text[:100]).replace("\n", "\ufffd").replace("\t", "\ufffd")
 
 
 def _in_spaces(character: str) -> bool:

@@ -29,6 +29,7 @@ from .interpreter import (
     Snapshot,
     SnapshotError,
     beyond,
+    error_name,
     opened,
     sealed,
     showing_last_value,
@@ -93,7 +94,7 @@ class JailSession:
         printed("", reply["tail"])
         printed.characters = max(reply["characters"], printed.characters)
         self._log = (*self._log, code)
-        return Result(_ADDRESS.sub("0x0", printed.shown()), reply["error"])
+        return Result(_ADDRESS.sub("0x0", printed.shown()), error_name(reply["error"]))
 
     def snapshot(self) -> Snapshot:
         return sealed(JailInterpreter.name, json.dumps(self._log).encode())

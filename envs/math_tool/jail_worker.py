@@ -8,10 +8,15 @@ line of JSON out. What stands between a prisoner and the machine, each layer eno
 - landlock: no path can be opened, created or changed, no port bound or reached;
 - seccomp: a list of the system calls that arithmetic needs; all others (open, socket, fork, execve, ptrace …) fail;
 - limits: address space, processor time, no file may grow, no descriptor be opened, no core;
-- the keeper's clock: a prisoner is killed at its deadline, whatever it does.
+- the keeper's watch: a prisoner is killed when a program has had its seconds of the processor, or three times as long
+  on the wall, whatever the program does to its own clocks.
 
-The prisoner's output comes through one pipe, bounded; what it writes there is its own output and nothing else, since
-how it ended is seen from outside. Any layer that cannot be put up stops the keeper before it says that it is ready.
+The keeper hands the programs over one by one, each with a word drawn for it, and takes a report only with that word, in
+one bounded line of the expected types; at the end the prisoner must repeat one word more. So a program that writes a
+report of its own and ends the process, or leaves one for a later program, is undone. One that plays the rest of the
+prisoner's part can lie about its own notebook, as one that redefines ``print`` can, and about nothing else.
+
+Any layer that cannot be put up stops the keeper before it says that it is ready.
 
 x86-64 only: the numbers of system calls are its. What it does not do: hide the time (``datetime.now`` of the C library)
 or addresses of objects; both are patched for honest code alone.
@@ -51,6 +56,7 @@ ALLOWED = (
 )
 ROOM = 64 << 10  # characters kept of head and tail each, in the prisoner
 LARGEST = 1 << 20  # bytes of a prisoner's message
+GRACE = 0.05  # seconds of the processor for reading a program and reporting
 STANDSTILL = 1704067200.0  # the first second of 2024
 MODULES = (
     "bisect calendar cmath collections copy dataclasses datetime decimal enum fractions functools heapq itertools json "
@@ -137,7 +143,7 @@ def seccomp() -> None:
 
 
 def limit(seconds: float, memory: int, calls: int) -> None:
-    """Limits of the prisoner. Processor time is for all of the replay, in whole seconds; ``on_time`` is exact."""
+    """Limits of the prisoner. Processor time is of all programs, in whole seconds; the keeper watches each exactly."""
     total = int(seconds * calls) + 1
     for kind, most in (
         (resource.RLIMIT_AS, memory),
@@ -197,28 +203,23 @@ def stand_still() -> None:
     datetime.datetime = Standstill  # type: ignore[misc]
 
 
-def serve_sentence(request: dict, out: int, memory: int) -> None:
-    """What the prisoner does: the log, silently, then the snippet; its message; the end."""
-    keep = {out}
+def serve_sentence(seconds: float, programs: int, memory: int, questions: int, out: int) -> None:
+    """What the prisoner does: run each program that comes, report, and repeat the last word; the end."""
     for number in range(256):
-        if number not in keep:
+        if number not in (questions, out):
             with contextlib.suppress(OSError):
                 os.close(number)
     namespace: dict = {"__name__": "__main__"}
-    programs = [(text, run) for text, run in zip(request["shown"], request["run"], strict=True)]
-    for place, (text, _) in enumerate(programs, start=1):
-        linecache.cache[f"<call {place}>"] = (len(text), None, [f"{line}\n" for line in text.split("\n")], "")
     check(_libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0), "dumpable")
     check(_libc.syscall(CAPSET, struct.pack("II", CAPABILITY_VERSION, 0), bytes(24)), "capabilities")
     stand_still()
-    signal.signal(signal.SIGPROF, lambda number, frame: os._exit(3))
-    limit(request["seconds"], memory, len(programs))
+    limit(seconds, memory, programs)
     seccomp()
-    error = ""
-    for place, (_, run) in enumerate(programs, start=1):
+    for place in range(1, programs + 1):
+        word, shown, run = json.loads(_line(questions))
+        linecache.cache[f"<call {place}>"] = (len(shown), None, [f"{line}\n" for line in shown.split("\n")], "")
         writer = sys.stdout = sys.stderr = Writer()  # type: ignore[assignment]
         error = ""
-        signal.setitimer(signal.ITIMER_PROF, request["seconds"])
         try:
             exec(compile(run, f"<call {place}>", "exec"), namespace)
             if run.endswith("\n#value") and namespace.get("_") is not None:
@@ -228,11 +229,25 @@ def serve_sentence(request: dict, out: int, memory: int) -> None:
         except BaseException as failure:
             error = type(failure).__name__
             writer.write(_told(failure))
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    message = json.dumps([error, writer.head, writer.tail, writer.characters]).encode()
-    while message:
-        message = message[os.write(out, message) :]
+        _send(out, [word, error, writer.head, writer.tail, writer.characters])
+    _send(out, json.loads(_line(questions)))
     os._exit(0)
+
+
+def _line(descriptor: int) -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = os.read(descriptor, 1 << 16)
+        if not part:
+            os._exit(5)
+        line += part
+    return line
+
+
+def _send(descriptor: int, content: object) -> None:
+    message = json.dumps(content).encode() + b"\n"
+    while message:
+        message = message[os.write(descriptor, message) :]
 
 
 def _told(failure: BaseException) -> str:
@@ -248,48 +263,118 @@ def _told(failure: BaseException) -> str:
         return f"{type(failure).__name__}\n"
 
 
+class EscapeError(Exception):
+    """The prisoner did not do what a prisoner does; the message is the limit that it met."""
+
+
+class Guard:
+    """The keeper's end of the pipes to prisoner ``pid``: asks line by line, and watches its time from outside."""
+
+    def __init__(self, pid: int, questions: int, answers: int, seconds: float) -> None:
+        self.pid, self.seconds = pid, seconds
+        self._questions, self._answers = questions, answers
+        self._clock = (~pid << 3) | 2  # of its processor time, clock_getcpuclockid(3)
+
+    def ask(self, question: object) -> list:
+        """The prisoner's answer to ``question``, whose first item is a word that it could not know before."""
+        try:
+            _send(self._questions, question)
+        except OSError:
+            raise EscapeError("crash") from None
+        line = self._answer(self._used(), time.monotonic() + 3 * self.seconds + 1)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            raise EscapeError("crash") from None
+        if not isinstance(answer, list) or not answer or answer[0] != question[0]:  # type: ignore[index]
+            raise EscapeError("crash")
+        return answer
+
+    def _answer(self, before: float, deadline: float) -> bytes:
+        line = b""
+        while True:
+            left = min(before + self.seconds + GRACE - self._used(), deadline - time.monotonic())
+            if left <= 0:
+                raise EscapeError("seconds")
+            if not select.select([self._answers], [], [], left)[0]:
+                continue
+            part = os.read(self._answers, 1 << 16)
+            line += part
+            if len(line) > LARGEST:
+                raise EscapeError("output")
+            if not part or b"\n" in line[:-1]:
+                raise EscapeError("crash")
+            if line.endswith(b"\n"):
+                return line
+
+    def _used(self) -> float:
+        """Seconds of the processor that the prisoner has used."""
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:
+            return 0.0  # it has ended; the pipe says so too
+
+
 def imprison(request: dict, own: int, statm: int) -> dict:
-    """Fork a prisoner into a new PID namespace, read its message, see it dead; how it ended and what it said."""
-    inside, out = os.pipe()
+    """Fork a prisoner into a new PID namespace, ask it program by program, see it dead; what it said last, or the limit
+    that it met. A program that ends its process, or writes reports of its own, cannot repeat the words that come after
+    it, and is undone."""
+    questions, questioner = os.pipe()
+    answerer, answers = os.pipe()
     memory = int(os.pread(statm, 100, 0).split()[0]) * resource.getpagesize() + (request["megabytes"] << 20)
     check(_libc.unshare(CLONE_NEWPID), "PID namespace")
     pid = os.fork()
     if pid == 0:
         try:
-            serve_sentence(request, out, memory)
+            serve_sentence(request["seconds"], len(request["run"]), memory, questions, answers)
         finally:
             os._exit(5)
     check(_libc.setns(own, CLONE_NEWPID), "PID namespace")
-    os.close(out)
-    deadline = time.monotonic() + 3 * request["seconds"] * len(request["run"]) + 1
-    message, late = b"", False
-    while len(message) <= LARGEST:
-        if not select.select([inside], [], [], max(0.0, deadline - time.monotonic()))[0]:
-            late = True
-            break
-        part = os.read(inside, 1 << 16)
-        if not part:
-            break
-        message += part
-    os.close(inside)
-    if late or len(message) > LARGEST:
-        os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    if len(message) > LARGEST:
-        return {"limit": "output"}
-    if late or code in (3, -signal.SIGKILL):
+    os.close(questions)
+    os.close(answers)
+    guard = Guard(pid, questioner, answerer, request["seconds"])
+    met, report = "", []
+    try:
+        for shown, run in zip(request["shown"], request["run"], strict=True):
+            report = guard.ask([os.urandom(16).hex(), shown, run])
+        guard.ask([os.urandom(16).hex()])
+    except EscapeError as escape:
+        met = str(escape)
+    finally:
+        os.close(questioner)
+        os.close(answerer)
+        if met in ("seconds", "output"):
+            os.kill(pid, signal.SIGKILL)
+    code = _ended(pid)
+    if met in ("seconds", "output"):
+        return {"limit": met}
+    if code == -signal.SIGKILL:
         return {"limit": "seconds"}
     if code == 4:
         return {"limit": "megabytes"}
-    try:
-        error, head, tail, characters = json.loads(message)
-        fine = all(isinstance(text, str) for text in (error, head, tail)) and type(characters) is int
-    except (ValueError, TypeError, RecursionError):
-        fine = False
-    if code or not fine:
+    if met or code or not _is_report(report):
         return {"limit": "crash"}
+    _, error, head, tail, characters = report
     return {"error": error[:100], "head": head[:ROOM], "tail": tail[-ROOM:], "characters": characters}
+
+
+def _ended(pid: int) -> int:
+    """The exit code of the prisoner, who is killed where it does not end by itself at once."""
+    for _ in range(100):
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.001)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return 5
+
+
+def _is_report(report: list) -> bool:
+    """Whether it is [word, error, head, tail, characters]."""
+    if len(report) != 5 or not all(isinstance(text, str) for text in report[:4]):
+        return False
+    return type(report[4]) is int and len(report[2]) <= report[4] < 1 << 62
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ class CaSiNoSimulator(SameOffers):
     in a row.
 
     ## Arguments
-    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``.
+    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``, ``invalid_loses``.
 
     >>> simulator = CaSiNoSimulator(messages=False)
     >>> state = simulator.reset(0, {"context": ((5, 4, 3), (3, 4, 5))})
@@ -85,13 +85,22 @@ class CaSiNoSimulator(SameOffers):
         messages: bool = True,
         max_turns: int = 30,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
     ) -> None:
-        super().__init__(messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, talk=True)
+        super().__init__(
+            messages=messages,
+            max_rounds=None,
+            max_turns=max_turns,
+            max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
+            talk=True,
+        )
         self._arguments = {
             "contexts": contexts,
             "messages": messages,
             "max_turns": max_turns,
             "max_invalid": max_invalid,
+            "invalid_loses": invalid_loses,
         }
         self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
 

@@ -55,7 +55,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
     end it without a deal.
 
     ## Arguments
-    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``, ``split``.
+    ``contexts``, ``messages``, ``max_turns``, ``max_invalid``, ``invalid_loses``, ``split``.
 
     >>> simulator = DealOrNoDealSimulator(messages=False)
     >>> state = simulator.reset(0, {"context": ((1, 2, 3), (4, 3, 0), (1, 0, 3))})
@@ -87,16 +87,24 @@ class DealOrNoDealSimulator(AlternatingOffers):
         messages: bool = True,
         max_turns: int = 20,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
         split: str = "train",
     ) -> None:
         super().__init__(
-            messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, split=split, talk=True
+            messages=messages,
+            max_rounds=None,
+            max_turns=max_turns,
+            max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
+            split=split,
+            talk=True,
         )
         self._arguments = {
             "contexts": contexts,
             "messages": messages,
             "max_turns": max_turns,
             "max_invalid": max_invalid,
+            "invalid_loses": invalid_loses,
             "split": split,
         }
         self.contexts = None if contexts is None else deal_or_no_deal_contexts(contexts)

@@ -113,7 +113,7 @@ class BargainingSimulator(_Glee):
 
     ## Arguments
     ``discounts`` or ``delta_1`` and ``delta_2``, ``money`` (whole units), ``max_rounds``, ``complete_information``,
-    ``messages``, ``increments``, ``max_invalid``.
+    ``messages``, ``increments``, ``max_invalid``, ``invalid_loses``.
 
     >>> simulator = BargainingSimulator(discounts=(0.9, 0.9), messages=False)
     >>> state = simulator.reset(0)
@@ -144,11 +144,19 @@ class BargainingSimulator(_Glee):
         messages: bool = True,
         increments: int = 100,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
         delta_1: float | None = None,
         delta_2: float | None = None,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False)
+        super().__init__(
+            messages=messages,
+            max_rounds=max_rounds,
+            max_turns=None,
+            max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
+            talk=False,
+        )
         self._arguments = arguments
         if (delta_1 is None) != (delta_2 is None) or (delta_1 is not None and discounts is not None):
             raise ValueError("give discounts=(δ₁, δ₂), or both delta_1 and delta_2, or neither for drawn ones.")
@@ -265,7 +273,7 @@ class BuyerSellerSimulator(_Glee):
 
     ## Arguments
     ``seller_value``, ``buyer_value``, ``price_order`` (whole units), ``max_rounds``, ``complete_information``,
-    ``messages``, ``increments``, ``max_invalid``.
+    ``messages``, ``increments``, ``max_invalid``, ``invalid_loses``.
 
     >>> simulator = BuyerSellerSimulator(seller_value=0.8, buyer_value=1.2, messages=False)
     >>> state = simulator.reset(0)
@@ -296,9 +304,17 @@ class BuyerSellerSimulator(_Glee):
         messages: bool = True,
         increments: int = 100,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
-        super().__init__(messages=messages, max_rounds=max_rounds, max_turns=None, max_invalid=max_invalid, talk=False)
+        super().__init__(
+            messages=messages,
+            max_rounds=max_rounds,
+            max_turns=None,
+            max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
+            talk=False,
+        )
         self._arguments = arguments
         self._opening = ("offer",)  # John is an answer to an offer
         self.order = _whole("price_order", price_order) * 100
@@ -373,10 +389,12 @@ class BuyerSellerSimulator(_Glee):
         return f"a {'loss' if gain < 0 else 'gain'} of ${write_amount(abs(gain))}"
 
     def info(self, state: OfferState) -> dict[str, Any]:
-        """As in the protocol, with GLEE's measures; ``success`` is an efficient outcome without a loss."""
+        """As in the protocol, with GLEE's measures; ``success`` is an efficient outcome without a loss, which nobody
+        forced by invalid actions."""
         facts = super().info(state)
         if state.player < 0:
-            facts["success"] = facts["efficiency"] == 1.0 and min(facts["utilities"]) >= 0.0
+            efficient = facts["efficiency"] == 1.0 and min(facts["utilities"]) >= 0.0
+            facts["success"] = efficient and state.ended != "forfeit"
         return facts
 
     def measures(self, state: OfferState) -> dict[str, Any]:

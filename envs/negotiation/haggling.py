@@ -58,7 +58,7 @@ class HagglingSimulator(AlternatingOffers):
     A deal, walking away, ``max_turns`` moves (truncation), or ``max_invalid`` invalid actions in a row.
 
     ## Arguments
-    ``listings``, ``messages``, ``max_turns``, ``increments``, ``max_invalid``, ``split``.
+    ``listings``, ``messages``, ``max_turns``, ``increments``, ``max_invalid``, ``invalid_loses``, ``split``.
 
     >>> simulator = HagglingSimulator(messages=False)
     >>> state = simulator.reset(0, {"target": 0.5})
@@ -87,6 +87,7 @@ class HagglingSimulator(AlternatingOffers):
         max_turns: int = 20,
         increments: int = 100,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
         split: str = "train",
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
@@ -95,6 +96,7 @@ class HagglingSimulator(AlternatingOffers):
             max_rounds=None,
             max_turns=max_turns,
             max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
             split=split,
             talk=True,
             first=1,

@@ -62,7 +62,7 @@ class MultiIssueSimulator(SameOffers):
 
     ## Arguments
     ``domain`` (``{"issues": {name: [option, …]}, "points": [{name: [points]}, {…}], "reservation": [r, r]}``, the last
-    two optional), ``discount``, ``messages``, ``max_turns``, ``max_invalid``, ``split``.
+    two optional), ``discount``, ``messages``, ``max_turns``, ``max_invalid``, ``invalid_loses``, ``split``.
 
     >>> simulator = MultiIssueSimulator(
     ...     domain={
@@ -97,11 +97,18 @@ class MultiIssueSimulator(SameOffers):
         messages: bool = True,
         max_turns: int = 20,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
         split: str = "train",
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         super().__init__(
-            messages=messages, max_rounds=None, max_turns=max_turns, max_invalid=max_invalid, split=split, talk=True
+            messages=messages,
+            max_rounds=None,
+            max_turns=max_turns,
+            max_invalid=max_invalid,
+            invalid_loses=invalid_loses,
+            split=split,
+            talk=True,
         )
         self._arguments = arguments
         if not 0.0 < discount <= 1.0:

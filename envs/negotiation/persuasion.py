@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 
+from ..forfeits import has_forfeited
 from ..opponents import borrow_generator, return_generator
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .offers import parse, with_message
@@ -56,7 +57,7 @@ class PersuasionState(NamedTuple):
     """``values`` are (p, v, c); ``past`` the finished rounds; ``good`` the quality drawn for this one (``None``
     before); ``said`` and ``message`` what the seller has said in it (``None`` before). ``invalid`` and ``wrong`` are
     about the player to move, ``defaulted`` the player whose default move was made after too many invalid actions, or
-    −1."""
+    −1; ``forfeits``, a bit a player, who ever had a move made for it."""
 
     values: tuple[float, float, float]
     past: tuple[Round, ...] = ()
@@ -66,6 +67,7 @@ class PersuasionState(NamedTuple):
     invalid: int = 0
     wrong: str = ""
     defaulted: int = -1
+    forfeits: int = 0
 
 
 class PersuasionSimulator(Simulator[PersuasionState]):
@@ -96,11 +98,12 @@ class PersuasionSimulator(Simulator[PersuasionState]):
 
     ## Episode End
     After ``rounds`` rounds. ``max_invalid`` invalid actions in a row make the default move: the seller says nothing
-    ("no" in binary), the buyer does not buy.
+    ("no" in binary), the buyer does not buy; with ``invalid_loses`` they end the game, and the rewards of the player
+    sum to −1.
 
     ## Arguments
     ``p``, ``v``, ``c``, ``price``, ``rounds``, ``seller_knows_values``, ``buyer_knows_p``, ``message_type``,
-    ``myopic``, ``buyer_messages``, ``messages``, ``max_invalid``.
+    ``myopic``, ``buyer_messages``, ``messages``, ``max_invalid``, ``invalid_loses``.
 
     >>> simulator = PersuasionSimulator(p=0.5, v=2.0, rounds=2, messages=False)
     >>> state = simulator.reset(0)
@@ -110,8 +113,8 @@ class PersuasionSimulator(Simulator[PersuasionState]):
     ((0.5, 0.5), 1.0, 1.0)
 
     ## Information
-    ``success`` (both gained), ``invalid_action``, ``defaulted``; at the end ``self_gain``, ``efficiency``, ``fairness``
-    (1 where there was no good or no bad one).
+    ``success`` (both gained, and no move was made for the player), ``invalid_action``, ``defaulted``; at the end
+    ``self_gain``, ``efficiency``, ``fairness`` (1 where there was no good or no bad one).
 
     ## Version History
     v0: first version.
@@ -137,6 +140,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         buyer_messages: bool = True,
         messages: bool = True,
         max_invalid: int = 3,
+        invalid_loses: bool = False,
     ) -> None:
         arguments = {name: value for name, value in locals().items() if name not in ("self", "__class__")}
         self._arguments = arguments
@@ -153,7 +157,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         self.seller_knows_values, self.buyer_knows_p, self.myopic = seller_knows_values, buyer_knows_p, myopic
         self.free_text = messages and message_type == "text"
         self.buyer_messages = messages and buyer_messages
-        self.messages, self.max_invalid = messages, max_invalid
+        self.messages, self.max_invalid, self.invalid_loses = messages, max_invalid, invalid_loses
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), **self._arguments), ()
@@ -168,6 +172,8 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         return PersuasionState((p if self.p is None else self.p, v if self.v is None else self.v, self.c))
 
     def current_player(self, state: PersuasionState) -> int:
+        if state.forfeits and self.invalid_loses:
+            return TERMINAL
         if state.good is None:
             return TERMINAL if len(state.past) >= self.rounds else CHANCE
         return SELLER if state.said is None else BUYER
@@ -194,7 +200,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         if player == TERMINAL:
             return state
         if player == CHANCE:
-            return PersuasionState(state.values, state.past, action == GOOD)
+            return PersuasionState(state.values, state.past, action == GOOD, forfeits=state.forfeits)
         act = parse(action)
         speaking = player == SELLER and self.free_text
         if act.fault:
@@ -206,12 +212,13 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         return self._move(state, player, "" if speaking else act.verb, act.message)
 
     def _move(self, state: PersuasionState, player: int, said: str, message: str, wrong: str = "") -> PersuasionState:
-        values, past, good, heard, words, *_ = state
+        values, past, good, heard, words, *_, forfeits = state
         defaulted = player if wrong else -1
-        if player == SELLER:
-            return PersuasionState(values, past, good, said, message, 0, wrong, defaulted)
+        forfeits |= 1 << player if wrong else 0
+        if player == SELLER or (wrong and self.invalid_loses):
+            return PersuasionState(values, past, good, said, message, 0, wrong, defaulted, forfeits)
         done = Round(bool(good), heard or "", said == "yes", words, message)
-        return PersuasionState(values, (*past, done), None, None, "", 0, wrong, defaulted)
+        return PersuasionState(values, (*past, done), None, None, "", 0, wrong, defaulted, forfeits)
 
     def _refuse(self, state: PersuasionState, player: int, fault: str) -> PersuasionState:
         wrong = f"Invalid action: {fault}"
@@ -222,6 +229,10 @@ class PersuasionSimulator(Simulator[PersuasionState]):
 
     def rewards(self, state: PersuasionState) -> tuple[float, ...]:
         """Of the round that just ended (quality not drawn yet), else zeros."""
+        if state.forfeits and self.invalid_loses:
+            gains = self.measures(state)["self_gain"]
+            lost = [has_forfeited(state.forfeits, player) for player in (SELLER, BUYER)]
+            return tuple(-1.0 - gain if loses else 0.0 for gain, loses in zip(gains, lost, strict=True))
         if state.good is not None or not state.past or not state.past[-1].bought:
             return (0.0, 0.0)
         return (1.0 / self.rounds, (state.values[1 if state.past[-1].good else 2] - 1.0) / self.rounds)
@@ -246,7 +257,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         }
         if self.current_player(state) == TERMINAL:
             facts.update(self.measures(state))
-            facts["success"] = min(facts["self_gain"]) > 0.0
+            facts["success"] = self.success(state, SELLER)
         return facts
 
     # What is read.
@@ -310,7 +321,10 @@ class PersuasionSimulator(Simulator[PersuasionState]):
 
     def _now(self, state: PersuasionState, player: int) -> list[str]:
         mover = self.current_player(state)
-        if mover == TERMINAL:
+        if mover == TERMINAL and state.forfeits and self.invalid_loses:
+            lost = has_forfeited(state.forfeits, player)
+            lines = [f"{'You were' if lost else 'The other was'} put out after too many invalid actions in a row."]
+        elif mover == TERMINAL:
             gain = self.measures(state)["self_gain"][player] * self.rounds * self.price
             whose = "All buyers together" if player == BUYER and self.myopic else "You"
             lines = [f"All {self.rounds} rounds are over. {whose} gained ${gain:.6g}."]
@@ -371,8 +385,10 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         return (self.speak_action(True), self.speak_action(False)) if player == SELLER else ("yes", "no")
 
     def success(self, state: PersuasionState, player: int) -> bool:
-        """As ``info`` has it: the same for both players."""
-        return bool(self.info(state)["success"])
+        """Whether both gained, the game is over, and no move had to be made for ``player``."""
+        if self.current_player(state) != TERMINAL or has_forfeited(state.forfeits, player):
+            return False
+        return not (state.forfeits and self.invalid_loses) and min(self.measures(state)["self_gain"]) > 0.0
 
     def recommended(self, state: PersuasionState) -> bool:
         """Whether the seller has recommended this round's good: by yes, or by the sentence of :meth:`speak_action`.

@@ -86,16 +86,18 @@ class AlternatingOffers(Simulator[OfferState]):
         talk: bool,
         split: str = "train",
         first: int = 0,
+        invalid_loses: bool = False,
     ) -> None:
         """``max_rounds`` bounds rejections, ``max_turns`` moves; ``None`` leaves a bound out (one must be given).
-        ``talk`` makes ``say`` possible where messages are; ``first`` moves first."""
+        ``talk`` makes ``say`` possible where messages are; ``first`` moves first. ``max_invalid`` invalid actions in a
+        row end the negotiation; with ``invalid_loses`` the player gets 1 less than without a deal."""
         for name, value in (("max_rounds", max_rounds), ("max_turns", max_turns), ("max_invalid", max_invalid)):
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ValueError(f"{name}={value!r}; expected a whole number of at least 1.")
         if split not in SPLITS:
             raise ValueError(f"split={split!r}; expected one of {', '.join(map(repr, SPLITS))}.")
         self.messages, self.max_rounds, self.max_turns = messages, max_rounds, max_turns
-        self.max_invalid, self.split, self.first = max_invalid, split, first
+        self.max_invalid, self.invalid_loses, self.split, self.first = max_invalid, invalid_loses, split, first
         say = ("say",) if talk and messages else ()
         away = ("walk away",) if self.walk_away else ()
         self._opening = ("offer", *say, *away)
@@ -308,11 +310,18 @@ class AlternatingOffers(Simulator[OfferState]):
         ended now without a deal."""
         context, deal = state.context, state.deal
         if deal == NOTHING:
-            return self.disagreement(context)
+            none = self.disagreement(context)
+            if state.ended != "forfeit" or not self.invalid_loses:
+                return none
+            return (none[0] - self._left(state, 0), none[1] - self._left(state, 1))
         return (
             self.value(context, 0, deal) * self._discount(state, 0),
             self.value(context, 1, deal) * self._discount(state, 1),
         )
+
+    def _left(self, state: OfferState, player: int) -> bool:
+        """Whether ``player`` ended the negotiation by invalid actions."""
+        return state.ended == "forfeit" and state.log[-1].startswith(self.names[player])
 
     def info(self, state: OfferState) -> dict[str, Any]:
         """``success`` (a deal that leaves nobody worse off than none), ``invalid_action``, ``deal`` and, at the end,
@@ -361,8 +370,7 @@ class AlternatingOffers(Simulator[OfferState]):
             return (f"{self._clock(state)} {self.names[mover]} is to move.",)
         ending = self._ending(state)
         got = f"{ending} You get {self._money(state, player)}."
-        faulty = state.ended == "forfeit" and state.log[-1].startswith(self.names[player])
-        return (state.wrong, got) if faulty else (got,)
+        return (state.wrong, got) if self._left(state, player) else (got,)
 
     def _request(self, state: OfferState) -> str:
         verbs = self._verbs(state)
