@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+MAX_UNPACKED: Final = 2**30
+MAX_RATIO: Final = 200
 
 
 @contextmanager
@@ -34,3 +38,15 @@ def check_file(path: str | Path, cure: str) -> None:
     if not Path(path).is_file():
         what = "a folder, where a file is expected" if Path(path).is_dir() else "no such file"
         raise ValueError(f"{path}: {what}; {cure}")
+
+
+def check_unpacked(path: str | Path, unpacked: int) -> None:
+    """Raises ValueError where a compressed file would take more than 1 GiB (``MAX_UNPACKED``) unpacked, and more than
+    200 times (``MAX_RATIO``) its own size: a small file must not fill the memory."""
+    size = Path(path).stat().st_size
+    limit = max(MAX_UNPACKED, MAX_RATIO * size)
+    if unpacked > limit:
+        raise ValueError(
+            f"{path}: its {size:,} bytes unpack to {unpacked:,}; the limit is {limit:,} (1 GiB, or {MAX_RATIO} times"
+            " the file where that is more). Search again, in several files"
+        )

@@ -1,11 +1,13 @@
 """Trees, pairs and episodes as plain files, and back.
 
-- Trees: parquet, one row a node: ``tree`` (its place in the file), ``node``, ``action``, ``logp``, ``observation``
-  (null where the node was never visited), ``logged`` (JSON of the tokens that the policy logged, or null), every
-  field of the node record, ``returns`` (sums of all players' returns and their rewards, where a tree keeps them all),
-  and ``about`` (in the root's row: JSON with task, settings, counters, generators, what steers the root, and its
-  transcript). States are not stored: a state is what its simulator makes of the task and of the actions on the path,
-  so loading with the simulator replays them. Of a tree of information sets only the root has a state.
+- Trees: parquet, one row a node: ``tree`` (its place in the file), ``node``, ``action``, ``logp`` (NaN where nobody
+  measured it), ``observation`` (null where nobody was in the node's state), ``logged`` (JSON of the tokens that the
+  policy logged, or null), every field of the node record, ``returns`` (sums of all players' returns and their rewards,
+  where a tree keeps them all), and ``about`` (in the root's row: JSON with task, settings, counters, generators, what
+  steers the root, and its transcript). States are not stored: a state is what its simulator makes of the task and of
+  the actions on the path, so loading with the simulator replays them. Of a tree of information sets only the root has a
+  state. A file calls nothing (:data:`GENERATORS` is all that it may name), is checked before a kernel reads it, and is
+  refused where it unpacks to more than :func:`~branchwise.search.files.check_unpacked` allows.
 - Pairs: JSONL. ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational
   columns with explicit prompt that TRL's preference trainers take; the fields of :class:`PreferencePair` stand beside
   them. ``task`` is JSON in a string, so that tasks of different shape load as one column. No value is null: an anchor
@@ -27,18 +29,27 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..envs.simulator import Simulator
+from ..envs.json_files import parse_json
+from ..envs.simulator import CHANCE, Simulator
 from .episode import Episode
 from .extraction import PreferencePair
-from .files import atomically, check_file
+from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
-from .transcript import Transcript, Turn, acted, messages, said
-from .tree import LINKED, NODE, Tree
+from .transcript import ROLES, Transcript, Turn, acted, messages, said
+from .tree import EXPANDED, LINKED, NODE, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
+GENERATORS: Final = {
+    kind.__name__: kind
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+}
+"""The generators that a tree file may name."""
+MAX_PLAYERS: Final = 127
+"""Nodes keep their player in eight bits."""
 
 Row = TypeVar("Row")
 
@@ -46,6 +57,8 @@ Row = TypeVar("Row")
 # ---- trees ------------------------------------------------------------------------------------------------------
 
 _NODE_COLUMNS: Final = [(name, pa.from_numpy_dtype(NODE[name])) for name in NODE.names or ()]
+_TEXTS: Final = ("action", "observation", "logged", "about")
+_NULLABLE: Final = ("observation", "logged", "about", "returns", "logp")
 _SCHEMA: Final = pa.schema(
     [
         ("tree", pa.int32()),
@@ -83,27 +96,56 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
     check_file(path, "save_trees writes one")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty; expected parquet written by save_trees. Search again")
+    columns = _columns(path)
+    places = columns["tree"]
+    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    return [
+        _tree_from_columns(path, {name: column[start:stop] for name, column in columns.items()}, simulator)
+        for start, stop in pairwise(bounds)
+    ]
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    """The columns of the file: numbers as arrays, texts as lists in which equal texts are one object."""
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        schema = pq.read_schema(path)
+        found = (schema.metadata or {}).get(FORMAT_KEY)
+        missing = [name for name in _SCHEMA.names if name not in schema.names]
+        if found != TREES_FORMAT or missing:
+            raise ValueError(
+                f"{path}: expected format {TREES_FORMAT.decode()!r}, found {found!r}"
+                + (f", without the columns {', '.join(missing)}" if missing else "")
+                + "; it was written by something else, or by another version"
+            )
+        with pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as file:
+            metadata = file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            numbers = sum(group.column(at).num_values for group in groups for at in range(group.num_columns))
+            unpacked = sum(group.total_byte_size for group in groups) + 8 * numbers
+            check_unpacked(path, unpacked)
+            table = file.read(_SCHEMA.names).unify_dictionaries().combine_chunks()
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise ValueError(
             f"{path}: expected parquet written by save_trees; it is something else or was cut off ({error})"
         ) from error
-    found = (table.schema.metadata or {}).get(FORMAT_KEY)
-    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
-    if found != TREES_FORMAT or missing:
-        raise ValueError(
-            f"{path}: expected format {TREES_FORMAT.decode()!r}, found {found!r}"
-            + (f", without the columns {', '.join(missing)}" if missing else "")
-            + "; it was written by something else, or by another version"
-        )
-    table = table.combine_chunks()
-    places = table["tree"].to_numpy()
-    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1), len(places)]
-    trees = []
-    for start, stop in pairwise(bounds):
-        trees.append(_tree_from_table(path, table.slice(start, stop - start), simulator))
-    return trees
+    if not len(table):
+        raise ValueError(f"{path}: no trees in it; expected at least one. Search again")
+    columns: dict[str, Any] = {}
+    for name in _SCHEMA.names:
+        column, expected = table[name].combine_chunks(), _SCHEMA.field(name).type
+        kind = column.type.value_type if name in _TEXTS and pa.types.is_dictionary(column.type) else column.type
+        if kind != expected or (column.null_count and name not in _NULLABLE):
+            raise ValueError(f"{path}: column {name!r} holds {kind} or nothing; expected {expected}")
+        if name in _TEXTS:
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            texts, places = column.dictionary, column.indices
+            unpacked += pc.sum(pc.take(pc.binary_length(texts), places)).as_py() or 0
+            check_unpacked(path, unpacked)
+            words = [*texts.to_pylist(), None]
+            columns[name] = [words[place] for place in places.fill_null(len(texts)).to_pylist()]
+        else:
+            columns[name] = column.to_pylist() if name == "returns" else column.to_numpy(zero_copy_only=False)
+    return columns
 
 
 def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
@@ -122,15 +164,17 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "information_sets": isinstance(tree, InformationTree),
         **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
+        "root": None if tree.simulator is None else _root_text(tree, tree.simulator, tree.states[0]),
     }
     try:
         about_text = json.dumps(about, default=_number)
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
     observations = observations and not isinstance(tree, InformationTree)
+    # A state that another way led to has children of its own, though nobody passed here.
+    met = [bool(nodes["visits"][node]) or tree.has(tree.source(node), EXPANDED) for node in range(count)]
     seen = [
-        _text(tree.transcript(node)[-1].text) if observations and node and nodes["visits"][node] else None
-        for node in range(count)
+        _text(tree.transcript(node)[-1].text) if observations and node and met[node] else None for node in range(count)
     ]
     logged = [
         json.dumps(_turn_to_json(tree.agent_turn(node))) if tree.agent_turn(node).token_ids else None
@@ -150,48 +194,70 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | None) -> Tree:
-    count = len(table)
+def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator[Any] | None) -> Tree:
+    count = len(columns["tree"])
     nodes = np.zeros(count, NODE)
     for name, _ in _NODE_COLUMNS:
-        nodes[name] = table[name].to_numpy()
-    where = f"{path}: tree {table['tree'][0].as_py()}"
-    _check_structure(where, table["node"].to_numpy(), nodes)
+        nodes[name] = columns[name]
+    where = f"{path}: tree {columns['tree'][0]}"
+    _check_structure(where, columns["node"], nodes)
     try:
-        about = json.loads(table["about"][0].as_py())
-        transcript = tuple(_turn_from_json(turn) for turn in about["transcript"])
-        rng = _generator(about["generator"])
-        make = InformationTree if about["information_sets"] else Tree
-        tree = make(
-            None,
-            None,
-            transcript,
-            about["task"],
-            about["index"],
-            rng,
-            about["discount"],
-            players=int(about["players"]),
-            zero_sum=bool(about["zero_sum"]),
-        )
-        tree.take_beside_nodes(about)
-        tree.settings, tree.last_error = about["settings"], about["last_error"]
-        tree.counters.update(about["counters"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        about = parse_json(columns["about"][0], "JSON", "expected an object")
+        tree = _tree_from_about(about, nodes)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{where}: the root's 'about' is not what save_trees writes ({error!r})") from error
-    logged = table["logged"].to_pylist()
-    turns = {node: _turn_from_json(json.loads(text)) for node, text in enumerate(logged) if text is not None}
-    returns = table["returns"].to_pylist()
-    tree.restore(nodes, table["action"].to_pylist(), table["logp"].to_pylist(), turns)
+    turns = {}
+    for node, text in enumerate(columns["logged"]):
+        if text is not None:
+            try:
+                turns[node] = _turn_from_json(parse_json(text, "JSON", "expected a turn"))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{where}, node {node}: 'logged' is not what save_trees writes ({error!r})") from error
+    returns = columns["returns"]
+    tree.restore(nodes, columns["action"], columns["logp"].tolist(), turns)
     if returns[0] is not None:
         try:
             tree.take_all_returns(np.array(returns, np.float64))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}; the file is damaged") from error
-    for node, text in enumerate(table["observation"].to_pylist()):
-        if text is not None:
+    for node, text in enumerate(columns["observation"]):
+        if text is not None and node and tree.has_transcript(tree.parent(node)):
             tree.remember_observation(node, text)
     if simulator is not None:
-        _replay(where, tree, simulator)
+        _replay(where, tree, simulator, about.get("root"))
+    return tree
+
+
+def _tree_from_about(about: Any, nodes: np.ndarray) -> Tree:
+    """The tree without its nodes, and what steers it; a number that the nodes do not bear out is an error."""
+    players = about["players"]
+    most = int(nodes["player"].max(initial=0)) + 1
+    if not isinstance(players, int) or not most <= players <= MAX_PLAYERS:
+        raise ValueError(f"players={players!r}; expected a whole number from {most} to {MAX_PLAYERS}")
+    if not 0.0 <= float(about["discount"]) <= 1.0:
+        raise ValueError(f"discount={about['discount']!r}; expected a number from 0 to 1")
+    for name in ("task", "settings", "counters"):
+        if not isinstance(about[name], dict):
+            raise ValueError(f"{name}={about[name]!r}; expected an object")
+    make = InformationTree if about["information_sets"] else Tree
+    tree = make(
+        None,
+        None,
+        tuple(_turn_from_json(turn) for turn in about["transcript"]),
+        about["task"],
+        int(about["index"]),
+        _generator(about["generator"]),
+        about["discount"],
+        players=players,
+        zero_sum=bool(about["zero_sum"]),
+    )
+    root = nodes[0]
+    gumbel, considered = about["gumbel"], about["considered"]
+    if len(gumbel) not in (0, int(root["children"])) or bool(gumbel) != bool(considered):
+        raise ValueError(f"{len(gumbel)} Gumbel draws and {len(considered)} turns for {root['children']} actions")
+    tree.take_beside_nodes(about)
+    tree.settings, tree.last_error = about["settings"], str(about["last_error"])
+    tree.counters.update(about["counters"])
     return tree
 
 
@@ -210,18 +276,45 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
     if not bad.any():
         ends = np.where(has_children, parents[np.clip(last, 0, count - 1)], order)
         bad = has_children & ((parents[np.clip(first, 0, count - 1)] != order) | (ends != order))
+    if not bad.any() and linked.any():
+        depths = np.zeros(count, np.int64)
+        for node, parent in enumerate(parents.tolist()[1:], 1):
+            depths[node] = depths[parent] + 1
+        sources = np.where(linked, first, order)
+        bad = linked & (linked[sources] | (depths[sources] != depths))
     if bad.any():
         raise ValueError(f"{where}, node {int(np.argmax(bad))}: parent and children do not fit; the file is damaged")
+    bad = (nodes["player"] < CHANCE) | (nodes["proof"] > 3) | (nodes["visits"] < 0)
+    if bad.any():
+        raise ValueError(f"{where}, node {int(np.argmax(bad))}: no such player, proof or visits; the file is damaged")
 
 
-def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
-    """Rebuild all states, and check the first few observations that were stored against them."""
+def _root_text(tree: Tree, simulator: Simulator[Any], state: Any) -> str:
+    """What tells the root's state from others: what is known there to the player of a search of hidden information,
+    else what is seen there."""
+    hidden = isinstance(tree, InformationTree)
+    return _text(simulator.information_state(state, tree.player(0)) if hidden else said(simulator, state))
+
+
+def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None) -> None:
+    """Rebuild all states, and check the root and the first few observations that were stored against them."""
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
     state = simulator.reset(int(tree.task["seed"]), tree.task.get("options"))
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)
+
+    def check(node: int, expected: str, found: str) -> None:
+        if expected != found:
+            raise ValueError(
+                f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"
+                " pass the simulator that the tree was searched with, with the same options. A root in the middle of an"
+                " episode needs its moves in its transcript"
+            )
+
+    if root is not None:
+        check(0, root, _root_text(tree, simulator, state))
     states: list[Any] = [state]
     information = isinstance(tree, InformationTree)
     checks = 3
@@ -233,12 +326,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
         states.append(state)
         if checks and tree.has_transcript(node):
             checks -= 1
-            expected, found = tree.transcript(node)[-1].text, _text(said(simulator, state))
-            if expected != found:
-                raise ValueError(
-                    f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"
-                    " pass the simulator that the tree was searched with, with the same options"
-                )
+            check(node, tree.transcript(node)[-1].text, _text(said(simulator, state)))
     tree.attach(simulator, states)
 
 
@@ -392,18 +480,18 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
 
 
 def _turn_from_json(row: dict[str, Any]) -> Turn:
-    return Turn(
-        row["role"],
-        row["content"],
-        row["is_agent"],
-        tuple(row.get("token_ids", ())),
-        tuple(row.get("logps", ())),
-        row.get("policy_id", ""),
-    )
+    role, text, is_agent = row["role"], row["content"], row["is_agent"]
+    if role not in ROLES or not isinstance(text, str) or not isinstance(is_agent, bool):
+        raise ValueError(f"a turn with role {role!r:.40}, content {text!r:.40} and is_agent {is_agent!r:.40}")
+    ids, logps = row.get("token_ids", ()), row.get("logps", ())
+    return Turn(role, text, is_agent, tuple(map(int, ids)), tuple(map(float, logps)), str(row.get("policy_id", "")))
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:
-    bit_generator = getattr(np.random, str(state["bit_generator"]))()
+    name = state["bit_generator"]
+    if name not in GENERATORS:
+        raise ValueError(f"bit_generator={name!r}; expected one of {', '.join(GENERATORS)}")
+    bit_generator = GENERATORS[name]()
     bit_generator.state = state
     return np.random.Generator(bit_generator)
 

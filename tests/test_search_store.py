@@ -160,7 +160,7 @@ def test_a_tree_without_words_or_simulator_says_how_to_get_them(tmp_path: FilePa
 
 def test_another_simulator_is_noticed(tmp_path: FilePath) -> None:
     save_trees(tmp_path / "trees.parquet", grown())
-    with pytest.raises(ValueError, match=r"tree 0, node 1: the simulator says 'write ab.*with the same options"):
+    with pytest.raises(ValueError, match=r"tree 0, node 0: the simulator says 'write ab.*with the same options"):
         load_trees(tmp_path / "trees.parquet", Spelling("write"))
 
 
