@@ -1,7 +1,8 @@
 """JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected.
 
-Python's parser raises four things for a bad text: no UTF-8, no JSON, numbers of too many digits, and, for brackets nested
-too deeply, ``RecursionError``. Not here: what the content must be; whoever reads it checks that.
+Python's parser raises three kinds of errors: for what is no UTF-8, for what is no JSON (or a number of too many
+digits), and, for brackets nested too deeply, ``RecursionError``. Not here: what the content must be;
+who reads it checks that.
 """
 
 import json

@@ -9,10 +9,12 @@
   state. A file calls nothing (:data:`GENERATORS` is all that it may name), is checked before a kernel reads it, and is
   refused where it unpacks to more than :func:`~branchwise.search.files.check_unpacked` allows.
 - Pairs: JSONL. ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational
-  columns with explicit prompt that TRL's preference trainers take; the fields of :class:`PreferencePair` stand beside
-  them. ``task`` is JSON in a string, so that tasks of different shape load as one column. No value is null: an anchor
-  has ``anchor: true`` and an empty message as ``rejected``, and a log-probability that was not logged is 0.0 with
-  ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept.
+  columns with explicit prompt that TRL's preference trainers take, with the fields of :class:`PreferencePair` beside
+  them. Rows without a rejected side (anchors) are no preference; they have a file of their own,
+  :func:`anchors_beside` the pairs, with ``prompt`` and ``completion``, as TRL's supervised trainer takes them. ``task``
+  is JSON in a string, so that tasks of different shape load as one column. No value is null: a log-probability that was
+  not logged is 0.0 with ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read
+  are also pairs that others wrote for TRL: texts in place of messages, and none of our fields.
 - Episodes: JSONL, one episode a line, turns with all that was logged.
 
 Every file is written under a temporary name in its own folder, flushed to disk and renamed, so a file that stands is
@@ -21,9 +23,10 @@ UTF-8 cannot hold, become U+FFFD. Not here: compression options, appending, remo
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -332,34 +335,45 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
 
 # ---- pairs ------------------------------------------------------------------------------------------------------
 
-_PLAIN_FIELDS: Final = (
-    "chosen_q",
-    "rejected_q",
-    "chosen_visits",
-    "rejected_visits",
-    "weight",
-    "margin",
-    "label_smoothing",
-    "env_id",
-    "tree",
-    "node",
-    "depth",
-    "round",
-    "kind",
-)
-_NO_MESSAGE: Final = [{"role": "assistant", "content": ""}]
+_SIDES: Final = ("chosen", "rejected")
+_NUMBERS: Final = ("weight", "margin", "label_smoothing")
+_PLACES: Final = ("tree", "node", "depth", "round")
+_WORDS: Final = ("env_id", "kind")
+
+
+def anchors_beside(path: str | Path) -> Path:
+    """Where the rows without a rejected side of the pair file ``path`` are: ``pairs.anchors.jsonl`` beside
+    ``pairs.jsonl``."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.anchors{path.suffix}")
 
 
 def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
-    """Write pairs as JSONL. Raises ValueError for no pairs, and for turns whose role does not say who spoke."""
+    """Write pairs as JSONL, and those without a rejected side to :func:`anchors_beside`; where there are no others
+    (steps for supervised training), to ``path`` itself. Raises ValueError for no pairs, and for turns whose role does
+    not say whose they are."""
     if not pairs:
         raise ValueError(f"{path}: no pairs to save; lower the threshold, or search more")
-    _write_lines(path, (_pair_to_json(pair) for pair in pairs))
+    beside = anchors_beside(path)
+    contrasts = [_pair_to_json(pair) for pair in pairs if pair.rejected]
+    anchors = [_pair_to_json(pair) for pair in pairs if not pair.rejected]
+    if contrasts and anchors:
+        _write_lines(beside, anchors)
+    else:
+        beside.unlink(missing_ok=True)
+    _write_lines(path, contrasts or anchors)
 
 
 def load_pairs(path: str | Path) -> list[PreferencePair]:
-    """Read pairs that :func:`save_pairs` wrote. Raises ValueError naming file and line."""
-    return _read_lines(path, _pair_from_json, "a pair written by save_pairs")
+    """Read the pairs of ``path``, and those that :func:`save_pairs` wrote beside it: ours, or rows of TRL's preference
+    columns (``prompt``, ``chosen``, ``rejected``) or supervised columns (``prompt``, ``completion``), conversational or
+    plain texts, of which a prompt is one user message and an answer one of the assistant. Without a ``prompt`` the
+    messages that both sides begin with are it. Raises ValueError naming file and line."""
+    rows = _read_lines(path, _pair_from_json, "a pair: prompt, chosen and rejected, as messages or texts")
+    beside = anchors_beside(path)
+    if beside.is_file():
+        rows += _read_lines(beside, _pair_from_json, "a row with prompt and completion, as messages or texts")
+    return rows
 
 
 def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
@@ -368,39 +382,91 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
             raise ValueError(
                 f"a turn with role {turn.role!r} and is_agent={turn.is_agent}; the file keeps only the role"
             )
-    floats = {"chosen_q", "rejected_q", "weight", "margin", "label_smoothing"}
-    plain = {name: getattr(pair, name) for name in _PLAIN_FIELDS}
-    return {
-        "prompt": messages(pair.prompt),
-        "chosen": messages(pair.chosen),
-        "rejected": messages(pair.rejected) if pair.rejected else _NO_MESSAGE,
-        "anchor": not pair.rejected,
-        **{name: float(value) if name in floats else value for name, value in plain.items()},
-        "ref_chosen_logp": float(pair.ref_chosen_logp or 0.0),
-        "ref_chosen_logged": pair.ref_chosen_logp is not None,
-        "ref_rejected_logp": float(pair.ref_rejected_logp or 0.0),
-        "ref_rejected_logged": pair.ref_rejected_logp is not None,
-        "task": json.dumps(pair.task, default=_number),
-    }
+    row: dict[str, Any] = {"prompt": messages(pair.prompt)}
+    sides = _SIDES if pair.rejected else _SIDES[:1]
+    if pair.rejected:
+        row |= {"chosen": messages(pair.chosen), "rejected": messages(pair.rejected)}
+    else:
+        row["completion"] = messages(pair.chosen)
+    for side in sides:
+        logp = getattr(pair, f"ref_{side}_logp")
+        row |= {
+            f"{side}_q": float(getattr(pair, f"{side}_q")),
+            f"{side}_visits": getattr(pair, f"{side}_visits"),
+            f"ref_{side}_logp": float(logp or 0.0),
+            f"ref_{side}_logged": logp is not None,
+        }
+    row |= {name: float(getattr(pair, name)) for name in (_NUMBERS if pair.rejected else _NUMBERS[:1])}
+    row |= {name: getattr(pair, name) for name in (*_WORDS, *_PLACES)}
+    return {**row, "task": json.dumps(pair.task, default=_number)}
 
 
 def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
+    if "label" in row:
+        raise ValueError("a row with 'label' is for training without pairs (KTO), which reads no such file")
+    alone = "completion" in row
+    answers = [_turns(row["completion" if alone else "chosen"], "assistant")]
+    if not alone and not row.get("anchor", False):
+        answers.append(_turns(row["rejected"], "assistant"))
+    for turns in answers:
+        if not any(turn.is_agent for turn in turns):
+            raise ValueError("a side without a message of the assistant")
+    if "prompt" in row:
+        prompt = _turns(row["prompt"], "user")
+    else:
+        shared = sum(takewhile(bool, (int(one == other) for one, other in zip(answers[0], answers[-1], strict=False))))
+        if alone or not shared:
+            raise KeyError("prompt")
+        prompt, answers = answers[0][:shared], [turns[shared:] for turns in answers]
+    values: dict[str, Any] = {}
+    for side in _SIDES:
+        logged = row.get(f"ref_{side}_logged", False) and side in _SIDES[: len(answers)]
+        values[f"ref_{side}_logp"] = _finite(row, f"ref_{side}_logp", None) if logged else None
+        values[f"{side}_q"] = _finite(row, f"{side}_q", 0.0)
+        values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
+    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0) for name in _NUMBERS}
+    values |= {name: _typed(row, name, int, 0) for name in _PLACES}
+    values |= {name: _typed(row, name, str, "") for name in _WORDS}
+    task = row.get("task", "{}")
     return PreferencePair(
-        prompt=_turns(row["prompt"]),
-        chosen=_turns(row["chosen"]),
-        rejected=() if row["anchor"] else _turns(row["rejected"]),
-        ref_chosen_logp=row["ref_chosen_logp"] if row["ref_chosen_logged"] else None,
-        ref_rejected_logp=row["ref_rejected_logp"] if row["ref_rejected_logged"] else None,
-        task=json.loads(row["task"]),
-        **{name: row[name] for name in _PLAIN_FIELDS},
+        prompt=prompt,
+        chosen=answers[0],
+        rejected=answers[1] if len(answers) > 1 else (),
+        task=parse_json(task, "task", "expected an object") if isinstance(task, str) else {},
+        **values,
     )
 
 
-def _turns(chat: Sequence[dict[str, str]]) -> Transcript:
-    return tuple(
-        acted(message["content"]) if message["role"] == "assistant" else Turn(message["role"], message["content"])  # type: ignore[arg-type]
-        for message in chat
-    )
+def _turns(said: Any, role: str) -> Transcript:
+    """Messages, or one text of ``role``."""
+    if isinstance(said, str):
+        said = [{"role": role, "content": said}]
+    if not isinstance(said, list):
+        raise ValueError(f"{said!r:.60}; expected a text, or a list of messages")
+    turns = []
+    for message in said:
+        role, text = message["role"], message["content"]
+        if role not in ROLES or not isinstance(text, str):
+            raise ValueError(
+                f"a message with role {role!r:.40} and content {text!r:.40}; expected a text of one of"
+                f" {', '.join(ROLES)}"
+            )
+        turns.append(acted(text) if role == "assistant" else Turn(role, text))
+    return tuple(turns)
+
+
+def _typed(row: dict[str, Any], name: str, kind: type, usual: Any) -> Any:
+    value = row.get(name, usual)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r:.40}; expected {'a whole number' if kind is int else 'a text'}")
+    return value
+
+
+def _finite(row: dict[str, Any], name: str, usual: Any) -> float:
+    value = row.get(name, usual)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r:.40}; expected a finite number")
+    return float(value)
 
 
 # ---- episodes ---------------------------------------------------------------------------------------------------
@@ -431,13 +497,16 @@ def _episode_from_json(row: dict[str, Any]) -> Episode:
     values = {entry.name: row[entry.name] for entry in fields(Episode)}
     values["transcript"] = tuple(_turn_from_json(turn) for turn in row["transcript"])
     values["rewards"] = tuple(float(reward) for reward in row["rewards"])
+    for name, kind in (("task", dict), ("success", bool), ("truncated", bool), ("steps", int), ("model_calls", int)):
+        if not isinstance(values[name], kind):
+            raise ValueError(f"{name}={values[name]!r:.40}; expected {kind.__name__}")
     return Episode(**values)
 
 
 # ---- lines and turns --------------------------------------------------------------------------------------------
 
 
-def _write_lines(path: str | Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomically(path) as temporary, open(temporary, "wb") as file:
         for row in rows:
             text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_number)
@@ -451,16 +520,11 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}, line {number}"
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and not _is_whole(line):
                 raise ValueError(f"{where}: the line has no end; the file was cut off. Write it again")
-            try:
-                row = json.loads(line.decode())
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{where}: not UTF-8 ({error}); expected {expected}. Convert the file, for example with iconv"
-                ) from error
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON ({error}); expected {expected}") from error
+            row = parse_json(line, where, f"expected {expected}")
+            if not isinstance(row, dict):
+                raise ValueError(f"{where}: {type(row).__name__} where an object is expected; expected {expected}")
             try:
                 rows.append(read(row))
             except KeyError as error:
@@ -470,6 +534,15 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
     if not rows:
         raise ValueError(f"{path}: the file is empty; expected {expected} in each line")
     return rows
+
+
+def _is_whole(line: bytes) -> bool:
+    """Whether the last line of a file, which others may end without a line break, holds a whole value."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _turn_to_json(turn: Turn) -> dict[str, Any]:
