@@ -118,6 +118,7 @@ class KuhnPoker(Simulator[KuhnState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     array_range = (0, 1)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> KuhnState:

@@ -167,6 +167,7 @@ class LeducPoker(Simulator[LeducState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     array_range = (0, 1)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> LeducState:
