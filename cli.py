@@ -278,7 +278,7 @@ def search(
 
 
 def _visited_ends(tree: "Tree") -> list[int]:
-    return [node for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)]
+    return [node for node in range(1, len(tree)) if tree.visits(node) and tree.is_terminal(node)]
 
 
 def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:

@@ -257,6 +257,7 @@ def _check_walk(
         "return zeros from rewards() and invalid_action=False from info() for states of reset()",
     )
     taken: list[str] = []
+    met = {simulator.position(state)} if getattr(simulator, "never_repeats", False) else None
     while view["current_player"] != TERMINAL:
         where = f"seed {seed}, after {len(taken)} steps"
         promise(
@@ -272,6 +273,15 @@ def _check_walk(
         after = _pure_step(simulator, state, view, action, where)
         taken.append(action)
         state, view = after, _check_state(simulator, after, f"seed {seed}, after {len(taken)} steps")
+        if met is not None and view["legal_actions"] is not None:
+            position = simulator.position(state)
+            promise(
+                position not in met,
+                f"no position comes twice where never_repeats is set (seed {seed}, after {len(taken)} steps): "
+                f"{short(position)}",
+                "leave never_repeats out, so that a search looks which actions repeat",
+            )
+            met.add(position)
     return tuple(taken)
 
 

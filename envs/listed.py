@@ -34,6 +34,10 @@ class ListedActions:
             return ()
         return suggested_actions(self._simulator, state)
 
+    def lists_all(self, state: Any) -> bool:
+        """Whether :meth:`legal_actions` are all that may be said, and no mere suggestions."""
+        return self._simulator.legal_actions(state) is not None
+
     # By name, though it only passes on: a search asks the class whether luck can be drawn anew (``search.engine``).
     def resample(self, state: Any, player: int, rng: np.random.Generator) -> Any:
         return self._simulator.resample(state, player, rng)

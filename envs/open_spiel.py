@@ -177,6 +177,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         )
         self._game = loaded
         self.players = loaded.num_players()
+        self.never_repeats = True  # a state has the history of all actions
         self.zero_sum = (  # of wins, draws and losses alone, which a search can prove
             kind.utility == pyspiel.GameType.Utility.ZERO_SUM
             and self.players == 2

@@ -39,6 +39,8 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
     ``"deepcopy"`` or ``"replay"``, whichever held; ``tried`` says what became of each.
     """
 
+    never_repeats = True  # a position has the log of all actions
+
     def __init__(
         self,
         environment: str | Callable[[], Any],

@@ -72,6 +72,7 @@ class SinglePlayerView(Simulator[ViewState]):
         self.simulator = simulator
         self.player = player
         self.opponents: tuple[Opponent, ...] = tuple(map(named_opponent, opponents))
+        self.never_repeats = bool(getattr(simulator, "never_repeats", False))
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> ViewState:
         for attempt in range(_MOST_RESETS):

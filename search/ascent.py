@@ -9,6 +9,7 @@ from numba import njit
 
 from .backup import (
     BELLMAN,
+    LOSS,
     MAX,
     MEAN,
     UNPROVEN,
@@ -27,6 +28,7 @@ from .nodes import (
     CHANCE,
     EXPANDED,
     FAILED,
+    INCOMPLETE,
     INFORMATION,
     NORMALISE_TREE,
     SOLVED,
@@ -45,9 +47,10 @@ def _proof_for(proof: int, player: int) -> int:
 
 @njit(cache=True)
 def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
-    """Mark a state solved where its children allow it, with its proof; whether it is."""
+    """Mark a state solved where its children allow it, with its proof; whether it is. An action that is missing counts
+    as a child of which nothing is proven."""
     record = nodes[node]
-    best = 0
+    best = UNPROVEN if record.flags & INCOMPLETE else LOSS
     all_solved = True
     alike = True
     first = record.first_child
@@ -121,7 +124,7 @@ def _back_up(
     player 0 alone where one number says all; overwritten."""
     rules = walk[0]
     leaf = _source(nodes, path[depth])
-    nodes[leaf].flags &= ~BUSY
+    nodes[leaf].flags &= ~(BUSY | FAILED)
     if rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED):
         if rules.proofs and nodes[leaf].flags & VALUED:
             chooser = max(nodes[_source(nodes, path[depth - 1])].player, 0) if depth else 0
@@ -265,10 +268,11 @@ def _release(nodes: np.ndarray, path: np.ndarray, depth: int) -> None:
 
 @njit(cache=True)
 def _abandon(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
-    """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root."""
+    """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root, or
+    the tree one of information sets, whose next determinisation may be another."""
     _release(nodes, path, depth)
     leaf = _source(nodes, path[depth])
     nodes[leaf].flags |= FAILED
-    if depth > 0 and not nodes[leaf].flags & INFORMATION:
+    if depth > 0 and not nodes[0].flags & INFORMATION:
         nodes[leaf].flags |= SOLVED
         _close_above(nodes, walk, path, depth)

@@ -22,6 +22,7 @@ from .gumbel import completed, final_choice, improved_policy, interior_choice, r
 from .nodes import (
     BUSY,
     CHANCE,
+    FAILED,
     LINKED,
     MAX_CHILDREN,
     NORMALISE_NOT,
@@ -311,7 +312,7 @@ def _arrays_of_children(nodes: np.ndarray, source: int) -> tuple[np.ndarray, np.
         record = nodes[first + i]
         visits[i] = float(record.visits) + float(record.pending)
         values[i] = record.value_sum / record.visits if record.visits > 0 else 0.0
-        prior[i] = record.prior
+        prior[i] = 0.0 if record.flags & FAILED else record.prior
     return values, visits, prior
 
 

@@ -35,7 +35,7 @@ from ..envs.simulator import Simulator
 from . import swe_search
 from .calls import ask, failure
 from .evaluation import Evaluator, Leaf
-from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root
+from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
 from .information import InformationWalk
 from .information_tree import InformationTree
 from .interruption import Interruption
@@ -43,7 +43,7 @@ from .nodewise import best_leaf, softmax_leaf
 from .policy import Policy
 from .settings import SearchSettings, walk_of
 from .transcript import Transcript
-from .tree import EXPANDED, LINKED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
+from .tree import EXPANDED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]
@@ -287,6 +287,8 @@ class _Run:
                     break
                 drawn.append(leaf)
                 tree.counters["simulations"] += 1
+            if not drawn:
+                tree.stopped = self._reason_to_stop_tree(tree)
             leaves.extend(drawn)
         self.simulations += len(leaves)
         return leaves
@@ -371,14 +373,16 @@ class _Run:
             if node < 0:
                 return None
             path = tree.path_taken(depth) if self.settings.transpositions else None
-            source = tree.source(node) if flags & LINKED else node
-            leaf = Selected(tree, node, depth, flags, path, tree.states[source])
+            leaf = reached(tree, node, depth, flags, path)
+            flags = leaf.flags
+            if leaf.error:
+                return leaf
             if flags & SOLVED and not flags & VALUED:
                 leaf.value = tree.known_value(node)
             if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
                 return leaf
             try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them
-                self.expansion.expand_chance(tree, source)
+                self.expansion.expand_chance(tree, tree.source(node))
             except Refused:
                 raise
             except Exception as error:
@@ -403,7 +407,7 @@ class _Run:
         if left <= 0:
             return "simulations"
         if tree.has(0, SOLVED):
-            return "solved"
+            return tree.left_out() or "solved"
         if settings.max_nodes is not None and tree.size >= settings.max_nodes:
             return "max_nodes"
         if settings.stop_decided and tree.is_decided(left):

@@ -1,5 +1,11 @@
 """What hangs below a leaf: asking the policy for actions or their probabilities and a critic for its view of them,
-merging proposals that say the same, stepping the simulator once for each action, and keeping what leads somewhere new.
+merging proposals that say the same, and keeping what leads somewhere new.
+
+The simulator is stepped into a child when a simulation first reaches it (:func:`reached`), and for all actions of a
+leaf at once where the states are needed before: to drop actions that repeat a position (``revisit=False``, unless the
+simulator says ``never_repeats``), to find states that are known (``transpositions``), and to count invalid proposals.
+An action whose step fails is a child that failed: counted in ``failed_actions``, never tried again, and nothing is
+proven by the others but a win.
 
 Sources of the options: K proposals by depth and merging (MCTS-DPO, arXiv 2405.00451; Optima, arXiv 2410.08115);
 progressive widening (Coulom 2007; Chaslot et al. 2008), here over the children in order of prior; Dirichlet noise at
@@ -16,15 +22,15 @@ from typing import Any, Protocol
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from ..envs.simulator import CHANCE, Simulator
-from ..envs.simulator import TERMINAL as GAME_OVER
+from ..envs.simulator import Simulator
 from .calls import ask, failure
 from .gumbel import gumbel_draws
 from .policy import Policy, Proposal, propose
 from .selection import dirichlet_noise, mixed_prior, usable
 from .settings import SearchSettings
+from .stepping import Refused, Stepped, checked_outcomes, stepped
 from .transcript import Transcript, acted
-from .tree import EXPANDED, INVALID, OUTCOMES, TERMINAL, VALUED, Tree
+from .tree import EXPANDED, FAILED, INVALID, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
 
 Same = Callable[[str, str], bool]
 Bonus = Callable[[Tree, int], float]
@@ -36,10 +42,6 @@ class Critic(Protocol):
     def values(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
         """For each transcript the values of its candidates, for who is to move: float ``[k]``."""
         ...
-
-
-class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
-    """The simulator and the settings do not go together."""
 
 
 @dataclass(slots=True, eq=False)
@@ -92,6 +94,14 @@ class Children:
         self.flags: list[int] = []
         self.players: list[int] = []
 
+    def add(self, action: int, step: Stepped, position: Hashable = None) -> None:
+        self.kept.append(action)
+        self.states.append(step.state)
+        self.positions.append(position)
+        self.rewards.append(step.reward)
+        self.flags.append(step.flags)
+        self.players.append(step.player)
+
 
 class Expansion:
     """Expands leaves, for one run of the engine. ``policy=None`` gives every action the same prior."""
@@ -112,8 +122,6 @@ class Expansion:
         self.critic = critic
         self.settings = settings
         self.one_number = simulator.players == 1 or zero_sum
-        self.zero_sum = zero_sum
-        self.proofs = zero_sum and settings.solve and not settings.hide_outcome
         self.same = same
         self.bonus = bonus
         self.count_calls = count_calls
@@ -182,12 +190,11 @@ class Expansion:
     def expand_chance(self, tree: Tree, node: int) -> None:
         """Give a chance node its outcomes; their priors are their probabilities."""
         state = tree.states[node]
-        outcomes = self.simulator.chance_outcomes(state)
-        probabilities = np.array([probability for _, probability in outcomes], np.float64)
-        if not len(outcomes) or not abs(probabilities.sum() - 1.0) < 1e-6 or (probabilities < 0.0).any():
-            raise ValueError(f"chance_outcomes gave probabilities {probabilities[:8]}; expected them to sum to 1")
-        names = [name for name, _ in outcomes]
-        children = self._children(tree, node, state, names, set(), False)
+        names, probabilities = checked_outcomes(self.simulator, state)
+        if self.settings.transpositions:
+            children = self._children(tree, node, state, names, None, False)
+        else:
+            children = self._unstepped(len(names))
         self._store(tree, node, names, children, probabilities, [float("nan")] * len(names), tree.depth(node))
 
     # ---- asking the policy and the critic -----------------------------------------------------------------------
@@ -264,7 +271,7 @@ class Expansion:
     # ---- children ------------------------------------------------------------------------------------------------
 
     def _add_children(self, leaf: Selected) -> None:
-        """Step the simulator once for each action, and keep the children that lead somewhere new."""
+        """Make a child of each action that leads somewhere new."""
         tree, settings, logps, actions = leaf.tree, self.settings, leaf.logps, list(leaf.actions or ())
         children = self.stepped(leaf, actions)
         if children is None:
@@ -272,7 +279,8 @@ class Expansion:
         assert logps is not None
         logged = leaf.logged
         kept = children.kept
-        if len(kept) < len(actions):
+        dropped = len(actions) - len(kept)
+        if dropped:
             logps = logps[kept]
             if kept and not usable(logps):
                 logps = np.zeros(len(kept))
@@ -288,6 +296,8 @@ class Expansion:
                 setattr(children, name, [listed[i] for i in order] if listed else [])
         actions, logged = [actions[i] for i in kept], [logged[i] for i in kept]
         first = self._store(tree, leaf.node, actions, children, priors, logged, leaf.depth)
+        if dropped or leaf.proposals is not None or not self._lists_all(leaf.state):
+            tree.mark_incomplete(leaf.node)
         if leaf.opinions is not None:
             tree.set_hints(leaf.node, leaf.opinions[kept])
         elif self.bonus is not None:
@@ -297,10 +307,14 @@ class Expansion:
         self.log_proposals(leaf, children, first)
 
     def stepped(self, leaf: Selected, actions: Sequence[str]) -> Children | None:
-        """What each action leads to from the leaf; None, and the leaf's ``error``, where the simulator fails."""
-        seen = None if self.settings.revisit else leaf.tree.positions_on_path(leaf.node, leaf.path)
+        """What each action leads to from the leaf; None, and the leaf's ``error``, where every step fails."""
+        proposed = leaf.proposals is not None
+        repeats = not self.settings.revisit and not getattr(self.simulator, "never_repeats", False)
+        if not (repeats or proposed or self.settings.transpositions):
+            return self._unstepped(len(actions))
         try:
-            children = self._children(leaf.tree, leaf.node, leaf.state, actions, seen, leaf.proposals is not None)
+            seen = None if self.settings.revisit else leaf.tree.positions_on_path(leaf.node, leaf.path)
+            children = self._children(leaf.tree, leaf.node, leaf.state, actions, seen, proposed)
         except Refused:
             raise
         except Exception as error:
@@ -308,6 +322,10 @@ class Expansion:
             return None
         leaf.tree.counters["dropped_revisits"] += len(actions) - len(children.kept)
         return children
+
+    def _lists_all(self, state: Any) -> bool:
+        asked = getattr(self.simulator, "lists_all", None)
+        return asked is None or bool(asked(state))
 
     def log_proposals(self, leaf: Selected, children: Children, first: int) -> None:
         """Keep the tokens of those proposals of a leaf that became its children from ``first`` on."""
@@ -322,54 +340,46 @@ class Expansion:
                 turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
                 tree.log_turn(first + offset, turn)
 
+    def _unstepped(self, count: int) -> Children:
+        """Children of which nothing is known but their actions."""
+        children = Children()
+        reward = 0.0 if self.one_number else [0.0] * self.simulator.players
+        for i in range(count):
+            children.add(i, Stepped(None, 0, UNSTEPPED, reward))
+        return children
+
     def _children(
         self, tree: Tree, node: int, before: Any, actions: Sequence[str], seen: set[Hashable] | None, proposed: bool
     ) -> Children:
-        """What each action leads to, without those that lead back onto their own path."""
-        simulator, hidden = self.simulator, self.settings.hide_outcome
-        alone = simulator.players == 1
-        chooser = 0 if alone else max(tree.player(node), 0)
+        """What each action leads to, without those that lead back onto their own path. Raises the last failure where
+        every step fails."""
+        simulator = self.simulator
+        chooser, rules = max(tree.player(node), 0), tree.step_rules
         children = Children()
+        failed: list[Exception] = []
         for i, action in enumerate(actions):
-            state = simulator.step(before, action)
-            if seen is not None:
-                position = simulator.position(state)
-                if position in seen:
-                    continue
-                children.positions.append(position)
-            player = simulator.current_player(state)
-            flags = 0
-            if player == GAME_OVER:
-                flags = TERMINAL if hidden else TERMINAL | VALUED
-            elif player == CHANCE:
-                flags = OUTCOMES
-            if proposed and simulator.info(state)["invalid_action"]:
-                flags |= INVALID
-            children.kept.append(i)
-            children.states.append(state)
-            children.flags.append(flags)
-            children.players.append(player)
-            if alone:
-                children.rewards.append(0.0 if hidden else float(simulator.rewards(state)[0]))
-            else:
-                children.rewards.append(self._reward(state, chooser, player == GAME_OVER))
+            position = None
+            try:
+                step = stepped(simulator, before, action, chooser, rules)
+                if seen is not None:
+                    position = simulator.position(step.state)
+                    if position in seen:
+                        continue
+                if proposed and simulator.info(step.state)["invalid_action"]:
+                    step = step._replace(flags=step.flags | INVALID)
+            except Refused:
+                raise
+            except Exception as error:
+                failed.append(error)
+                reward = 0.0 if rules.one_number else [0.0] * simulator.players
+                step = Stepped(None, 0, FAILED | SOLVED | UNSTEPPED, reward)
+            children.add(i, step, position)
+        if failed:
+            if len(failed) == len(actions):
+                raise failed[-1]
+            tree.counters["failed_actions"] += len(failed)
+            tree.last_error = failure("the simulator", failed[-1])
         return children
-
-    def _reward(self, state: Any, chooser: int, over: bool) -> Any:
-        """What the step into ``state`` earned: for who took it, or for all players where all returns are kept."""
-        if self.settings.hide_outcome:
-            return 0.0 if self.one_number else [0.0] * self.simulator.players
-        rewards = self.simulator.rewards(state)
-        if not self.one_number:
-            return rewards
-        if self.zero_sum and abs(rewards[0] + rewards[1]) > 1e-6:
-            raise Refused(f"{type(self.simulator).__name__} says that it is zero-sum, and pays {rewards}")
-        if self.proofs and (rewards[0] not in (-1.0, 0.0, 1.0) or (rewards[0] and not over)):
-            raise Refused(
-                f"solve=True proves wins, draws and losses, and {type(self.simulator).__name__} pays {rewards}"
-                f"{' in the end' if over else ' before the end'}; set solve=False"
-            )
-        return float(rewards[chooser])
 
     def _store(
         self,
@@ -399,10 +409,31 @@ class Expansion:
         """Under transpositions, let children from ``first`` on whose states are known be edges to those."""
         if self.settings.transpositions:
             for child, (state, flags) in enumerate(zip(children.states, children.flags, strict=True), first):
-                if not flags & TERMINAL:
+                if not flags & (TERMINAL | UNSTEPPED):
                     source = tree.known.setdefault((depth + 1, state), child)
                     if source != child:
                         tree.link(child, source)
+
+
+def reached(tree: Tree, node: int, depth: int, flags: int, path: np.ndarray | None = None) -> Selected:
+    """A leaf that was selected, with its state. The simulator is stepped into it where it was not yet; a step that
+    fails costs this leaf, now and whenever an outcome of chance leads here again."""
+    leaf = Selected(tree, node, depth, flags, path)
+    if flags & FAILED and flags & SOLVED:
+        leaf.error = tree.last_error
+        return leaf
+    if flags & UNSTEPPED:
+        try:
+            tree.step_into(node)
+        except Refused:
+            raise
+        except Exception as error:
+            tree.counters["failed_actions"] += 1
+            leaf.error = failure("the simulator", error)
+            return leaf
+        leaf.flags = int(tree.nodes["flags"][node])
+    leaf.state = tree.states[tree.source(node)]
+    return leaf
 
 
 def prepare_root(tree: Tree, settings: SearchSettings) -> None:

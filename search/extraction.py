@@ -410,7 +410,7 @@ def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:
     """(undiscounted return from the root, node) of each visited terminal, the best first, the shortest path among
     equals."""
     found = [
-        (tree.path_return(node), node) for node in range(1, len(tree)) if tree.is_terminal(node) and tree.visits(node)
+        (tree.path_return(node), node) for node in range(1, len(tree)) if tree.visits(node) and tree.is_terminal(node)
     ]
     return sorted(found, key=lambda entry: (-entry[0], tree.depth(entry[1]), entry[1]))
 

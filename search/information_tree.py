@@ -106,7 +106,7 @@ class InformationTree(Tree):
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
         """Give the tree its simulator and the root its state; rebuild the tables."""
         self.simulator = simulator
-        self.states = list(states)
+        self._states = list(states)
         self.edges, self.sets = {}, {}
         self.begin_information()
         for node in range(1, self.size):
@@ -164,6 +164,6 @@ class InformationTree(Tree):
         self._head["size"] = self.size = first + count
         self.actions.extend(actions)
         self.logps.extend(logps)
-        for beside in (self.states, self._positions, self._transcripts):
+        for beside in (self._states, self._positions, self._transcripts):
             beside.extend([None] * count)  # type: ignore[list-item]
         return first

@@ -16,8 +16,12 @@ Conventions:
   node, root included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead
   end. A chance node is never evaluated: its visits are those of its children.
 - ``solved`` means that nothing is left to simulate below: a terminal whose value is known, a node that could not be
-  evaluated, a node whose children are all solved, or one that is proven won. ``proof`` is the outcome for player 0, of
-  two-player zero-sum games alone. A chance node is solved where all its outcomes are proven alike.
+  evaluated, a node whose children are all solved, or one that is proven won. It says nothing about what the node is
+  worth. ``proof`` does: the outcome for player 0, of two-player zero-sum games alone. An ``incomplete`` node, where an
+  action is missing, and one below which something failed, are proven by a child that wins and by nothing else. A chance
+  node is solved where all its outcomes are proven alike.
+- An ``unstepped`` node is a child of which nothing is known but its action and prior, until a simulation first reaches
+  it (``expansion.py``).
 - ``pending`` counts the simulations that are under way through a node (several leaves of one tree in one batch).
 - A ``linked`` node (transpositions) is an edge to a state that another node, its *source*, holds: ``first_child`` is
   the source's index, and the walk goes on with the source's children. Edges keep visits and values of their own, so
@@ -67,6 +71,8 @@ SHARED: Final = 128  # a state to which linked nodes lead
 BUSY: Final = 256  # a simulation that found this state unevaluated is under way
 INFORMATION: Final = 512  # an information set; its actions are nodes of their own
 OUTCOMES: Final = 1024  # a chance node
+INCOMPLETE: Final = 2048  # an action is missing here: it was dropped, or there are only those that were proposed
+UNSTEPPED: Final = 4096  # the simulator was not stepped into this node: its state, player, reward and end are unknown
 
 MAX_CHILDREN: Final = 65535
 MAX_PENDING: Final = 255

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from .expansion import Selected
+from .expansion import Selected, reached
 from .selection import softmax_node, uct_bonus
 from .settings import SearchSettings
 from .tree import SOLVED, Tree
@@ -69,4 +69,4 @@ def _likeliest(tree: Tree, node: int, fresh: np.ndarray) -> Selected:
 
 def _leaf(tree: Tree, node: int) -> Selected:
     tree.mark_under_way(node)
-    return Selected(tree, node, tree.depth(node), int(tree.nodes["flags"][node]), None, tree.states[node])
+    return reached(tree, node, tree.depth(node), int(tree.nodes["flags"][node]))

@@ -42,7 +42,7 @@ from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
 from .transcript import ROLES, Transcript, Turn, acted, messages, said
-from .tree import EXPANDED, LINKED, NODE, Tree
+from .tree import EXPANDED, LINKED, NODE, UNSTEPPED, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
@@ -322,7 +322,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
     information = isinstance(tree, InformationTree)
     checks = 3
     for node in range(1, len(tree)):
-        if information:
+        if information or tree.has(node, UNSTEPPED):
             states.append(None)
             continue
         state = simulator.step(states[tree.parent(node)], tree.actions[node])

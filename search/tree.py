@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from ..envs.simulator import Simulator
+from ..envs.simulator import CHANCE, Simulator
 from .arrays import NodeArrays
 from .ascent import _back_up
 from .backup import UNPROVEN, opposite_proof, proven_value
@@ -19,6 +19,7 @@ from .nodes import (
     BUSY,
     EXPANDED,
     FAILED,
+    INCOMPLETE,
     INFORMATION,
     INVALID,
     LINKED,
@@ -29,6 +30,7 @@ from .nodes import (
     SHARED,
     SOLVED,
     TERMINAL,
+    UNSTEPPED,
     VALUED,
     _add_children,
     _best_return,
@@ -36,12 +38,14 @@ from .nodes import (
     _subtree,
 )
 from .selection import noisy_prior
+from .stepping import StepRules, stepped
 from .transcript import Transcript, Turn, acted, observed, said
 
 __all__ = [
     "COUNTERS",
     "EXPANDED",
     "FAILED",
+    "INCOMPLETE",
     "INFORMATION",
     "INVALID",
     "LINKED",
@@ -52,6 +56,7 @@ __all__ = [
     "SHARED",
     "SOLVED",
     "TERMINAL",
+    "UNSTEPPED",
     "VALUED",
     "FinalRule",
     "Tree",
@@ -65,6 +70,7 @@ COUNTERS: Final = (
     "simulations",
     "model_calls",
     "failed_leaves",
+    "failed_actions",
     "invalid_actions",
     "merged_proposals",
     "dropped_revisits",
@@ -74,15 +80,39 @@ COUNTERS: Final = (
 FinalRule = Literal["visits", "value"]
 
 
+class _States(Sequence[Any]):
+    """The states of a tree by node index; one that was not stepped into yet is made when it is read."""
+
+    def __init__(self, tree: "Tree") -> None:
+        self._tree = tree
+
+    def __len__(self) -> int:
+        return self._tree.size
+
+    def __getitem__(self, node: Any) -> Any:
+        if isinstance(node, slice):
+            return [self[each] for each in range(*node.indices(len(self)))]
+        tree = self._tree
+        if tree.simulator is not None and tree.has(node, UNSTEPPED):
+            tree.step_into(node if node >= 0 else node + len(self))
+        return tree._states[node]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 class Tree(NodeArrays):
     """One search tree, with the words beside its numbers.
 
     ``states``, ``actions`` (``""`` for the root) and ``logps`` (log-probability of the action under the policy that
-    searched, summed over its tokens, before any mixing; NaN for the root) are lists by node index. ``task`` is a
+    searched, summed over its tokens, before any mixing; NaN for the root) go by node index. A child that no simulation
+    reached may have no state yet (:meth:`step_into`); reading it in ``states`` makes it. ``task`` is a
     JSON-able dict that says which episode the root belongs to (``env_id``, ``seed``, ``options`` where known),
     ``index`` the tree's place in its search, ``counters`` what the search did (``COUNTERS``), ``last_error`` the last
     failure in words, ``settings`` the search settings as a JSON-able dict, ``rng`` the tree's own generator. ``noisy``
-    says that the root's prior has its noise, ``stopped`` why the search of it ended. ``known``
+    says that the root's prior has its noise, ``stopped`` why the search of it ended (``docs/search.md``). ``known``
     (depth and state → node) is filled where the settings ask for transpositions, ``asked`` (node → how many actions
     were proposed there, and the number of children at which asking again was in vain) under progressive widening.
     """
@@ -115,7 +145,7 @@ class Tree(NodeArrays):
         self.stopped = ""
         self._worded = 0
         self._word_bytes = 0
-        self.states: list[Any] = [state]
+        self._states: list[Any] = [state]
         self.actions: list[str] = [""]
         self.logps: list[float] = [float("nan")]
         self.known: dict[Hashable, int] = {}
@@ -131,6 +161,11 @@ class Tree(NodeArrays):
         return f"Tree(index={self.index}, nodes={self.size}, visits={int(self._nodes[0]['visits'])}, task={self.task})"
 
     # ---- reading ----------------------------------------------------------------------------------------------
+
+    @property
+    def states(self) -> Sequence[Any]:
+        """The state of each node."""
+        return _States(self)
 
     def parent(self, node: int) -> int:
         """The parent's index; −1 for the root."""
@@ -210,9 +245,15 @@ class Tree(NodeArrays):
         return bool(int(self._nodes[node]["flags"]) & flag)
 
     def is_terminal(self, node: int) -> bool:
+        """Whether the episode is over at the node. Without a simulator, and where the step into the node failed, a node
+        that no simulation reached counts as not terminal."""
+        if self.simulator is not None and self.has(node, UNSTEPPED) and not self.has(node, FAILED):
+            self.step_into(node)
         return self.has(node, TERMINAL)
 
     def is_solved(self, node: int = 0) -> bool:
+        """Whether nothing is left to simulate below the node. What it is worth is known only where :meth:`left_out` is
+        empty; in a zero-sum game :meth:`proof` says it."""
         return self.has(node, SOLVED) or self.has(self.source(node), SOLVED)
 
     def agent_turn(self, node: int) -> Turn:
@@ -292,6 +333,8 @@ class Tree(NodeArrays):
         visited = [child for child in self.children(node) if self.visits(child)]
         if not visited:
             return self.returns(node)
+        if self.has(self.source(node), INCOMPLETE) or any(self.has(child, FAILED) for child in self.children(node)):
+            return self.returns(node)  # who moves may have something better
         mover = max(self.player(self.source(node)), 0)
         best = max(map(self._solved_returns, visited), key=lambda returns: float(returns[mover]))
         return self._values[node, self.players :] + self.discount * best
@@ -327,7 +370,7 @@ class Tree(NodeArrays):
         """Bytes that this tree takes (arrays, list slots, states and texts without what they share), and those that the
         next growth of the arrays will take for a while."""
         for node in range(self._worded, self.size):
-            self._word_bytes += 80 + sys.getsizeof(self.states[node]) + sys.getsizeof(self.actions[node])
+            self._word_bytes += 80 + sys.getsizeof(self._states[node]) + sys.getsizeof(self.actions[node])
             self._word_bytes += 16 * len(self._transcripts[0] or ()) + 300
         self._worded = self.size
         free = len(self._nodes) - self.size
@@ -381,11 +424,53 @@ class Tree(NodeArrays):
         else:
             first = self.add_block(node, priors, rewards, flags, players)
         self.actions.extend(actions)
-        self.states.extend(states)
+        self._states.extend(states)
         self.logps.extend(logps)
         self._positions.extend(positions or [None] * count)
         self._transcripts.extend([None] * count)
         return first
+
+    @property
+    def step_rules(self) -> StepRules:
+        """What this tree keeps of a step, by the settings of its last search."""
+        hidden = bool(self.settings.get("hide_outcome"))
+        proofs = self.zero_sum and bool(self.settings.get("solve")) and not hidden
+        return StepRules(not self._values.shape[1], self.zero_sum, hidden, proofs)
+
+    def step_into(self, node: int) -> None:
+        """Step the simulator into a child that was not stepped into yet, and keep its state, who moves there, its end
+        and its reward. Raises what ``stepping.stepped`` raises; the node is then as before."""
+        if self.simulator is None:
+            raise ValueError(f"node {node} has no state yet; load the tree with its simulator to step into it")
+        parent = self.parent(node)
+        chooser = max(self.player(parent), 0)
+        state, player, flags, reward = stepped(
+            self.simulator, self._states[parent], self.actions[node], chooser, self.step_rules
+        )
+        record = self._nodes[node]
+        if self._values.shape[1]:
+            self._values[node, self.players :] = reward
+            reward = reward[chooser]
+        record["reward"], record["player"] = reward, player if player >= CHANCE else 0
+        record["flags"] = (int(record["flags"]) & ~UNSTEPPED) | flags
+        self._states[node] = state
+        if node < self._worded:
+            self._word_bytes += sys.getsizeof(state)
+
+    def left_out(self) -> str:
+        """What a search to the end did not see, so that nothing is known though nothing is left to simulate: ``failed``
+        where a model or the simulator failed, ``exhausted`` where actions were dropped (they repeat a position) or are
+        only those that a policy proposed; empty where all was seen, or the root is proven."""
+        if self.proof(0):
+            return ""
+        flags = self.nodes["flags"]
+        if ((flags & (FAILED | SOLVED)) == (FAILED | SOLVED)).any():
+            return "failed"
+        return "exhausted" if (flags & INCOMPLETE).any() else ""
+
+    def mark_incomplete(self, node: int) -> None:
+        """Actions are missing at the node, so that nothing is proven by those that are there, except a win."""
+        self._nodes[self.source(node)]["flags"] |= INCOMPLETE
 
     def link(self, node: int, source: int) -> None:
         """Make ``node``, a new leaf, an edge to the state that ``source`` holds."""
@@ -413,9 +498,11 @@ class Tree(NodeArrays):
     def positions_on_path(self, node: int, path: np.ndarray | None = None) -> set[Hashable]:
         """The simulator's positions from the root to ``node``, or on a simulation's ``path``."""
         positions = self._positions
-        if positions[0] is None and self.simulator is not None:
-            positions[0] = self.simulator.position(self.states[0])
-        return {positions[step] for step in (_path(self._nodes, node) if path is None else path).tolist()}
+        steps = (_path(self._nodes, node) if path is None else path).tolist()
+        for step in steps:
+            if positions[step] is None and self.simulator is not None:
+                positions[step] = self.simulator.position(self._states[self.source(step)])
+        return {positions[step] for step in steps}
 
     def log_turn(self, node: int, turn: Turn) -> None:
         """Keep the tokens with which the policy took the action into ``node``."""
@@ -460,7 +547,7 @@ class Tree(NodeArrays):
         nodes = self._nodes[order]
         nodes["parent"] = np.where(nodes["parent"] >= 0, place[nodes["parent"]], -1)
         nodes["first_child"] = np.where(nodes["first_child"] >= 0, place[nodes["first_child"]], -1)
-        for name in ("states", "actions", "logps", "_positions", "_transcripts"):
+        for name in ("_states", "actions", "logps", "_positions", "_transcripts"):
             kept = getattr(self, name)
             setattr(self, name, [kept[old] for old in order.tolist()])
         moved = {int(place[old]): turn for old, turn in self._agent_turns.items() if place[old] > 0}
@@ -513,7 +600,7 @@ class Tree(NodeArrays):
         self._head["size"] = self.size = count
         self.actions = list(actions)
         self.logps = list(logps)
-        self.states = [None] * count
+        self._states = [None] * count
         self._positions = [None] * count
         self._transcripts = [self._transcripts[0], *([None] * (count - 1))]
         self._agent_turns = dict(agent_turns)
@@ -524,13 +611,17 @@ class Tree(NodeArrays):
         self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
-        """Give the tree its simulator and the state of every node; rebuild the table of states."""
+        """Give the tree its simulator and the state of every node that was stepped into; rebuild the table of
+        states."""
         self.simulator = simulator
-        self.states = list(states)
-        self._positions = [simulator.position(state) for state in states]
+        self._states = list(states)
+        stepped_into = [not self.has(node, UNSTEPPED) for node in range(len(self._states))]
+        self._positions = [
+            simulator.position(state) if there else None for state, there in zip(states, stepped_into, strict=True)
+        ]
         if self.settings.get("transpositions"):
             for node, state in enumerate(states):
-                if not self.has(node, TERMINAL | LINKED):
+                if not self.has(node, TERMINAL | LINKED | UNSTEPPED):
                     self.known.setdefault((self.depth(node), state), node)
 
     def all_returns(self) -> np.ndarray:

@@ -65,7 +65,7 @@ class Widening:
 
     def is_short(self, tree: Tree, node: int) -> bool:
         """Whether a node has fewer open children than it is to have, and asking has not just been in vain."""
-        if tree.proof(node) and tree.chooser(node) == tree.player(node):
+        if tree.proof(node):  # where only some actions were proposed nothing but a win of the mover is proven
             return False
         wanted = self._wanted(tree, node)
         return wanted > tree.asked[node][1] and sum(not tree.is_solved(c) for c in tree.children(node)) < wanted
@@ -146,7 +146,9 @@ def insert_children(
 ) -> int:
     """Give an expanded node further children behind those that it has; returns the index of the first. All nodes behind
     them move up. Arguments as of ``Tree.add_children``. No simulation may be under way."""
-    first, place, count = tree.children(node)[0], tree.children(node)[-1] + 1, len(actions)
+    children, count = tree.children(node), len(actions)
+    first = children[0] if children else tree.size
+    place = first + len(children)
     _open_gap(tree, place, count)
     size = tree.size
     tree._head["size"] = tree.size = place
@@ -174,7 +176,7 @@ def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
 
 
 def _beside(tree: Tree) -> tuple[list[Any], ...]:
-    return tree.actions, tree.states, tree.logps, tree._positions, tree._transcripts
+    return tree.actions, tree._states, tree.logps, tree._positions, tree._transcripts
 
 
 def _open_gap(tree: Tree, place: int, count: int) -> None:

@@ -183,7 +183,7 @@ def test_under_hidden_information_too(who: str, how: str) -> None:
     assert not tree.nodes["pending"].any()
 
 
-def test_a_simulator_that_raises_anywhere_costs_a_leaf() -> None:
+def test_a_simulator_that_raises_anywhere_costs_a_leaf_or_an_action() -> None:
     """In each method that a search calls."""
 
     def broken(name: str) -> Simulator[Any]:
@@ -202,7 +202,7 @@ def test_a_simulator_that_raises_anywhere_costs_a_leaf() -> None:
         settings = SearchSettings(simulations=60, exploration=3.0)
         answers = Answers()
         [tree] = search(broken(name), [Root(Way(0), (observed("0:"),))], answers, answers, settings)  # type: ignore[arg-type]
-        assert tree.counters["failed_leaves"] > 0, name
+        assert tree.counters["failed_leaves"] + tree.counters["failed_actions"] > 0, name
         assert "KeyError: 'lost'" in tree.last_error, name
         assert tree.counters["simulations"] == 60
         assert not tree.nodes["pending"].any()

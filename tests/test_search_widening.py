@@ -149,7 +149,7 @@ def test_the_search_finds_what_was_not_among_the_first_proposals() -> None:
     narrow = grown(Typing(), Draws(), widening=0.0, simulations=400)
     wide = grown(Typing(), Draws(), widening=2.0, simulations=400)
     pays = [max(tree.value(child) for child in tree.children() if tree.visits(child)) for tree in (narrow, wide)]
-    assert narrow.stopped == "solved"
+    assert narrow.stopped == "exhausted"
     assert pays[1] > pays[0]
     assert {tree.actions[child] for tree in (wide,) for child in tree.children()} >= set("abcdef")
 
@@ -180,7 +180,7 @@ def test_what_is_closed_opens_again_until_the_policy_has_nothing_left_to_say() -
     tree = grown(Typing(), policy, simulations=500)
     assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
     assert tree.is_solved()
-    assert tree.stopped == "solved"
+    assert tree.stopped == "exhausted"
     assert tree.counters["simulations"] < 30
     assert policy.calls < 30
     assert tree.best_action() == "d"

@@ -51,6 +51,7 @@ class BoardGame(Simulator[BoardState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     title: str
     goals: tuple[str, str]
     marks: tuple[str, str] = ("x", "o")

@@ -124,6 +124,7 @@ class KuhnPoker(Simulator[KuhnState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     array_range = (0, 1)
 
     def __init__(self, invalid_loses: bool = False) -> None:

@@ -172,6 +172,7 @@ class LeducPoker(Simulator[LeducState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     array_range = (0, 1)
 
     def __init__(self, invalid_loses: bool = False) -> None:

@@ -123,6 +123,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     players = 2
     zero_sum = True
+    never_repeats = True
     array_range = (0, 1)
 
     def __init__(self, dice: int = 1, sides: int = 6, invalid_loses: bool = False) -> None:

@@ -1,0 +1,96 @@
+"""One step of a simulator, looked at before anything of it enters a tree.
+
+What a simulator says comes from outside: a reward that is NaN, infinite or too large for the node record (float32), and
+a player whom the game does not have, count as an exception of the step. Chance outcomes are looked at in the same way.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from ..envs.simulator import CHANCE, Simulator
+from ..envs.simulator import TERMINAL as GAME_OVER
+from .nodes import OUTCOMES, TERMINAL, VALUED
+
+LARGEST_REWARD: Final = float(np.finfo(np.float32).max)
+
+
+class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
+    """The simulator and the settings do not go together."""
+
+
+class StepRules(NamedTuple):
+    """What a tree keeps of a step: ``one_number`` the reward of who acts, else those of all players; nothing of the
+    outcome where it is ``hidden``. ``proofs``: of wins, draws and losses, which need rewards of ±1 and 0."""
+
+    one_number: bool
+    zero_sum: bool
+    hidden: bool
+    proofs: bool
+
+
+class Stepped(NamedTuple):
+    """What an action leads to: the state, who moves there, the node's flags, and the reward of who acted, or of all."""
+
+    state: Any
+    player: int
+    flags: int
+    reward: Any
+
+
+def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, rules: StepRules) -> Stepped:
+    """What ``action``, taken by ``chooser`` in ``before``, leads to. Raises what the simulator raises, ValueError for
+    numbers that no tree can hold, and :class:`Refused` where game and settings do not go together."""
+    state = simulator.step(before, action)
+    player = simulator.current_player(state)
+    if not GAME_OVER <= player < simulator.players:
+        raise ValueError(
+            f"after {action!r} player {player} is to move; expected 0 to {simulator.players - 1}, CHANCE or TERMINAL"
+        )
+    over = player == GAME_OVER
+    flags = 0
+    if over:
+        flags = TERMINAL if rules.hidden else TERMINAL | VALUED
+    elif player == CHANCE:
+        flags = OUTCOMES
+    if rules.hidden:
+        return Stepped(state, player, flags, 0.0 if rules.one_number else [0.0] * simulator.players)
+    rewards = checked_rewards(simulator, state)
+    if not rules.one_number:
+        return Stepped(state, player, flags, rewards)
+    if rules.zero_sum:
+        _check_interests(simulator, rewards, over, rules.proofs)
+    return Stepped(state, player, flags, float(rewards[chooser]))
+
+
+def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
+    """``simulator.rewards(state)``: one finite number a player, up to ±3.4e38. Raises ValueError for others."""
+    rewards = simulator.rewards(state)
+    if len(rewards) != simulator.players or not all(-LARGEST_REWARD <= reward <= LARGEST_REWARD for reward in rewards):
+        raise ValueError(
+            f"{type(simulator).__name__}.rewards gave {rewards}; expected a finite number of at most 3.4e38 for each of"
+            f" {simulator.players} players"
+        )
+    return rewards
+
+
+def checked_outcomes(simulator: Simulator[Any], state: Any) -> tuple[list[str], np.ndarray]:
+    """The outcomes of a chance node and their probabilities: float64 ``[outcomes]``, sum 1. Raises ValueError where
+    they are none."""
+    outcomes = simulator.chance_outcomes(state)
+    probabilities = np.array([probability for _, probability in outcomes], np.float64)
+    if not len(outcomes) or not abs(probabilities.sum() - 1.0) < 1e-6 or (probabilities < 0.0).any():
+        raise ValueError(f"chance_outcomes gave probabilities {probabilities[:8]}; expected them to sum to 1")
+    return [name for name, _ in outcomes], probabilities
+
+
+def _check_interests(simulator: Simulator[Any], rewards: Sequence[float], over: bool, proofs: bool) -> None:
+    name = type(simulator).__name__
+    if abs(rewards[0] + rewards[1]) > 1e-6:
+        raise Refused(f"{name} says that it is zero-sum, and pays {rewards}")
+    if proofs and (rewards[0] not in (-1.0, 0.0, 1.0) or (rewards[0] and not over)):
+        raise Refused(
+            f"solve=True proves wins, draws and losses, and {name} pays {rewards}"
+            f"{' in the end' if over else ' before the end'}; set solve=False"
+        )

@@ -1,0 +1,264 @@
+"""The simulator is stepped into a child when a simulation first reaches it, and the trees are those of a search that
+steps into every child at once."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_search_twin import RandomGame
+
+from branchwise.envs.games.breakthrough import Breakthrough
+from branchwise.envs.games.connect_four import ConnectFour
+from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.views import SinglePlayerView
+from branchwise.search.engine import Root, SearchSettings, extend, search
+from branchwise.search.evaluation import RandomRollout
+from branchwise.search.graph import outline, to_networkx
+from branchwise.search.reading import principal_variation
+from branchwise.search.store import load_trees, save_trees
+from branchwise.search.tree import TERMINAL as OVER
+from branchwise.search.tree import UNSTEPPED, Tree
+
+GAMES: dict[str, Any] = {
+    "tic_tac_toe": TicTacToe,
+    "connect_four": ConnectFour,
+    "one player": lambda: RandomGame(1, False, False),
+    "zero sum, chance": lambda: RandomGame(2, True, True),
+    "three players, chance": lambda: RandomGame(3, False, True),
+    "a player's view": lambda: SinglePlayerView(TicTacToe()),
+}
+OPTIONS: list[dict[str, Any]] = [
+    {"selection": "uct", "exploration": 1.4},
+    {"selection": "uct", "solve": False, "random_ties": True},
+    {"selection": "puct", "noise": 0.25, "leaves_per_tree": 4},
+    {"selection": "alphazero", "unvisited_value": "zero", "normalise": "tree"},
+    {"selection": "ucb1", "unvisited_value": "infinite", "backup": "minimax"},
+    {"selection": "gumbel", "solve": False},
+    {"selection": "softmax"},
+    {"selection": "puct", "widening": 2.0, "max_depth": 3},
+    {"selection": "uct_bonus", "whole_tree": True, "bonus_terms": ("early_depth", "finished")},
+    {"selection": "puct", "transpositions": True, "revisit": False},
+]
+
+
+def grown(simulator: Any, simulations: int = 150, **options: Any) -> Tree:
+    state = simulator.reset(0)
+    while simulator.current_player(state) == -1:
+        state = simulator.step(state, simulator.chance_outcomes(state)[0][0])
+    settings = SearchSettings(**{"simulations": simulations, "revisit": True, **options})
+    [tree] = search(
+        simulator, [Root(state, (), {"seed": 0})], None, RandomRollout(), settings, [np.random.default_rng(1)]
+    )
+    return tree
+
+
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step into every child when its parent is expanded, those of chance nodes too."""
+
+    def add_children(self: Tree, node: int, *rest: Any) -> int:
+        first = lazily(self, node, *rest)
+        for child in range(first, self.size):
+            if self.has(child, UNSTEPPED):
+                self.step_into(child)
+        return first
+
+    lazily = Tree.add_children
+    monkeypatch.setattr(Tree, "add_children", add_children)
+
+
+def assert_same(found: Tree, expected: Tree) -> None:
+    """Node by node: numbers and words of what was visited, actions and priors of all."""
+    assert found.actions == expected.actions
+    for name in ("parent", "first_child", "children", "visits", "value_sum", "prior", "hint", "pending", "proof"):
+        np.testing.assert_array_equal(found.nodes[name], expected.nodes[name], name)
+    seen = found.nodes["visits"] > 0
+    for name in ("flags", "reward", "player"):
+        np.testing.assert_array_equal(found.nodes[name][seen], expected.nodes[name][seen], name)
+    np.testing.assert_array_equal(found.all_returns()[seen[: len(found.all_returns())]],
+                                  expected.all_returns()[seen[: len(expected.all_returns())]])  # fmt: skip
+    assert found.counters == expected.counters
+    assert (found.stopped, found.best_action()) == (expected.stopped, expected.best_action())
+    assert principal_variation(found) == principal_variation(expected)
+    for node in np.flatnonzero(seen).tolist():
+        assert found.states[node] == expected.states[node]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("game", GAMES)
+def test_the_trees_are_those_of_stepping_into_every_child_at_once(
+    game: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator = GAMES[game]()
+    if options["selection"] in ("softmax", "uct_bonus") and "chance" in game:
+        pytest.skip("a draw among all nodes knows no chance")
+    found = grown(simulator, **options)
+    lazy = int((found.nodes["flags"] & UNSTEPPED != 0).sum())
+    if "transpositions" in options:
+        assert lazy == 0
+    elif game in ("tic_tac_toe", "connect_four"):
+        assert lazy > 0
+    with monkeypatch.context() as patch:
+        at_once(patch)
+        expected = grown(simulator, **options)
+    assert not (expected.nodes["flags"] & UNSTEPPED).any()
+    assert_same(found, expected)
+    for node in range(len(found)):  # and what was not visited is filled in when it is asked for
+        assert found.states[node] == expected.states[node]
+    for name in ("flags", "reward", "player"):
+        np.testing.assert_array_equal(found.nodes[name], expected.nodes[name], name)
+
+
+@pytest.mark.parametrize("game", [TicTacToe, ConnectFour, Breakthrough])
+def test_a_game_that_never_repeats_has_the_same_trees_without_a_look_ahead(game: Any) -> None:
+    simulator, looking = game(), game()
+    looking.never_repeats = False
+    found = grown(simulator, revisit=False)
+    assert (found.nodes["flags"] & UNSTEPPED).any()
+    assert_same(found, grown(looking, revisit=False))
+
+
+class Counting:
+    """Counts the steps of a simulator."""
+
+    def __init__(self, simulator: Simulator[Any]) -> None:
+        self._simulator, self.steps = simulator, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._simulator, name)
+
+    def step(self, state: Any, action: str) -> Any:
+        self.steps += 1
+        return self._simulator.step(state, action)
+
+
+class Zero:
+    reads_transcripts = False
+
+    def evaluate(self, leaves: Any) -> np.ndarray:
+        return np.zeros((len(leaves), leaves[0].simulator.players))
+
+
+@pytest.mark.parametrize("options", [{}, {"revisit": True}, {"selection": "gumbel", "solve": False}], ids=str)
+def test_a_simulation_steps_once(options: dict[str, Any]) -> None:
+    rules: Any = Counting(ConnectFour())
+    settings = SearchSettings(**{"simulations": 300, **options})
+    [tree] = search(rules, [Root(rules.reset(0))], None, Zero(), settings)  # type: ignore[arg-type]
+    assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1 <= 299
+
+
+class Wide(Simulator[int]):
+    """As many actions as a node may have, each of which ends the episode."""
+
+    def reset(self, seed: int, options: Any = None) -> int:
+        return -1
+
+    def current_player(self, state: int) -> int:
+        return 0 if state < 0 else TERMINAL
+
+    def observation(self, state: int, player: int = 0) -> str:
+        return str(state)
+
+    def legal_actions(self, state: int) -> list[str]:
+        return [str(i) for i in range(65_535)] if state < 0 else []
+
+    def step(self, state: int, action: str) -> int:
+        return int(action)
+
+    def rewards(self, state: int) -> tuple[float, ...]:
+        return (float(state > 0),)
+
+
+def test_a_root_of_many_actions_steps_into_those_it_tries() -> None:
+    rules: Any = Counting(Wide())
+    search(rules, [Root(-1)], None, Zero(), SearchSettings(simulations=20, revisit=True))  # type: ignore[arg-type]
+    assert rules.steps == 19
+
+
+# ---- files, readers ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"selection": "puct", "leaves_per_tree": 3}], ids=str)
+def test_a_file_keeps_what_was_not_stepped_into_and_goes_on(options: dict[str, Any], tmp_path: Path) -> None:
+    whole = grown(ConnectFour(), 200, revisit=False, **options)
+    half = grown(ConnectFour(), 100, revisit=False, **options)
+    save_trees(tmp_path / "trees.parquet", [half])
+    rules: Any = Counting(ConnectFour())
+    [tree] = load_trees(tmp_path / "trees.parquet", rules)
+    assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1
+    settings = SearchSettings(simulations=200, revisit=False, **options)
+    extend(rules, [tree], None, RandomRollout(), settings)
+    assert tree.nodes.tobytes() == whole.nodes.tobytes()
+
+
+def test_a_tree_of_another_version_has_all_its_states(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files without the flag, as they were written before: every node is replayed."""
+    with monkeypatch.context() as patch:
+        at_once(patch)
+        save_trees(tmp_path / "trees.parquet", [grown(TicTacToe(), 40)])
+    [tree] = load_trees(tmp_path / "trees.parquet", TicTacToe())
+    assert None not in tree._states
+    extend(TicTacToe(), [tree], None, RandomRollout(), SearchSettings(simulations=80, revisit=True))
+    assert tree.visits(0) == 80
+
+
+def test_readers_cope_with_children_that_were_never_tried() -> None:
+    simulator = TicTacToe()
+    state = simulator.reset(0)
+    for move in ("1", "4", "2", "5"):
+        state = simulator.step(state, move)
+    [tree] = search(simulator, [Root(state, (), {"seed": 0})], None, Zero(), SearchSettings(simulations=2))  # type: ignore[arg-type]
+    untried = [child for child in tree.children() if not tree.visits(child)]
+    assert len(untried) == 4
+    assert all(tree.has(child, UNSTEPPED) for child in untried)
+    assert "p=0.20" in outline(tree)
+    assert len(to_networkx(tree)) == len(tree)
+    win = next(child for child in tree.children() if tree.actions[child] == "3")
+    assert tree.is_terminal(win)
+    assert tree.has(win, OVER)
+    assert tree.transcript(win)[-1].text == simulator.observation(tree.states[win])
+    assert tree.states[win] == simulator.step(state, "3")
+    assert float(tree.nodes["reward"][win]) == 1.0
+
+
+def test_a_child_whose_step_fails_when_it_is_read_says_so_and_stays_as_it_was() -> None:
+    class Lost(TicTacToe):
+        def step(self, state: Any, action: str) -> Any:
+            if action == "9":
+                raise KeyError("lost")
+            return super().step(state, action)
+
+    tree = grown(Lost(), 4)
+    child = next(child for child in tree.children() if tree.actions[child] == "9")
+    before = tree.nodes[child].copy()
+    with pytest.raises(KeyError, match="lost"):
+        tree.states[child]
+    assert tree.nodes[child] == before
+
+
+def test_the_subtree_of_a_move_is_kept_with_what_it_has_not_tried() -> None:
+    tree = grown(ConnectFour(), 120)
+    tree.reroot(tree.best_child())
+    assert (tree.nodes["flags"] & UNSTEPPED).any()
+    extend(ConnectFour(), [tree], None, RandomRollout(), SearchSettings(simulations=200, revisit=True))
+    assert tree.visits(0) == 200
+    game = ConnectFour()
+    for node in range(1, len(tree)):
+        assert tree.states[node] == game.step(tree.states[tree.parent(node)], tree.actions[node])
+
+
+def test_outcomes_of_chance_are_stepped_into_when_they_are_drawn() -> None:
+    poker = KuhnPoker()
+    rules: Any = Counting(SinglePlayerView(poker))
+    state = rules.reset(0)
+    [tree] = search(rules, [Root(state)], None, Zero(), SearchSettings(simulations=30))  # type: ignore[arg-type]
+    assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1
+
+
+def test_memory_of_states_is_counted_when_they_come() -> None:
+    tree = grown(ConnectFour(), 100)
+    early = tree.bytes_to_grow()
+    assert len(list(tree.states)) == len(tree)
+    assert tree.bytes_to_grow() > early
