@@ -22,8 +22,13 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
     The first line is the root; where children are left out, a line says how many.
     """
     lines = []
-
-    def add(node: int, level: int) -> None:
+    waiting: list[tuple[int, int] | str] = [(0, 0)]  # nodes with their level, and lines, the next one last
+    while waiting:
+        following = waiting.pop()
+        if isinstance(following, str):
+            lines.append(following)
+            continue
+        node, level = following
         visits = tree.visits(node)
         value = f"{tree.value(node):+.3f}" if visits else "     –"
         prior = float(tree.nodes[node]["prior"])
@@ -35,15 +40,12 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
         marks = ", ".join([*(mark for flag, mark in _MARKS if tree.has(node, flag)), tree.proof(node)]).rstrip(", ")
         lines.append(f"{'  ' * level}{visits:5d}  {value}  p={prior:.2f}  {action}{f'  [{marks}]' if marks else ''}")
         if level >= depth:
-            return
+            continue
         ranked = sorted(below(tree, node), key=lambda child: (-tree.visits(child), child))
-        for child in ranked[:children]:
-            add(child, level + 1)
         if len(ranked) > children:
             rest = ranked[children:]
-            lines.append(f"{'  ' * (level + 1)}…  {len(rest)} more, {sum(map(tree.visits, rest))} visits")
-
-    add(0, 0)
+            waiting.append(f"{'  ' * (level + 1)}…  {len(rest)} more, {sum(map(tree.visits, rest))} visits")
+        waiting += [(child, level + 1) for child in reversed(ranked[:children])]
     return "\n".join(lines)
 
 

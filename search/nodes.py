@@ -191,20 +191,75 @@ def _path(nodes: np.ndarray, node: int) -> np.ndarray:
 def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
     """One player: the largest return of any visited path that starts with the action into ``node`` and ends in a
     childless node; over the outcomes of chance, the mean of those by visits."""
-    record = nodes[node]
-    source = nodes[_source(nodes, node)]
-    best = -np.inf
-    total = 0.0
-    visits = 0.0
-    for child in range(source.first_child, source.first_child + source.children):
-        if nodes[child].visits > 0:
-            below = _best_return(nodes, child, discount)
-            best = max(best, below)
-            total += below * nodes[child].visits
-            visits += nodes[child].visits
-    if best == -np.inf:
-        return record.value_sum / record.visits if record.visits > 0 else -np.inf
-    return action_return(record.reward, discount, total / visits if source.player == CHANCE else best)
+    order, place = _visited_below(nodes, node)
+    found = np.empty(order.shape[0])
+    for i in range(order.shape[0] - 1, -1, -1):
+        record = nodes[order[i]]
+        source = nodes[_source(nodes, order[i])]
+        best = -np.inf
+        total = 0.0
+        visits = 0.0
+        for child in range(source.first_child, source.first_child + source.children):
+            if nodes[child].visits > 0:
+                below = found[place[child]]
+                best = max(best, below)
+                total += below * nodes[child].visits
+                visits += nodes[child].visits
+        if best == -np.inf:
+            found[i] = record.value_sum / record.visits if record.visits > 0 else -np.inf
+        else:
+            found[i] = action_return(record.reward, discount, total / visits if source.player == CHANCE else best)
+    return found[0]
+
+
+@njit(cache=True)
+def _best_returns(nodes: np.ndarray, values: np.ndarray, node: int, discount: float) -> np.ndarray:
+    """All players' returns of the action into ``node``, every choice below it the mover's own best among what was
+    visited (max^n): float64 ``[players]``. Where an action is missing or failed, who moves may have something better:
+    there the mean counts."""
+    players = values.shape[1] // 2
+    order, place = _visited_below(nodes, node)
+    found = np.empty((order.shape[0], players))
+    for i in range(order.shape[0] - 1, -1, -1):
+        source = nodes[_source(nodes, order[i])]
+        mover = max(source.player, 0)
+        complete = not source.flags & INCOMPLETE
+        best = -1
+        for child in range(source.first_child, source.first_child + source.children):
+            complete = complete and not nodes[child].flags & FAILED
+            if nodes[child].visits > 0 and (best < 0 or found[place[child], mover] > found[best, mover]):
+                best = place[child]
+        for player in range(players):
+            if best >= 0 and complete:
+                reward = values[order[i], players + player]
+                found[i, player] = action_return(reward, discount, found[best, player])
+            elif nodes[order[i]].visits > 0:
+                found[i, player] = values[order[i], player] / nodes[order[i]].visits
+            else:
+                found[i, player] = np.nan
+    return found[0]
+
+
+@njit(cache=True)
+def _visited_below(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+    """(``top`` and the visited nodes below it, level by level; the place there of each node, −1 where it has none). No
+    recursion: a tree may be as deep as an episode is long. A state with several parents stands there once, and after
+    all of them, since they are equally deep."""
+    order = np.empty(nodes.shape[0], np.int32)
+    place = np.full(nodes.shape[0], -1, np.int32)
+    order[0] = top
+    place[top] = 0
+    length = 1
+    done = 0
+    while done < length:
+        source = nodes[_source(nodes, order[done])]
+        done += 1
+        for child in range(source.first_child, source.first_child + source.children):
+            if nodes[child].visits > 0 and place[child] < 0:
+                place[child] = length
+                order[length] = child
+                length += 1
+    return order[:length], place
 
 
 @njit(cache=True)

@@ -59,13 +59,13 @@ def action(
 def principal_variation(tree: Tree, node: int = 0) -> list[int]:
     """The nodes of the line that the search expects: from ``node`` (left out) the child that it would play, then the
     most visited of each, as far as it was visited; at chance nodes the most visited outcome."""
-    line: list[int] = []
+    line: dict[int, None] = {}  # in order, and quick to look into
     while (
         (child := tree.best_child(node, "visits" if line else None)) >= 0 and tree.visits(child) and child not in line
     ):
-        line.append(child)
+        line[child] = None
         node = child
-    return line
+    return list(line)
 
 
 def child_table(tree: Tree, node: int = 0) -> list[ChildRow]:

@@ -34,6 +34,7 @@ from .nodes import (
     VALUED,
     _add_children,
     _best_return,
+    _best_returns,
     _path,
     _subtree,
 )
@@ -270,10 +271,13 @@ class Tree(NodeArrays):
                 f"node {node} of this tree has no stored observation; load the tree with its simulator, or save it with"
                 " observations=True (nodes that were never visited have none)"
             )
-        before = self.transcript(self.parent(node))
-        turn = observed(said(self.simulator, self.states[node]))
-        transcript = (*before, self.agent_turn(node), turn)
-        self._transcripts[node] = transcript
+        steps = [node]
+        while (before := self._transcripts[self.parent(steps[-1])]) is None:
+            steps.append(self.parent(steps[-1]))
+        turns = list(before)
+        for step in reversed(steps):
+            turns += self.agent_turn(step), observed(said(self.simulator, self.states[step]))
+        self._transcripts[node] = transcript = tuple(turns)
         return transcript
 
     def best_child(self, node: int = 0, final: FinalRule | None = None) -> int:
@@ -330,14 +334,7 @@ class Tree(NodeArrays):
 
     def _solved_returns(self, node: int) -> np.ndarray:
         """All players' returns of the action into a solved node, every choice below it the mover's own best."""
-        visited = [child for child in self.children(node) if self.visits(child)]
-        if not visited:
-            return self.returns(node)
-        if self.has(self.source(node), INCOMPLETE) or any(self.has(child, FAILED) for child in self.children(node)):
-            return self.returns(node)  # who moves may have something better
-        mover = max(self.player(self.source(node)), 0)
-        best = max(map(self._solved_returns, visited), key=lambda returns: float(returns[mover]))
-        return self._values[node, self.players :] + self.discount * best
+        return _best_returns(self._nodes, self._values, node, self.discount)
 
     def is_decided(self, left: int) -> bool:
         """Whether the most visited child of the root stays so, whatever ``left`` simulations find; false where some are
