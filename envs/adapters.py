@@ -21,6 +21,7 @@ show later than the steps tried (``branchwise.testing.check_simulator`` walks wh
 
 import copy
 import dataclasses
+import enum
 import inspect
 import time
 from collections import OrderedDict
@@ -43,6 +44,7 @@ _MOST_NAMES = 20
 _TRIAL_SEEDS = (0, 1, 2)
 _TRIAL_DEPTHS = (0, 4, 12)
 _TRIAL_STEPS = 24
+_SUCCESS = ("success", "is_success", "won")
 _KNOWN_STATELESS = (
     gym.wrappers.OrderEnforcing,
     gym.wrappers.PassiveEnvChecker,
@@ -74,6 +76,8 @@ class GymnasiumState:
     success: bool = field(compare=False)
     unusable: bool = field(compare=False)
     legal: tuple[str, ...] | None = field(compare=False)
+    commands: tuple[str, ...] | None = field(compare=False)
+    facts: tuple[tuple[str, Any], ...] = field(compare=False)
 
 
 def describe(observation: Any) -> str:
@@ -103,16 +107,24 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
     """``environment`` (a registered id, or a function without arguments that makes a single-agent environment) as a
     simulator.
 
-    - ``actions``: names for the actions of a ``Discrete`` space in their order (default: their numbers), or, for any
-      space, a mapping from text to action. A ``Text`` space needs none: every text is an action there. Where ``info``
-      has Gymnasium's ``action_mask``, only the actions it admits are legal.
-    - ``describe``: observation → text.
+    - ``actions``: names for the actions of a ``Discrete`` space in their order (default: the environment's own, from
+      ``get_action_meanings()`` or an enumeration ``actions``, else their numbers), or, for any space, a mapping from
+      text to action. A ``Text`` space needs none: every text is an action there.
+    - ``describe``: observation (without its ``action_mask``) → text.
     - ``max_steps``: the budget, invalid actions included; by default the id's ``max_episode_steps``, else 1,000.
     - ``cache_size``: how many snapshots are kept.
 
+    What is legal: the actions that a mask admits, found in ``info["action_mask"]``, ``observation["action_mask"]`` or
+    the method ``action_masks()``; in a ``Text`` space the commands of ``info["admissible_commands"]``. If one of these
+    has an ellipsis (``search[…]``), actions are free text and the commands are only shown. A text that is not listed
+    reaches the environment all the same, since many games understand more than they list; it counts as invalid unless
+    the environment itself reports ``info["invalid_action"]``.
+
+    ``info``: ``success`` is the environment's ``success``, ``is_success`` or ``won``, and all its other numbers (a
+    score, the best possible one) are passed on.
+
     ``branching`` is the fastest way that held in the trial: ``"native"``, ``"deepcopy"`` or ``"replay"``; ``tried``
-    says what became of each. ``success`` is ``info["success"]`` or ``info["is_success"]`` where the environment reports
-    one. Raises :class:`CannotBranch` when not even replay holds.
+    says what became of each. Raises :class:`CannotBranch` when not even replay holds.
     """
 
     players = 1
@@ -139,7 +151,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             )
         self.max_steps = max_steps
         self._env = self._make()
-        self.actions = _named_actions(self._env.action_space, actions)
+        self.actions = _named_actions(self._env, actions)
         self._forget()
         self.branching, self.tried = self._trial()
         self._way = _WAYS[self.branching]
@@ -164,6 +176,11 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
     def legal_actions(self, state: GymnasiumState) -> Sequence[str] | None:
         return () if state.terminated or state.truncated else state.legal
 
+    def admissible_commands(self, state: GymnasiumState) -> list[str] | None:
+        if state.terminated or state.truncated:
+            return []
+        return None if state.commands is None else list(state.commands)
+
     def step(self, state: GymnasiumState, action: str) -> GymnasiumState:
         """Act. A text that names no legal action takes a step of the budget and leaves the environment as it is.
         Raises ``ValueError`` in a state in which the episode is over."""
@@ -177,6 +194,8 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         self._bring_to(state)
         self._at = None  # nowhere, until the step has succeeded: an exception leaves no wrong position behind
         observation, reward, terminated, truncated, info = self._env.step(self._meant(action))
+        if self.actions is None and state.legal is not None and action.strip() not in state.legal:
+            info = {"invalid_action": True, **info}
         log = (*state.log, action)
         truncated = not terminated and (bool(truncated) or len(log) + state.refusals >= self.max_steps)
         self._at = state.seed, state.options, log
@@ -189,7 +208,8 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         return state.truncated
 
     def info(self, state: GymnasiumState) -> dict[str, Any]:
-        return {"success": state.success, "invalid_action": state.unusable or state.refused is not None}
+        invalid = state.unusable or state.refused is not None
+        return {**dict(state.facts), "success": state.success, "invalid_action": invalid}
 
     def position(self, state: GymnasiumState) -> Hashable:
         return _key(state)
@@ -240,6 +260,9 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         info: Mapping[str, Any],
     ) -> GymnasiumState:
         seed, options, log = key
+        observation, mask = split_mask(observation)
+        commands = self._commands(info, mask)
+        free = self.actions is None and any("…" in command for command in commands or ())
         return GymnasiumState(
             seed=seed,
             options=options,
@@ -250,18 +273,27 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             reward=reward,
             terminated=terminated,
             truncated=truncated,
-            success=bool(info.get("success", info.get("is_success", False))),
+            success=reported_success(info) or False,
             unusable=bool(info.get("invalid_action", False)),
-            legal=self._legal(info),
+            legal=None if free else commands,
+            commands=commands,
+            facts=tuple((key, value) for key, value in info.items() if isinstance(value, _NUMBERS)),
         )
 
-    def _legal(self, info: Mapping[str, Any]) -> tuple[str, ...] | None:
+    def _commands(self, info: Mapping[str, Any], mask: Any) -> tuple[str, ...] | None:
+        """What the environment lists as possible now; ``None`` where it lists nothing and takes any text."""
         if self.actions is None:
-            return None
-        mask = info.get("action_mask")
+            return listed_commands(info)
         space = self._env.action_space
-        if mask is None or not isinstance(space, spaces.Discrete):
+        if not isinstance(space, spaces.Discrete):
             return tuple(self.actions)
+        mask = info.get("action_mask", mask)
+        if mask is None and self._env.has_wrapper_attr("action_masks"):
+            mask = self._env.get_wrapper_attr("action_masks")()
+        if mask is None:
+            return tuple(self.actions)
+        if np.shape(mask) != (space.n,):
+            raise ValueError(f"An action mask of shape {np.shape(mask)} for {space}: expected one number an action.")
         return tuple(name for name, action in self.actions.items() if mask[int(action) - int(space.start)])
 
     def _refuse(self, state: GymnasiumState, action: str) -> GymnasiumState:
@@ -348,24 +380,48 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
     def _sample_actions(self, seed: int, depth: int, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
         """A past of ``depth`` actions (fewer where the episode ends before) and a future after it."""
         env = self._env
-        _, info = env.reset(seed=seed)
+        observation, info = env.reset(seed=seed)
         actions: list[Any] = []
         over = False
         while not over and len(actions) < depth + _TRIAL_STEPS:
-            actions.append(self._any_action(info, rng))
-            _, _, terminated, truncated, info = env.step(actions[-1])
+            actions.append(self._any_action(observation, info, rng))
+            observation, _, terminated, truncated, info = env.step(actions[-1])
             over = terminated or truncated
         depth = min(depth, len(actions) // 2)
         return actions[:depth], actions[depth:]
 
-    def _any_action(self, info: Mapping[str, Any], rng: np.random.Generator) -> Any:
-        names: Sequence[str] | None = self._legal(info)
-        if names is None:
-            names = [name for name in info.get("admissible_commands") or () if "…" not in name]
+    def _any_action(self, observation: Any, info: Mapping[str, Any], rng: np.random.Generator) -> Any:
+        listed = self._commands(info, split_mask(observation)[1]) or ()
+        names = listed if self.actions is not None else [name for name in listed if "…" not in name]
         if names:
             return self._meant(names[int(rng.integers(len(names)))])
         self._env.action_space.seed(int(rng.integers(2**31)))
         return self._env.action_space.sample()
+
+
+_NUMBERS = (bool, int, float, np.bool_, np.integer, np.floating)
+
+
+def split_mask(observation: Any) -> tuple[Any, Any]:
+    """``observation`` without its ``action_mask``, and the mask, or ``None``."""
+    if not isinstance(observation, Mapping) or "action_mask" not in observation:
+        return observation, None
+    return {key: value for key, value in observation.items() if key != "action_mask"}, observation["action_mask"]
+
+
+def listed_commands(info: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The commands of ``info["admissible_commands"]``, each once; ``None`` where there are none."""
+    commands = info.get("admissible_commands")
+    if not commands:
+        return None
+    if isinstance(commands, str) or not all(isinstance(command, str) for command in commands):
+        raise ValueError(f"info['admissible_commands']={commands!r:.200}: expected a list of texts, or None.")
+    return tuple(dict.fromkeys(_storable(command.strip()) for command in commands))
+
+
+def reported_success(info: Mapping[str, Any]) -> bool | None:
+    """Whether ``info`` reports success, by any of the names in use; ``None`` where it reports nothing."""
+    return next((bool(info[name]) for name in _SUCCESS if info.get(name) is not None), None)
 
 
 _Key = tuple[int, tuple[tuple[str, Any], ...], tuple[str, ...]]
@@ -396,16 +452,16 @@ def _storable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _named_actions(
-    space: spaces.Space[Any], actions: Sequence[str] | Mapping[str, Any] | None
-) -> dict[str, Any] | None:
+def _named_actions(env: gym.Env[Any, Any], actions: Sequence[str] | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    space = env.action_space
     if isinstance(actions, Mapping):
         if not actions:
             raise ValueError("actions={}: expected at least one name and its action.")
         return dict(actions)
     if isinstance(space, spaces.Discrete):
         numbers = range(int(space.start), int(space.start + space.n))
-        names = [str(number) for number in numbers] if actions is None else list(actions)
+        names = list(actions) if actions is not None else _own_names(env, len(numbers))
+        names = names or [str(number) for number in numbers]
         if len(names) != len(numbers) or len(set(names)) != len(names):
             raise ValueError(f"actions={names}: expected {len(numbers)} different names, one an action of {space}.")
         return dict(zip(names, numbers, strict=True))
@@ -415,6 +471,21 @@ def _named_actions(
         f"The action space {space} has no names of its own; pass actions={{text: action, …}}, "
         "a mapping from what an agent writes to what the environment takes."
     )
+
+
+def _own_names(env: gym.Env[Any, Any], count: int) -> list[str]:
+    """What the environment calls its actions: ALE's ``get_action_meanings()``, or an enumeration ``actions`` from 0, as
+    MiniGrid has; nothing where they do not name each of ``count`` actions."""
+    base: Any = env.unwrapped
+    meanings, kind = getattr(base, "get_action_meanings", None), getattr(base, "actions", None)
+    names: list[str] = []
+    if callable(meanings):
+        names = [str(name) for name in meanings()]
+    elif (
+        isinstance(kind, type) and issubclass(kind, enum.Enum) and [item.value for item in kind] == [*range(len(kind))]
+    ):
+        names = [item.name for item in kind]
+    return names if len(set(names)) == count else []
 
 
 def frozen_observation(observation: Any) -> Any:

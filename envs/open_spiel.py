@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from .abilities import text_array
+from .arguments import checked_options
 from .forfeits import has_forfeited
 from .simulator import CHANCE, TERMINAL, Simulator
 
@@ -193,6 +194,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         self._open()
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> OpenSpielState:
+        checked_options(self, options)
         return OpenSpielState(rewards=(0.0,) * self.players, native=self._game.new_initial_state())
 
     def current_player(self, state: OpenSpielState) -> int:

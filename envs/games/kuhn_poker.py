@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import checked_options
 from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .wording import command
@@ -132,6 +133,7 @@ class KuhnPoker(Simulator[KuhnState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> KuhnState:
         """The state before the deal, the same for every seed."""
+        checked_options(self, options)
         return KuhnState()
 
     def current_player(self, state: KuhnState) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import checked_options
 from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .regret import Equilibrium, solve
@@ -180,6 +181,7 @@ class LeducPoker(Simulator[LeducState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> LeducState:
         """The state before the deal, the same for every seed."""
+        checked_options(self, options)
         return LeducState()
 
     def current_player(self, state: LeducState) -> int:

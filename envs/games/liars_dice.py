@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import checked_options
 from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .wording import command
@@ -141,6 +142,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> LiarsDiceState:
         """The state before the dice are rolled, the same for every seed."""
+        checked_options(self, options)
         return LiarsDiceState()
 
     def current_player(self, state: LiarsDiceState) -> int:

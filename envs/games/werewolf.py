@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from ..arguments import checked_options
 from ..forfeits import has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .werewolf_hidden import redrawn
@@ -180,7 +181,7 @@ class Werewolf(Simulator[WerewolfState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> WerewolfState:
         """The first night; the seed shuffles the roles, or ``options["roles"]`` gives them, a letter a player."""
-        given = (options or {}).get("roles")
+        given = checked_options(self, options, "roles").get("roles")
         if given is not None and sorted(str(given)) != sorted(self.roles):
             raise ValueError(f"options['roles']={given!r}: expected the letters {self.roles!r} in some order.")
         roles = str(given or "".join(np.random.default_rng(seed).permutation(list(self.roles))))

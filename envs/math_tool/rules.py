@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from ..arguments import checked_options
 from ..simulator import TERMINAL, Simulator
 from .files import FileProblems
 from .grading import LONGEST_ANSWER, as_number, grade, last_boxed
@@ -170,10 +171,7 @@ class MathToolSimulator(Simulator[MathState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> MathState:
         """The problem ``options["goal"]`` of the split, else one that ``seed`` picks, each as likely."""
-        options = dict(options or {})
-        number = options.pop("goal", None)
-        if options:
-            raise ValueError(f"options {', '.join(map(repr, options))}; the only option of reset is 'goal'")
+        number = checked_options(self, options, "goal").get("goal")
         count = self.problems.count
         if number is None:
             return MathState(int(np.random.default_rng(operator.index(seed) & (2**63 - 1)).integers(count)))

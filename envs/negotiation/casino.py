@@ -77,6 +77,7 @@ class CaSiNoSimulator(SameOffers):
     Chawla et al., CaSiNo: A corpus of campsite negotiation dialogues, NAACL 2021, arXiv:2103.15721.
     """
 
+    reset_options: ClassVar[tuple[str, ...]] = ("context",)
     counter: ClassVar[bool] = False
 
     def __init__(
@@ -105,7 +106,7 @@ class CaSiNoSimulator(SameOffers):
         self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        asked = options.pop("context", None)
+        asked = options.get("context")
         if isinstance(asked, tuple):
             return _checked(asked, rng)
         if self.contexts is None:

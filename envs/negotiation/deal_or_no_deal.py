@@ -78,6 +78,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
     Lewis et al., Deal or no deal? End-to-end learning for negotiation dialogues, EMNLP 2017, arXiv:1706.05125.
     """
 
+    reset_options: ClassVar[tuple[str, ...]] = ("context",)
     walk_away: ClassVar[bool] = False
     max_actions: ClassVar[int] = 73  # 36 ways to share out seven items, offered or selected, and no agreement
 
@@ -111,7 +112,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
         self._talking = ("offer", *(("say",) if messages else ()), "select")
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        asked = options.pop("context", None)
+        asked = options.get("context")
         if isinstance(asked, tuple):
             return _checked(asked)
         if self.contexts is None:

@@ -133,6 +133,7 @@ class BargainingSimulator(_Glee):
     Shapira et al., GLEE, arXiv:2410.05254; Rubinstein, Perfect equilibrium in a bargaining model, Econometrica 1982.
     """
 
+    reset_options: ClassVar[tuple[str, ...]] = ("discounts",)
     walk_away: ClassVar[bool] = False
 
     def __init__(
@@ -168,7 +169,7 @@ class BargainingSimulator(_Glee):
         self._outcomes = np.arange(self.increments, -1, -1) * (self.money // self.increments)
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        given = options.pop("discounts", self.discounts)
+        given = options.get("discounts", self.discounts)
         if given is not None:
             return _discounts(given)
         grid = BARGAINING_GRID["delta_1"]
@@ -294,6 +295,8 @@ class BuyerSellerSimulator(_Glee):
     Shapira et al., GLEE, arXiv:2410.05254.
     """
 
+    reset_options: ClassVar[tuple[str, ...]] = ("values",)
+
     def __init__(
         self,
         seller_value: float | None = None,
@@ -330,7 +333,7 @@ class BuyerSellerSimulator(_Glee):
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
         """The two values in cents."""
         grid = BUYER_SELLER_GRID["seller_value"]
-        seller, buyer = options.pop("values", self.fixed)
+        seller, buyer = options.get("values", self.fixed)
         drawn = grid[int(rng.random() * 4)], grid[int(rng.random() * 4)]
         return tuple(
             round(self.order * (luck if value is None else _value("values", value)))

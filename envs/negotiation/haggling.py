@@ -79,6 +79,7 @@ class HagglingSimulator(AlternatingOffers):
     """
 
     names: ClassVar[tuple[str, str]] = ("Seller", "Buyer")
+    reset_options: ClassVar[tuple[str, ...]] = ("listing", "target")
 
     def __init__(
         self,
@@ -110,7 +111,7 @@ class HagglingSimulator(AlternatingOffers):
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
         """(category, title, listing price, buyer's target), prices in cents."""
-        asked, share = options.pop("listing", None), options.pop("target", None)
+        asked, share = options.get("listing"), options.get("target")
         if self.listings is None:
             if asked is not None:
                 raise ValueError(f"listing={asked!r}; a number needs listings=FILE.")

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 
+from ..arguments import checked_options
 from ..forfeits import has_forfeited
 from ..opponents import borrow_generator, return_generator
 from ..simulator import CHANCE, TERMINAL, Simulator
@@ -163,9 +164,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         return partial(type(self), **self._arguments), ()
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> PersuasionState:
-        unknown = (options or {}).keys() - {"options"}  # PettingZoo's api_test sends an option of this name
-        if unknown:
-            raise ValueError(f"unknown reset option {', '.join(map(repr, unknown))} for PersuasionSimulator.")
+        checked_options(self, options)
         rng = borrow_generator(seed, 0)
         p, v = _one_of(PERSUASION_GRID["p"], rng), _one_of(PERSUASION_GRID["v"], rng)
         return_generator(rng)

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
+from ..arguments import checked_options
 from ..opponents import borrow_generator, return_generator
 from ..simulator import TERMINAL, Simulator
 from .offers import LONGEST_ACTION, Act, clean_message, parse, quoted
@@ -72,6 +73,7 @@ class AlternatingOffers(Simulator[OfferState]):
 
     players = 2
     names: ClassVar[tuple[str, str]] = ("Alice", "Bob")
+    reset_options: ClassVar[tuple[str, ...]] = ()  # the names of options that ``reset`` takes
     counter: ClassVar[bool] = True
     quiet_verbs: ClassVar[frozenset[str]] = frozenset()  # acts that carry no message even where messages are allowed
     walk_away: ClassVar[bool] = True  # whether a player may leave
@@ -112,7 +114,7 @@ class AlternatingOffers(Simulator[OfferState]):
     # What a domain must say.
 
     def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        """The context of an episode; takes the options that it knows out of ``options``."""
+        """The context of an episode; ``options`` are those of ``reset``, whose names :attr:`reset_options` lists."""
         raise NotImplementedError
 
     def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
@@ -163,13 +165,10 @@ class AlternatingOffers(Simulator[OfferState]):
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> OfferState:
         """The episode of ``seed`` in this simulator's split; each split has a stream of its own."""
-        asked = dict(options or {})
+        asked = checked_options(self, options, *self.reset_options)
         rng = borrow_generator(seed, SPLITS.index(self.split))
         context = self._draw(rng, asked)
         return_generator(rng)
-        asked.pop("options", None)  # PettingZoo's api_test sends an option of this name
-        if asked:
-            raise ValueError(f"unknown reset option {', '.join(map(repr, asked))} for {type(self).__name__}.")
         return OfferState(context, self.first)
 
     def current_player(self, state: OfferState) -> int:

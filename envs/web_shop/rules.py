@@ -18,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
+from ..arguments import checked_options
 from ..simulator import TERMINAL, Simulator
 from .catalogue import SPLITS, Catalogue, Difficulty, GeneratedCatalogue, Goal, Product, mix, words_of_the_shop
 from .files import FileCatalogue, files_key, files_of
@@ -157,10 +158,7 @@ class WebShopSimulator(Simulator[ShopState]):
             raise ValueError(
                 f"split {self.split!r} has no goals in this catalogue ({len(self.goals)} in all); choose another split"
             )
-        asked = dict(options or {})
-        index = asked.pop("goal", None)
-        if asked:
-            raise ValueError(f"unknown reset option {', '.join(map(repr, asked))}; accepted: 'goal'")
+        index = checked_options(self, options, "goal").get("goal")
         if index is None:
             return ShopState(self.goal_range[self._draw_goal(seed, count)])
         try:
