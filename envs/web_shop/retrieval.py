@@ -6,9 +6,10 @@ products are found, best first, equal scores in the catalogue's order; products 
 not found.
 
 An index is kept on disk in ``$BRANCHWISE_CACHE`` (by default the platform's cache folder), under the digest of what
-it was built from, and memory-mapped, so that processes share its pages. It is written to a temporary folder and
-renamed; a damaged one is built again; where nothing can be written, the index stays in memory. Delete the folder at
-any time.
+it was built from and of what built it (the source of this folder, the versions of the libraries), and memory-mapped,
+so that processes share its pages. An index that other code built is never read: it would answer as that code did. It
+is written to a temporary folder and renamed; a damaged one is built again; where nothing can be written, the index
+stays in memory. Delete the folder at any time.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -34,7 +36,6 @@ from .catalogue import Product
 RESULTS: Final = 50
 QUERIES_KEPT: Final = 8192
 
-_FORMAT: Final = "1"  # rises with any change of terms, scores or files
 _STOP_WORDS: Final = frozenset(STOPWORDS_EN)
 _log = logging.getLogger(__name__)
 _stem: Final = Stemmer.Stemmer("porter").stemWord
@@ -116,7 +117,7 @@ def build(documents: Iterable[str]) -> bm25s.BM25:
 def open_index(content: str, documents: Callable[[], Iterable[str]]) -> Index:
     """The index of ``documents()``, from disk where an index of the same ``content`` (a digest, or a text that says
     what the documents are a function of) stands, else built and kept there."""
-    digest = hashlib.sha256(f"{_FORMAT} {bm25s.__version__} {content}".encode()).hexdigest()[:32]
+    digest = hashlib.sha256(f"{_builder()} {content}".encode()).hexdigest()[:32]
     folder = cache_folder() / "web_shop" / digest
     index = _load(folder)
     if index is None:
@@ -124,6 +125,16 @@ def open_index(content: str, documents: Callable[[], Iterable[str]]) -> Index:
         if index.vocab_dict:
             index = _keep(index, folder)
     return Index(index)
+
+
+@lru_cache(maxsize=1)
+def _builder() -> str:
+    """What decides, beside the products, which index is built: this folder's source and the libraries' versions."""
+    source = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        source.update(path.read_bytes())
+    libraries = (f"{name} {metadata.version(name)}" for name in ("bm25s", "numpy", "PyStemmer"))
+    return " ".join((source.hexdigest(), *libraries))
 
 
 def cache_folder() -> Path:
