@@ -17,6 +17,8 @@ UTF-8 bytes |
 | ``success(state, player) -> bool`` | whether ``player`` did well | player 0: ``info``; others: a positive reward at \
 the end |
 | ``svg(state) -> str`` | a picture | no picture |
+| ``moves_seen(state, player) -> Sequence[str]`` | the moves so far that ``player`` knows of, in words | nothing is \
+added to what a person reads |
 | ``simultaneous_players(state) -> Sequence[int]`` | the players who move together from here on, in the order in which \
 they are asked, none seeing what those before did | the player to move alone |
 """
