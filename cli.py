@@ -143,7 +143,9 @@ def envs(
         return
     from rich.table import Table
 
-    table = Table("id", "players", "what one does there", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id", "players", "what one does there"):
+        table.add_column(name, no_wrap=name != "what one does there")
     for row in environments():
         table.add_row(row.id, str(row.players), row.summary)
     _console().print(table)
@@ -189,7 +191,7 @@ def loop(
 
     Example: branchwise loop web_shop --out runs/web_shop
     """
-    from .training.display import ProgressDisplay, results_table
+    from .training.display import ProgressDisplay, ResultsTable
     from .training.loop import is_done, run_loop
     from .training.recipe import load_config
     from .training.run_folder import budgets, read_run
@@ -206,7 +208,7 @@ def loop(
         ) from None
     if done_before:
         typer.echo(f"{run} is done already: nothing was done again. Another --out starts afresh.")
-    _console().print(results_table(rows))
+    _console().print(ResultsTable(rows))
     for line in budgets(read_run(run)):
         typer.echo(line)
     typer.echo(f"Report: {run / 'report.html'}")
@@ -244,19 +246,24 @@ def search(
     """
     import numpy as np
 
+    from .envs.listed import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
     from .search.graph import outline
+    from .search.presets import suited_settings
     from .search.progress import SearchBar
     from .search.resume import search_into
     from .training.settings import build, override
 
-    settings = build(SearchSettings, override({"simulations": simulations}, assignments or ()))
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else _language_model(model, history)
     evaluator = RandomRollout() if policy is None else PolicyRollout(policy)
-    roots, simulator = _roots(env, split, goals, option, policy is not None)
+    simulator, roots = _roots(env, split, goals, option)
+    known = {**suited_settings(simulator), "simulations": simulations}
+    settings = build(SearchSettings, override(known, assignments or ()))
+    if policy is None:
+        simulator = ListedActions(simulator)
     try:
         with SearchBar(_errors()) as bar:
             trees = search_into(out, simulator, roots, policy, evaluator, settings, np.random.default_rng(seed), bar)
@@ -265,7 +272,7 @@ def search(
             typer.echo(f"{out}: what was searched is saved; the same command goes on with it", err=True)
         raise
     if len(trees) == 1:
-        typer.echo(outline(trees[0], depth=2))
+        typer.echo(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
     solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
     typer.echo(
@@ -287,11 +294,11 @@ def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:
     return [{"seed": number, "options": {"goal": number} if has_goals else {}} for number in range(count)]
 
 
-def _roots(
-    env: str, split: str | None, goals: int, option: Sequence[str] | None, proposes: bool
-) -> tuple[list[Any], Any]:
+def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[Any, list[Any]]:
+    """What is searched, and a root a task."""
     from .envs.views import without_view
     from .search.engine import Root
+    from .search.presets import deal, start
     from .search.transcript import observed
 
     simulator, options = _simulator(env, split, "train", option)
@@ -302,17 +309,14 @@ def _roots(
         )
     roots = []
     for task in _tasks(simulator, goals):
-        state = simulator.reset(task["seed"], task["options"])
+        if dealt := deal(simulator, task):
+            task["dealt"] = dealt
+        state = start(simulator, task)
         if (player := simulator.current_player(state)) < 0:
-            raise ValueError(
-                f"{env} begins with luck, and this command searches where a player is to move; in Python draw from"
-                " simulator.chance_outcomes(state), step, and search from there"
-            )
-        if not proposes and simulator.legal_actions(state) is None:
-            raise ValueError(f"{env}: any text may be an answer here, and nobody proposes one; pass --model")
+            raise ValueError(f"{env}: episode {task['seed']} is over before anybody is to move")
         transcript = (observed(simulator.observation(state, player)),)
         roots.append(Root(state, transcript, {"env_id": env, "env_options": options, **task}))
-    return roots, simulator
+    return simulator, roots
 
 
 @app.command()
@@ -352,11 +356,14 @@ def pairs(
         for rows, left_out in _extracted(tree, extract, least, visits, anchors is not False):
             found += rows
             dropped += left_out
+    lost = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+    if not found:
+        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. Lower --threshold, or search more")
     save_pairs(out, found)
     kinds = Counter(pair.kind for pair in found)
     typer.echo(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
-    if dropped:
-        typer.echo(f"left out: {', '.join(f'{count} {reason}' for reason, count in dropped.most_common())}")
+    if lost:
+        typer.echo(f"left out: {lost}")
 
 
 def _extracted(
@@ -528,9 +535,9 @@ def bench(
     if as_json:
         _print_json([asdict(row) for row in rows])
     else:
-        from .training.display import results_table
+        from .training.display import ResultsTable
 
-        _console().print(results_table(rows))
+        _console().print(ResultsTable(rows))
         if view:
             typer.echo(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
 
@@ -614,10 +621,10 @@ def _refuse(given: Mapping[str, Any], reason: str) -> None:
 
 
 def _console() -> "Console":
-    """The standard output; wide enough for a table where it is no terminal."""
+    """The standard output; where it is no terminal, as wide as ``COLUMNS`` says, or enough for a table."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=140)
 
 
 def _errors() -> "Console":

@@ -34,6 +34,7 @@ from .episode import Episode
 from .extraction import PreferencePair
 from .files import atomically, check_file
 from .information_tree import InformationTree
+from .presets import start
 from .transcript import Transcript, Turn, acted, messages, said
 from .tree import LINKED, NODE, Tree
 
@@ -101,8 +102,8 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
     places = table["tree"].to_numpy()
     bounds = [0, *(np.flatnonzero(np.diff(places)) + 1), len(places)]
     trees = []
-    for start, stop in pairwise(bounds):
-        trees.append(_tree_from_table(path, table.slice(start, stop - start), simulator))
+    for first, stop in pairwise(bounds):
+        trees.append(_tree_from_table(path, table.slice(first, stop - first), simulator))
     return trees
 
 
@@ -218,7 +219,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
     """Rebuild all states, and check the first few observations that were stored against them."""
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
-    state = simulator.reset(int(tree.task["seed"]), tree.task.get("options"))
+    state = start(simulator, tree.task)
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)
