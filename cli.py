@@ -88,7 +88,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as stop:
-            typer.echo(f"branchwise: {stop.args[0] if stop.args else STOPPED}", err=True)
+            _say(f"branchwise: {stop.args[0] if stop.args else STOPPED}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
             raise
@@ -96,7 +96,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             code = exit_code(error)
             if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
                 raise
-            typer.echo(f"branchwise: {' '.join(str(error).split())}", err=True)
+            _say(f"branchwise: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(code) from None
 
     return wrapped
@@ -207,11 +207,11 @@ def loop(
             f"{STOPPED}; finished stages stand in {run}, and the same command goes on from there"
         ) from None
     if done_before:
-        typer.echo(f"{run} is done already: nothing was done again. Another --out starts afresh.")
+        _say(f"{run} is done already: nothing was done again. Another --out starts afresh.")
     _console().print(ResultsTable(rows))
     for line in budgets(read_run(run)):
-        typer.echo(line)
-    typer.echo(f"Report: {run / 'report.html'}")
+        _say(line)
+    _say(f"Report: {run / 'report.html'}")
 
 
 @app.command()
@@ -269,19 +269,19 @@ def search(
             trees = search_into(out, simulator, roots, policy, evaluator, settings, np.random.default_rng(seed), bar)
     except (KeyboardInterrupt, SystemExit):
         if out.exists():
-            typer.echo(f"{out}: what was searched is saved; the same command goes on with it", err=True)
+            _say(f"{out}: what was searched is saved; the same command goes on with it", err=True)
         raise
     if len(trees) == 1:
-        typer.echo(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
+        _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
     solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
-    typer.echo(
+    _say(
         f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
         f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
     )
     if failed := totals["failed_leaves"]:
         reason = next((tree.last_error for tree in trees if tree.last_error), "")
-        typer.echo(f"{failed} leaves failed, the last with: {reason}", err=True)
+        _say(f"{failed} leaves failed, the last with: {reason}", err=True)
 
 
 def _visited_ends(tree: "Tree") -> list[int]:
@@ -361,9 +361,9 @@ def pairs(
         raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. Lower --threshold, or search more")
     save_pairs(out, found)
     kinds = Counter(pair.kind for pair in found)
-    typer.echo(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
+    _say(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
     if lost:
-        typer.echo(f"left out: {lost}")
+        _say(f"left out: {lost}")
 
 
 def _extracted(
@@ -428,7 +428,7 @@ def train(
     policy = _language_model(model, history, dtype="float32")
     logged = reference is not Reference.MODEL
     if method is Method.STEP_DPO and logged and (fault := logged_fault(policy, rows)):
-        typer.echo(f"note: {fault}", err=True)
+        _say(f"note: {fault}", err=True)
     try:
         with _bar("train", settings.epochs) as moved:
 
@@ -442,13 +442,13 @@ def train(
             )
     except TrainingStopped:
         policy.save(out)
-        typer.echo(f"{out}: the last good state of the model", err=True)
+        _say(f"{out}: the last good state of the model", err=True)
         raise
     policy.save(out)
     told = [
         f"{name.replace('_', ' ')} {last[name]:.3f}" for name in ("loss", "accuracy", "chosen_drop") if name in last
     ]
-    typer.echo(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
+    _say(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
 
 
 def _lost(counts: Any) -> str:
@@ -487,22 +487,29 @@ def bench(
     ] = None,
     option: OptionOption = None,
     history: HistoryOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
+            file_okay=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
 ) -> None:
     """Evaluate agents on the same goals, with 95 % intervals; in a game as one of the players.
+
+    Ctrl-C prints the results of the goals that were played.
 
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact
 
     Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
     """
-    from dataclasses import asdict
-
     from .agents.acting import PolicyAgent
     from .agents.named import agents_called
     from .agents.searching import RolloutSearcher
     from .envs.registry import environment_row
-    from .training.evaluation import evaluate
+    from .training.benchmark import Benchmark
 
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
@@ -519,27 +526,43 @@ def bench(
         _refuse({"--critic": critic, "--history": history}, "none of the agents is a model")
         if not any(isinstance(made, RolloutSearcher) for made in agents):
             _refuse({"--simulations": simulations or None}, "none of the agents searches")
-    rows: list[ResultRow] = []
-    for made in agents:
-        with _bar(made.name, goals) as moved:
-            row, _ = evaluate(
-                simulator,
-                tasks,
-                made,
-                env=env,
-                split=options.get("split", ""),
-                seed=seed,
-                progress=lambda ended: moved(ended, ""),
-            )
-        rows.append(row)
-    if as_json:
-        _print_json([asdict(row) for row in rows])
-    else:
-        from .training.display import ResultsTable
+    settings = {
+        "env": environment_row(env).id,
+        "split": options.get("split", ""),
+        "options": {name: value for name, value in options.items() if name != "split"},
+        "seed": seed,
+        "simulations": simulations,
+        "critic": None if critic is None else str(critic),
+        "history": history,
+    }
+    benchmark = Benchmark(simulator, tasks, settings, out)
+    try:
+        for made in agents:
+            with _bar(made.name, goals) as moved:
+                benchmark.play(made, moved)
+    except KeyboardInterrupt:
+        ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
+        cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
+        _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
+        raise
+    finally:
+        benchmark.save()
+        _print_results(benchmark.rows, as_json)
+    if view and not as_json:
+        _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
+    if out:
+        _say(f"Episodes and results: {out}", err=as_json)
 
+
+def _print_results(rows: Sequence["ResultRow"], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from .training.display import ResultsTable
+
+    if rows and as_json:
+        _print_json([asdict(row) for row in rows])
+    elif rows:
         _console().print(ResultsTable(rows))
-        if view:
-            typer.echo(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
 
 
 def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
@@ -609,8 +632,15 @@ def _language_model(source: str, history: str | None, dtype: str | None = None) 
     return language_model(source, history, _tell, dtype=dtype)
 
 
+def _say(line: str, err: bool = False) -> None:
+    """Print text that may hold what strangers wrote: names, actions, reasons."""
+    from .envs.terminal import printable
+
+    typer.echo(printable(line), err=err)
+
+
 def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+    _say(line, err=True)
 
 
 def _refuse(given: Mapping[str, Any], reason: str) -> None:
@@ -646,7 +676,7 @@ def _bar(name: str, total: float) -> Iterator[Callable[[float, str], None]]:
 def _print_json(data: Sequence[Mapping[str, Any]]) -> None:
     import json
 
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(data, indent=1))  # all but ASCII escaped: nothing in it can move a cursor
 
 
 def main() -> None:

@@ -126,7 +126,7 @@ class ResultsTable:
         self.rows = rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        longest = max((cell_len(_title(row)) for row in self.rows), default=0)
+        longest = max((cell_len(self._title(row)) for row in self.rows), default=0)
         spared = max(0, longest - NARROWEST_NAME)
         for below in (False, True):
             table = self._table(below)
@@ -154,12 +154,18 @@ class ResultsTable:
             )
         for row in self.rows:
             cells = [f"{mean}{between * bool(around)}{around}" for _, mean, around in _figures(row)]
-            table.add_row(Text(_title(row)), *map(Text, cells), style=_style(row))
+            table.add_row(Text(self._title(row)), *map(Text, cells), style=_style(row))
         return table
+
+    def _title(self, row: ResultRow) -> str:
+        """The agent's name, with its number of episodes where it has fewer than others."""
+        fewer = row.episodes < max(other.episodes for other in self.rows)
+        count = f" ({row.episodes} episodes)" if fewer else ""
+        return printable_line(f"{agent_name(row.agent)}{' *' if is_oracle(row.agent) else ''}{count}")
 
     def _lines(self) -> Iterator[Text]:
         for row in self.rows:
-            yield Text(_title(row), style=f"bold {_style(row)}".strip())
+            yield Text(self._title(row), style=f"bold {_style(row)}".strip())
             cells = [f"{name.partition(' [')[0]} {mean} {around}".strip() for name, mean, around in _figures(row)]
             yield Text(f"  {'   '.join(cells[:2])}\n  {'   '.join(cells[2:])}")
 
@@ -177,10 +183,6 @@ def _figures(row: ResultRow) -> list[tuple[str, str, str]]:
     return [(name, *figure) for name, figure in zip(FIGURES, figures, strict=True)]
 
 
-def _title(row: ResultRow) -> str:
-    return printable_line(f"{agent_name(row.agent)}{' *' if is_oracle(row.agent) else ''}")
-
-
 def _style(row: ResultRow) -> str:
     return "italic dim" if is_oracle(row.agent) else ""
 
@@ -190,7 +192,8 @@ def _caption(rows: Sequence[ResultRow]) -> str:
         return ""
     row = rows[0]
     played = f"goals of {row.env}, split {row.split}" if row.split else f"episodes of {row.env}"
-    parts = [f"{row.episodes} {played}, seed {row.seed}; calls and time: a decision"]
+    most = max(row.episodes for row in rows)
+    parts = [f"{most} {played}, seed {row.seed}; calls and time: a decision"]
     if any(is_oracle(row.agent) for row in rows):
         parts.append("* reads the outcome on the test goal itself: a bound, not an agent")
     return printable("\n".join(parts))
