@@ -88,7 +88,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
         try:
             command(*args, **kwargs)
         except KeyboardInterrupt as stop:
-            typer.echo(f"branchwise: {stop.args[0] if stop.args else STOPPED}", err=True)
+            _say(f"branchwise: {stop.args[0] if stop.args else STOPPED}", err=True)
             raise typer.Exit(130) from None
         except BrokenPipeError:
             raise
@@ -96,7 +96,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             code = exit_code(error)
             if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
                 raise
-            typer.echo(f"branchwise: {' '.join(str(error).split())}", err=True)
+            _say(f"branchwise: {' '.join(str(error).split())}", err=True)
             raise typer.Exit(code) from None
 
     return wrapped
@@ -143,7 +143,9 @@ def envs(
         return
     from rich.table import Table
 
-    table = Table("id", "players", "what one does there", box=None, padding=(0, 2, 0, 0))
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id", "players", "what one does there"):
+        table.add_column(name, no_wrap=name != "what one does there")
     for row in environments():
         table.add_row(row.id, str(row.players), row.summary)
     _console().print(table)
@@ -189,7 +191,7 @@ def loop(
 
     Example: branchwise loop web_shop --out runs/web_shop
     """
-    from .training.display import ProgressDisplay, results_table
+    from .training.display import ProgressDisplay, ResultsTable
     from .training.loop import is_done, run_loop
     from .training.recipe import load_config
     from .training.run_folder import budgets, read_run
@@ -205,11 +207,11 @@ def loop(
             f"{STOPPED}; finished stages stand in {run}, and the same command goes on from there"
         ) from None
     if done_before:
-        typer.echo(f"{run} is done already: nothing was done again. Another --out starts afresh.")
-    _console().print(results_table(rows))
+        _say(f"{run} is done already: nothing was done again. Another --out starts afresh.")
+    _console().print(ResultsTable(rows))
     for line in budgets(read_run(run)):
-        typer.echo(line)
-    typer.echo(f"Report: {run / 'report.html'}")
+        _say(line)
+    _say(f"Report: {run / 'report.html'}")
 
 
 @app.command()
@@ -244,37 +246,42 @@ def search(
     """
     import numpy as np
 
+    from .envs.listed import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
     from .search.graph import outline
+    from .search.presets import suited_settings
     from .search.progress import SearchBar
     from .search.resume import search_into
     from .training.settings import build, override
 
-    settings = build(SearchSettings, override({"simulations": simulations}, assignments or ()))
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else _language_model(model, history)
     evaluator = RandomRollout() if policy is None else PolicyRollout(policy)
-    roots, simulator = _roots(env, split, goals, option, policy is not None)
+    simulator, roots = _roots(env, split, goals, option)
+    known = {**suited_settings(simulator), "simulations": simulations}
+    settings = build(SearchSettings, override(known, assignments or ()))
+    if policy is None:
+        simulator = ListedActions(simulator)
     try:
         with SearchBar(_errors()) as bar:
             trees = search_into(out, simulator, roots, policy, evaluator, settings, np.random.default_rng(seed), bar)
     except (KeyboardInterrupt, SystemExit):
         if out.exists():
-            typer.echo(f"{out}: what was searched is saved; the same command goes on with it", err=True)
+            _say(f"{out}: what was searched is saved; the same command goes on with it", err=True)
         raise
     if len(trees) == 1:
-        typer.echo(outline(trees[0], depth=2))
+        _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
     solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
-    typer.echo(
+    _say(
         f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
         f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
     )
     if failed := totals["failed_leaves"]:
         reason = next((tree.last_error for tree in trees if tree.last_error), "")
-        typer.echo(f"{failed} leaves failed, the last with: {reason}", err=True)
+        _say(f"{failed} leaves failed, the last with: {reason}", err=True)
 
 
 def _visited_ends(tree: "Tree") -> list[int]:
@@ -287,11 +294,11 @@ def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:
     return [{"seed": number, "options": {"goal": number} if has_goals else {}} for number in range(count)]
 
 
-def _roots(
-    env: str, split: str | None, goals: int, option: Sequence[str] | None, proposes: bool
-) -> tuple[list[Any], Any]:
+def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[Any, list[Any]]:
+    """What is searched, and a root a task."""
     from .envs.views import without_view
     from .search.engine import Root
+    from .search.presets import deal, start
     from .search.transcript import observed
 
     simulator, options = _simulator(env, split, "train", option)
@@ -302,17 +309,14 @@ def _roots(
         )
     roots = []
     for task in _tasks(simulator, goals):
-        state = simulator.reset(task["seed"], task["options"])
+        if dealt := deal(simulator, task):
+            task["dealt"] = dealt
+        state = start(simulator, task)
         if (player := simulator.current_player(state)) < 0:
-            raise ValueError(
-                f"{env} begins with luck, and this command searches where a player is to move; in Python draw from"
-                " simulator.chance_outcomes(state), step, and search from there"
-            )
-        if not proposes and simulator.legal_actions(state) is None:
-            raise ValueError(f"{env}: any text may be an answer here, and nobody proposes one; pass --model")
+            raise ValueError(f"{env}: episode {task['seed']} is over before anybody is to move")
         transcript = (observed(simulator.observation(state, player)),)
         roots.append(Root(state, transcript, {"env_id": env, "env_options": options, **task}))
-    return roots, simulator
+    return simulator, roots
 
 
 @app.command()
@@ -355,11 +359,14 @@ def pairs(
         for rows, left_out in _extracted(tree, extract, least, visits, anchors is not False):
             found += rows
             dropped += left_out
+    lost = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
+    if not found:
+        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. Lower --threshold, or search more")
     save_pairs(out, found)
     kinds = Counter(pair.kind for pair in found)
-    typer.echo(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
-    if dropped:
-        typer.echo(f"left out: {', '.join(f'{count} {reason}' for reason, count in dropped.most_common())}")
+    _say(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
+    if lost:
+        _say(f"left out: {lost}")
 
 
 def _extracted(
@@ -432,7 +439,7 @@ def train(
             "note: no log-probabilities were logged with these pairs; the model as it starts is the reference", err=True
         )
     if method is Method.STEP_DPO and logged and (fault := logged_fault(policy, rows)):
-        typer.echo(f"note: {fault}", err=True)
+        _say(f"note: {fault}", err=True)
     try:
         with _bar("train", settings.epochs) as moved:
 
@@ -446,13 +453,13 @@ def train(
             )
     except TrainingStopped:
         policy.save(out)
-        typer.echo(f"{out}: the last good state of the model", err=True)
+        _say(f"{out}: the last good state of the model", err=True)
         raise
     policy.save(out)
     told = [
         f"{name.replace('_', ' ')} {last[name]:.3f}" for name in ("loss", "accuracy", "chosen_drop") if name in last
     ]
-    typer.echo(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
+    _say(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
 
 
 def _lost(counts: Any) -> str:
@@ -491,22 +498,29 @@ def bench(
     ] = None,
     option: OptionOption = None,
     history: HistoryOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
+            file_okay=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
 ) -> None:
     """Evaluate agents on the same goals, with 95 % intervals; in a game as one of the players.
+
+    Ctrl-C prints the results of the goals that were played.
 
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact
 
     Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
     """
-    from dataclasses import asdict
-
     from .agents.acting import PolicyAgent
     from .agents.named import agents_called
     from .agents.searching import RolloutSearcher
     from .envs.registry import environment_row
-    from .training.evaluation import evaluate
+    from .training.benchmark import Benchmark
 
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
@@ -523,27 +537,43 @@ def bench(
         _refuse({"--critic": critic, "--history": history}, "none of the agents is a model")
         if not any(isinstance(made, RolloutSearcher) for made in agents):
             _refuse({"--simulations": simulations or None}, "none of the agents searches")
-    rows: list[ResultRow] = []
-    for made in agents:
-        with _bar(made.name, goals) as moved:
-            row, _ = evaluate(
-                simulator,
-                tasks,
-                made,
-                env=env,
-                split=options.get("split", ""),
-                seed=seed,
-                progress=lambda ended: moved(ended, ""),
-            )
-        rows.append(row)
-    if as_json:
-        _print_json([asdict(row) for row in rows])
-    else:
-        from .training.display import results_table
+    settings = {
+        "env": environment_row(env).id,
+        "split": options.get("split", ""),
+        "options": {name: value for name, value in options.items() if name != "split"},
+        "seed": seed,
+        "simulations": simulations,
+        "critic": None if critic is None else str(critic),
+        "history": history,
+    }
+    benchmark = Benchmark(simulator, tasks, settings, out)
+    try:
+        for made in agents:
+            with _bar(made.name, goals) as moved:
+                benchmark.play(made, moved)
+    except KeyboardInterrupt:
+        ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
+        cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
+        _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
+        raise
+    finally:
+        benchmark.save()
+        _print_results(benchmark.rows, as_json)
+    if view and not as_json:
+        _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
+    if out:
+        _say(f"Episodes and results: {out}", err=as_json)
 
-        _console().print(results_table(rows))
-        if view:
-            typer.echo(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
+
+def _print_results(rows: Sequence["ResultRow"], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from .training.display import ResultsTable
+
+    if rows and as_json:
+        _print_json([asdict(row) for row in rows])
+    elif rows:
+        _console().print(ResultsTable(rows))
 
 
 def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
@@ -615,8 +645,15 @@ def _language_model(
     return language_model(source, history, _tell, dtype=dtype, usual=usual)
 
 
+def _say(line: str, err: bool = False) -> None:
+    """Print text that may hold what strangers wrote: names, actions, reasons."""
+    from .envs.terminal import printable
+
+    typer.echo(printable(line), err=err)
+
+
 def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+    _say(line, err=True)
 
 
 def _refuse(given: Mapping[str, Any], reason: str) -> None:
@@ -627,10 +664,10 @@ def _refuse(given: Mapping[str, Any], reason: str) -> None:
 
 
 def _console() -> "Console":
-    """The standard output; wide enough for a table where it is no terminal."""
+    """The standard output; where it is no terminal, as wide as ``COLUMNS`` says, or enough for a table."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=140)
+    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=140)
 
 
 def _errors() -> "Console":
@@ -652,7 +689,7 @@ def _bar(name: str, total: float) -> Iterator[Callable[[float, str], None]]:
 def _print_json(data: Sequence[Mapping[str, Any]]) -> None:
     import json
 
-    typer.echo(json.dumps(data, indent=1, ensure_ascii=False))
+    typer.echo(json.dumps(data, indent=1))  # all but ASCII escaped: nothing in it can move a cursor
 
 
 def main() -> None:

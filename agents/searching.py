@@ -9,7 +9,6 @@ One player's view of a game is taken off before the search: luck and the others'
 in the view they would be the future of this very episode."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from ..search import compiled
 from ..search.engine import Root, SearchSettings, search
 from ..search.evaluation import Evaluator
 from ..search.policy import Policy
+from ..search.presets import suited_settings
 from ..search.transcript import Transcript
 from ..search.tree import Tree
 from .agent import Decision
@@ -67,15 +67,14 @@ class SearchingAgent:
 class RolloutSearcher:
     """Search that knows the rules and nothing else: equal priors, a leaf worth the return of one random roll-out.
 
-    Compiled where the game is. Hidden information is searched over states that the player cannot tell apart, values
-    scaled to [0, 1]; where any text may be an answer, the suggested actions are searched (``envs.listed``). In a game
-    the roll-outs earn what the rules say of imagined states; in an environment for one player they try out the task
-    itself and read its outcome, which makes the agent an oracle: name it so.
+    Compiled where the game is. Settings are those that suit the rules (``search.presets``): hidden information is
+    searched over states that the player cannot tell apart. Where any text may be an answer, the suggested actions are
+    searched (``envs.listed``). In a game the roll-outs earn what the rules say of imagined states; in an environment
+    for one player they try out the task itself and read its outcome, which makes the agent an oracle: name it so.
     """
 
     def __init__(self, simulations: int = 100, name: str = "mcts") -> None:
-        self.open = SearchSettings(simulations=simulations)
-        self.hidden = replace(self.open, information="single_observer", normalise="tree", exploration=5.0)
+        self.simulations = simulations
         self.name = name
 
     def act(
@@ -86,7 +85,7 @@ class RolloutSearcher:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         game, roots = _roots(simulator, states, transcripts)
-        settings = self.open if type(game).resample is Simulator.resample else self.hidden
+        settings = SearchSettings(simulations=self.simulations, **suited_settings(game))
         listed: Any = ListedActions(game)
         trees = compiled.search(listed, roots, settings=settings, rng=rngs)
         return [Decision(tree.best_action(), 0) for tree in trees]

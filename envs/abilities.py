@@ -21,6 +21,8 @@ into all actions of a node to see which repeat | it steps into all, unless ``rev
 | ``lists_all(state) -> bool`` | whether ``legal_actions`` are all that may be said: only then can a search prove a \
 loss or a draw | they are |
 | ``svg(state) -> str`` | a picture | no picture |
+| ``moves_seen(state, player) -> Sequence[str]`` | the moves so far that ``player`` knows of, in words | nothing is \
+added to what a person reads |
 | ``simultaneous_players(state) -> Sequence[int]`` | the players who move together from here on, in the order in which \
 they are asked, none seeing what those before did | the player to move alone |
 """

@@ -31,6 +31,7 @@ _UNUSABLE = {
     "morpion_solitaire": "writes unset memory into its action strings (OpenSpiel 2.0.2)",
 }
 _MOST_TRIES = 1_000
+_MOST_TOLD_APART = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,6 +301,26 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         if not self._tensor:
             return text_array(self.observation(state, player))
         return np.array(getattr(self._native(state), self._tensor)(player), np.float32)
+
+    def moves_seen(self, state: OpenSpielState, player: int = 0) -> list[str]:
+        """The moves and outcomes so far, in OpenSpiel's words with who made them: those that ``player`` made, or could
+        tell from every other that was possible there."""
+        moves = []
+        native = self._game.new_initial_state()
+        for move in self._native(state).full_history():
+            who = "dealt" if move.player < 0 else "you" if move.player == player else f"player {move.player}"
+            if not self._hidden or move.player == player or self._tells_apart(native, move.action, player):
+                moves.append(f"{who}: {native.action_to_string(move.player, move.action)}")
+            native.apply_action(move.action)
+        return moves
+
+    def _tells_apart(self, native: Any, action: int, player: int) -> bool:
+        """Whether ``player`` sees that it was ``action`` and none of the others."""
+        numbers = native.legal_actions()
+        if not self._has_information_state or len(numbers) > _MOST_TOLD_APART:
+            return False
+        seen = {number: native.child(number).information_state_string(player) for number in numbers}
+        return all(text != seen[action] for number, text in seen.items() if number != action)
 
     def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
         """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck is drawn anew, the players'

@@ -1,31 +1,41 @@
 """A person plays an environment in the terminal: what an agent reads, and the commands that it may give.
 
-A line is a number from the list, or the command itself. Where a command takes free text (shown with an ellipsis, as
-``search[…]``), its name or first letter followed by the text is enough: ``s red shoes`` is ``search[red shoes]``. ``?``
-explains, ``q`` leaves; so do the end of the input and Ctrl-C. Any other line goes to the environment as it is, which is
-the judge of what makes sense.
+A line is a number from the list, or the command itself; the label of a command is enough (``red shoes`` for
+``click[red shoes]``). Where commands are numbers themselves (the squares of tic-tac-toe) the list has no numbers of its
+own, and where a number could mean two commands the person is asked: nobody plays a move that he did not mean. A command
+with gaps, shown as ellipses (``search[…]``, ``offer[food=… water=…]``), is chosen and then filled, gap by gap; in one
+line its name or first letter followed by the texts is enough: ``s red shoes``, ``offer 2 1``. Several lines are one
+answer between two lines of three backticks, which belong to it (a block of code), or between ``<<`` and ``.``, which do
+not. ``?`` explains, ``q`` leaves; so do the end of the input and Ctrl-C. Any other line goes to the environment as it
+is, which is the judge of what makes sense.
 
 In a game of several players the person is one of them (option ``player``) and the others are ``opponents``, by name.
 
 What it does not do: keep a record of the episode, or play environments whose actions are not text.
 """
 
+import builtins
 import os
 import re
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gymnasium as gym
 from gymnasium import spaces
 
 from .registry import environments, make_env
+from .terminal import printable, printable_line
 
-ELLIPSIS = "…"
-_FREE_TEXT = re.compile(rf"(?P<name>[^\[\]]+)\[{ELLIPSIS}\]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+GAP = "…"
+FENCE = "```"
+_NAME = re.compile(rf"[^\[\]:{GAP}]+")
+_NAME_OF_GAP = re.compile(r"([^\s\[\]=:,]+)\W*$")
+_MOST_LISTED = 400
+_MOST_MOVES = 12
 
 
 def play(
@@ -44,6 +54,9 @@ def play(
     """
     env = _make(env_id, dict(options or {}))
     bold = _bold if output is print and sys.stdout.isatty() and "NO_COLOR" not in os.environ else str
+    if input is builtins.input:
+        with suppress(ImportError):
+            import readline  # noqa: F401 (arrow keys edit the line, and bring back earlier ones)
     try:
         observation, info = env.reset(seed=seed, options=None if goal is None else {"goal": goal})
         if goal is not None and "goal" not in info and _is_ours(env_id):
@@ -51,19 +64,21 @@ def play(
         total, steps, over = 0.0, 0, False
         while not over:
             commands = info.get("admissible_commands")
-            output(f"\n{_page(observation)}\n")
+            output(f"\n{_page(observation, env)}\n")
             if commands:
-                output(_menu([_printable(command) for command in commands], bold))
+                output(_menu(commands, bold))
+            if not steps:
+                output(_hint(commands))
             action = _ask(commands, input, output)
             if action is None:
                 output(f"Left after {_steps(steps)}.")
                 return
-            output(bold(f"→ {_printable(action)}"))
+            output(bold(f"→ {printable(action)}"))
             observation, reward, terminated, truncated, info = env.step(action)
             total += float(reward)
             steps += 1
             over = terminated or truncated
-        output(f"\n{_page(observation)}\n")
+        output(f"\n{_page(observation, env)}\n")
         output(bold(_result(total, steps, info, truncated=bool(truncated))))
         for line in _components(info):
             output(line)
@@ -90,23 +105,110 @@ def _ask(commands: Sequence[str] | None, input: Callable[[str], str], output: Ca
     """The next action, or ``None`` to leave."""
     while True:
         line = input("> ").strip()
-        if line in ("q", "quit"):
+        if line == "<<" or (line.startswith(FENCE) and FENCE not in line.removeprefix(FENCE)):
+            return _block(line, input)
+        found = meanings(line, commands or ())
+        if not found and line in ("q", "quit"):
             return None
-        if line in ("?", "help"):
-            output(_help(commands))
-        elif line.isdecimal() and commands is not None:
-            if not 1 <= int(line) <= len(commands):
-                output(f"There is no command {line}: the list goes from 1 to {len(commands)}.")
-            elif template := _FREE_TEXT.fullmatch(commands[int(line) - 1]):
-                return f"{template['name']}[{input(template['name'] + ': ').strip()}]"
-            else:
-                return commands[int(line) - 1]
+        if not found and line in ("?", "help"):
+            output("\n".join(map(_wrapped, _help(commands))))
+        elif len(found) > 1:
+            output(f"{line} could be {' or '.join(map(printable_line, found))}: type the whole command.")
+        elif found and GAP in found[0]:
+            if (filled := _filled(found[0], input)) is not None:
+                return filled
+            output("A gap was left empty: nothing is sent.")
+        elif found:
+            return found[0]
+        elif line.isdecimal() and commands:
+            cure = f"the list goes from 1 to {len(commands)}" if _numbered(commands) else "type one of the list"
+            output(f"There is no command {line}: {cure}.")
         elif line:
-            return command_for(line, commands)
+            return line
+
+
+def _block(opening: str, input: Callable[[str], str]) -> str:
+    """The lines up to the one that ends what ``opening`` began; fences are part of the text."""
+    fenced = opening != "<<"
+    lines = [opening] if fenced else []
+    while (line := input("… ").rstrip()) != (FENCE if fenced else "."):
+        lines.append(line)
+    return "\n".join([*lines, FENCE] if fenced else lines)
+
+
+def _filled(command: str, input: Callable[[str], str]) -> str | None:
+    """``command`` with what the person puts into its gaps, or ``None`` where one stays empty."""
+    texts = []
+    for name in gaps(command):
+        if not (text := input(f"{name}: ").strip()):
+            return None
+        texts.append(text)
+    return fill(command, texts)
+
+
+def gaps(command: str) -> list[str]:
+    """The names of the gaps in ``command``: the word before each.
+
+    >>> gaps("offer[food=… water=…]"), gaps("say: …"), gaps("search[…]"), gaps("accept")
+    (['food', 'water'], ['say'], ['search'], [])
+    """
+    names = [_NAME_OF_GAP.search(before) for before in command.split(GAP)[:-1]]
+    return [name[1] if name else "text" for name in names]
+
+
+def fill(command: str, texts: Sequence[str]) -> str:
+    """``command`` with ``texts`` in its gaps.
+
+    >>> fill("offer[food=… water=…]", ["2", "1"])
+    'offer[food=2 water=1]'
+    """
+    before, *rest = command.split(GAP)
+    return before + "".join(text + after for text, after in zip(texts, rest, strict=True))
+
+
+def meanings(line: str, commands: Sequence[str]) -> list[str]:
+    """The ``commands`` that ``line`` may stand for: none where it is a text of its own, several where it is not clear
+    which is meant. One that still has gaps is to be filled.
+
+    >>> meanings("1", ["click[9]", "click[1]"])
+    ['click[9]', 'click[1]']
+    >>> meanings("offer 2 1", ["offer[food=… water=…]", "walk away"])
+    ['offer[food=2 water=1]']
+    """
+    line = line.strip()
+    folded = line.casefold()
+    if same := [command for command in commands if command == line]:
+        return same[:1]
+    if same := [command for command in commands if command.casefold() == folded]:
+        return same
+    found = [command for command in commands if GAP not in command and _label(command).casefold() == folded]
+    if line.isdecimal():
+        if not _numbered(commands):
+            return []
+        if 1 <= int(line) <= len(commands):
+            found = [commands[int(line) - 1], *found]
+        return list(dict.fromkeys(found))
+    return found or _short_form(line, [command for command in commands if GAP in command])
+
+
+def _short_form(line: str, templates: Sequence[str]) -> list[str]:
+    """``templates`` that ``line`` fills: their name, or a first letter that no other has, and a text for each gap. A
+    name alone is the template itself."""
+    head, _, text = line.partition(" ")
+    names = {template: _name(template) for template in templates}
+    meant = [template for template, name in names.items() if name.casefold() == head.casefold()]
+    if not meant and text.strip():
+        meant = [template for template, name in names.items() if name[0].casefold() == head.casefold()]
+    found = []
+    for template in meant:
+        wanted = len(gaps(template))
+        texts = [text.strip()] if wanted == 1 else text.replace(",", " ").split()
+        found.append(fill(template, texts) if text.strip() and len(texts) == wanted else template)
+    return found
 
 
 def command_for(line: str, commands: Sequence[str] | None) -> str:
-    """The command that ``line`` stands for among the admissible ``commands``, or ``line`` itself.
+    """The one command that ``line`` stands for among the admissible ``commands``, or ``line`` itself.
 
     >>> command_for("s red shoes", ["search[…]"])
     'search[red shoes]'
@@ -115,35 +217,74 @@ def command_for(line: str, commands: Sequence[str] | None) -> str:
     >>> command_for("click[anything]", ["search[…]"])
     'click[anything]'
     """
-    plain = [command for command in commands or () if not _FREE_TEXT.fullmatch(command)]
-    for command in plain:
-        if line.casefold() in (command.casefold(), command.partition("[")[2].removesuffix("]").casefold()):
-            return command
-    head, _, text = line.partition(" ")
-    for template in filter(None, map(_FREE_TEXT.fullmatch, commands or ())):
-        name = template["name"]
-        if text.strip() and "[" not in head and head.casefold() in (name.casefold(), name[0].casefold()):
-            return f"{name}[{text.strip()}]"
-    return line
+    found = meanings(line, commands or ())
+    return found[0] if len(found) == 1 else line
 
 
-def _help(commands: Sequence[str] | None) -> str:
-    if commands is None:
-        return "Any text is an answer: type it and press Enter. q leaves."
-    lines = ["Type the number of a command, or the command itself. q leaves."]
-    for template in filter(None, map(_FREE_TEXT.fullmatch, commands)):
-        name = template["name"]
-        lines.append(f"{name}[{ELLIPSIS}] takes any text: {name}[red shoes], or {name[0]} red shoes.")
-    return "\n".join(lines)
+def _name(template: str) -> str:
+    """``offer`` of ``offer[food=… water=…]``."""
+    match = _NAME.match(template)
+    return match[0].strip() or template if match else template
+
+
+def _label(command: str) -> str:
+    """What stands in the brackets of ``click[red shoes]``; empty where there are none."""
+    return command.partition("[")[2].removesuffix("]")
+
+
+def _numbered(commands: Sequence[str]) -> bool:
+    """Whether the list has numbers: not where commands are numbers themselves, or end in one (``vote 3``)."""
+    return not any(command.split()[-1].isdecimal() for command in commands if command.strip())
+
+
+def _hint(commands: Sequence[str] | None) -> str:
+    if not commands:
+        return f"Type your answer, or several lines between two of {FENCE}. (? explains, q leaves)"
+    if _numbered(commands):
+        return "Type a number, or the command itself. (? explains, q leaves)"
+    return "Type one of these commands. (? explains, q leaves)"
+
+
+def _help(commands: Sequence[str] | None) -> list[str]:
+    lines = []
+    if not commands:
+        lines.append("Any text is an answer: type it and press Enter. q leaves.")
+    elif _numbered(commands):
+        lines.append("Type the number of a command, or the command itself. q leaves.")
+    else:
+        lines.append("Type one of the commands; its numbers are part of it, and no places in the list. q leaves.")
+    templates = [command for command in commands or () if GAP in command]
+    for template in templates:
+        name, blanks = _name(template), f" {GAP}" * len(gaps(template))
+        ways = [f"{name}{blanks}"]
+        if [_name(other)[0] for other in templates].count(name[0]) == 1:
+            ways.append(f"{name[0]}{blanks}")
+        what = f"its {len(gaps(template))} gaps" if len(gaps(template)) > 1 else "the gap"
+        lines.append(f"{template}: choose it and fill {what}, or write it in one line: {', or '.join(ways)}")
+    lines.append(
+        f"Several lines are one answer between two lines of {FENCE}, which are part of it, or between a line << and a "
+        "line . which are not."
+    )
+    return lines
 
 
 def _menu(commands: Sequence[str], bold: Callable[[str], str]) -> str:
-    """Numbered commands, as many on a line as the terminal is wide."""
-    width = shutil.get_terminal_size((100, 24)).columns
+    """The commands, numbered where they are no numbers, as many on a line as the terminal is wide."""
     # A non-breaking space keeps a number with its command, and a command in one piece, while textwrap fills the lines.
-    items = [f"{number}\xa0{command}".replace(" ", "\xa0") for number, command in enumerate(commands, 1)]
-    text = textwrap.fill("   ".join(items), width, break_long_words=False, break_on_hyphens=False)
-    return re.sub(r"(?m)(^|(?<=   ))\d+(?=\xa0)", lambda match: bold(match[0]), text).replace("\xa0", " ")
+    shown = [printable_line(command) for command in commands[:_MOST_LISTED]]
+    if numbered := _numbered(commands):
+        shown = [f"{number}\xa0{command}" for number, command in enumerate(shown, 1)]
+    if len(commands) > _MOST_LISTED:
+        shown.append(f"… and {len(commands) - _MOST_LISTED:,} more")
+    text = "   ".join(item.replace(" ", "\xa0") for item in shown)
+    text = textwrap.fill(text, _columns(), break_long_words=False, break_on_hyphens=False)
+    if numbered:
+        text = re.sub(r"(?m)(^|(?<=   ))\d+(?=\xa0)", lambda match: bold(match[0]), text)
+    return text.replace("\xa0", " ")
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def _result(total: float, steps: int, info: Mapping[str, Any], *, truncated: bool) -> str:
@@ -161,19 +302,27 @@ def _components(info: Mapping[str, Any]) -> list[str]:
         return []
     width = max(map(len, map(str, components)), default=0)
     return [
-        f"  {name!s:<{width}}  {f'{value:.3g}' if isinstance(value, float) else _printable(str(value))}"
+        f"  {name!s:<{width}}  {f'{value:.3g}' if isinstance(value, float) else printable_line(str(value))}"
         for name, value in components.items()
     ]
 
 
-def _page(observation: str) -> str:
-    """One thing a line: WebShop's text mode separates them by a token."""
-    return _printable(observation).replace(" [SEP] ", "\n")
+def _page(observation: str, env: gym.Env[Any, Any]) -> str:
+    """One thing a line (WebShop's text mode separates them by a token), lines no wider than the terminal, and where the
+    simulator writes moves in short (OpenSpiel's ``1pb``) the moves that the player knows of, in words."""
+    lines = printable(observation).replace(" [SEP] ", "\n").split("\n")
+    simulator = getattr(env.unwrapped, "simulator", None)
+    if (moves_seen := getattr(simulator, "moves_seen", None)) is not None:
+        moves = [printable_line(move) for move in moves_seen(env.unwrapped.state)]  # type: ignore[attr-defined]
+        earlier = f"{GAP} " * (len(moves) > _MOST_MOVES)
+        lines.append(f"You are player {getattr(simulator, 'player', 0)}. {earlier}{', '.join(moves[-_MOST_MOVES:])}")
+    return "\n".join(_wrapped(line) for line in lines)
 
 
-def _printable(text: str) -> str:
-    """``text`` without control characters, which a terminal would obey."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+def _wrapped(line: str) -> str:
+    if len(line) <= _columns():
+        return line
+    return textwrap.fill(line, _columns(), replace_whitespace=False, break_long_words=False, break_on_hyphens=False)
 
 
 def _bold(text: str) -> str:

@@ -25,6 +25,7 @@ _MOST_RESETS = 1_000
 _SEEDS = 2**62
 _OF_THE_GAME = {"all_actions", "action_count", "max_actions", "array_range"}
 _OF_A_STATE = {"action_indices", "numbered_actions", "suggested_actions", "svg"}
+_OF_A_PLAYER = {"array", "moves_seen"}
 
 
 class ViewState(NamedTuple):
@@ -143,9 +144,9 @@ class SinglePlayerView(Simulator[ViewState]):
         if name in _OF_A_STATE:
             offered = getattr(self.simulator, name)
             return lambda state: offered(state.inner)
-        if name == "array":
-            array = self.simulator.array  # type: ignore[attr-defined]
-            return lambda state, player=0: array(state.inner, self.player)
+        if name in _OF_A_PLAYER:
+            seen = getattr(self.simulator, name)
+            return lambda state, player=0: seen(state.inner, self.player)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _go_on(self, inner: Any, mover: int, seed: int, steps: int, reward: float, invalid: bool) -> ViewState:

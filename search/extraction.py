@@ -32,6 +32,7 @@ import numpy as np
 
 from .episode import Episode
 from .evaluation import Rollout
+from .information_tree import InformationTree
 from .transcript import Transcript, Turn
 from .tree import Tree
 
@@ -86,11 +87,11 @@ def sibling_pairs(
     ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
     at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a
     visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``over per_node`` (pairs), ``no
-    contrast`` (nodes that gave no pair).
+    contrast`` (nodes that gave no pair), ``other's view`` (information sets of who does not move there).
     """
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
-    for node in _expanded(tree):
+    for node in _expanded(tree, dropped):
         found = _contrasts(tree, node, threshold, min_visits, contrast, dropped)
         if per_node is not None and len(found) > per_node:
             dropped["over per_node"] += len(found) - per_node
@@ -98,7 +99,7 @@ def sibling_pairs(
         if not found:
             dropped["no contrast"] += 1
         pairs.extend(_step_pair(tree, node, better, worse, round, "sibling") for better, worse in found)
-    return pairs, dropped
+    return pairs, +dropped
 
 
 def best_path_pairs(
@@ -176,11 +177,12 @@ def anchors(
     :func:`sibling_pairs`), where its value is at least ``min_value`` and it was visited at least ``min_visits`` times
     (solved children pass).
 
-    Dropped reasons, by node: ``has contrast``, ``unvisited``, ``too few visits``, ``below min_value``.
+    Dropped reasons, by node: ``has contrast``, ``unvisited``, ``too few visits``, ``below min_value``, ``other's
+    view``.
     """
     rows = []
     dropped: Dropped = Counter()
-    for node in _expanded(tree):
+    for node in _expanded(tree, dropped):
         visited = [child for child in tree.children(node) if tree.visits(child)]
         if not visited:
             dropped["unvisited"] += 1
@@ -195,7 +197,7 @@ def anchors(
             dropped["below min_value"] += 1
         else:
             rows.append(_step_pair(tree, node, best, None, round, "anchor"))
-    return rows, dropped
+    return rows, +dropped
 
 
 def rollout_anchors(
@@ -345,8 +347,15 @@ def successful_trajectories(
 # ---- trees ------------------------------------------------------------------------------------------------------
 
 
-def _expanded(tree: Tree) -> list[int]:
-    return [node for node in range(len(tree)) if len(tree.children(node))]
+def _expanded(tree: Tree, dropped: Dropped) -> list[int]:
+    """The nodes with children; of information sets those that the player to move was in, and not only another's view of
+    them (``other's view`` counts the rest)."""
+    nodes = [node for node in range(len(tree)) if len(tree.children(node))]
+    if not isinstance(tree, InformationTree):
+        return nodes
+    own = [node for node in nodes if tree.is_own_view(node)]
+    dropped["other's view"] += len(nodes) - len(own)
+    return own
 
 
 def _seen_enough(tree: Tree, node: int, min_visits: int) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import networkx as nx
 
 from ..envs.simulator import CHANCE
+from ..envs.terminal import printable_line
 from .information_tree import InformationTree
 from .tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
 
@@ -32,7 +33,7 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
         visits = tree.visits(node)
         value = f"{tree.value(node):+.3f}" if visits else "     –"
         prior = float(tree.nodes[node]["prior"])
-        action = " ".join(tree.actions[node].split()) if node else "(root)"
+        action = printable_line(tree.actions[node]) if node else "(root)"
         if tree.player(tree.source(node)) == CHANCE:
             action += "  (chance)"
         if len(action) > width:
@@ -96,7 +97,7 @@ def to_dot(tree: Tree, nodes: int = 60, width: int = 24) -> str:
     lines = ["digraph tree {", '  node [shape=box, fontname="sans-serif"];']
     for node in sorted(kept):
         about = graph.nodes[node]
-        said = " ".join(about["action"].split())[:width] if node else "root"
+        said = printable_line(about["action"])[:width] if node else "root"
         said = said.replace("\\", "\\\\").replace('"', '\\"')
         lines.append(f'  {node} [label="{said}\\n{about["visits"]} · {about["value"]:+.2f}"];')
     for parent, child in graph.edges:

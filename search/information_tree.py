@@ -16,7 +16,7 @@ from .ascent import _back_up_information
 from .backup import UNPROVEN
 from .compiling import say_if_compiling
 from .descent import _best_of
-from .transcript import Transcript
+from .transcript import Transcript, observed
 from .tree import EXPANDED, INFORMATION, Tree
 
 
@@ -63,6 +63,20 @@ class InformationTree(Tree):
         """The information sets that an action was the first to lead to."""
         return [other for other in self.sets.values() if other and self.parent(other) == node]
 
+    def is_own_view(self, node: int) -> bool:
+        """Whether this is an information set of the player who moves there: what the policy read there is known."""
+        own = self.settings.get("information") == "multiple_observer" or self.player(node) == self.player(0)
+        return node == 0 or (own and self.has(node, INFORMATION))
+
+    def transcript(self, node: int = 0) -> Transcript:
+        """The root's; at another information set all that its player knows, which is what the policy read. Raises
+        ValueError for another's view and for actions, below which there is no one state."""
+        if node == 0:
+            return super().transcript(0)
+        if not self.is_own_view(node):
+            raise ValueError(f"node {node} is no information set of the player to move: nobody reads words there")
+        return (observed(self.actions[node]),)
+
     def reroot(self, child: int) -> None:
         raise ValueError(
             "a tree of information sets has no one state below an action; reroot_to(state) where it is known"
@@ -107,8 +121,17 @@ class InformationTree(Tree):
         """Give the tree its simulator and the root its state; rebuild the tables."""
         self.simulator = simulator
         self._states = list(states)
-        self.edges, self.sets = {}, {}
+        self._find_edges()
         self.begin_information()
+
+    def restore(self, *beside: Any) -> None:
+        """As :meth:`Tree.restore`; what hangs below what is known without a simulator too."""
+        super().restore(*beside)
+        self._find_edges()
+
+    def _find_edges(self) -> None:
+        """``edges`` and ``sets`` of all nodes but the root, whose own key its state has."""
+        self.edges, self.sets = {}, {}
         for node in range(1, self.size):
             if self.has(node, INFORMATION):
                 self.sets[self.player(node), self.actions[node]] = node

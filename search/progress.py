@@ -63,10 +63,11 @@ class SearchBar:
 
     def line(self, simulations: int, nodes: int, model_calls: int) -> str:
         """The words beside the bar."""
-        best = max((tree.value(0) for tree in self.trees if tree.visits(0)), default=math.nan)
+        values = [value for tree in self.trees if tree.visits(0) and math.isfinite(value := tree.value(0))]
+        best = f"{max(values):.3f}" if values else "–"
         invalid = sum(tree.counters["invalid_actions"] for tree in self.trees)
         failed = sum(tree.counters["failed_leaves"] for tree in self.trees)
         return (
-            f"{simulations:,} simulations · {nodes:,} nodes · best value {best:.3f} · {model_calls:,} model calls"
+            f"{simulations:,} simulations · {nodes:,} nodes · best value {best} · {model_calls:,} model calls"
             f" · {invalid:,} invalid proposals" + (f" · {failed:,} failed leaves" if failed else "")
         )

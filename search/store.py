@@ -41,6 +41,7 @@ from .episode import Episode
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
+from .presets import start
 from .transcript import ROLES, Transcript, Turn, acted, messages, said
 from .tree import EXPANDED, LINKED, NODE, UNSTEPPED, Tree
 
@@ -303,7 +304,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
     """Rebuild all states, and check the root and the first few observations that were stored against them."""
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
-    state = simulator.reset(int(tree.task["seed"]), tree.task.get("options"))
+    state = start(simulator, tree.task)
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)
@@ -476,24 +477,28 @@ def save_episodes(path: str | Path, episodes: Sequence[Episode]) -> None:
     """Write episodes as JSONL. Raises ValueError for no episodes."""
     if not episodes:
         raise ValueError(f"{path}: no episodes to save; a file needs at least one")
-    _write_lines(
-        path,
-        (
-            {
-                **{entry.name: getattr(episode, entry.name) for entry in fields(Episode)},
-                "transcript": [_turn_to_json(turn) for turn in episode.transcript],
-            }
-            for episode in episodes
-        ),
-    )
+    _write_lines(path, map(_episode_to_json, episodes))
+
+
+def episode_line(episode: Episode, **more: Any) -> bytes:
+    """One line of an episode file, with ``more`` fields of the caller's, which :func:`load_episodes` passes over."""
+    return _line({**_episode_to_json(episode), **more})
 
 
 def load_episodes(path: str | Path) -> list[Episode]:
     """Read episodes that :func:`save_episodes` wrote. Raises ValueError naming file and line."""
-    return _read_lines(path, _episode_from_json, "an episode written by save_episodes")
+    return _read_lines(path, episode_from_json, "an episode written by save_episodes")
 
 
-def _episode_from_json(row: dict[str, Any]) -> Episode:
+def _episode_to_json(episode: Episode) -> dict[str, Any]:
+    return {
+        **{entry.name: getattr(episode, entry.name) for entry in fields(Episode)},
+        "transcript": [_turn_to_json(turn) for turn in episode.transcript],
+    }
+
+
+def episode_from_json(row: dict[str, Any]) -> Episode:
+    """The episode that one line of an episode file holds."""
     values = {entry.name: row[entry.name] for entry in fields(Episode)}
     values["transcript"] = tuple(_turn_from_json(turn) for turn in row["transcript"])
     values["rewards"] = tuple(float(reward) for reward in row["rewards"])
@@ -509,8 +514,11 @@ def _episode_from_json(row: dict[str, Any]) -> Episode:
 def _write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomically(path) as temporary, open(temporary, "wb") as file:
         for row in rows:
-            text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_number)
-            file.write(_text(text).encode() + b"\n")
+            file.write(_line(row))
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return _text(json.dumps(row, ensure_ascii=False, allow_nan=False, default=_number)).encode() + b"\n"
 
 
 def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expected: str) -> list[Row]:

@@ -1,6 +1,7 @@
 """Playing in the terminal, by feeding lines to it: numbers, commands, short forms, help, leaving, hostile text."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -8,6 +9,7 @@ import pytest
 
 from branchwise.envs.gym_shell import SimulatorEnv
 from branchwise.envs.play import command_for, play
+from branchwise.envs.registry import EnvironmentRow, environments, make_env
 from branchwise.envs.simulator import TERMINAL, Simulator
 
 
@@ -117,7 +119,7 @@ def test_empty_lines_are_passed_over() -> None:
 
 def test_help_names_free_text_and_costs_no_step() -> None:
     shown = played("?", "s x", "2")
-    assert "say[…] takes any text: say[red shoes], or s red shoes." in shown
+    assert "say[…]: choose it and fill the gap, or write it in one line: say …, or s …" in shown
     assert "after 2 steps" in shown
 
 
@@ -148,8 +150,172 @@ def test_goal_and_seed_reach_the_environment() -> None:
     assert "goal 5" in played(seed=5)
 
 
-def test_control_characters_do_not_reach_the_terminal() -> None:
-    assert "\x1b" not in played("s \x1b[2J")
+def test_control_and_direction_characters_do_not_reach_the_terminal() -> None:
+    shown = played("s \x1b[2J\u202e\x9b1A")
+    assert not set("\x1b\u202e\x9b") & set(shown)
+    assert "heard say[�[2J��1A]" in shown
+
+
+# ---- nobody plays a move that he did not mean -----------------------------------------------------------------------
+
+
+class Menu(Simulator[tuple[str, ...]]):
+    """One menu, any number of moves; the state is what was played."""
+
+    def __init__(self, commands: list[str] | None) -> None:
+        self.commands = commands
+
+    def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+        return ()
+
+    def current_player(self, state: tuple[str, ...]) -> int:
+        return 0
+
+    def observation(self, state: tuple[str, ...], player: int = 0) -> str:
+        return "Choose."
+
+    def legal_actions(self, state: tuple[str, ...]) -> list[str] | None:
+        return self.commands
+
+    def step(self, state: tuple[str, ...], action: str) -> tuple[str, ...]:
+        return (*state, action)
+
+    def rewards(self, state: tuple[str, ...]) -> tuple[float, ...]:
+        return (0.0,)
+
+    def info(self, state: tuple[str, ...]) -> dict[str, Any]:
+        return {"success": False, "invalid_action": False}
+
+
+def sent(commands: list[str] | None, *lines: str) -> list[str]:
+    """What reaches the environment when these lines are typed."""
+    env = SimulatorEnv(Menu(commands))
+    waiting, name = iter([*lines, "q"]), "menu-v0"
+    gym.register(name, entry_point=lambda: env, disable_env_checker=True, order_enforce=False)
+    try:
+        play(name, input=lambda prompt: next(waiting), output=lambda text: None)
+    finally:
+        del gym.registry[name]
+    return list(env.state or ())
+
+
+def test_a_number_that_is_an_action_is_that_action() -> None:
+    """With 5, 6 and 8 taken, the fifth of what is left is square 7."""
+    squares = ["1", "2", "3", "4", "7", "9"]
+    assert sent(squares, "7") == ["7"]
+    assert sent(squares, "5", "4") == ["4"]
+    assert sent(["bid 1", "1"], "1") == ["1"]
+    assert sent(["vote nobody", "vote 1", "vote 2"], "2", "vote 2") == ["vote 2"]
+
+
+@pytest.mark.parametrize(
+    ("commands", "line"),
+    [
+        (["click[9]", "click[1]"], "1"),
+        (["offer[x]", "select[x]"], "x"),
+        (["offer[…]", "open[…]"], "o 5"),
+        (["Bet", "bet"], "BET"),
+    ],
+)
+def test_a_line_that_could_be_two_commands_is_asked_again(commands: list[str], line: str) -> None:
+    assert sent(commands, line) == []
+    assert sent(commands, commands[1], *["5"] * ("…" in commands[1])) != []
+
+
+@pytest.mark.parametrize(
+    ("lines", "action"),
+    [
+        (("1", "2", "0", "1"), "offer[food=2 water=0 wood=1]"),
+        (("offer[food=… water=… wood=…]", "2", "0", "1"), "offer[food=2 water=0 wood=1]"),
+        (("offer", "2", "0", "1"), "offer[food=2 water=0 wood=1]"),
+        (("offer 2 0 1",), "offer[food=2 water=0 wood=1]"),
+        (("o 2, 0, 1",), "offer[food=2 water=0 wood=1]"),
+        (("offer 2", "2", "0", "1"), "offer[food=2 water=0 wood=1]"),
+        (("offer[food=2 water=0 wood=1]: please",), "offer[food=2 water=0 wood=1]: please"),
+        (("2", "let us talk"), "say: let us talk"),
+        (("say: …", "hello"), "say: hello"),
+        (("s hello to you",), "say: hello to you"),
+        (("1", "2", "", "3"), "walk away"),
+    ],
+)
+def test_gaps_are_filled_by_the_person(lines: tuple[str, ...], action: str) -> None:
+    assert sent(["offer[food=… water=… wood=…]", "say: …", "walk away"], *lines) == [action]
+
+
+def test_several_lines_are_one_answer() -> None:
+    assert sent(None, "```python", "for i in range(2):", "    print(i)", "", "```") == [
+        "```python\nfor i in range(2):\n    print(i)\n\n```"
+    ]
+    assert sent(None, "<<", "First this.", "?", "q", ".") == ["First this.\n?\nq"]
+    assert sent(None, "``` 1 + 1 ```") == ["``` 1 + 1 ```"]
+
+
+def test_commands_of_the_environment_come_before_those_of_the_player() -> None:
+    assert sent(["help", "look"], "help") == ["help"]
+
+
+def test_a_menu_of_many_thousand_commands_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown: list[str] = []
+    gym.register("many-v0", entry_point=lambda: SimulatorEnv(Menu([f"move {i}." for i in range(65_535)])))
+    try:
+        play("many-v0", input=lambda prompt: "q", output=lambda text: shown.append(str(text)))
+    finally:
+        del gym.registry["many-v0"]
+    assert "and 65,135 more" in shown[1]
+    assert all(len(line) <= 80 for line in "\n".join(shown).splitlines())
+
+
+@pytest.mark.parametrize("row", [row for row in environments() if not row.extra], ids=lambda row: row.id)
+def test_every_environment_can_be_played_at_80_columns(row: EnvironmentRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the first number or command of each list, gaps filled with 1; nothing is sent with its gap, and no line is
+    wider than the terminal (but for a single word that is)."""
+    monkeypatch.setenv("COLUMNS", "80")
+    shown: list[str] = []
+    turns = iter(range(60))
+
+    def read(prompt: str) -> str:
+        next(turns)
+        if prompt != "> ":
+            return "1"
+        menu = shown[-2] if shown[-1].startswith("Type ") else shown[-1]
+        if "MathTool" in row.id:
+            return "\\boxed{1}"
+        return menu.split("   ")[0] if not menu.startswith("1 ") else "1"
+
+    options = {"products": 100} if "WebShop" in row.id else {}
+    with suppress(StopIteration):
+        play(row.id, options, seed=1, input=read, output=lambda text: shown.append(str(text)))
+    played = [text for text in shown if text.startswith("→ ")]
+    assert played
+    assert not any("…" in text for text in played)
+    for line in "\n".join(shown).splitlines():
+        assert len(line) <= 80 or " " not in line.strip(), line
+
+
+def test_openspiel_says_what_was_played_in_words_and_hides_what_is_hidden() -> None:
+    pytest.importorskip("pyspiel")
+    shown: list[str] = []
+    lines = iter(["Pass", "q"])
+    play(
+        "branchwise/OpenSpiel-v0",
+        {"player": 1, "opponents": "random"},
+        seed=1,
+        input=lambda prompt: next(lines),
+        output=lambda text: shown.append(str(text)),
+    )
+    simulator = make_env("branchwise/OpenSpiel-v0").unwrapped.simulator.simulator
+    state = simulator.reset(0)
+    for action in ("2", "0", "Pass", "Bet"):
+        number = {"2": 2, "0": 0}.get(action)
+        actions = [text for text, _ in simulator.chance_outcomes(state)] if number is not None else []
+        state = simulator.step(state, next((text for text in actions if action in text), action))
+    assert [move.partition(": ")[::2] for move in simulator.moves_seen(state, 1)][-2:] == [
+        ("player 0", "Pass"),
+        ("you", "Bet"),
+    ]
+    assert len(simulator.moves_seen(state, 0)) == len(simulator.moves_seen(state, 1)) == 3
+    assert "You are player 1. dealt: " in shown[0]
 
 
 def test_unknown_environment_is_named() -> None:

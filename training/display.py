@@ -2,26 +2,34 @@
 
 :class:`ProgressDisplay` implements :class:`~branchwise.training.stages.Display`. On a terminal, running stages have
 bars; elsewhere (a file, a log of CI) there are plain lines, one a stage every :data:`LINE_EVERY` seconds at most. A
-finished stage leaves one line with its key figure and seconds. :func:`results_table` is the table of ``results.json``.
+finished stage leaves one line with its key figure and seconds. :class:`ResultsTable` is the table of ``results.json``.
 
 What it does not do: measure. Figures are what stages returned.
 """
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
+from ..envs.terminal import printable, printable_line
 from .evaluation import ResultRow
 from .readable import agent_name, duration, interval, is_oracle, number, percent
 
+FIGURES = ("success % [95 %]", "reward [95 %]", "invalid %", "steps", "calls", "time")
+WIDEST = 10_000
+NARROWEST_NAME = 16
+"""Columns that an agent's name has at least before the table takes another form; a longer name is folded."""
 LINE_EVERY = 10.0
 """Seconds between two plain lines of one stage."""
 
@@ -86,14 +94,16 @@ class ProgressDisplay:
     def started(self, stage: str) -> None:
         self._said[stage] = self._clock()
         if self._progress:
-            self._tasks[stage] = self._progress.add_task(escape(stage), total=None, note="")
+            self._tasks[stage] = self._progress.add_task(escape(printable_line(stage)), total=None, note="")
         else:
             self._line(f"{stage}: started")
 
     def moved(self, stage: str, done: float, total: float, note: str) -> None:
         if self._progress:
             if stage in self._tasks:
-                self._progress.update(self._tasks[stage], completed=done, total=total or None, note=escape(note))
+                self._progress.update(
+                    self._tasks[stage], completed=done, total=total or None, note=escape(printable_line(note))
+                )
         elif self._clock() - self._said.get(stage, -LINE_EVERY) >= LINE_EVERY:
             self._said[stage] = self._clock()
             share = f"{100 * done / total:.0f} %" if total else number(done)
@@ -105,30 +115,76 @@ class ProgressDisplay:
         self._line(f"{stage}: {', '.join(filter(None, ('done', key_figure(figures), duration(seconds))))}")
 
     def _line(self, text: str) -> None:
-        self.console.print(Text(text), soft_wrap=True)
+        self.console.print(Text(printable_line(text)), soft_wrap=True)
 
 
-def results_table(rows: Sequence[ResultRow], title: str = "") -> Table:
-    """The table of results: shares as per cent, intervals of 95 % in brackets, oracle rows in italics with a star."""
-    table = Table(title=title or None, title_justify="left", caption=_caption(rows), caption_justify="left")
-    table.add_column("agent", overflow="fold")
-    for name in ("success %", "reward"):
-        table.add_column(f"{name} [95 %]", justify="right", no_wrap=True)
-    for name in ("invalid %", "steps", "calls", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        oracle = is_oracle(row.agent)
-        table.add_row(
-            Text(f"{agent_name(row.agent)}{' *' if oracle else ''}"),
-            Text(f"{100 * row.success:.1f} {interval(row.success_low, row.success_high)}"),
-            Text(f"{row.reward:.3f} {interval(row.reward_low, row.reward_high, 1.0, 2)}"),
-            f"{100 * row.invalid_action_rate:.1f}",
-            f"{row.steps:.1f}",
-            number(row.model_calls),
-            duration(row.seconds_per_decision),
-            style="italic dim" if oracle else "",
-        )
-    return table
+class ResultsTable:
+    """The table of results for any width: intervals beside their means, below them, or, where a table has no room, some
+    lines an agent. Shares are per cent, intervals of 95 % in brackets, oracle rows in italics with a star."""
+
+    def __init__(self, rows: Sequence[ResultRow]) -> None:
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        longest = max((cell_len(self._title(row)) for row in self.rows), default=0)
+        spared = max(0, longest - NARROWEST_NAME)
+        for below in (False, True):
+            table = self._table(below)
+            if Measurement.get(console, options.update(max_width=WIDEST), table).maximum - spared <= options.max_width:
+                yield table
+                break
+        else:
+            yield from self._lines()
+        yield Text(_caption(self.rows), style="table.caption")
+
+    def _table(self, below: bool) -> Table:
+        """One row an agent; ``below``: intervals below their means, and narrow lines between columns."""
+        narrow: dict[str, Any] = {
+            "box": box.SIMPLE_HEAD,
+            "show_edge": False,
+            "pad_edge": False,
+            "collapse_padding": True,
+        }
+        between = "\n" if below else " "
+        table = Table(**narrow if below else {})
+        table.add_column("agent", overflow="fold")
+        for name in FIGURES:
+            table.add_column(
+                name.replace(" [", f"{between}[").replace("d %", f"d{between}%"), justify="right", no_wrap=True
+            )
+        for row in self.rows:
+            cells = [f"{mean}{between * bool(around)}{around}" for _, mean, around in _figures(row)]
+            table.add_row(Text(self._title(row)), *map(Text, cells), style=_style(row))
+        return table
+
+    def _title(self, row: ResultRow) -> str:
+        """The agent's name, with its number of episodes where it has fewer than others."""
+        fewer = row.episodes < max(other.episodes for other in self.rows)
+        count = f" ({row.episodes} episodes)" if fewer else ""
+        return printable_line(f"{agent_name(row.agent)}{' *' if is_oracle(row.agent) else ''}{count}")
+
+    def _lines(self) -> Iterator[Text]:
+        for row in self.rows:
+            yield Text(self._title(row), style=f"bold {_style(row)}".strip())
+            cells = [f"{name.partition(' [')[0]} {mean} {around}".strip() for name, mean, around in _figures(row)]
+            yield Text(f"  {'   '.join(cells[:2])}\n  {'   '.join(cells[2:])}")
+
+
+def _figures(row: ResultRow) -> list[tuple[str, str, str]]:
+    """Name, mean and interval of each figure."""
+    figures = (
+        (f"{100 * row.success:.1f}", interval(row.success_low, row.success_high)),
+        (f"{row.reward:.3f}", interval(row.reward_low, row.reward_high, 1.0, 2)),
+        (f"{100 * row.invalid_action_rate:.1f}", ""),
+        (f"{row.steps:.1f}", ""),
+        (number(row.model_calls), ""),
+        (duration(row.seconds_per_decision), ""),
+    )
+    return [(name, *figure) for name, figure in zip(FIGURES, figures, strict=True)]
+
+
+def _style(row: ResultRow) -> str:
+    return "italic dim" if is_oracle(row.agent) else ""
 
 
 def _caption(rows: Sequence[ResultRow]) -> str:
@@ -136,7 +192,8 @@ def _caption(rows: Sequence[ResultRow]) -> str:
         return ""
     row = rows[0]
     played = f"goals of {row.env}, split {row.split}" if row.split else f"episodes of {row.env}"
-    parts = [f"{row.episodes} {played}, seed {row.seed}; calls and time: a decision"]
+    most = max(row.episodes for row in rows)
+    parts = [f"{most} {played}, seed {row.seed}; calls and time: a decision"]
     if any(is_oracle(row.agent) for row in rows):
         parts.append("* reads the outcome on the test goal itself: a bound, not an agent")
-    return escape("\n".join(parts))
+    return printable("\n".join(parts))

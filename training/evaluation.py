@@ -64,8 +64,12 @@ def run_episodes(
     *,
     batch_size: int = 64,
     progress: Callable[[int], None] | None = None,
+    done: Mapping[int, Episode] | None = None,
+    ended: Callable[[int, Episode], None] | None = None,
 ) -> list[Episode]:
     """Play ``tasks`` to their ends, ``batch_size`` at a time, and return their episodes in the order of ``tasks``.
+
+    ``done``: episodes that were played before, by the number of their task; ``ended`` gets each other one as it ends.
 
     Episode ``i`` draws from a generator of its own, seeded by ``(seed, i)``, so that neither the batch size nor the
     other tasks change it. ``progress`` is told how many episodes have ended. Raises ``ValueError`` where ``batch_size``
@@ -73,13 +77,13 @@ def run_episodes(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size={batch_size}; expected at least 1")
-    waiting = enumerate(tasks)
+    found = dict(done or {})
+    waiting = iter([(index, task) for index, task in enumerate(tasks) if index not in found])
     running: list[_Running] = []
-    ended: dict[int, Episode] = {}
     while True:
         running += _starts(simulator, waiting, seed, batch_size - len(running))
         if not running:
-            return [ended[i] for i in range(len(tasks))]
+            return [found[i] for i in range(len(tasks))]
         decisions = agent.act(
             simulator, [r.state for r in running], [r.transcript for r in running], [r.rng for r in running]
         )
@@ -92,12 +96,14 @@ def run_episodes(
         still = []
         for r in running:
             if simulator.current_player(r.state) == TERMINAL:
-                ended[r.index] = _episode(simulator, r)
+                found[r.index] = _episode(simulator, r)
+                if ended:
+                    ended(r.index, found[r.index])
             else:
                 still.append(r)
         running = still
         if progress:
-            progress(len(ended))
+            progress(len(found))
 
 
 def _starts(simulator: Simulator[Any], waiting: Iterator[tuple[int, Task]], seed: int, room: int) -> Iterator[_Running]:

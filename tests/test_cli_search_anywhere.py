@@ -1,0 +1,91 @@
+"""``branchwise search`` without a model, wherever ``bench --agent mcts`` plays: luck, hidden cards, free text."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from branchwise import cli, simulator_for
+from branchwise.envs.registry import environments
+from branchwise.envs.simulator import CHANCE
+from branchwise.search.extraction import sibling_pairs
+from branchwise.search.information_tree import InformationTree
+from branchwise.search.presets import deal, start, suited_settings
+from branchwise.search.store import load_pairs, load_trees
+
+SMALL = {"branchwise/WebShop-v0": ["--option", "products=100"], "branchwise/Hex-v0": ["--option", "size=3"]}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments: object) -> str:
+    done = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+@pytest.mark.parametrize("env", [row.id for row in environments() if not row.extra])
+def test_every_environment_is_searched_and_its_trees_are_gone_on_with(env: str, here: Path) -> None:
+    common = ["search", env, "--goals", 2, *SMALL.get(env, [])]
+    run(*common, "--simulations", 8, "--out", "more.parquet")
+    run(*common, "--simulations", 12, "--out", "more.parquet")
+    run(*common, "--simulations", 12, "--out", "once.parquet")
+    assert (here / "more.parquet").read_bytes() == (here / "once.parquet").read_bytes()
+    for tree in load_trees("once.parquet"):
+        assert tree.counters["simulations"] == 12 or tree.stopped == "solved"
+        assert tree.counters["failed_leaves"] == 0
+        assert len(tree.children(0)) > 0
+
+
+def test_the_tree_begins_at_the_deal_that_its_task_names() -> None:
+    game = simulator_for("branchwise/KuhnPoker-v0")
+    tasks = [{"seed": seed, "options": {}} for seed in range(40)]
+    for task in tasks:
+        task["dealt"] = deal(game, task)
+        assert game.current_player(start(game, task)) != CHANCE
+        assert deal(game, task) == task["dealt"]
+    assert len({tuple(task["dealt"]) for task in tasks}) == 6  # all deals of two cards out of three
+
+
+@pytest.mark.parametrize(("env", "hidden"), [("KuhnPoker", True), ("TicTacToe", False), ("WebShop", False)])
+def test_settings_suit_what_is_hidden(env: str, hidden: bool) -> None:
+    options = {"products": 100} if env == "WebShop" else {}
+    suited = suited_settings(simulator_for(f"branchwise/{env}-v0", **options))
+    assert suited.get("information") == ("single_observer" if hidden else None)
+
+
+def test_a_search_of_hidden_cards_does_not_see_them() -> None:
+    """With the king in hand and a bet to answer nothing can be lost by calling; with the jack nothing can be won."""
+    run("search", "branchwise/KuhnPoker-v0", "--goals", 12, "--simulations", 400, "--out", "kuhn.parquet")
+    by_card: dict[str, set[float]] = {}
+    for tree in load_trees("kuhn.parquet"):
+        by_card.setdefault(tree.task["dealt"][0], set()).add(round(tree.value(0), 1))
+    assert all(isinstance(tree, InformationTree) for tree in load_trees("kuhn.parquet"))
+    assert max(by_card["J"]) < min(by_card["K"])
+
+
+def test_pairs_of_information_sets_read_what_their_player_knows(here: Path) -> None:
+    game = simulator_for("branchwise/LeducPoker-v0")
+    run("search", "branchwise/LeducPoker-v0", "--goals", 2, "--simulations", 120, "--out", "leduc.parquet")
+    said = run("pairs", "leduc.parquet", "--out", "pairs.jsonl")
+    assert "other's view" in said
+    trees = load_trees("leduc.parquet", game)
+    pairs = load_pairs(here / "pairs.jsonl")
+    assert {pair.node for pair in pairs} > {0}
+    for pair in pairs:
+        tree = trees[pair.tree]
+        if pair.node:
+            assert pair.prompt[0].text == tree.actions[pair.node]
+            assert tree.player(pair.node) == tree.player(0)
+    assert sibling_pairs(trees[0])[0] == sibling_pairs(load_trees("leduc.parquet")[0])[0]
+
+
+def test_no_pairs_says_what_was_left_out() -> None:
+    run("search", "branchwise/TicTacToe-v0", "--goals", 1, "--simulations", 2, "--out", "small.parquet")
+    done = CliRunner().invoke(cli.app, ["pairs", "small.parquet", "--out", "pairs.jsonl"])
+    assert done.exit_code == 2
+    assert "no pairs; left out: 17 unvisited" in done.stderr

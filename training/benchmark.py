@@ -1,0 +1,183 @@
+"""A benchmark whose episodes are kept as they end, and which resumes where it was stopped.
+
+The folder of a benchmark has ``bench.json`` (what is played; a later call must ask for the same),
+``episodes/<agent>.jsonl`` (a line an episode, appended and handed to the operating system when it ends) and
+``results.json`` (the rows of the table). Every episode draws from a generator of its own, seeded by ``(seed, number of
+its task)``, so a run that was stopped, by Ctrl-C or by a kill, and resumed has the episodes of one that was not; what
+is lost are the episodes under way. More tasks or other agents may be asked for later: what is there is used.
+
+What it does not do: survive a power cut to the last episode (lines are flushed, not synced).
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Final
+
+from ..agents.agent import Agent
+from ..agents.baselines import ByRule
+from ..agents.searching import RolloutSearcher
+from ..envs.simulator import Simulator
+from ..search.episode import Episode
+from ..search.files import atomically
+from ..search.store import episode_from_json, episode_line
+from .evaluation import ResultRow, Task, run_episodes, summarise
+
+SETTINGS: Final = "bench.json"
+RESULTS: Final = "results.json"
+MODEL_BATCH: Final = 64
+"""Episodes that an agent with a model plays at once. Others play one after the other: they have nothing to share."""
+
+Progress = Callable[[int, str], None]
+
+
+class EpisodeLog:
+    """The episodes of one agent: those that ``path`` holds for these tasks, and those that are added. A context
+    manager; without a path they are kept in memory alone. A last line that was cut off by a kill is dropped."""
+
+    def __init__(self, path: Path | None, tasks: Sequence[Task]) -> None:
+        self.ended: dict[int, Episode] = {}
+        self.seconds = 0.0
+        self._file: BinaryIO | None = None
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            whole = self._read(path, tasks) if path.exists() else 0
+            self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
+            self._file.truncate(whole)
+        self._last = time.perf_counter()
+
+    def __enter__(self) -> "EpisodeLog":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def add(self, index: int, episode: Episode) -> None:
+        """Keep the episode of task ``index``."""
+        seconds = time.perf_counter() - self._last
+        if self._file is not None:
+            self._file.write(episode_line(episode, seconds=seconds))
+            self._file.flush()
+        self.ended[index] = episode
+        self.seconds += seconds
+        self._last += seconds
+
+    def _read(self, path: Path, tasks: Sequence[Task]) -> int:
+        """Take the episodes of ``path`` that belong to ``tasks``; how many bytes of it are whole lines."""
+        numbers = {_key(task): index for index, task in enumerate(tasks)}
+        whole = 0
+        with open(path, "rb") as file:
+            for number, line in enumerate(file, 1):
+                if not line.endswith(b"\n"):
+                    break
+                try:
+                    row = json.loads(line)
+                    episode, seconds = episode_from_json(row), float(row["seconds"])
+                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    raise ValueError(
+                        f"{path}, line {number}: no episode that bench wrote ({error!r}); remove the file to play anew"
+                    ) from error
+                whole += len(line)
+                if (index := numbers.get(_key(episode.task))) is not None:
+                    self.ended[index] = episode
+                    self.seconds += seconds
+        return whole
+
+
+class Benchmark:
+    """Plays agents on ``tasks`` in ``simulator``, in ``folder`` where one is given. ``settings`` says what is played
+    (JSON-able, with ``env``, ``split`` and ``seed``). Raises ValueError where the folder holds something else."""
+
+    def __init__(
+        self, simulator: Simulator[Any], tasks: Sequence[Task], settings: Mapping[str, Any], folder: Path | None = None
+    ) -> None:
+        self.simulator = simulator
+        self.tasks = tasks
+        self.settings = json.loads(json.dumps(settings, default=str))
+        self.folder = folder
+        self.rows: list[ResultRow] = []
+        if folder is not None:
+            _claim(folder, self.settings)
+
+    def play(self, agent: Agent, progress: Progress | None = None) -> ResultRow:
+        """The row of one agent, also kept in ``rows``: if the work is stopped on the way, the row of the episodes that
+        ended until then."""
+        path = None if self.folder is None else self.folder / "episodes" / f"{_file_name(agent.name)}.jsonl"
+        batch = 1 if isinstance(agent, ByRule | RolloutSearcher) else MODEL_BATCH
+
+        def moved(done: int) -> None:
+            if progress is not None:
+                share = sum(episode.success for episode in log.ended.values()) / max(done, 1)
+                progress(done, f"success {100 * share:.0f} %" if done else "")
+
+        with EpisodeLog(path, self.tasks) as log:
+            try:
+                if progress is not None:
+                    moved(len(log.ended))
+                run_episodes(
+                    self.simulator,
+                    self.tasks,
+                    agent,
+                    self.settings["seed"],
+                    batch_size=batch,
+                    progress=moved,
+                    done=log.ended,
+                    ended=log.add,
+                )
+            finally:
+                if log.ended:
+                    self.rows.append(self._row(agent, log))
+        return self.rows[-1]
+
+    def save(self) -> None:
+        """Write the rows to ``results.json``."""
+        if self.folder is not None and self.rows:
+            with atomically(self.folder / RESULTS) as temporary:
+                rows = [asdict(row) for row in self.rows]
+                temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _row(self, agent: Agent, log: EpisodeLog) -> ResultRow:
+        episodes = [log.ended[index] for index in sorted(log.ended)]
+        about = {name: self.settings[name] for name in ("env", "split", "seed")}
+        return summarise(episodes, agent=agent.name, seconds=log.seconds, **about)
+
+
+def _claim(folder: Path, settings: dict[str, Any]) -> None:
+    """Write down what is played in ``folder``, or check that it is what was played there before."""
+    file = folder / SETTINGS
+    if file.exists():
+        try:
+            known = json.loads(file.read_text(encoding="utf-8"))
+            other = {name for name in known.keys() | settings.keys() if known.get(name) != settings.get(name)}
+        except (ValueError, AttributeError) as error:
+            raise ValueError(
+                f"{file}: not what bench writes ({error}); remove {folder}, or name another --out"
+            ) from error
+        if other:
+            found = ", ".join(f"{name}={known.get(name)!r}" for name in sorted(other))
+            raise ValueError(f"{folder} holds a benchmark with {found}; name another --out, or remove it")
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} holds something else than a benchmark; name another --out")
+    with atomically(file) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _key(task: Task) -> str:
+    return json.dumps(task, sort_keys=True)
+
+
+def _file_name(agent: str) -> str:
+    """An agent's name as that of a file.
+
+    >>> _file_name("runs/web_shop/base/model+mcts")
+    'runs_web_shop_base_model+mcts'
+    """
+    return re.sub(r"[^\w+-]+", "_", agent).strip("_")[-100:] or "agent"
