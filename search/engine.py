@@ -42,6 +42,7 @@ from .interruption import Interruption
 from .nodewise import best_leaf, softmax_leaf
 from .policy import Policy
 from .settings import SearchSettings, walk_of
+from .stepping import LARGEST_NUMBER
 from .transcript import Transcript
 from .tree import EXPANDED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
@@ -440,11 +441,11 @@ class _Run:
             raise ValueError(f"it gave values of shape {np.shape(values)}; expected one for each player")
         if self.simulator.players == 1:
             leaf.value = float(values[0])
-            if not np.isfinite(leaf.value):
+            if not abs(leaf.value) <= LARGEST_NUMBER:
                 raise ValueError(f"it gave the value {leaf.value}")
             return
         returns = np.array(values, np.float64)
-        if not np.isfinite(returns).all():
+        if not (np.abs(returns) <= LARGEST_NUMBER).all():
             raise ValueError(f"it gave the values {returns}")
         if self.zero_sum and abs(returns.sum()) > 1e-6 * max(1.0, abs(returns[0])):
             raise ValueError(f"it gave the values {returns}, and in a zero-sum game they add up to zero")
