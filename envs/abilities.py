@@ -20,6 +20,8 @@ the end |
 into all actions of a node to see which repeat | it steps into all, unless ``revisit=True`` |
 | ``lists_all(state) -> bool`` | whether ``legal_actions`` are all that may be said: only then can a search prove a \
 loss or a draw | they are |
+| ``foreknowledge: bool`` | stepping from a state again repeats its luck: a search knows what luck will bring, and \
+warns, unless it draws luck anew (``resample``, ``information="single_observer"``) | luck lies in chance nodes alone |
 | ``svg(state) -> str`` | a picture | no picture |
 | ``simultaneous_players(state) -> Sequence[int]`` | the players who move together from here on, in the order in which \
 they are asked, none seeing what those before did | the player to move alone |

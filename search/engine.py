@@ -23,6 +23,7 @@ Not handled: simultaneous moves (write them as hidden successive moves), continu
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,7 @@ def extend(
     if bonus is None and settings.bonus_terms:
         bonus = swe_search.bonus(settings.bonus_terms)
     _check(simulator, trees, evaluator, settings, critic, bonus)
+    _warn_of_foreknowledge(simulator, settings)
     as_json = settings.as_json()
     for tree in trees:
         tree.forget_pending()
@@ -185,6 +187,15 @@ def extend(
 def is_zero_sum(simulator: Simulator[Any]) -> bool:
     """Whether the simulator says that two players' returns add up to zero."""
     return simulator.players == 2 and bool(getattr(simulator, "zero_sum", False))
+
+
+def _warn_of_foreknowledge(simulator: Simulator[Any], settings: SearchSettings) -> None:
+    if settings.information == "perfect" and getattr(simulator, "foreknowledge", False):
+        warnings.warn(
+            f"{type(simulator).__name__} repeats its luck when a state is stepped from again, so this search knows what"
+            " luck will bring and values states too high; information='single_observer' plans without that",
+            stacklevel=4,
+        )
 
 
 def _check(
