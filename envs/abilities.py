@@ -20,6 +20,8 @@ the end |
 into all actions of a node to see which repeat | it steps into all, unless ``revisit=True`` |
 | ``lists_all(state) -> bool`` | whether ``legal_actions`` are all that may be said: only then can a search prove a \
 loss or a draw | they are |
+| ``foreknowledge: bool`` | stepping from a state again repeats its luck: a search knows what luck will bring, and \
+warns, unless it draws luck anew (``resample``, ``information="single_observer"``) | luck lies in chance nodes alone |
 | ``svg(state) -> str`` | a picture | no picture |
 | ``moves_seen(state, player) -> Sequence[str]`` | the moves so far that ``player`` knows of, in words | nothing is \
 added to what a person reads |

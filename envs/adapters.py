@@ -15,6 +15,11 @@ several episodes, several depths, the copy stepped before its original, the snap
 every case, for a state has to mean the same after a snapshot was dropped and in another process; where it does not,
 :class:`CannotBranch` says what each way did.
 
+Luck is a function of the seed and the actions, and comes again with them: a search that steps from a state knows what
+luck will bring (``foreknowledge``), and values a slippery lake as if it chose where it slips. ``resample`` gives a
+state with other luck to come, so a search with ``information="single_observer"`` plans without foreknowledge: each
+simulation draws its own luck below the root, and nodes are what was done and seen.
+
 Not handled here: several players, environments whose randomness no seed controls (refused), and differences that
 show later than the steps tried (``branchwise.testing.check_simulator`` walks whole episodes).
 """
@@ -61,12 +66,13 @@ class CannotBranch(RuntimeError):  # noqa: N818 - reads as the sentence it is
 @dataclass(frozen=True, slots=True)
 class GymnasiumState:
     """The episode's ``seed``, reset ``options`` and ``log`` of actions that reached the environment, the number of
-    ``refusals`` (they count against the budget), the text ``refused`` last; beside them what the environment said.
+    ``refusals`` (they count against the budget), the text ``refused`` last; beside them what the environment said, and
+    what it had ``seen`` to say before each action. A number in the log is a new seed for the luck from there on.
     """
 
     seed: int
     options: tuple[tuple[str, Any], ...]
-    log: tuple[str, ...]
+    log: tuple[str | int, ...]
     refusals: int
     refused: str | None
     observation: str = field(compare=False)
@@ -78,6 +84,7 @@ class GymnasiumState:
     legal: tuple[str, ...] | None = field(compare=False)
     commands: tuple[str, ...] | None = field(compare=False)
     facts: tuple[tuple[str, Any], ...] = field(compare=False)
+    seen: tuple[str, ...] = field(default=(), compare=False, repr=False)
 
 
 def describe(observation: Any) -> str:
@@ -125,9 +132,14 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
 
     ``branching`` is the fastest way that held in the trial: ``"native"``, ``"deepcopy"`` or ``"replay"``; ``tried``
     says what became of each. Raises :class:`CannotBranch` when not even replay holds.
+
+    ``foreknowledge``: luck was seen in the trial. Searches then warn, unless they plan without it
+    (``information="single_observer"``). That redraws what ``np_random`` of ``gymnasium.Env`` has still to draw; what
+    was drawn before and is hidden, such as a card that lies face down, stays as it is.
     """
 
     players = 1
+    never_repeats = True  # a position has the log of all actions
     _at: "_Key | None"
 
     def __init__(
@@ -155,6 +167,8 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         self._forget()
         self.branching, self.tried = self._trial()
         self._way = _WAYS[self.branching]
+        self._redrawn = self._luck_differs(_reseeded)
+        self.foreknowledge = self._redrawn or self._luck_differs(_other_seed)
         self._worth_a_copy = self._steps_in_a_copy() if self.branching == "deepcopy" else 0
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> GymnasiumState:
@@ -197,9 +211,12 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         if self.actions is None and state.legal is not None and action.strip() not in state.legal:
             info = {"invalid_action": True, **info}
         log = (*state.log, action)
-        truncated = not terminated and (bool(truncated) or len(log) + state.refusals >= self.max_steps)
+        truncated = not terminated and (bool(truncated) or _steps(log) + state.refusals >= self.max_steps)
         self._at = state.seed, state.options, log
-        return self._state(self._at, state.refusals, observation, float(reward), bool(terminated), truncated, info)
+        seen = (*state.seen, state.observation)
+        return self._state(
+            self._at, state.refusals, observation, float(reward), bool(terminated), truncated, info, seen
+        )
 
     def rewards(self, state: GymnasiumState) -> tuple[float, ...]:
         return (state.reward,)
@@ -213,6 +230,27 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
 
     def position(self, state: GymnasiumState) -> Hashable:
         return _key(state)
+
+    def information_state(self, state: GymnasiumState, player: int = 0) -> str:
+        """What was observed and done since the episode began."""
+        lines = []
+        for seen, action in zip(state.seen, (entry for entry in state.log if isinstance(entry, str)), strict=True):
+            lines += [seen, f"> {action}"]
+        return "\n".join([*lines, self.observation(state, player)])
+
+    def resample(self, state: GymnasiumState, player: int, rng: np.random.Generator) -> GymnasiumState:
+        """The same past with other luck to come; the state itself where there is no luck. Raises ``ValueError`` where
+        the environment draws its luck from elsewhere than ``np_random``."""
+        if not self.foreknowledge:
+            return state
+        if not self._redrawn:
+            raise ValueError(
+                f"{self.environment!r}: episodes differ by seed, and no luck could be drawn anew in the middle of one. "
+                "Cure: draw from self.np_random, as gymnasium.Env asks; or search with information='perfect', which "
+                "knows what luck will bring."
+            )
+        log = state.log[:-1] if state.log and isinstance(state.log[-1], int) else state.log
+        return dataclasses.replace(state, log=(*log, int(rng.integers(2**63))))
 
     def close(self) -> None:
         """Close the live environment and drop the snapshots."""
@@ -258,6 +296,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         terminated: bool,
         truncated: bool,
         info: Mapping[str, Any],
+        seen: tuple[str, ...] = (),
     ) -> GymnasiumState:
         seed, options, log = key
         observation, mask = split_mask(observation)
@@ -278,6 +317,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             legal=None if free else commands,
             commands=commands,
             facts=tuple((key, value) for key, value in info.items() if isinstance(value, _NUMBERS)),
+            seen=seen,
         )
 
     def _commands(self, info: Mapping[str, Any], mask: Any) -> tuple[str, ...] | None:
@@ -303,7 +343,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             refusals=state.refusals + 1,
             refused=asked,
             reward=0.0,
-            truncated=len(state.log) + state.refusals + 1 >= self.max_steps,
+            truncated=_steps(state.log) + state.refusals + 1 >= self.max_steps,
         )
 
     def _bring_to(self, state: GymnasiumState) -> None:
@@ -323,8 +363,11 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             self._cache.move_to_end(key)
             self._at = None
             self._env = self._way.resume(self._env, self._cache[key])
-        for action in log[known:]:
-            self._env.step(self._meant(action))
+        for entry in log[known:]:
+            if isinstance(entry, int):
+                _reseed(self._env, entry)
+            else:
+                self._env.step(self._meant(entry))
         self._at = wanted
         if self.branching != "replay" and wanted not in self._cache and len(log) - known >= self._worth_a_copy:
             self._cache[wanted] = self._way.take(self._env)
@@ -360,6 +403,17 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         per_step = (time.perf_counter() - copied_at) / (len(actions) + 1)
         copied.close()
         return min(int((copied_at - started) / per_step), self.max_steps)
+
+    def _luck_differs(self, other: "Callable[[gym.Env[Any, Any], int, list[Any]], bool]") -> bool:
+        """Whether the same actions led elsewhere under other luck (``other`` starts and plays that) in any trial."""
+        rng = np.random.default_rng(0)
+        for seed in _TRIAL_SEEDS:
+            for depth in _TRIAL_DEPTHS:
+                past, future = self._sample_actions(seed, depth, rng)
+                said = _from_reset(self._env, seed, [*past, *future])
+                if other(self._env, seed, past) and _parting(said[len(past) + 1 :], _said(self._env, future)):
+                    return True
+        return False
 
     def _fault_of(self, way: "_Way", truth_known: bool = False) -> str | None:
         rng = np.random.default_rng(0)
@@ -424,13 +478,42 @@ def reported_success(info: Mapping[str, Any]) -> bool | None:
     return next((bool(info[name]) for name in _SUCCESS if info.get(name) is not None), None)
 
 
-_Key = tuple[int, tuple[tuple[str, Any], ...], tuple[str, ...]]
+_Key = tuple[int, tuple[tuple[str, Any], ...], tuple[str | int, ...]]
 _Said = tuple[Any, float, bool, bool]
 
 
 def _key(state: GymnasiumState) -> _Key:
     """Where the environment stands in ``state``."""
     return state.seed, state.options, state.log
+
+
+def _steps(log: Sequence[str | int]) -> int:
+    """How many actions a log holds."""
+    return sum(isinstance(entry, str) for entry in log)
+
+
+def _reseed(env: gym.Env[Any, Any], seed: int) -> None:
+    """Let all luck to come be that of ``seed``."""
+    env.unwrapped.np_random = np.random.default_rng(seed)
+
+
+def _from_reset(env: gym.Env[Any, Any], seed: int, actions: Sequence[Any]) -> list[_Said]:
+    """What ``env`` says from its reset on."""
+    observation, _ = env.reset(seed=seed)
+    return [(frozen_observation(observation), 0.0, False, False), *_said(env, actions)]
+
+
+def _reseeded(env: gym.Env[Any, Any], seed: int, past: list[Any]) -> bool:
+    """Play the past, and give what follows other luck."""
+    _from_reset(env, seed, past)
+    _reseed(env, seed + 1)
+    return True
+
+
+def _other_seed(env: gym.Env[Any, Any], seed: int, past: list[Any]) -> bool:
+    """Play the past under another seed; whether it went alike."""
+    said = _from_reset(env, seed, past)
+    return _parting(said, _from_reset(env, seed + 1, past)) is None
 
 
 def _frozen_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:

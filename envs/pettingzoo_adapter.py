@@ -59,6 +59,7 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
         self._stream = GymnasiumSimulator(self._make, actions, max_steps=max_steps, cache_size=cache_size)
         self.branching: Branching = self._stream.branching
         self.tried = self._stream.tried
+        self.foreknowledge = self._stream.foreknowledge
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> GymnasiumState:
         return self._stream.reset(seed, options)

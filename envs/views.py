@@ -54,6 +54,7 @@ class SinglePlayerView(Simulator[ViewState]):
     """
 
     players = 1
+    foreknowledge = True  # the others' moves and luck follow from the seed and the step
 
     def __init__(
         self,

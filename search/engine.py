@@ -23,6 +23,7 @@ Not handled: simultaneous moves (write them as hidden successive moves), continu
 """
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ from .interruption import Interruption
 from .nodewise import best_leaf, softmax_leaf
 from .policy import Policy
 from .settings import SearchSettings, walk_of
+from .stepping import LARGEST_NUMBER
 from .transcript import Transcript
 from .tree import EXPANDED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
@@ -159,6 +161,7 @@ def extend(
     if bonus is None and settings.bonus_terms:
         bonus = swe_search.bonus(settings.bonus_terms)
     _check(simulator, trees, evaluator, settings, critic, bonus)
+    _warn_of_foreknowledge(simulator, settings)
     as_json = settings.as_json()
     for tree in trees:
         tree.forget_pending()
@@ -184,6 +187,15 @@ def extend(
 def is_zero_sum(simulator: Simulator[Any]) -> bool:
     """Whether the simulator says that two players' returns add up to zero."""
     return simulator.players == 2 and bool(getattr(simulator, "zero_sum", False))
+
+
+def _warn_of_foreknowledge(simulator: Simulator[Any], settings: SearchSettings) -> None:
+    if settings.information == "perfect" and getattr(simulator, "foreknowledge", False):
+        warnings.warn(
+            f"{type(simulator).__name__} repeats its luck when a state is stepped from again, so this search knows what"
+            " luck will bring and values states too high; information='single_observer' plans without that",
+            stacklevel=4,
+        )
 
 
 def _check(
@@ -440,11 +452,11 @@ class _Run:
             raise ValueError(f"it gave values of shape {np.shape(values)}; expected one for each player")
         if self.simulator.players == 1:
             leaf.value = float(values[0])
-            if not np.isfinite(leaf.value):
+            if not abs(leaf.value) <= LARGEST_NUMBER:
                 raise ValueError(f"it gave the value {leaf.value}")
             return
         returns = np.array(values, np.float64)
-        if not np.isfinite(returns).all():
+        if not (np.abs(returns) <= LARGEST_NUMBER).all():
             raise ValueError(f"it gave the values {returns}")
         if self.zero_sum and abs(returns.sum()) > 1e-6 * max(1.0, abs(returns[0])):
             raise ValueError(f"it gave the values {returns}, and in a zero-sum game they add up to zero")

@@ -26,6 +26,7 @@ import numpy as np
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, propose
 from .selection import drawn, usable
+from .stepping import checked_outcomes
 from .transcript import Transcript, acted, observed, said
 
 
@@ -153,10 +154,10 @@ class _Played:
     def _settle_chance(self) -> None:
         """Draw outcomes until a player is to move or the episode is over."""
         while (player := self.simulator.current_player(self.state)) == CHANCE:
-            outcomes = self.simulator.chance_outcomes(self.state)
+            names, probabilities = checked_outcomes(self.simulator, self.state)
             draw = self.leaf.rng.random()
-            drawn_outcome = outcomes[-1][0]
-            for outcome, probability in outcomes:
+            drawn_outcome = names[-1]
+            for outcome, probability in zip(names, probabilities.tolist(), strict=True):
                 draw -= probability
                 if draw < 0.0:
                     drawn_outcome = outcome

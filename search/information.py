@@ -24,8 +24,9 @@ from .expansion import Expansion, Selected
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
+from .stepping import checked_outcomes, checked_player, checked_rewards
 from .transcript import Transcript, observed
-from .tree import EXPANDED, TERMINAL, VALUED
+from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 
 class InformationWalk:
@@ -44,6 +45,7 @@ class InformationWalk:
         viewer = tree.player(0)
         leaf = Selected(tree, 0, 0, 0)
         path, earned = [0], [np.zeros(self.simulator.players)]
+        state: Any = None
         try:
             state = self.simulator.resample(tree.states[0], viewer, tree.rng)
             while True:
@@ -51,11 +53,15 @@ class InformationWalk:
                 if not tree.has(node, EXPANDED) or len(path) // 2 >= self.settings.max_depth:
                     break
                 edges = self._edges(tree, node, self.simulator.legal_actions(state))
+                if not len(edges):
+                    if len(path) > 1:  # the action that leads here has failed with all that follow it
+                        path.pop(), earned.pop()
+                    raise RuntimeError(tree.last_error)
                 edge = tree.choose_available(node, edges, self.walk)
-                state, rewards = self._step(state, tree.actions[edge], tree.rng)
                 path.append(edge)
-                earned.append(rewards)
-                mover = self.simulator.current_player(state)
+                earned.append(np.zeros(self.simulator.players))
+                state, earned[-1] = self._step(state, tree.actions[edge], tree.rng)
+                mover = checked_player(self.simulator, state)
                 if mover == GAME_OVER:
                     leaf.flags = TERMINAL | VALUED
                     break
@@ -63,6 +69,7 @@ class InformationWalk:
                 earned.append(np.zeros(self.simulator.players))
         except Exception as error:
             leaf.error = failure("the simulator", error)
+            tree.counters["failed_actions"] += not tree.has(path[-1], INFORMATION)
         leaf.path, leaf.earned, leaf.state = np.array(path, np.int32), np.array(earned), state
         leaf.node, leaf.depth = path[-1], len(path) // 2
         tree.mark_path(leaf.path)
@@ -97,26 +104,27 @@ class InformationWalk:
         leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.walk)
 
     def _edges(self, tree: InformationTree, node: int, actions: Any) -> np.ndarray:
-        """The nodes of the available actions; where any text may be an answer, of those that were proposed."""
+        """The nodes of the available actions; where any text may be an answer, of those that were proposed. Without
+        those whose step failed before."""
         edges = tree.edges[node]
         if actions is None:
-            return np.array(list(edges.values()), np.int64)
+            actions = edges
         unknown = [action for action in actions if action not in edges]
         if unknown:
             share = 1.0 / (len(edges) + len(unknown))
             tree.add_edges(node, unknown, np.full(len(unknown), share), [float("nan")] * len(unknown))
-        return np.array([edges[action] for action in actions], np.int64)
+        return np.array([edges[action] for action in actions if not tree.has(edges[action], FAILED)], np.int64)
 
     def _step(self, state: Any, action: str, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
         """The state after an action and the chance that follows it, and what each player earned meanwhile."""
         simulator = self.simulator
         state = simulator.step(state, action)
-        earned = np.array(simulator.rewards(state), np.float64)
+        earned = np.array(checked_rewards(simulator, state), np.float64)
         while simulator.current_player(state) == CHANCE:
-            outcomes = simulator.chance_outcomes(state)
-            place = int(np.searchsorted(np.cumsum([share for _, share in outcomes]), rng.random(), side="right"))
-            state = simulator.step(state, outcomes[min(place, len(outcomes) - 1)][0])
-            earned += simulator.rewards(state)
+            names, probabilities = checked_outcomes(simulator, state)
+            place = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
+            state = simulator.step(state, names[min(place, len(names) - 1)])
+            earned += checked_rewards(simulator, state)
         return state, earned
 
     def _key(self, state: Any, viewer: int, mover: int) -> str:

@@ -13,7 +13,7 @@ from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
 from .nodes import OUTCOMES, TERMINAL, VALUED
 
-LARGEST_REWARD: Final = float(np.finfo(np.float32).max)
+LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
 
 
 class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
@@ -43,11 +43,7 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
     """What ``action``, taken by ``chooser`` in ``before``, leads to. Raises what the simulator raises, ValueError for
     numbers that no tree can hold, and :class:`Refused` where game and settings do not go together."""
     state = simulator.step(before, action)
-    player = simulator.current_player(state)
-    if not GAME_OVER <= player < simulator.players:
-        raise ValueError(
-            f"after {action!r} player {player} is to move; expected 0 to {simulator.players - 1}, CHANCE or TERMINAL"
-        )
+    player = checked_player(simulator, state)
     over = player == GAME_OVER
     flags = 0
     if over:
@@ -64,10 +60,21 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
     return Stepped(state, player, flags, float(rewards[chooser]))
 
 
+def checked_player(simulator: Simulator[Any], state: Any) -> int:
+    """``simulator.current_player(state)``. Raises ValueError for a player whom the game does not have."""
+    player = simulator.current_player(state)
+    if not GAME_OVER <= player < simulator.players:
+        raise ValueError(
+            f"{type(simulator).__name__}.current_player gave {player!r}; expected 0 to {simulator.players - 1}, CHANCE"
+            " or TERMINAL"
+        )
+    return player
+
+
 def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
     """``simulator.rewards(state)``: one finite number a player, up to ±3.4e38. Raises ValueError for others."""
     rewards = simulator.rewards(state)
-    if len(rewards) != simulator.players or not all(-LARGEST_REWARD <= reward <= LARGEST_REWARD for reward in rewards):
+    if len(rewards) != simulator.players or not all(-LARGEST_NUMBER <= reward <= LARGEST_NUMBER for reward in rewards):
         raise ValueError(
             f"{type(simulator).__name__}.rewards gave {rewards}; expected a finite number of at most 3.4e38 for each of"
             f" {simulator.players} players"

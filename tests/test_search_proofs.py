@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from random_numbers import digest, uniform
 
+from branchwise.envs.games.kuhn_poker import KuhnPoker, KuhnState
 from branchwise.envs.listed import ListedActions
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.ascent import _settle
 from branchwise.search.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.evaluation import ValueFunction
+from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
 from branchwise.search.policy import Proposal
 from branchwise.search.settings import walk_of
 from branchwise.search.transcript import observed
@@ -328,6 +329,87 @@ def test_a_step_that_fails_costs_that_action_and_proves_nothing(how: str, revisi
             assert tree.last_error.startswith("the simulator failed: ")
             assert any(tree.has(node, FAILED) for node in range(len(tree)))
     assert failed > 0
+
+
+class Cards(KuhnPoker):
+    """Pays a number that is none to who folds first, or deals with shares that are none."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how = how
+
+    def rewards(self, state: Any) -> tuple[float, ...]:
+        number = {"nan": float("nan"), "inf": float("inf"), "1e39": 1e39}.get(self.how, 0.0)
+        return (-number, number) if number and state.moves.endswith("bp") else super().rewards(state)
+
+    def chance_outcomes(self, state: Any) -> list[tuple[str, float]]:
+        share = float("nan") if self.how == "nan shares" else 0.2
+        return [(card, share) for card, _ in super().chance_outcomes(state)]
+
+
+@pytest.mark.parametrize("how", ["nan", "inf", "1e39"])
+def test_numbers_that_are_none_reach_no_tree_of_information_sets(how: str) -> None:
+    state: Any = KuhnState("JQ")
+    settings = SearchSettings(simulations=200, information="multiple_observer", solve=False, max_failed_share=1.0)
+    [tree] = search(Cards(how), [Root(state)], None, RandomRollout(), settings)
+    assert 0 < tree.counters["failed_leaves"] < 20
+    assert np.isfinite(tree.nodes["value_sum"]).all()
+    assert tree.visits(0) == 200 - tree.counters["failed_leaves"]
+
+
+def test_a_state_that_cannot_be_drawn_costs_its_simulation() -> None:
+    class Stuck(KuhnPoker):
+        def resample(self, state: Any, player: int, rng: np.random.Generator) -> Any:
+            if rng.random() < 0.2:
+                raise OSError("connection lost")
+            return super().resample(state, player, rng)
+
+    settings = SearchSettings(simulations=100, information="single_observer")
+    [tree] = search(Stuck(), [Root(KuhnState("JQ"))], None, RandomRollout(), settings)
+    assert 5 < tree.counters["failed_leaves"] < 40
+    assert tree.visits(0) == 100 - tree.counters["failed_leaves"]
+
+
+def test_a_set_whose_actions_all_fail_takes_the_action_into_it_with_it() -> None:
+    class Unplayable(KuhnPoker):
+        def step(self, state: Any, action: str) -> Any:
+            if state.moves == "b":
+                raise OSError("connection lost")
+            return super().step(state, action)
+
+    settings = SearchSettings(simulations=200, information="single_observer")
+    [tree] = search(Unplayable(), [Root(KuhnState("JQ"))], None, ValueFunction(lambda *_: 0.0), settings)
+    visits = {tree.actions[child]: tree.visits(child) for child in tree.children()}
+    assert visits["bet"] == 1
+    assert visits["pass"] > 180
+    assert tree.best_action() == "pass"
+
+
+@pytest.mark.parametrize("how", ["nan shares", "shares of 0.2"])
+def test_roll_outs_draw_from_probabilities_alone(how: str) -> None:
+    simulator = Cards(how)
+    leaf = Leaf(simulator, KuhnState("J"), (), False, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="expected them to sum to 1"):
+        RandomRollout().evaluate([leaf])
+
+
+def test_one_set_that_cannot_be_told_ends_no_search_of_information_sets() -> None:
+    """The key of a set fails once: its action is tried again, and nothing counts as solved."""
+
+    class Forgetful(KuhnPoker):
+        failed = False
+
+        def information_state(self, state: Any, player: int) -> str:
+            if state.moves and not self.failed:
+                self.failed = True
+                raise OSError("connection lost")
+            return super().information_state(state, player)
+
+    settings = SearchSettings(simulations=200, information="multiple_observer")
+    [tree] = search(Forgetful(), [Root(KuhnState("JQ"))], None, RandomRollout(), settings)
+    assert (tree.visits(0), tree.counters["failed_leaves"]) == (199, 1)
+    assert not any(tree.has(node, SOLVED) for node in range(len(tree)))
+    assert tree.stopped == "simulations"
 
 
 @pytest.mark.parametrize("revisit", [False, True])
