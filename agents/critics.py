@@ -23,7 +23,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 import transformers
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from ..search.evaluation import Leaf
@@ -31,10 +31,17 @@ from ..search.files import recover, write_folder
 from ..search.transcript import Transcript
 from .forward import Forward
 from .language_model import LanguageModel
-from .prompting import HISTORIES, History, all_turns, history_key, history_named, prompts_and_completions
+from .pretrained import load_weights, pretrained, saved_settings
+from .prompting import HISTORIES, History, all_turns, chat_format, history_key, history_named, prompts_and_completions
 
 HEAD_FILE: Final = "value_head.safetensors"
 SETTINGS_FILE: Final = "value_model.json"
+SAVED: Final[dict[str, Any]] = {
+    "low": (int, float),
+    "high": (int, float),
+    "max_prompt_tokens": (int, type(None)),
+    "history": (str, type(None)),
+}
 REMEMBERED_VALUES: Final = 500_000
 
 
@@ -67,6 +74,7 @@ class ValueModel(nn.Module):
         self.head = nn.Linear(base.config.get_text_config().hidden_size, 1, device=base.device, dtype=torch.float32)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+        chat_format(tokenizer)  # raises here, not in the middle of a search
         pad = tokenizer.pad_token_id
         self._forward = Forward(base, 0 if pad is None else pad, token_budget)
 
@@ -92,16 +100,16 @@ class ValueModel(nn.Module):
                     f"{folder} has no {name}, so it is no value model; give a folder that ValueModel.save wrote, or "
                     "make a critic of a language model with ValueModel.from_language_model"
                 )
-        settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        settings = saved_settings(folder / SETTINGS_FILE, SAVED)
         settings["history"] = history or settings.get("history")
         if settings["history"] is None:
             raise ValueError(f"{folder} was saved with a history policy of its own; pass it as history=…")
         place = (
             torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
-        base = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32)
-        model = cls(base.to(place), transformers.AutoTokenizer.from_pretrained(folder), **settings)
-        model.head.load_state_dict(load_file(folder / HEAD_FILE, device=str(place)))
+        base = pretrained(transformers.AutoModel, folder, dtype=torch.float32)
+        model = cls(base.to(place), pretrained(transformers.AutoTokenizer, folder), **settings)
+        load_weights(model.head, folder / HEAD_FILE, place)
         return model.eval()
 
     def save(self, folder: str | Path) -> Path:

@@ -32,8 +32,9 @@ from torch.nn import functional
 from ..search.files import recover, write_folder
 from ..search.policy import Proposal
 from ..search.transcript import Transcript
-from .forward import Forward, first_line
+from .forward import Forward
 from .packing import batches_by_length
+from .pretrained import pretrained, saved_settings
 from .prompting import (
     HISTORIES,
     PLAIN_TEMPLATE,
@@ -46,6 +47,13 @@ from .prompting import (
 )
 
 SETTINGS_FILE: Final = "branchwise.json"
+SAVED: Final[dict[str, Any]] = {
+    "temperature": (int, float),
+    "top_p": (int, float),
+    "max_new_tokens": int,
+    "max_prompt_tokens": (int, type(None)),
+    "history": str,
+}
 REMEMBERED_SCORES: Final = 200_000
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
@@ -133,20 +141,8 @@ class LanguageModel:
             torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
         kind = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else torch.bfloat16)
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(source)
-            model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=kind)
-        except OSError as error:
-            raise FileNotFoundError(
-                f"no model {source!r}: it is no folder here, and the hub did not give it ({first_line(error)}). "
-                "Without a network give the path of a downloaded folder; with one, check the id, and log in if the "
-                "model is gated"
-            ) from error
-        except (ValueError, KeyError) as error:
-            raise ValueError(
-                f"{source!r} is not a causal language model that transformers {transformers.__version__} can load: "
-                f"{first_line(error)}"
-            ) from error
+        tokenizer = pretrained(transformers.AutoTokenizer, source)
+        model = pretrained(transformers.AutoModelForCausalLM, source, dtype=kind)
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
             warnings.warn(
@@ -155,7 +151,7 @@ class LanguageModel:
                 stacklevel=2,
             )
         saved = folder / SETTINGS_FILE
-        stored = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+        stored = saved_settings(saved, SAVED) if saved.is_file() else {}
         settings = {"name": folder.name if folder.is_dir() else source, **stored, **settings}
         return cls(model.to(place).eval(), tokenizer, **settings)
 

@@ -11,7 +11,7 @@ Needs ``pip install branchwise[openspiel]``. Not handled here: games that draw t
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -32,6 +32,11 @@ _UNUSABLE = {
 }
 _MOST_TRIES = 1_000
 _MOST_TOLD_APART = 256
+
+MAX_SIZE: Final = 1000
+"""The largest whole number as a game's parameter: boards, players, cards."""
+MAX_LENGTH: Final = 1_000_000
+"""The same for lengths of games, and seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,10 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         if pyspiel is None:
             raise ImportError("OpenSpiel is not installed: pip install branchwise[openspiel].")
         _check_name(self.game, self.params)
+        for name, value in self.params.items():
+            limit = MAX_LENGTH if any(word in name for word in ("max", "horizon", "length", "seed")) else MAX_SIZE
+            if isinstance(value, int) and abs(value) > limit:
+                raise ValueError(f"{name}={value}: the limit is {limit:,}; OpenSpiel would allocate without one.")
         try:
             loaded = pyspiel.load_game(self.game, self.params) if self.params else pyspiel.load_game(self.game)
         except (TypeError, ValueError) as error:

@@ -452,7 +452,7 @@ def _turns(said: Any, role: str) -> Transcript:
                 f"a message with role {role!r:.40} and content {text!r:.40}; expected a text of one of"
                 f" {', '.join(ROLES)}"
             )
-        turns.append(acted(text) if role == "assistant" else Turn(role, text))
+        turns.append(acted(text) if role == "assistant" else Turn(role, text))  # type: ignore[arg-type]
     return tuple(turns)
 
 
@@ -573,7 +573,7 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
     if name not in GENERATORS:
         raise ValueError(f"bit_generator={name!r}; expected one of {', '.join(GENERATORS)}")
     bit_generator = GENERATORS[name]()
-    bit_generator.state = state
+    bit_generator.state = state  # type: ignore[assignment]
     return np.random.Generator(bit_generator)
 
 

@@ -1,6 +1,7 @@
 """Pairs from trees and episodes that were built by hand, with what each extractor leaves out."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -263,3 +264,73 @@ def test_successful_trajectories_are_the_correct_ones_once() -> None:
     assert [row.task["seed"] for row in rows] == [0, 1]
     assert all(row.rejected == () for row in rows)
     assert dropped == Counter({"incorrect": 3, "duplicate": 1, "no action": 1})
+
+
+def test_every_field_of_a_row_says_where_it_comes_from() -> None:
+    """Whole rows of every extractor, by hand."""
+    start = observed("start")
+    below = (start, acted("left"), observed("after left"))
+    at_root = {"env_id": "toy", "task": TASK, "tree": 7, "node": 0, "depth": 0, "round": 5}
+    good = PreferencePair(
+        (start,), (acted("good"),), (acted("bad"),), 0.9, 0.0, 4, 1, -0.5, -2.5, **at_root, kind="sibling"
+    )
+    assert sibling_pairs(SIBLINGS, threshold=0.8, round=5)[0] == [good]
+    deep = built(
+        {
+            "n": 9,
+            "children": {
+                "left": {"n": 6, "q": 0.75, "logp": -0.25, "children": {
+                    "win": {"n": 2, "q": 1.0, "r": 1.0, "end": True, "logp": -0.5},
+                    "lose": {"n": 3, "q": 0.0, "end": True, "logp": -0.75},
+                    "skip": {"logp": -3.0},
+                }},
+                "right": {"n": 2, "q": 0.75, "logp": -1.5},
+            },
+        }
+    )  # fmt: skip
+    at_left = {**at_root, "node": 1, "depth": 1}
+    best = PreferencePair(below, (acted("win"),), (acted("lose"),), 1.0, 0.0, 2, 3, -0.5, -0.75, **at_left)
+    assert best_path_pairs(deep, round=5)[0] == [replace(best, kind="best_path")]
+    unseen = replace(best, rejected=(acted("skip"),), rejected_visits=0, ref_rejected_logp=-3.0, kind="best_path")
+    worst = built({"n": 3, "children": {"a": {"n": 2, "q": 0.5, "end": True}, "b": {"logp": -3.0}}})
+    [pair] = best_path_pairs(worst, unvisited="zero")[0]
+    assert (pair.rejected_q, pair.rejected_visits, pair.ref_rejected_logp) == (0.0, 0, unseen.ref_rejected_logp)
+    left = PreferencePair(
+        (start,), (acted("left"),), (), 0.75, 0.0, 6, 0, -0.25, None, **at_root, kind="best_path_step"
+    )
+    win = replace(best, rejected=(), rejected_visits=0, ref_rejected_logp=None, kind="best_path_step")
+    assert best_paths(deep, round=5)[0] == [left, win]
+    assert anchors(deep, round=5)[0] == [replace(left, kind="anchor")]
+    rollout = Rollout(7, 1, (*below, acted("win"), observed("end")), 3, 0.5)
+    [row] = rollout_anchors([rollout], [deep], round=5)[0]
+    assert row == PreferencePair(below, (acted("win"),), (), 0.5, 0.0, 1, 0, None, None, **at_left, kind="rollout")
+
+
+def test_every_field_of_a_trajectory_s_row() -> None:
+    won = replace(episode(4, "ab", True, (-0.5, -0.25)), task=TASK)
+    lost = replace(episode(4, "c", False, (-0.125,)), task=TASK, rewards=(0.25,))
+    first = replace(episode(9, "a", True), task={"env_id": "toy", "seed": 1})
+    where = {"env_id": "toy", "task": TASK, "tree": 1, "round": 5}
+    chosen = (acted("a", logps=(-0.5, -0.25)), observed("after a"), acted("b", logps=(-0.5, -0.25)))
+    expected = PreferencePair(
+        (observed("task 4"),), chosen, (acted("c", logps=(-0.125,)),), 1.0, 0.25, 1, 1, -1.5, -0.125, **where,
+        kind="trajectory",
+    )  # fmt: skip
+    assert trajectory_pairs([first, won, lost], pairing="all", round=5)[0] == [expected]
+    alone = replace(expected, rejected=(), rejected_q=0.0, rejected_visits=0, ref_rejected_logp=None)
+    rows = successful_trajectories([first, won, lost], round=5)[0]
+    assert rows[1] == replace(alone, kind="successful_trajectory")
+    assert rows[0].tree == 0
+
+
+def test_trajectory_pairs_of_different_starts_are_left_out_and_the_first_per_task_kept() -> None:
+    other = replace(EPISODES[1], transcript=(observed("another start"), *EPISODES[1].transcript[1:]))
+    pairs, dropped = trajectory_pairs([EPISODES[0], other], pairing="all")
+    assert pairs == []
+    assert dropped == Counter({"different start": 1})
+    pairs, dropped = trajectory_pairs(EPISODES[:3], pairing="all", per_task=1)
+    assert [pair.rejected[0].text for pair in pairs] == ["c"]
+    assert dropped == Counter({"over per_task": 1})
+    rows, dropped = successful_trajectories([EPISODES[0], replace(EPISODES[3], task={"seed": 0})], per_task=1)
+    assert [row.chosen[0].text for row in rows] == ["a"]
+    assert dropped == Counter({"over per_task": 1})

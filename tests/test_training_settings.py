@@ -164,7 +164,7 @@ def test_overrides_that_say_nothing_are_refused(assignment: str, message: str) -
         (b"a: [1", "is not readable as YAML"),
         (b"\xff\xfe\x00a", "is not readable as YAML"),
         (b"- a\n- b\n", "holds list; expected 'key: value' lines"),
-        (b"", "holds NoneType; expected 'key: value' lines"),
+        (b"", "holds nothing; expected 'key: value' lines"),
         (b"a: 1\nb: 2\na: 3\n", "names 'a' twice"),
         (b"a: 1\nb:\n  c: 2\n  c: 3\n", "names 'c' twice"),
     ],

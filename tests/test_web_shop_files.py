@@ -165,7 +165,7 @@ def test_the_order_of_goals_is_that_of_the_released_shuffle(tmp_path: Path) -> N
 
 
 BROKEN = [
-    pytest.param({"products": "[{"}, "items_shuffle_1000.json: not JSON, line 1, column 3", id="cut off"),
+    pytest.param({"products": "[{"}, r"items_shuffle_1000.json: not JSON \(.*line 1 column 3", id="cut off"),
     pytest.param({"products": {}}, "items_shuffle_1000.json: expected a list of products, found {}", id="an object"),
     pytest.param({"about": []}, r"items_ins_v2_1000.json: expected an object with a key for each ASIN", id="a list"),
     pytest.param(

@@ -18,6 +18,11 @@ from .settings import SettingsError, build, override, read_yaml
 from .supervised import SupervisedSettings
 from .value_model import ValueSettings
 
+LIMITS: Final = {"rounds": 1000, "catalogues": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
+MAX_RECIPES: Final = 100
+MOST: Final = 100_000_000
+"""The largest settings of a run, by name and of any other: a stage is planned for every round, whatever is finished."""
+
 FOLDER: Final = Path(__file__).parent / "recipes"
 
 
@@ -138,6 +143,8 @@ class RunConfig:
     def __post_init__(self) -> None:
         _at_least_one(self, "rounds", "train_goals", "validation_goals", "test_goals", "model_calls")
         _at_least_one(self, "oracle_simulations", "critic_goals")
+        if len(self.recipes) > MAX_RECIPES:
+            raise ValueError(f"recipes names {len(self.recipes):,}; the limit is {MAX_RECIPES}")
         if self.seed < 0:
             raise ValueError(f"seed={self.seed}; expected a whole number from 0 on")
         if self.temperature < 0:
@@ -156,8 +163,11 @@ class RunConfig:
 
 def _at_least_one(settings: Any, *names: str) -> None:
     for name in names:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{name}={getattr(settings, name)}; expected at least 1")
+        value, limit = getattr(settings, name), LIMITS.get(name, MOST)
+        if value < 1:
+            raise ValueError(f"{name}={value}; expected at least 1")
+        if value > limit:
+            raise ValueError(f"{name}={value}; the limit is {limit:,}")
 
 
 def load_recipe(name: str) -> Recipe:

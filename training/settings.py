@@ -10,11 +10,16 @@ import difflib
 import math
 import types
 import typing
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
+
+MAX_ENTRIES: Final = 100_000
+"""Of a settings file, its aliases written out."""
 
 T = TypeVar("T")
 
@@ -32,7 +37,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
     if not isinstance(data, dict):
-        raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
+        found = "nothing" if data is None else type(data).__name__
+        raise SettingsError(f"{path} holds {found}; expected 'key: value' lines")
     return data
 
 
@@ -40,18 +46,45 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which takes the last of two equal keys in silence, made to refuse them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge"]
-        for key in keys:
-            if keys.count(key) > 1:
+        keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
+        for key, times in keys.items():
+            if times > 1:
                 raise yaml.constructor.ConstructorError(None, None, f"names {key!r} twice", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 def _load(text: str, source: str) -> Any:
     try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            entries = _entries(node, {})
+            if entries > MAX_ENTRIES:
+                raise SettingsError(
+                    f"{source}: its aliases (*name) make more than {MAX_ENTRIES:,} entries of it, which is the limit; "
+                    "write the settings out"
+                )
+            return None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise SettingsError(f"{source} is not readable as YAML: nested too deeply") from None
+    except SettingsError:
+        raise
+    except (yaml.YAMLError, ValueError, TypeError) as error:
         raise SettingsError(f"{source} is not readable as YAML: {error}") from None
+
+
+def _entries(node: yaml.Node | None, counted: dict[int, int]) -> int:
+    """How many scalars, lists and mappings a document holds once its aliases are written out. An alias of what it is a
+    part of has no end."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) not in counted:
+        counted[id(node)] = MAX_ENTRIES + 1
+        inside = chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        counted[id(node)] = 1 + sum(_entries(part, counted) for part in inside)
+    return counted[id(node)]
 
 
 def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from ..json_files import parse_json, read_text
 from .grading import as_number, last_boxed, unmatchable
 from .problems import Problem, split_of
 from .templates import Step
@@ -93,16 +94,14 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
         return
     if not path.is_file():
         raise FileNotFoundError(f"problems={str(path)!r}: no such file or folder")
-    text = path.read_text(encoding="utf-8")
+    expected = "expected JSON, or one JSON record a line"
+    text = read_text(path, expected)
     try:
         whole = json.loads(text)
-    except json.JSONDecodeError:
-        for number, line in enumerate(text.splitlines(), start=1):
+    except (ValueError, RecursionError):
+        for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():
-                try:
-                    yield f"{path}, line {number}", json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise ValueError(f"{path}, line {number}: {error}; expected one JSON record a line") from error
+                yield f"{path}, line {number}", parse_json(line, f"{path}, line {number}", expected)
         return
     for number, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
         yield f"{path}, record {number}", record
@@ -113,7 +112,7 @@ def _reader(record: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Problem]
         return svamp_problem
     if "problem" in record:
         return math_problem
-    if "question" in record and "####" in record["answer"]:
+    if "question" in record and "####" in str(record.get("answer")):
         return gsm8k_problem
     raise ValueError(f"a record with {', '.join(map(str, record))}")
 

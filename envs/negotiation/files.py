@@ -7,12 +7,12 @@ from files are cleaned like messages. Nothing is written, and a malformed file r
 or entry.
 """
 
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from ..json_files import read_json, read_text
 from .offers import clean_message
 
 Triple = tuple[int, int, int]
@@ -57,6 +57,13 @@ def _path(path: str | Path) -> str:
     return str(Path(path).expanduser().resolve())
 
 
+def _entries(path: str, what: str) -> list[Any]:
+    entries = read_json(path, f"expected a list of {what}")
+    if not isinstance(entries, list):
+        raise ValueError(f"{path}: {type(entries).__name__}; expected a list of {what}.")
+    return entries
+
+
 def deal_or_no_deal_contexts(path: str | Path) -> tuple[tuple[Triple, Triple, Triple], ...]:
     """The contexts of a ``selfplay.txt``: (counts, values of the first player, values of the second)."""
     return _contexts(_path(path))
@@ -64,7 +71,7 @@ def deal_or_no_deal_contexts(path: str | Path) -> tuple[tuple[Triple, Triple, Tr
 
 @lru_cache(maxsize=4)
 def _contexts(path: str) -> tuple[tuple[Triple, Triple, Triple], ...]:
-    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    lines = [line for line in read_text(path, "expected lines of six numbers").splitlines() if line.strip()]
     found = []
     for number in range(0, len(lines) - 1, 2):
         counts, first = _counts_and_values(lines[number], path, number + 1)
@@ -88,7 +95,7 @@ def _counts_and_values(line: str, path: str, number: int) -> tuple[Triple, Tripl
 def human_deals(path: str | Path) -> list[HumanDeal]:
     """The lines of a Deal or No Deal ``train.txt``: each dialogue, as one of its players saw it."""
     found = []
-    for number, line in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "expected one dialogue a line").splitlines(), 1):
         parts = {tag: text.strip() for tag, text in _TAG.findall(line)}
         if len(parts) != 4:
             raise ValueError(f"{path}, line {number}: expected <input>, <dialogue>, <output> and <partner_input>.")
@@ -96,9 +103,12 @@ def human_deals(path: str | Path) -> list[HumanDeal]:
         _, partner = _counts_and_values(parts["partner_input"], str(path), number)
         output = parts["output"].split()
         shares = None
-        if output[0].startswith("item"):
-            numbers = [int(word.partition("=")[2]) for word in output]
-            shares = ((numbers[0], numbers[1], numbers[2]), (numbers[3], numbers[4], numbers[5]))
+        try:
+            if output[0].startswith("item"):
+                a, b, c, d, e, f = (int(word.partition("=")[2]) for word in output)
+                shares = ((a, b, c), (d, e, f))
+        except (IndexError, ValueError):
+            raise ValueError(f"{path}, line {number}: output {parts['output'][:60]!r}; expected six items.") from None
         outcome = "deal" if shares else output[0].strip("<>")
         found.append(HumanDeal(counts, values, partner, shares, outcome, parts["dialogue"].count("<eos>")))
     return found
@@ -112,10 +122,10 @@ def casino_deals(path: str | Path) -> list[CampDeal]:
 @lru_cache(maxsize=4)
 def _casino(path: str) -> tuple[CampDeal, ...]:
     found = []
-    for number, entry in enumerate(json.loads(Path(path).read_text(encoding="utf-8"))):
+    for number, entry in enumerate(_entries(path, "dialogues")):
         try:
             found.append(_camp_deal(entry))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError, StopIteration) as error:
             raise ValueError(f"{path}, dialogue {number}: {type(error).__name__}: {error}.") from error
     return tuple(found)
 
@@ -154,12 +164,12 @@ def listings(path: str | Path) -> tuple[Listing, ...]:
 @lru_cache(maxsize=4)
 def _listings(path: str) -> tuple[Listing, ...]:
     found = []
-    for number, entry in enumerate(json.loads(Path(path).read_text(encoding="utf-8"))):
+    for number, entry in enumerate(_entries(path, "listings")):
         try:
             price = round(float(entry["price"]) * 100)
             if 100 <= price < 10**11:
                 found.append(Listing(clean_message(entry["category"])[:40], clean_message(entry["title"])[:120], price))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise ValueError(f"{path}, listing {number}: {type(error).__name__}: {error}.") from error
     if not found:
         raise ValueError(f"{path} has no listing with a price of at least 1.")
@@ -169,7 +179,7 @@ def _listings(path: str) -> tuple[Listing, ...]:
 def issue_domain(path: str | Path) -> dict[str, Any]:
     """A multi-issue domain: ``{"issues": {name: [option, …]}, "points": [{name: [whole numbers]}, {…}],
     "reservation": [whole number, whole number]}``; the last two may be left out and are drawn then."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
+    content = read_json(path, 'expected an object with "issues"')
     if not isinstance(content, dict) or not isinstance(content.get("issues"), dict):
         raise ValueError(f'{path}: expected an object with "issues": {{name: [option, …]}}.')
     unknown = sorted(content.keys() - {"issues", "points", "reservation"})

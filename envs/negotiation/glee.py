@@ -38,6 +38,7 @@ BUYER_SELLER_GRID: Final[Mapping[str, tuple[Any, ...]]] = {
     "messages": (True, False),
     "complete_information": (True, False),
 }
+MAX_INCREMENTS: Final = 10_000  # each is an action
 LONGEST_TOLD: Final = 20  # rounds; a longer horizon is hidden from the players
 
 
@@ -428,6 +429,9 @@ def _whole(name: str, value: int) -> int:
 
 
 def _increments(increments: int, cents: int) -> int:
-    if not isinstance(increments, int) or increments < 1 or cents % increments:
-        raise ValueError(f"increments={increments!r}; expected a whole number that divides {cents} cents evenly.")
+    if not isinstance(increments, int) or not 1 <= increments <= MAX_INCREMENTS or cents % increments:
+        raise ValueError(
+            f"increments={increments!r}; expected a whole number from 1 to {MAX_INCREMENTS:,} that divides {cents} "
+            "cents evenly."
+        )
     return increments

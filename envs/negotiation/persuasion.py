@@ -152,6 +152,8 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         for name, number in (("price", price), ("rounds", rounds), ("max_invalid", max_invalid)):
             if not isinstance(number, int) or number < 1:
                 raise ValueError(f"{name}={number!r}; expected a whole number of at least 1.")
+            if number > 10**9:
+                raise ValueError(f"{name} is above the limit of 1,000,000,000.")
         if message_type not in ("text", "binary"):
             raise ValueError(f"message_type={message_type!r}; expected 'text' or 'binary'.")
         self.p, self.v, self.c, self.price, self.rounds = p, v, c, price, rounds

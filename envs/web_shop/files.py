@@ -15,7 +15,7 @@ A file that is missing or broken is a ``CatalogueError`` that names the file, th
 
 import hashlib
 import itertools
-import json
+import math
 import random
 import re
 import zlib
@@ -24,6 +24,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from ..json_files import read_json
 from .catalogue import Draws, Goal, Product, cap_text, mix, option_text, price_cap
 from .retrieval import document
 
@@ -32,6 +33,8 @@ TEST_GOALS: Final = 500
 VALIDATION_GOALS: Final = 1000
 NO_ATTRIBUTES: Final = ("DUMMY_ATTR",)
 DEFAULT_PRICE: Final = 100.0
+MAX_GOALS: Final = (100_000, 100)
+"""At most so many goals, and so many more for each product; WebShop's own files have 7 a product."""
 
 _CURE: Final = "download the file again, or point catalogue= at a folder with WebShop's data"
 
@@ -127,6 +130,7 @@ class FileCatalogue(Sequence[Product]):
         """One goal for each combination of a product's option values."""
         goals: list[Goal] = []
         uses: Counter[str] = Counter()
+        goal_count, limit = 0, MAX_GOALS[0] + MAX_GOALS[1] * len(self._products)
         for index, product in enumerate(self._products):
             entry = attributes.get(product.asin, {})
             instruction = entry.get("instruction")
@@ -139,6 +143,12 @@ class FileCatalogue(Sequence[Product]):
                 raise _wrong(path, product.asin, "instruction_attributes", [], "at least one attribute")
             cap = price_cap(product.price, _draws(seed, product.asin, 1))
             options = dict(sorted(product.options))
+            goal_count += math.prod(map(len, options.values()))
+            if goal_count > limit:
+                raise CatalogueError(
+                    f"{path}: the options of the products up to {product.asin} make {goal_count:,} goals; the limit of "
+                    f"{len(self._products):,} products is {limit:,}. Leave that product out, or take goals='human'"
+                )
             for values in itertools.product(*options.values()):
                 chosen = tuple(zip(options, values, strict=True))
                 text = f"{instruction}{option_text(chosen)}{cap_text(cap)}"
@@ -200,15 +210,11 @@ def _draws(seed: int, asin: str, number: int) -> Draws:
 
 def _read(path: Path, expected: type) -> Any:
     try:
-        content = json.loads(path.read_bytes())
-    except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path}: not UTF-8 text ({error}); {_CURE}") from None
-    except json.JSONDecodeError as error:
-        raise CatalogueError(
-            f"{path}: not JSON, line {error.lineno}, column {error.colno}: {error.msg}; {_CURE}"
-        ) from None
+        content = read_json(path, _CURE)
     except OSError as error:
         raise CatalogueError(f"{path}: cannot be read ({error.strerror}); {_CURE}") from None
+    except ValueError as error:
+        raise CatalogueError(f"{error}") from None
     if not isinstance(content, expected):
         kind = "a list of products" if expected is list else "an object with a key for each ASIN"
         raise CatalogueError(f"{path}: expected {kind}, found {_shown(content)}; {_CURE}")
@@ -272,7 +278,7 @@ def _prices(path: Path, asin: str, pricing: Any) -> tuple[float, ...]:
         prices = tuple(float(part) for part in parts)
     except ValueError:
         prices = ()
-    if not prices:
+    if not prices or not all(map(math.isfinite, prices)):
         raise _wrong(path, asin, "pricing", pricing, 'a text such as "$5.99" or "$5.99$7.99", or none')
     return prices[:2]
 
