@@ -120,6 +120,20 @@ def test_action_masks_are_those_of_info(env_id: str) -> None:
             _, info = env.reset()
 
 
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("numbers", [True, False])
+def test_gymnasium_s_vectors_take_infos_apart_and_together(env_id: str, numbers: bool) -> None:
+    """``DictInfoToList``, which RLlib uses, undoes how a vector puts infos together."""
+    envs = gym.vector.SyncVectorEnv([lambda: DiscreteActions(gym.make(env_id)) if numbers else gym.make(env_id)] * 2)
+    listed = gym.wrappers.vector.DictInfoToList(envs)
+    _, infos = listed.reset(seed=[3, 4])
+    for seed, info in zip((3, 4), infos, strict=True):
+        expected = envs.envs[0].reset(seed=seed)[1]
+        assert info.keys() == expected.keys()
+        for name, value in expected.items():
+            assert np.array_equal(info[name], value), name
+
+
 @pytest.mark.parametrize("env_id", GAMES)
 @pytest.mark.parametrize("kind", ["aec", "parallel"])
 def test_infos_are_the_same_flags_for_every_agent_at_any_time(env_id: str, kind: str) -> None:
