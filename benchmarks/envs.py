@@ -122,7 +122,9 @@ def gym_loop(env: Any, name: str) -> Runner:
 
 
 def zoo_steps(env_id: str, text: bool) -> Runner:
-    return zoo_loop(registry.make_aec(env_id, text=text), "pettingzoo shell, text" if text else "pettingzoo shell")
+    return zoo_loop(
+        registry.make_aec(env_id, text=text, words=True), "pettingzoo shell, text" if text else "pettingzoo shell"
+    )
 
 
 def zoo_loop(env: Any, name: str) -> Runner:

@@ -32,9 +32,10 @@ class DiscreteActions(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
     """``env``, any of our Gymnasium environments, with ``Discrete`` actions.
 
     ``info["action_mask"]``: int8 ``[n]``, 1 where a number stands for an action now, as ``action_space.sample(mask)``
-    takes it; ``info["action_texts"]``: what those numbers mean, from number to text. A number that stands for nothing
-    is an invalid action. ``n``: how many numbers there are, where the simulator does not say; actions beyond have none,
-    and ``info["actions_left_out"]`` counts them.
+    takes it; ``action_masks()`` is the same for sb3-contrib. ``info["action_texts"]``: what each of the ``n`` numbers
+    means, ``None`` for nothing (a tuple, as vectors of Gymnasium take no dictionary of numbers). A number that stands
+    for nothing is an invalid action. ``n``: how many numbers there are, where the simulator does not say; actions
+    beyond have none, and ``info["actions_left_out"]`` counts them.
     """
 
     def __init__(self, env: gym.Env[str, str], n: int | None = None, arrays: bool = False) -> None:
@@ -61,12 +62,17 @@ class DiscreteActions(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstruct
         observation, reward, terminated, truncated, info = self.env.step(text)
         return self._seen(observation), float(reward), terminated, truncated, self._told(info)
 
+    def action_masks(self) -> np.ndarray:
+        """``info["action_mask"]`` of now as bool ``[n]``, under the name by which sb3-contrib asks for it."""
+        return self._table.mask(self._shell.state).astype(np.bool_)
+
     def _seen(self, observation: str) -> Any:
         return array_of(self._shell.simulator, self._shell.state, 0) if self._arrays else observation
 
     def _told(self, info: dict[str, Any]) -> dict[str, Any]:
         state = self._shell.state
+        info["is_success"] = info["success"]  # the name under which stable-baselines3 looks for it
         info["action_mask"] = np.array(self._table.mask(state))
-        info["action_texts"] = self._table.texts(state)
+        info["action_texts"] = tuple(map(self._table.texts(state).get, range(self._table.n)))
         info["actions_left_out"] = self._table.left_out(state)
         return info

@@ -8,42 +8,63 @@ goal
 
 ``GRPOTrainer(…, environment_factory=factory, train_dataset=rows)``: TRL calls ``reset(**row)`` with a row's columns and
 appends what it returns to the prompt, offers the public methods as tools, and asks ``get_reward()`` at the end.
-``episodes(n)`` makes such rows. Not handled here: games in which the trained model plays both sides (the other players
-are ``opponents``), and one tool a kind of action: there is one tool, ``act``.
+``episodes(n)`` makes such rows. Without a data set, the environment owns the data: ``grpo_environment(…,
+num_generations=8)`` counts the episodes itself, and each reset answers with instruction and first observation.
+
+Not handled here: games in which the trained model plays both sides (the other players are ``opponents``), one tool a
+kind of action (there is one tool, ``act``), and environments that own the data in several processes, each of which
+would count from the first episode: give those a data set.
 """
 
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .registry import make_env
 from .simulator import TERMINAL, Simulator
 
+INSTRUCTION = "Reach the goal by calling the tool act, one action at a time.\n\n"
 _MOST_SHOWN = 40
 
 
 class GRPOEnvironment:
-    """One rollout at a time over ``simulator``, a single-player simulator, which many instances may share."""
+    """One rollout at a time over ``simulator``, a single-player simulator, which many instances may share.
 
-    def __init__(self, simulator: Simulator[Any]) -> None:
+    ``seeds``: where rows name no seed, those of the episodes to come, shared by all instances too.
+    """
+
+    def __init__(self, simulator: Simulator[Any], seeds: Iterator[int] | None = None) -> None:
         if simulator.players != 1:
             raise ValueError(f"{simulator.players} players; pass SinglePlayerView(simulator, player, opponents).")
         self._simulator = simulator
+        self._seeds = seeds
         self._state: Any = None
         self._earned = 0.0
 
-    def reset(self, seed: int | None = None, options: Mapping[str, Any] | None = None, **row: Any) -> str:
+    def reset(
+        self,
+        seed: int | None = None,
+        options: Mapping[str, Any] | None = None,
+        prompt: str | Sequence[Mapping[str, Any]] | None = None,
+        **row: Any,
+    ) -> str:
         """Start the episode that a row names by ``seed`` and ``options`` (as for ``env.reset``); the rest is ignored.
+        Where the row's ``prompt`` is empty, the answer begins with the instruction.
 
-        GRPO compares rollouts of one row, so that all must be the same episode: ``ValueError`` without a seed.
+        GRPO compares rollouts of one row, so that all must be the same episode: ``ValueError`` without a seed, unless
+        the environment owns the data.
         """
-        if seed is None:
+        if seed is None and self._seeds is None:
             raise ValueError(
                 f"A row has no seed, so that its rollouts would be different episodes (other columns: {sorted(row)}): "
-                "add a column seed; grpo.episodes makes rows."
+                "add a column seed (grpo.episodes makes rows), or leave the data to the environment: "
+                "grpo_environment(…, num_generations=…), as in GRPOConfig."
             )
-        self._state = self._simulator.reset(int(seed), options)
+        if seed is None and self._seeds is not None:
+            seed = next(self._seeds)
+        self._state = self._simulator.reset(int(seed), options)  # type: ignore[arg-type]
         self._earned = 0.0
-        return self._page()
+        return f"{INSTRUCTION}{self._page()}" if _is_empty(prompt) else self._page()
 
     def act(self, action: str) -> str:
         """
@@ -80,15 +101,31 @@ class GRPOEnvironment:
         return f"{seen}\nActions: {shown}{more}"
 
 
-def grpo_environment(env_id: str, **options: Any) -> Callable[[], GRPOEnvironment]:
-    """A factory of environments over one simulator of ``env_id``, made with ``options`` (those of ``gym.make``)."""
+def grpo_environment(
+    env_id: str, num_generations: int | None = None, first_seed: int = 0, **options: Any
+) -> Callable[[], GRPOEnvironment]:
+    """A factory of environments over one simulator of ``env_id``, made with ``options`` (those of ``gym.make``).
+
+    With ``num_generations``, that of the ``GRPOConfig``, the environments own the data: a trainer without a data set
+    resets them row by row, and so many resets in turn are one episode, of the seeds from ``first_seed`` on.
+    """
+    if num_generations is not None and num_generations < 1:
+        raise ValueError(f"num_generations={num_generations}: expected at least 1.")
     simulator = make_env(env_id, **options).simulator
-    return lambda: GRPOEnvironment(simulator)
+    seeds = None
+    if num_generations is not None:
+        seeds = (seed for seed in itertools.count(first_seed) for _ in range(num_generations))
+    return lambda: GRPOEnvironment(simulator, seeds)
 
 
-def episodes(
-    n: int, instruction: str = "Reach the goal by calling the tool act, one action at a time.\n\n", first_seed: int = 0
-) -> list[dict[str, Any]]:
+def _is_empty(prompt: str | Sequence[Mapping[str, Any]] | None) -> bool:
+    """Whether a row has a prompt that says nothing, as TRL makes it where there is no data set."""
+    if prompt is None or isinstance(prompt, str):
+        return prompt == ""
+    return not any(turn["content"] for turn in prompt)
+
+
+def episodes(n: int, instruction: str = INSTRUCTION, first_seed: int = 0) -> list[dict[str, Any]]:
     """Rows for ``Dataset.from_list``: the episodes of ``n`` seeds from ``first_seed`` on, each with ``instruction`` as
     its prompt, to which TRL appends the first observation."""
     prompt = [{"role": "user", "content": instruction}]

@@ -22,6 +22,7 @@ from gymnasium.utils import seeding
 from gymnasium.vector.utils import create_shared_memory
 
 from .simulator import CHANCE, TERMINAL, Simulator
+from .text_image import text_image
 
 State = TypeVar("State", bound=Hashable)
 
@@ -51,11 +52,14 @@ class UnicodeText(spaces.Text):
     tab and newline (about 58,000), without control characters and surrogates, which no file and no tokenizer takes.
 
     It is a ``Text`` with an explicit character set to whoever asks, but all instances share one table, so that making,
-    copying and pickling one is free (plain ``Text`` with this set: 50 ms, 150 ms, and 2.3 MB).
+    copying and pickling one is free (plain ``Text`` with this set: 50 ms, 150 ms, and 2.3 MB). Its shape is ``()`` and
+    its dtype ``object``, so that who makes an array for texts, as stable-baselines3 does, gets one that holds them
+    whole (of dtype ``str`` it would keep their first letter).
     """
 
     def __init__(self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None) -> None:
         super().__init__(max_length, min_length=min_length, charset=" ", seed=seed)
+        self._shape, self.dtype = (), np.dtype(object)
 
     def contains(self, x: Any) -> bool:
         """Whether ``x`` is a string of admitted length and characters; 10 µs a thousand characters."""
@@ -86,6 +90,15 @@ def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: Any = None) -> No
     raise CustomSpaceError(f"{space} has no shared memory; pass vector_kwargs={{'shared_memory': False}} to make_vec.")
 
 
+def rendered(simulator: Simulator[State], state: State, player: int, mode: str) -> str | np.ndarray:
+    """``state`` as ``player`` reads it: the text (``"ansi"``), a picture of it (``"rgb_array"``), or the simulator's
+    drawing (``"svg"``)."""
+    if mode == "svg":
+        return simulator.svg(state)  # type: ignore[attr-defined]
+    text = simulator.observation(state, player)
+    return text_image(text) if mode == "rgb_array" else text
+
+
 class SimulatorEnv(gym.Env[str, str], Generic[State]):
     """A Gymnasium environment over ``simulator``, a single-player simulator.
 
@@ -101,7 +114,10 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
     ``env.state`` may be read at any time (``state`` is ``None`` before the first reset).
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 1}  # type: ignore[misc]
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]
+        "render_modes": ["ansi", "rgb_array"],
+        "render_fps": 1,
+    }
     max_action_length: ClassVar[int] = 4_096
     max_observation_length: ClassVar[int] = 200_000
 
@@ -112,7 +128,7 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
                 "use the PettingZoo shell for games."
             )
         if hasattr(simulator, "svg"):
-            self.metadata = {**self.metadata, "render_modes": ["ansi", "svg"]}  # type: ignore[misc]
+            self.metadata = {**self.metadata, "render_modes": [*self.metadata["render_modes"], "svg"]}  # type: ignore[misc]
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {self.metadata['render_modes']}.")
         self.simulator = simulator
@@ -190,16 +206,15 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         self._take(snapshot)
         return observation, info
 
-    def render(self) -> str | None:  # type: ignore[override]
-        """The present state: its text in mode ``"ansi"``; its picture in mode ``"svg"``, where the simulator draws."""
+    def render(self) -> str | np.ndarray | None:  # type: ignore[override]
+        """The present state: its text in mode ``"ansi"``; that text as a picture, uint8 ``[500, 960, 3]``, in mode
+        ``"rgb_array"``; the simulator's own drawing in mode ``"svg"``, where it has one."""
         if self.render_mode is None:
             gym.logger.warn('render() shows nothing without a mode: make the environment with render_mode="ansi".')
             return None
         if self.state is None:
             raise ResetNeeded("render() was called before reset(): there is nothing to show yet.")
-        if self.render_mode == "svg":
-            return self.simulator.svg(self.state)  # type: ignore[attr-defined]
-        return self.simulator.observation(self.state)
+        return rendered(self.simulator, self.state, 0, self.render_mode)
 
     def _take(self, state: State) -> None:
         player = self.simulator.current_player(state)

@@ -286,33 +286,51 @@ def make_env(env_id: str, render_mode: str | None = None, **options: Any) -> Sim
     return SimulatorEnv(simulator_for(env_id, **options), render_mode=render_mode)
 
 
-def make_vector(env_id: str, num_envs: int = 1, render_mode: str | None = None, **options: Any) -> "SimulatorVectorEnv":
-    """``num_envs`` episodes of a row in one process, over one simulator."""
+# Gymnasium looks here for what a mode can be made of: it shows "human" and keeps "rgb_array_list" by "rgb_array".
+make_env.metadata = {"render_modes": ["ansi", "rgb_array", "svg"], "render_fps": 1}  # type: ignore[attr-defined]
+
+
+def make_vector(
+    env_id: str,
+    num_envs: int = 1,
+    render_mode: str | None = None,
+    max_episode_steps: int | None = None,
+    **options: Any,
+) -> "SimulatorVectorEnv":
+    """``num_envs`` episodes of a row in one process, over one simulator; ``max_episode_steps`` as for ``gym.make``."""
     from .vector import SimulatorVectorEnv
 
-    return SimulatorVectorEnv(make_env(env_id, **options).simulator, num_envs, render_mode)
+    return SimulatorVectorEnv(make_env(env_id, **options).simulator, num_envs, render_mode, max_episode_steps)
 
 
 def make_aec(
-    env_id: str, render_mode: str | None = None, max_cycles: int | None = None, text: bool = False, **options: Any
+    env_id: str,
+    render_mode: str | None = None,
+    max_cycles: int | None = None,
+    text: bool = False,
+    words: bool = False,
+    **options: Any,
 ) -> "SimulatorAECEnv":
-    """The PettingZoo environment of a game, players acting one at a time; ``text`` as in ``zoo_shell``."""
+    """The PettingZoo environment of a game, one player acting at a time; ``text`` and ``words`` as in ``zoo_shell``."""
     from .zoo_shell import SimulatorAECEnv
 
-    return SimulatorAECEnv(
-        simulator_for(env_id, **options), render_mode, max_cycles=max_cycles, text=text, name=_zoo_name(env_id)
-    )
+    rules, name = simulator_for(env_id, **options), _zoo_name(env_id)
+    return SimulatorAECEnv(rules, render_mode, max_cycles=max_cycles, text=text, words=words, name=name)
 
 
 def make_parallel(
-    env_id: str, render_mode: str | None = None, max_cycles: int | None = None, text: bool = False, **options: Any
+    env_id: str,
+    render_mode: str | None = None,
+    max_cycles: int | None = None,
+    text: bool = False,
+    words: bool = False,
+    **options: Any,
 ) -> "SimulatorParallelEnv":
     """The PettingZoo environment of a game, all players answering in each cycle."""
     from .zoo_shell import SimulatorParallelEnv
 
-    return SimulatorParallelEnv(
-        simulator_for(env_id, **options), render_mode, max_cycles=max_cycles, text=text, name=_zoo_name(env_id)
-    )
+    rules, name = simulator_for(env_id, **options), _zoo_name(env_id)
+    return SimulatorParallelEnv(rules, render_mode, max_cycles=max_cycles, text=text, words=words, name=name)
 
 
 def opponent_for(env_id: str, name: str | Opponent) -> Opponent:

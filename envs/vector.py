@@ -24,12 +24,19 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
     Observations are a tuple of texts, actions any sequence of texts; rewards float64 ``[num_envs]``, ends bool
     ``[num_envs]``; ``infos[key]`` is an array ``[num_envs]`` (of objects, unless all values are numbers or bool) with
     ``infos["_" + key]`` true where an environment has it. An environment whose episode ended is reset by the next step,
-    which ignores its action.
+    which ignores its action. ``max_episode_steps``: an episode that has not ended by then is truncated.
     """
 
-    def __init__(self, simulator: Simulator[Any], num_envs: int, render_mode: str | None = None) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs={num_envs}: expected at least 1.")
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        num_envs: int,
+        render_mode: str | None = None,
+        max_episode_steps: int | None = None,
+    ) -> None:
+        for name, value in (("num_envs", num_envs), ("max_episode_steps", max_episode_steps)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}={value}: expected at least 1.")
         self.envs = [SimulatorEnv(simulator, render_mode=render_mode) for _ in range(num_envs)]
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -38,6 +45,8 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
         self.single_action_space = self.envs[0].action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
+        self._longest = max_episode_steps
+        self._steps = [0] * num_envs
         self._over = [False] * num_envs
         self._observations = [""] * num_envs
 
@@ -60,7 +69,7 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
         infos: list[dict[str, Any]] = [{} for _ in self.envs]
         for i in np.flatnonzero(chosen).tolist():
             self._observations[i], infos[i] = self.envs[i].reset(seed=seeds[i], options=options or None)
-            self._over[i] = False
+            self._over[i], self._steps[i] = False, 0
         return tuple(self._observations), _columns(infos)
 
     def step(
@@ -75,14 +84,16 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
         for i, (env, action) in enumerate(zip(self.envs, actions, strict=True)):
             if self._over[i]:
                 self._observations[i], info = env.reset()
-                self._over[i] = False
+                self._over[i], self._steps[i] = False, 0
             else:
                 self._observations[i], rewards[i], ended, cut, info = env.step(action)
+                self._steps[i] += 1
+                cut = cut or (self._steps[i] == self._longest and not ended)
                 terminated[i], truncated[i], self._over[i] = ended, cut, ended or cut
             infos.append(info)
         return tuple(self._observations), rewards, terminated, truncated, _columns(infos)
 
-    def render(self) -> tuple[str | None, ...]:  # type: ignore[override]
+    def render(self) -> tuple[str | np.ndarray | None, ...]:  # type: ignore[override]
         return tuple(env.render() for env in self.envs)
 
     def close_extras(self, **kwargs: Any) -> None:

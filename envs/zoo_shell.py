@@ -1,10 +1,12 @@
 """The PettingZoo shells: any ``Simulator`` as an ``AECEnv`` or a ``ParallelEnv``.
 
 Two forms of each. The default one is for classic multi-agent learning: an action is a number (``Discrete``), an
-observation is ``{"observation": numbers, "action_mask": int8}``, and the words stand in ``infos[agent]["text"]`` and
-``infos[agent]["legal_actions"]`` (index → text); text is accepted as an action too. The form ``text=True`` is for
-language models: observations and actions are texts. (PettingZoo's ``api_test`` crashes on texts;
-``branchwise.testing.check_zoo_text`` checks that form.) How actions get their numbers stands in ``abilities``.
+observation is ``{"observation": numbers, "action_mask": int8}``, and ``infos[agent]`` has the same few flags for every
+agent at any time, so that TorchRL can make tensors of them. With ``words=True`` it also has what the player reads
+(``"text"``), its actions (``"legal_actions"``, index → text) and the game's own facts; text is accepted as an action
+too. The form ``text=True`` is for language models: observations and actions are texts, and infos have the words.
+(PettingZoo's ``api_test`` crashes on texts; ``branchwise.testing.check_zoo_text`` checks that form.) How actions get
+their numbers stands in ``abilities``.
 
 Luck is drawn from a stream that the episode's seed fixes. An action that makes no sense leaves its player to move and
 sets ``infos[agent]["invalid_action"]``, within the budget of the game; nothing raises on what an action says.
@@ -22,7 +24,7 @@ from gymnasium.error import ResetNeeded
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from .abilities import ActionTable, array_of, array_space, success_of, suggested_actions
-from .gym_shell import SimulatorEnv, UnicodeText
+from .gym_shell import SimulatorEnv, UnicodeText, rendered
 from .opponents import borrow_generator, draw_outcome, return_generator
 from .simulator import CHANCE, TERMINAL, Simulator
 
@@ -36,9 +38,15 @@ class _Table:
     """What both shells share: the simulator, the players' names and spaces, one state, its luck and its rendering."""
 
     def __init__(
-        self, simulator: Simulator[Any], render_mode: str | None, max_cycles: int | None, text: bool, name: str
+        self,
+        simulator: Simulator[Any],
+        render_mode: str | None,
+        max_cycles: int | None,
+        text: bool,
+        words: bool,
+        name: str,
     ) -> None:
-        modes = ["human", "ansi", *(["svg"] if hasattr(simulator, "svg") else [])]
+        modes = ["human", "ansi", "rgb_array", *(["svg"] if hasattr(simulator, "svg") else [])]
         if render_mode not in (None, *modes):
             raise ValueError(f"render_mode={render_mode!r}: expected None or one of {modes}.")
         if max_cycles is not None and max_cycles < 1:
@@ -47,7 +55,7 @@ class _Table:
         self.simulator = simulator
         self.render_mode = render_mode
         self.max_cycles = max_cycles
-        self.text = text
+        self.text, self.words = text, words or text
         self.state_now: Any = None
         self.possible_agents = [f"player_{i}" for i in range(simulator.players)]
         self.agents: list[str] = []
@@ -55,14 +63,15 @@ class _Table:
         self.observation_spaces: dict[str, spaces.Space[Any]]
         self.action_spaces: dict[str, spaces.Space[Any]]
         self._numbers = {name: i for i, name in enumerate(self._names)}
-        self._no_actions = np.zeros(0, np.int8)
+        self._no_actions = self._all_actions = np.zeros(0, np.int8)
         if text:
             self.observation_spaces = {a: UnicodeText(SimulatorEnv.max_observation_length) for a in self._names}
             self.action_spaces = {a: UnicodeText(SimulatorEnv.max_action_length) for a in self._names}
         else:
             self._actions = ActionTable(simulator)
             self._no_actions = np.zeros(self._actions.n, np.int8)
-            self._no_actions.flags.writeable = False
+            self._all_actions = np.ones(self._actions.n, np.int8)
+            self._no_actions.flags.writeable = self._all_actions.flags.writeable = False
             box = array_space(simulator)
             mask = spaces.MultiBinary(self._actions.n)
             self.observation_spaces = {a: spaces.Dict({"observation": box, "action_mask": mask}) for a in self._names}
@@ -78,17 +87,14 @@ class _Table:
     def action_space(self, agent: str) -> spaces.Space[Any]:
         return self.action_spaces[agent]
 
-    def render(self) -> str | None:
-        """The text of the state as the player to move reads it: printed (``"human"``), returned (``"ansi"``), or a
-        picture (``"svg"``)."""
+    def render(self) -> str | np.ndarray | None:
+        """The state as the player to move reads it, as ``gym_shell.rendered`` shows it; printed in mode ``"human"``."""
         if self.render_mode is None or self.state_now is None:
             return None
-        if self.render_mode == "svg":
-            return self.simulator.svg(self.state_now)  # type: ignore[attr-defined]
-        text = self.simulator.observation(self.state_now, max(self.simulator.current_player(self.state_now), 0))
-        if self.render_mode == "ansi":
-            return text
-        print(text)
+        player = max(self.simulator.current_player(self.state_now), 0)
+        if self.render_mode != "human":
+            return rendered(self.simulator, self.state_now, player, self.render_mode)
+        print(rendered(self.simulator, self.state_now, player, "ansi"))
         return None
 
     def close(self) -> None:
@@ -131,11 +137,13 @@ class _Table:
         return str(action) if isinstance(action, str) else f"<{type(action).__name__}>"
 
     def _told(self, player: int, to_move: bool, texts: dict[int, str], info: dict[str, Any]) -> dict[str, Any]:
-        """``info``, the simulator's of the state, made that of a player."""
+        """``info``, the simulator's of the state, made that of a player; without words, the flags alone."""
         simulator, state = self.simulator, self.state_now
-        info["invalid_action"] = player in self._invalid
-        if player:
-            info["success"] = success_of(simulator, state, player)
+        success = success_of(simulator, state, player) if player else info["success"]
+        flags = {"success": success, "invalid_action": player in self._invalid}
+        if not self.words:
+            return flags
+        info.update(flags)
         if self.text:
             info["admissible_commands"] = simulator.admissible_commands(state) if to_move else []
         else:
@@ -144,12 +152,17 @@ class _Table:
         return info
 
 
+def _no_news() -> dict[str, Any]:
+    """The flags of a player who has not acted since the start."""
+    return {"success": False, "invalid_action": False}
+
+
 class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
     """A PettingZoo environment in which the players of ``simulator`` act one at a time.
 
-    ``infos`` is filled for the player to move and, at the end, for all; ``max_cycles`` truncates when a player who had
-    that many turns would come to move again. ``snapshot()`` and ``restore(snapshot)`` keep and bring back everything
-    that the rest of the episode depends on.
+    ``infos`` has the flags of all players at any time, and the words of the player to move and, at the end, of all;
+    ``max_cycles`` truncates when a player who had that many turns would come to move again. ``snapshot()`` and
+    ``restore(snapshot)`` keep and bring back everything that the rest of the episode depends on.
     """
 
     def __init__(
@@ -159,10 +172,11 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         *,
         max_cycles: int | None = None,
         text: bool = False,
+        words: bool = False,
         name: str = "simulator_v0",
     ) -> None:
         AECEnv.__init__(self)
-        _Table.__init__(self, simulator, render_mode, max_cycles, text, name)
+        _Table.__init__(self, simulator, render_mode, max_cycles, text, words, name)
 
     def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> None:
         self._start(seed, options)
@@ -172,7 +186,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._cumulative_rewards = dict.fromkeys(names, 0.0)
         self.terminations = dict.fromkeys(names, False)
         self.truncations = dict.fromkeys(names, False)
-        self.infos: dict[str, dict[str, Any]] = {name: {} for name in names}
+        self.infos: dict[str, dict[str, Any]] = {name: _no_news() for name in names}
         self._turns = [0] * len(names)
         self._skip_agent_selection = None
         self.agent_selection = names[0]
@@ -197,7 +211,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         state = self.state_now = simulator.step(self.state_now, self._meant(action))
         info = simulator.info(state)
         self._invalid = frozenset({player}) if info["invalid_action"] else _NOBODY
-        self.infos[agent] = {"invalid_action": info["invalid_action"]}
+        self.infos[agent] = {"success": False, "invalid_action": info["invalid_action"]}
         earned: Sequence[float] = simulator.rewards(state)
         mover = simulator.current_player(state)
         if mover == CHANCE:
@@ -236,7 +250,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._paid = False
         self.terminations = dict.fromkeys(self.agents, False)
         self.truncations = dict.fromkeys(self.agents, False)
-        self.infos = {name: {} for name in self.agents}
+        self.infos = {name: _no_news() for name in self.agents}
         self._skip_agent_selection = None
         self._hand_over(self.simulator.current_player(state), self.simulator.info(state))
 
@@ -264,7 +278,8 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
     A simulator writes simultaneous moves as successive ones that the others do not see, and says by
     ``simultaneous_players(state)`` (``abilities``) which players move together. A cycle asks everybody and plays the
     answers of those; in games where players take turns that is one. ``infos[agent]["to_move"]`` says whose answer
-    counts; the others' masks are empty. An invalid action ends the cycle before the players after it were heard.
+    counts. The others' answers are ignored, so their masks admit every action: an empty mask has no distribution to
+    sample from. An invalid action ends the cycle before the players after it were heard.
     """
 
     def __init__(
@@ -274,9 +289,10 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
         *,
         max_cycles: int | None = None,
         text: bool = False,
+        words: bool = False,
         name: str = "simulator_v0",
     ) -> None:
-        _Table.__init__(self, simulator, render_mode, max_cycles, text, name)
+        _Table.__init__(self, simulator, render_mode, max_cycles, text, words, name)
         self.metadata["is_parallelizable"] = True
 
     def reset(
@@ -343,13 +359,15 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
         for player, name in enumerate(self._names):
             to_move = player in self._moves
             self.state_now = self._moves.get(player, now)
-            mask, texts = self._actions.choices(self.state_now) if to_move and not self.text else (self._no_actions, {})
+            mask, texts = self._all_actions, {}
+            if to_move and not self.text:
+                mask, texts = self._actions.choices(self.state_now)
             if self.text:
                 observations[name] = self.simulator.observation(self.state_now, player)
             else:
                 array = array_of(self.simulator, self.state_now, player)
                 observations[name] = {"observation": array, "action_mask": mask}
-            info = {**self.simulator.info(self.state_now), "to_move": to_move}
-            infos[name] = self._told(player, to_move, texts, info)
+            infos[name] = self._told(player, to_move, texts, self.simulator.info(self.state_now))
+            infos[name]["to_move"] = to_move
         self.state_now = now
         return observations, infos

@@ -46,7 +46,7 @@ def test_masked_samples_are_valid_actions_and_mean_what_is_said(env_id: str) -> 
             mask = info["action_mask"]
             assert mask.dtype == np.int8
             assert mask.shape == (env.action_space.n,)  # type: ignore[attr-defined]
-            assert set(np.flatnonzero(mask)) == set(info["action_texts"])
+            assert [text is not None for text in info["action_texts"]] == mask.astype(bool).tolist()
             assert info["actions_left_out"] == 0
             action = env.action_space.sample(mask)
             text = info["action_texts"][action]
@@ -76,7 +76,7 @@ def test_a_search_field_is_filled_with_phrases_of_the_goal() -> None:
     env = DiscreteActions(gym.make(SHOP, **SMALL_SHOP))
     observation, info = env.reset(seed=0)
     goal = observation.splitlines()[0].removeprefix("goal ")
-    searches = [text.removeprefix("search[").removesuffix("]") for text in info["action_texts"].values()]
+    searches = [text.removeprefix("search[").removesuffix("]") for text in info["action_texts"] if text]
     assert len(searches) == 12
     assert any(search in goal and len(search.split()) == 3 for search in searches)
 

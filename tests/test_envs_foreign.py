@@ -304,44 +304,6 @@ def test_textworld_s_commands_are_legal_actions(tmp_path: Path) -> None:
     assert game.info(game.step(game.reset(0), "dance the tango"))["invalid_action"]
 
 
-class ScienceWorldTask(gym.Env[str, str]):
-    """One task of ScienceWorld; the seed picks the variation. (It runs in Java.)"""
-
-    observation_space, action_space = spaces.Text(100_000), spaces.Text(1_000)
-
-    def __init__(self) -> None:
-        from scienceworld import ScienceWorldEnv
-
-        self.world = ScienceWorldEnv("", envStepLimit=1_000)
-
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[str, dict[str, Any]]:
-        task = "boil"
-        self.world.load(task, (seed or 0) % self.world.get_max_variations(task), "easy")
-        observation, info = self.world.reset()
-        return observation, self.facts(info)
-
-    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        observation, reward, done, info = self.world.step(action)
-        return observation, float(reward), done, False, self.facts(info)
-
-    def facts(self, info: dict[str, Any]) -> dict[str, Any]:
-        return {"admissible_commands": sorted(info["valid"]), "won": info["score"] == 100, "score": info["score"]}
-
-    def close(self) -> None:
-        self.world.close()
-
-
-@pytest.mark.slow
-def test_scienceworld_s_valid_actions_are_legal_actions() -> None:
-    pytest.importorskip("scienceworld")
-    world = GymnasiumSimulator(ScienceWorldTask, max_steps=15)
-    rng = np.random.default_rng(0)
-    made = list(moves(world, world.reset(0), rng))
-    assert len(made) == 15
-    assert all(action in world.legal_actions(state) for state, action in made)
-    world.close()
-
-
 def test_minigrid_s_actions_have_names() -> None:
     pytest.importorskip("minigrid")
     grid = GymnasiumSimulator("MiniGrid-Empty-5x5-v0", max_steps=30)

@@ -97,10 +97,10 @@ def qwen_like_tokenizer() -> Any:
     return tokenizer
 
 
-@pytest.mark.slow
-def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def rewards_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factory: Any, rows: list[dict[str, Any]] | None, steps: int = 1
+) -> list[float]:
+    """The rewards that TRL's real trainer takes from rollouts in which the first action is always taken, two a row."""
     monkeypatch.setenv("TRL_EXPERIMENTAL_SILENCE", "1")
     from datasets import Dataset
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -117,7 +117,6 @@ def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
             max_position_embeddings=8192,
         )
     )
-    rules = simulator_for(ENV, opponents="random")
     played: list[float] = []
 
     class Scripted(GRPOTrainer):
@@ -126,7 +125,9 @@ def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
         def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
             answers = []
             for ids in prompt_ids:
-                seen = tokenizer.decode(ids).rpartition("Actions: ")
+                text = tokenizer.decode(ids)
+                assert "Reach the goal by calling the tool act" in text
+                seen = text.rpartition("Actions: ")
                 over = "The episode is over." in seen[2]
                 call = {
                     "name": "act",
@@ -145,7 +146,7 @@ def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
         model=model,
         args=GRPOConfig(
             str(tmp_path),
-            max_steps=1,
+            max_steps=steps,
             per_device_train_batch_size=4,
             num_generations=2,
             max_completion_length=4000,
@@ -157,15 +158,59 @@ def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
             shuffle_dataset=False,
         ),
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(episodes(2)),
-        environment_factory=grpo_environment(ENV),
+        train_dataset=None if rows is None else Dataset.from_list(rows),
+        environment_factory=factory,
     )
     trainer.train()
-    expected = []
-    for row in episodes(2):
-        state = rules.reset(row["seed"])
-        while rules.current_player(state) == 0:
-            state = rules.step(state, rules.legal_actions(state)[0])
-        expected += [rules.rewards(state)[0]] * 2
-    assert played == expected
-    assert any(expected)
+    return played
+
+
+def reward_of(env_id: str, seed: int) -> float:
+    """What the first action, taken throughout, earns in the episode of ``seed``."""
+    rules = simulator_for(env_id, opponents="random")
+    state, earned = rules.reset(seed), 0.0
+    while rules.current_player(state) == 0:
+        state = rules.step(state, rules.legal_actions(state)[0])
+        earned += rules.rewards(state)[0]
+    return earned
+
+
+@pytest.mark.slow
+def test_a_step_of_trl_s_trainer_plays_episodes_and_takes_their_rewards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = rewards_of_training(tmp_path, monkeypatch, grpo_environment(ENV), episodes(2))
+    assert played == [reward_of(ENV, seed) for seed in (0, 0, 1, 1)]
+    assert any(played)
+
+
+@pytest.mark.slow
+def test_a_trainer_without_a_data_set_plays_the_environment_s_own_episodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = grpo_environment(ENV, num_generations=2, first_seed=5)
+    played = rewards_of_training(tmp_path, monkeypatch, factory, None, steps=2)
+    assert played == [reward_of(ENV, seed) for seed in (5, 5, 6, 6, 7, 7, 8, 8)]
+    assert len(set(played)) > 1
+
+
+@pytest.mark.slow
+def test_one_trainer_mixes_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = "branchwise/TicTacToe-v0"
+    rows = [{**row, "environment": name} for row, name in zip(episodes(2), ("kuhn", "tic-tac-toe"), strict=True)]
+    factories = {"kuhn": grpo_environment(ENV), "tic-tac-toe": grpo_environment(other)}
+    played = rewards_of_training(tmp_path, monkeypatch, factories, rows)
+    assert played == [reward_of(ENV, 0)] * 2 + [reward_of(other, 1)] * 2
+
+
+def test_environments_that_own_the_data_count_episodes_together() -> None:
+    factory = grpo_environment(ENV, num_generations=3, first_seed=10)
+    empty = [{"role": "user", "content": ""}]
+    rules = simulator_for(ENV, opponents="random")
+    pages = [factory().reset(prompt=empty) for _ in range(7)]
+    for page, seed in zip(pages, (10, 10, 10, 11, 11, 11, 12), strict=True):
+        assert page.startswith("Reach the goal by calling the tool act")
+        assert rules.observation(rules.reset(seed)) in page
+    assert factory().reset(seed=3, prompt="Play.").startswith(rules.observation(rules.reset(3)))
+    with pytest.raises(ValueError, match="num_generations=0"):
+        grpo_environment(ENV, num_generations=0)

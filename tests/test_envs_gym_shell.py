@@ -254,6 +254,6 @@ def test_pictures_where_the_simulator_draws() -> None:
     env.reset(seed=0)
     env.step("up")
     assert env.render() == "<svg>1</svg>"
-    assert SimulatorEnv.metadata["render_modes"] == ["ansi"]
+    assert SimulatorEnv.metadata["render_modes"] == ["ansi", "rgb_array"]
     with pytest.raises(ValueError, match="svg"):
         SimulatorEnv(CountingGame(), render_mode="svg")

@@ -226,7 +226,7 @@ def test_views_and_shells_play_it() -> None:
     for _ in range(5):
         state = view.step(state, view.legal_actions(state)[0])  # type: ignore[index]
     assert state.steps == 5
-    env = SimulatorAECEnv(OpenSpielSimulator("chess"))
+    env = SimulatorAECEnv(OpenSpielSimulator("chess"), words=True)
     env.reset(seed=0)
     assert env.action_space("player_0").n == 4674  # type: ignore[attr-defined]
     assert env.agent_selection == "player_1"  # OpenSpiel's player 1 has the white pieces

@@ -89,7 +89,7 @@ def test_pettingzoo_s_tests(game: Any) -> None:
 
 
 def test_a_won_game_pays_both_and_ends_for_both() -> None:
-    env = SimulatorAECEnv(TicTacToe())
+    env = SimulatorAECEnv(TicTacToe(), words=True)
     env.reset(seed=0)
     for move in ("1", "4", "2", "5", "3"):
         assert env.infos[env.agent_selection]["legal_actions"][int(move) - 1] == move
@@ -129,7 +129,7 @@ def test_what_is_earned_on_the_way_is_paid_once() -> None:
 
 
 def test_numbers_and_texts_are_the_same_moves() -> None:
-    numbers, texts, words = (SimulatorAECEnv(TicTacToe(), text=text) for text in (False, False, True))
+    numbers, texts, words = (SimulatorAECEnv(TicTacToe(), text=text, words=True) for text in (False, False, True))
     for env in (numbers, texts, words):
         env.reset(seed=0)
     for number, text in ((4, "5"), (0, "1")):
@@ -213,7 +213,7 @@ def test_max_cycles_counts_turns_of_each_player() -> None:
 
 
 def test_players_who_move_together_see_nothing_of_each_other() -> None:
-    env = SimulatorParallelEnv(GuessTheDie())
+    env = SimulatorParallelEnv(GuessTheDie(), words=True)
     seen, infos = env.reset(seed=3)
     assert all(info["to_move"] for info in infos.values())
     assert all(one["action_mask"].sum() == 6 for one in seen.values())
@@ -276,7 +276,13 @@ def test_snapshots_bring_everything_back(text: bool) -> None:
 
 
 def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
-    for mode, expected in (("ansi", str), ("human", type(None)), ("svg", str), (None, type(None))):
+    for mode, expected in (
+        ("ansi", str),
+        ("human", type(None)),
+        ("svg", str),
+        ("rgb_array", np.ndarray),
+        (None, type(None)),
+    ):
         env = SimulatorAECEnv(TicTacToe(), render_mode=mode)
         assert env.render() is None
         env.reset(seed=0)
@@ -284,7 +290,7 @@ def test_rendering(capsys: pytest.CaptureFixture[str]) -> None:
         env.close()
     assert "tac" in capsys.readouterr().out.lower()
     with pytest.raises(ValueError, match="rgb_array"):
-        SimulatorAECEnv(TicTacToe(), render_mode="rgb_array")
+        SimulatorAECEnv(TicTacToe(), render_mode="depth_array")
     with pytest.raises(ValueError, match="svg"):
         SimulatorAECEnv(KuhnPoker(), render_mode="svg")
 
