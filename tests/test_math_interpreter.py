@@ -8,10 +8,12 @@ import multiprocessing
 import os
 import pickle
 import resource
+import signal
 import statistics
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,7 @@ from branchwise.envs.math_tool.interpreter import (
 )
 from branchwise.envs.math_tool.jail import JailInterpreter
 from branchwise.envs.math_tool.notebook import Notebook
+from branchwise.envs.math_tool.rules import MathToolSimulator
 
 LIMITS = Limits(seconds=0.5, megabytes=64)
 
@@ -324,6 +327,49 @@ def test_a_forged_report_in_the_jail_is_undone_and_later_snippets_are_run() -> N
         session.run("a = 1")
         for code in (FORGED + "os._exit(0)", FORGED + "os._exit(4)", FORGED, f"a = 2\n{FORGED}"):
             assert not session.run(code).kept
+        assert session.run("a").output == "1"
+
+
+@pytest.mark.parametrize("moment", ["before", "during"])
+def test_a_worker_of_monty_that_stands_still_is_replaced(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monty, "_STANDSTILL_SECONDS", 1.0)
+    limits = Limits(seconds=0.43 if moment == "before" else 0.44)  # a pool that nobody else has
+    python = MontyInterpreter(limits)
+    known = set(children())
+    with python.open() as session:
+        assert session.run("a = 6\na").output == "6"
+        workers = [pid for pid in set(children()) - known if "monty" in Path(f"/proc/{pid}/comm").read_text()]
+        assert workers
+
+        def stop() -> None:
+            for pid in workers:
+                os.kill(pid, signal.SIGSTOP)
+
+        timer = threading.Timer(0.1, stop)
+        timer.start()
+        if moment == "before":
+            timer.join()
+        started = time.monotonic()
+        result = session.run("a * 7" if moment == "before" else "while True: pass")
+        assert time.monotonic() - started < 20
+        assert (result.output == "42") if moment == "before" else (result.error == "TimeoutError")
+        timer.join()
+        assert session.run("a + 1").output == "7"
+
+
+def test_monty_without_its_program_says_so_when_it_is_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MONTY_BIN", str(tmp_path / "monty"))
+    for make in (MontyInterpreter, MathToolSimulator):
+        with pytest.raises(InterpreterError, match=r"monty' is no program.*pip install pydantic-monty.*'jail'"):
+            make()
+
+
+def test_one_huge_allocation_is_a_memory_error(python: Interpreter) -> None:
+    with python.open() as session:
+        session.run("a = 1")
+        result = session.run("'-'.join(['a' * 10**7] * 10**3)")
+        assert (result.error, result.kept) == ("MemoryError", False)
+        assert result.output == "MemoryError: more than 64 MB; nothing of this code was kept"
         assert session.run("a").output == "1"
 
 

@@ -137,7 +137,8 @@ class Interpreter(Protocol):
 
 
 class MontyInterpreter:
-    """pydantic-monty behind the protocol. A pool of at most two workers a process serves all its sessions."""
+    """pydantic-monty behind the protocol. A pool of at most two workers serves all sessions of a process that have the
+    same limit of time. Raises ``InterpreterError`` where monty's program is not installed."""
 
     name = "monty"
     description = (
@@ -148,6 +149,7 @@ class MontyInterpreter:
 
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
+        _configured(limits.seconds)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MontyInterpreter, (self.limits,)
@@ -201,6 +203,7 @@ class MontySession:
 
         limits, printed = self.limits, Printed(self.limits.output)
         source = showing_last_value(code)
+        clock, started = None, 0.0
         try:
             with _checkout(limits) as session:
                 if self._dump is not None:
@@ -213,7 +216,7 @@ class MontySession:
                         printed("stdout", f"{value}\n")
                 except (pydantic_monty.MontyRuntimeError, pydantic_monty.MontySyntaxError) as failure:
                     error, _, message = failure.display("type-msg").partition(": ")
-                    limit = next((name for name, says in _SAYS.items() if message.startswith(says)), "")
+                    limit = next((name for says, name in _SAYS.items() if message.startswith(says)), "")
                     if printed.characters > FLOOD:
                         return beyond("output", limits), None, False
                     if limit:
@@ -228,7 +231,9 @@ class MontySession:
             return Result(printed.shown(), error_name(error)), dump, False
         except (pydantic_monty.MontyError, ValueError, RuntimeError, TimeoutError) as failure:
             timed_out = getattr(failure, "timed_out", False)
-            return beyond("seconds" if timed_out else "crash", limits), None, False
+            # A worker that stood still had no time to work; its successor may.
+            waited = timed_out and _read(clock) - started < 0.9 * limits.seconds
+            return beyond("seconds" if timed_out else "crash", limits), None, waited
 
 
 # ---- what both backends share ------------------------------------------------------------------------------------
@@ -390,26 +395,49 @@ def _cut_by_line(code: str) -> tuple[str, str] | None:
 
 # ---- monty's errors and workers ----------------------------------------------------------------------------------
 
-# How monty's own messages begin. A snippet that raises such a message itself is undone too, which harms nobody else.
+# How monty's own messages begin, and the limit that each is about: the third is of one allocation that is larger than
+# all that is allowed. A snippet that raises such a message itself is undone too, which harms nobody else.
 _SAYS: Final = {
-    "seconds": "feed time limit exceeded",
-    "megabytes": "memory limit exceeded",
-    "crash": "the worker exceeded",
+    "feed time limit exceeded": "seconds",
+    "memory limit exceeded": "megabytes",
+    "the worker exceeded its memory limit": "megabytes",
+    "the worker exceeded": "crash",
 }
+_STANDSTILL_SECONDS: Final = 5.0  # beyond a snippet's own; then a worker that does not answer is killed
 _lock = threading.Lock()
-_pools: dict[int, Any] = {}  # process id -> pool; of a parent too, whose pool must not be dropped here
+# (process id, seconds a snippet) -> pool; of a parent too, whose pool must not be dropped here
+_pools: dict[tuple[int, float], Any] = {}
 _started: set[int] = set()  # process ids in which monty has run; a fork inherits those of its parents
 
 
-def _pool() -> Any:
-    process = os.getpid()
-    pool = _pools.get(process)
-    if pool is not None:
-        return pool
+def _configured(seconds: float) -> Any:
+    """A pool that was not started, for snippets of ``seconds``."""
     import pydantic_monty
 
+    try:
+        given = os.environ.get("MONTY_BIN")
+        if given and not os.access(given, os.X_OK):
+            raise FileNotFoundError(f"MONTY_BIN={given!r} is no program")
+        return pydantic_monty.Monty(
+            min_processes=1,
+            max_processes=2,
+            max_checkouts_per_worker=100_000,
+            request_timeout=seconds + _STANDSTILL_SECONDS,
+        )
+    except FileNotFoundError as error:
+        raise InterpreterError(
+            f"the program of pydantic-monty is not installed here ({error}): pip install pydantic-monty, or put the "
+            "path of 'monty' into the variable MONTY_BIN, or use interpreter='jail'"
+        ) from error
+
+
+def _pool(seconds: float) -> Any:
+    process = os.getpid()
+    pool = _pools.get((process, seconds))
+    if pool is not None:
+        return pool
     with _lock:
-        if process not in _pools:
+        if (process, seconds) not in _pools:
             if _started - {process}:
                 raise InterpreterError(
                     "this process was forked from one that had already run Python in monty, whose threads a fork does "
@@ -420,18 +448,17 @@ def _pool() -> Any:
                 # monty asks for it in every call, and looking through all of sys.path for what is not there takes a
                 # third of the call; these entries say at once that there is none.
                 sys.modules["opentelemetry"] = sys.modules["opentelemetry.context"] = None  # type: ignore[assignment]
-            pool = pydantic_monty.Monty(min_processes=1, max_processes=2, max_checkouts_per_worker=100_000)
-            _pools[process] = pool.__enter__()
-        return _pools[process]
+            _pools[process, seconds] = _configured(seconds).__enter__()
+        return _pools[process, seconds]
 
 
 @atexit.register
 def close_workers() -> None:
     """End this process's workers; the next call starts others."""
     with _lock:
-        pool = _pools.pop(os.getpid(), None)
-        if pool is not None:
-            pool.__exit__(None, None, None)
+        for process, seconds in list(_pools):
+            if process == os.getpid():
+                _pools.pop((process, seconds)).__exit__(None, None, None)
 
 
 _STANDSTILL: Final = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
@@ -439,7 +466,7 @@ _POLICY: Final = {"sleep": "zero", "random_start": {"seed": 0}, "datetime": _STA
 
 
 def _checkout(limits: Limits) -> Any:
-    return _pool().checkout(
+    return _pool(limits.seconds).checkout(
         limits={
             "max_feed_duration_secs": limits.seconds,
             "max_memory": limits.megabytes << 20,
