@@ -1,4 +1,5 @@
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -14,6 +15,7 @@ from branchwise.agents.prompting import (
     history_named,
     last_observation,
     prompt_ids,
+    prompts_and_completions,
 )
 from branchwise.search.transcript import Turn, acted, messages, observed
 
@@ -189,10 +191,57 @@ def test_many_rounds_are_cut_to_the_longest_tail_that_fits() -> None:
     tokenizer = make_tokenizer()
     transcript = tuple(turn for i in range(40) for turn in (observed("page " * (i % 7)), acted(f"click[{i}]")))
     transcript = (*transcript, observed("end"))
-    for limit in (40, 100, 333, 500):
-        ids = prompt_ids(tokenizer, transcript, max_tokens=limit)
-        tails = [prompt_ids(tokenizer, transcript[start:]) for start in range(0, 81, 2)]
-        assert ids == next(tail for tail in tails if len(tail) <= limit)
+    tails = [prompt_ids(tokenizer, transcript[start:]) for start in range(0, 81, 2)]
+    exact = {len(tail) for tail in tails}
+    for limit in sorted({40, 100, 333, 500} | exact | {length - 1 for length in exact if length > min(exact)}):
+        counts: Counter[str] = Counter()
+        ids = prompt_ids(tokenizer, transcript, max_tokens=limit, counts=counts)
+        dropped, expected = next((i, tail) for i, tail in enumerate(tails) if len(tail) <= limit)
+        assert ids == expected, limit
+        assert counts["dropped_turns"] == 2 * dropped
+        assert counts["cut_observations"] == 0
+        assert counts["truncated_prompts"] == (dropped > 0)
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_history_that_fits_exactly_loses_nothing_and_one_token_less_costs_one_round(name: str) -> None:
+    tokenizer = make_tokenizer(TEMPLATES[name])
+    tails = [prompt_ids(tokenizer, TRANSCRIPT[start:]) for start in (0, 2, 4)]
+    for longer, shorter in pairwise(tails):
+        assert prompt_ids(tokenizer, TRANSCRIPT, max_tokens=len(longer)) == longer
+        assert prompt_ids(tokenizer, TRANSCRIPT, max_tokens=len(longer) - 1) == shorter
+
+
+def test_an_observation_that_leaves_room_for_one_token_keeps_its_last() -> None:
+    tokenizer = make_tokenizer()
+    empty = prompt_ids(tokenizer, (observed(""),))
+    for room in (1, 2):
+        ids = prompt_ids(tokenizer, (observed("abc"),), max_tokens=len(empty) + room)
+        assert ids == prompt_ids(tokenizer, (observed("abc"[-room:]),))
+    assert len(prompt_ids(tokenizer, (observed("abc"),), max_tokens=len(empty))) == len(empty)
+    for wrong in (0, -1):
+        with pytest.raises(ValueError, match="a prompt needs at least 1"):
+            prompt_ids(tokenizer, TRANSCRIPT, max_tokens=wrong)
+    assert len(prompt_ids(tokenizer, TRANSCRIPT, max_tokens=1)) == 1
+
+
+def test_a_candidate_of_half_the_positions_is_whole_and_a_longer_one_is_cut() -> None:
+    tokenizer = make_tokenizer()
+    [ending] = [len(completion_ids(tokenizer, ""))]
+    whole = prompt_ids(tokenizer, TRANSCRIPT)
+    positions = 2 * len(whole)
+    fits, longer = ("x" * (len(whole) - ending + more) for more in (0, 1))
+    for texts, lengths, cut in (([fits], [len(whole)], 0), ([fits, longer], [len(whole)] * 2, 1)):
+        counts: Counter[str] = Counter()
+        prompts, completions = prompts_and_completions(tokenizer, [TRANSCRIPT], [texts], None, positions, counts)
+        assert prompts == [whole]
+        assert [len(ids) for ids in completions[0]] == lengths
+        assert counts == ({"cut_candidates": cut} if cut else {})
+    counts = Counter()
+    prompts, _ = prompts_and_completions(tokenizer, [TRANSCRIPT], [["x"]], None, len(whole) + ending, counts)
+    assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]
+    prompts, _ = prompts_and_completions(tokenizer, [TRANSCRIPT], [["x"]], len(whole), 10**6, counts)
+    assert prompts == [whole]
 
 
 @pytest.mark.parametrize("text", ["", "\ud800 broken \udfff", "\x00\x07", "é" * 1_000_000, "<|im_end|>" * 3000])

@@ -24,7 +24,7 @@ from branchwise.search.transcript import Transcript, observed
 from branchwise.training.evaluation import evaluate
 from branchwise.training.report import agent_name, read_run, render, write_report
 
-HOSTILE = "<script>alert('x')</script>\"&<b>"
+HOSTILE = "<script>alert('x')</script>\"&<b>\u202e\u200b"
 RECIPES = {"rft": (0.31, 0.44), "tree_sft": (0.38, 0.46), "trajectory_dpo": (0.33, 0.40), "step_dpo": (0.42, 0.58)}
 
 
@@ -274,6 +274,7 @@ def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path, finished: Path) ->
     assert "script" not in {tag for tag, _ in page.tags}
     assert "<script" not in html
     assert page.text.count("alert('x')") >= 5
+    assert not set("\u202e\u200b\x1b") & set(html)
 
 
 def test_hostile_actions_in_a_tree_are_escaped(tmp_path: Path) -> None:
@@ -283,7 +284,9 @@ def test_hostile_actions_in_a_tree_are_escaped(tmp_path: Path) -> None:
     for row in rows:
         row["prompt"].append({"role": "assistant", "content": HOSTILE})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert "<script" not in write_report(run).read_text(encoding="utf-8")
+    html = write_report(run).read_text(encoding="utf-8")
+    assert "<script" not in html
+    assert not set("\u202e\u200b\x1b") & set(html)
 
 
 def test_lone_surrogates_do_not_stop_the_page(tmp_path: Path, finished: Path) -> None:

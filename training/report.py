@@ -3,7 +3,7 @@
 Reads a run's folder (``stages.py`` says how stages lie in it): ``results.json`` or, while a run is under way, the
 figures of the evaluations that stand; the figures of base, rounds and critic; two episodes on one goal; one tree with
 its pairs. A part that a run does not have yet is left out, and the page says so. The page needs no network and no
-script; text of agents and environments is escaped.
+script; text of agents and environments is escaped, and marks of direction in it are made visible.
 
 What it does not do: judge. It shows figures with their intervals, and compares where two intervals lie.
 """
@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from ..envs.terminal import printable
 from ..search.files import atomically
 from .readable import BASE, NAMES, agent_name, duration, inline, interval, is_oracle, number, percent
 from .report_pictures import Curve, chart
@@ -238,9 +239,16 @@ def _kinds(r: Round) -> dict[str, Any] | None:
     }
 
 
+def _visible(value: Any) -> Any:
+    """Text of strangers without what turns the direction of a line or cannot be seen; markup is ours already."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 @cache
 def _template() -> Any:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
     filters: dict[str, Callable[..., str]] = {
         "number": number,
         "percent": percent,

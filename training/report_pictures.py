@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from xml.etree import ElementTree as ET
 
+from ..envs.terminal import printable
 from ..search.tree import Tree
 
 MARKERS = ("circle", "square", "triangle", "diamond")
@@ -292,7 +293,7 @@ def shortened(text: str, length: int) -> str:
 
 
 def _svg(width: float, height: float, title: str, *, fixed: bool = False) -> ET.Element:
-    attributes = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": title}
+    attributes = {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": printable(title)}
     if fixed:
         attributes |= {"width": f"{width:g}", "height": f"{height:g}"}
     return ET.Element("svg", attributes)
@@ -300,9 +301,9 @@ def _svg(width: float, height: float, title: str, *, fixed: bool = False) -> ET.
 
 def _add(parent: ET.Element, tag: str, text: str | None = None, **attributes: object) -> ET.Element:
     named = {
-        key.rstrip("_").replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else str(value)
+        key.rstrip("_").replace("_", "-"): f"{value:.1f}" if isinstance(value, float) else printable(str(value))
         for key, value in attributes.items()
     }
     element = ET.SubElement(parent, tag, named)
-    element.text = text
+    element.text = None if text is None else printable(text)
     return element
