@@ -32,6 +32,7 @@ import torch
 import transformers
 from torch.nn import functional
 
+from ..search.files import publish, sync
 from ..search.policy import Proposal
 from ..search.transcript import Transcript
 from .forward import Forward, first_line
@@ -124,12 +125,8 @@ class LanguageModel:
         Raises ``FileNotFoundError`` or ``ValueError`` that say what is missing."""
         source = str(path_or_id)
         folder = Path(path_or_id)
-        if folder.is_dir():
-            _check_folder(folder)
-        elif folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
-            raise FileNotFoundError(
-                f"{source!r} is not a folder with a model; give a folder that LanguageModel.save wrote"
-            )
+        if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+            check_model_folder(source)
         place = (
             torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
@@ -416,19 +413,26 @@ def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
     try:
         write(fresh)
         fresh.chmod(0o755)
+        sync(fresh)
         if folder.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
             os.replace(folder, old)
-            os.replace(fresh, folder)
+            publish(fresh, folder)
             shutil.rmtree(old)
         else:
-            os.replace(fresh, folder)
+            publish(fresh, folder)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
 
 
-def _check_folder(folder: Path) -> None:
+def check_model_folder(source: str | Path) -> None:
+    """Raises ``FileNotFoundError`` where ``source`` is no folder with a model and its tokenizer."""
+    folder = Path(source)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{str(source)!r} is not a folder with a model; give a folder that LanguageModel.save wrote"
+        )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder} has no config.json, so it is no model folder; give one that save_pretrained wrote"

@@ -64,6 +64,7 @@ __all__ = [
 COUNTERS: Final = (
     "simulations",
     "model_calls",
+    "prompts",
     "failed_leaves",
     "invalid_actions",
     "merged_proposals",

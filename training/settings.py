@@ -31,6 +31,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"no settings file {path}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
+    if data is None:
+        raise SettingsError(f"{path} is empty; expected 'key: value' lines")
     if not isinstance(data, dict):
         raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
     return data
@@ -50,7 +52,9 @@ class _Loader(yaml.SafeLoader):
 def _load(text: str, source: str) -> Any:
     try:
         return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
+    except RecursionError:
+        raise SettingsError(f"{source} is not readable as YAML: brackets nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2026-13-01, a number of 5,000 digits
         raise SettingsError(f"{source} is not readable as YAML: {error}") from None
 
 
@@ -83,10 +87,25 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingsError(f"unknown setting {where}{key}{meant} (settings here: {', '.join(sorted(fields))})")
     values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]  # type: ignore[arg-type]
+    if missing:
+        raise SettingsError(f"{where.rstrip('.') or kind.__name__}: no setting {', '.join(missing)}; add it")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{where.rstrip('.') or kind.__name__}: {error}") from None
+
+
+def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:
+    """As :func:`build`; errors begin with the file's path."""
+    try:
+        return build(kind, data)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
