@@ -331,7 +331,10 @@ def pairs(
     min_visits: Annotated[int | None, typer.Option(min=1, help="The least visits of both sides; default 1.")] = None,
     anchors: Annotated[
         bool | None,
-        typer.Option(help="Keep good actions of nodes without a contrast, with no rejected side; kept by default."),
+        typer.Option(
+            help="Keep good actions of nodes without a contrast, in a file of their own (pairs.anchors.jsonl beside "
+            "pairs.jsonl), which `branchwise train` reads too; kept by default."
+        ),
     ] = None,
 ) -> None:
     """Extract preference pairs from trees, and say what was left out and why.
@@ -380,7 +383,9 @@ def _extracted(
 @app.command()
 @reported
 def train(
-    pairs: Annotated[Path, typer.Argument(metavar="PAIRS", help="Pairs that `branchwise pairs` saved.")],
+    pairs: Annotated[
+        Path, typer.Argument(metavar="PAIRS", help="Pairs that `branchwise pairs` saved, or others in TRL's format.")
+    ],
     model: Annotated[str, typer.Option(help="Where to start: a model folder or a Hugging Face id.")],
     out: Annotated[Path, typer.Option(help="The trained model's folder.", file_okay=False)],
     method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
@@ -393,7 +398,8 @@ def train(
     reference: Annotated[
         Reference | None,
         typer.Option(
-            help="DPO: the log-probabilities logged while searching (the default), or the model as it starts."
+            help="DPO: the log-probabilities logged while searching, or the model as it starts. Default: logged where "
+            "every pair has them, else model."
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -405,7 +411,7 @@ def train(
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 3e-4
     """
     from .search.store import load_pairs
-    from .training.from_pairs import logged_fault, train_sft, train_step_dpo
+    from .training.from_pairs import has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
     from .training.settings import SettingsError, build, override
     from .training.supervised import SupervisedSettings, TrainingStopped
@@ -418,8 +424,13 @@ def train(
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
     rows = load_pairs(pairs)
-    policy = _language_model(model, history, dtype="float32")
-    logged = reference is not Reference.MODEL
+    ours = any(pair.kind for pair in rows)  # who wrote the others' prompts meant them to be read whole
+    policy = _language_model(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")
+    logged = has_logged(rows) if reference is None else reference is Reference.LOGGED
+    if method is Method.STEP_DPO and not logged and reference is None:
+        typer.echo(
+            "note: no log-probabilities were logged with these pairs; the model as it starts is the reference", err=True
+        )
     if method is Method.STEP_DPO and logged and (fault := logged_fault(policy, rows)):
         typer.echo(f"note: {fault}", err=True)
     try:
@@ -596,10 +607,12 @@ def _simulator(
         return simulator_for(env, **options), options
 
 
-def _language_model(source: str, history: str | None, dtype: str | None = None) -> "LanguageModel":
+def _language_model(
+    source: str, history: str | None, dtype: str | None = None, usual: str = "last_observation"
+) -> "LanguageModel":
     from .agents.named import language_model
 
-    return language_model(source, history, _tell, dtype=dtype)
+    return language_model(source, history, _tell, dtype=dtype, usual=usual)
 
 
 def _tell(line: str) -> None:

@@ -27,9 +27,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..search.evaluation import Leaf
+from ..search.files import recover, write_folder
 from ..search.transcript import Transcript
 from .forward import Forward
-from .language_model import LanguageModel, write_folder
+from .language_model import LanguageModel
 from .prompting import HISTORIES, History, all_turns, history_key, history_named, prompts_and_completions
 
 HEAD_FILE: Final = "value_head.safetensors"
@@ -84,6 +85,7 @@ class ValueModel(nn.Module):
     ) -> "ValueModel":
         """A critic that :meth:`save` wrote. ``history`` is needed where it was saved with a policy that has no name."""
         folder = Path(folder)
+        recover(folder)
         for name in (SETTINGS_FILE, HEAD_FILE, "config.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
@@ -114,7 +116,7 @@ class ValueModel(nn.Module):
             save_file({k: v.contiguous() for k, v in self.head.state_dict().items()}, target / HEAD_FILE)
             (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
-        return write_folder(Path(folder), write)
+        return write_folder(folder, write)
 
     def ids(self, transcript: Transcript) -> list[int]:
         """What is read of a transcript: ids through the end of its last turn, where the value stands."""

@@ -18,9 +18,6 @@ Not handled: encoder-decoder models, images, sharing of prompts among the rows o
 """
 
 import json
-import os
-import shutil
-import tempfile
 import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -32,7 +29,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from ..search.files import publish, sync
+from ..search.files import recover, write_folder
 from ..search.policy import Proposal
 from ..search.transcript import Transcript
 from .forward import Forward, first_line
@@ -125,6 +122,7 @@ class LanguageModel:
         Raises ``FileNotFoundError`` or ``ValueError`` that say what is missing."""
         source = str(path_or_id)
         folder = Path(path_or_id)
+        recover(folder)
         if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
             check_model_folder(source)
         place = (
@@ -175,7 +173,7 @@ class LanguageModel:
             self.tokenizer.save_pretrained(target)
             (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
-        return write_folder(Path(folder), write)
+        return write_folder(folder, write)
 
     def forget(self) -> None:
         """Drop the remembered scores. Called by itself when a parameter was changed in place or replaced; call it
@@ -406,29 +404,10 @@ class LanguageModel:
         return tokens, seen
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> Path:
-    """Have ``write`` fill a folder beside ``folder``, then give it that name, in place of what bore it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        write(fresh)
-        fresh.chmod(0o755)
-        sync(fresh)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-            os.replace(folder, old)
-            publish(fresh, folder)
-            shutil.rmtree(old)
-        else:
-            publish(fresh, folder)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return folder
-
-
 def check_model_folder(source: str | Path) -> None:
     """Raises ``FileNotFoundError`` where ``source`` is no folder with a model and its tokenizer."""
     folder = Path(source)
+    recover(folder)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{str(source)!r} is not a folder with a model; give a folder that LanguageModel.save wrote"

@@ -67,9 +67,10 @@ def language_model(
     tell: Callable[[str], None] = print,
     unknown: str = "no folder here",
     dtype: str | None = None,
+    usual: str = "last_observation",
 ) -> "LanguageModel":
     """The model in the folder ``source``, or of that id on the Hugging Face hub. ``history``: what it reads; by default
-    what was saved with it, else ``last_observation``. ``unknown`` is said of a source that is no folder.
+    what was saved with it, else ``usual``. ``unknown`` is said of a source that is no folder.
 
     Raises ``FileNotFoundError`` or ``ValueError`` where there is no such model, or it is broken.
     """
@@ -84,6 +85,6 @@ def language_model(
         tell(f"{source!r} is {unknown}; asking the Hugging Face hub for it")
         logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # the error says it in one line
     if history is None and not (Path(source) / SETTINGS_FILE).is_file():
-        history = "last_observation"
+        history = usual
     given = {"history": history, "dtype": dtype}
     return LanguageModel.load(source, **{name: value for name, value in given.items() if value is not None})

@@ -17,11 +17,12 @@ import numpy as np
 from numba import njit
 
 from ..envs.games.kernels import CompiledRules
+from ..envs.json_files import parse_json
 from ..envs.simulator import Simulator
 from .compiled_loop import COMPILED_NODE
 from .compiled_tree import CompiledTree
 from .engine import Root
-from .files import atomically, check_file
+from .files import atomically, check_file, check_unpacked
 from .settings import SearchSettings
 
 FORMAT: Final = "branchwise compiled trees 1"
@@ -47,11 +48,13 @@ def load_compiled(path: str | Path, simulator: Simulator[Any], roots: Sequence[R
     path = Path(path)
     check_file(path, "save_compiled writes one")
     try:
+        with zipfile.ZipFile(path) as packed:
+            check_unpacked(path, sum(member.file_size for member in packed.infolist()))
         with np.load(path, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
+            about = parse_json(file["about"].tobytes(), "'about'", "expected an object")
             count = len(about["trees"]) if about["format"] == FORMAT else 0
             arrays = [(file[f"nodes_{place}"], file[f"gumbel_{place}"]) for place in range(count)]
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: expected a file of save_compiled; it is another, or was cut off ({error})"
         ) from error
@@ -88,7 +91,7 @@ def _tree(
     gumbel: np.ndarray,
 ) -> CompiledTree:
     encoded = rules.encode(root.state)
-    if nodes.dtype != COMPILED_NODE or nodes.ndim != 1 or not len(nodes):
+    if nodes.dtype != COMPILED_NODE or nodes.ndim != 1 or not len(nodes) or gumbel.ndim != 1:
         raise ValueError(f"{where}: records of {nodes.dtype}; expected those of a compiled tree")
     try:
         if [int(word) for word in encoded] != kept["root"]:
@@ -100,7 +103,7 @@ def _tree(
         tree = CompiledTree(simulator, rules, root.state, settings, int(kept["random"]), kept["task"], kept["index"])
         tree.simulations = int(kept["simulations"])
         tree.gumbel = np.array(gumbel, np.float64)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     damaged = _first_damaged(np.ascontiguousarray(nodes), encoded, rules.legal, rules.step, rules.max_actions)
     if damaged >= 0 or (len(gumbel) and len(gumbel) != int(nodes[0]["children"])):

@@ -59,6 +59,7 @@ class Selected:
     actions: Sequence[str] | None = None
     proposals: list[Proposal] | None = None
     logps: np.ndarray | None = None
+    measured: bool = False
     opinions: np.ndarray | None = None
     value: float | np.ndarray = 0.0
     error: str = ""
@@ -67,6 +68,15 @@ class Selected:
     @property
     def rng(self) -> np.random.Generator:
         return self.tree.rng
+
+    @property
+    def logged(self) -> list[float]:
+        """The log-probability of each action under the policy; NaN where no policy measured it. (``logps``, of which
+        the prior is made, are equal numbers without a policy, and shares among proposals.)"""
+        if self.proposals is not None:
+            return [proposal.logp for proposal in self.proposals]
+        assert self.logps is not None
+        return self.logps.tolist() if self.measured else [float("nan")] * len(self.logps)
 
 
 class Children:
@@ -199,7 +209,7 @@ class Expansion:
             raise ValueError(f"it gave log-probabilities of shape {logps.shape} for {expected} candidates")
         if not usable(logps):
             raise ValueError(f"it gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}")
-        leaf.logps = logps
+        leaf.logps, leaf.measured = logps, True
 
     def _propose(self, count: int, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.policy is not None
@@ -262,7 +272,7 @@ class Expansion:
         if children is None:
             return
         assert logps is not None
-        logged = logps.tolist() if leaf.proposals is None else [proposal.logp for proposal in leaf.proposals]
+        logged = leaf.logged
         kept = children.kept
         if len(kept) < len(actions):
             logps = logps[kept]

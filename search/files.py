@@ -2,12 +2,32 @@
 
 What is written goes to a temporary name, is synced to disk, and only then renamed to its own: a name that exists has
 all its content. The folder around it is synced last, so that the name itself survives.
+
+Temporary names carry the host and the process, ``.NAME.HOST.PID.tmp``. What a killed process left is removed when
+somebody writes the same name again: if it is of this host and its process is gone, or if it is of another host and a
+day old. A folder that replaces another is exchanged with it in one step on Linux. Where the system or the file system
+cannot do that, there are two renames, and between them no folder of that name: whoever was killed there left the
+earlier folder under ``.NAME.HOST.PID.old``, and :func:`recover` gives it its name back.
+
+Not here: two writers of one name in one process at a time; on Windows, where nobody can be asked whether a process
+lives, what a killed process left on the same host stays.
 """
 
+import ctypes
 import os
-from collections.abc import Iterator
+import re
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
+
+MAX_UNPACKED: Final = 2**30
+MAX_RATIO: Final = 200
+_DAY: Final = 86_400.0
 
 
 @contextmanager
@@ -15,7 +35,8 @@ def atomically(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed."""
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    sweep(target)
+    temporary = _beside(target, "tmp")
     try:
         yield temporary
         publish(temporary, target)
@@ -23,6 +44,97 @@ def atomically(path: str | Path) -> Iterator[Path]:
         with suppress(FileNotFoundError):
             temporary.unlink()
         raise
+
+
+def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
+    """Have ``write`` fill a folder beside ``folder``, then give it that name, in place of what bore it."""
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    recover(folder)
+    sweep(folder)
+    fresh = _beside(folder, "tmp")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir()
+    try:
+        write(fresh)
+        sync(fresh)
+        if not folder.exists():
+            publish(fresh, folder)
+        elif _exchange(fresh, folder):
+            sync_folder(folder.parent)
+        else:
+            earlier = _beside(folder, "old")
+            os.replace(folder, earlier)
+            publish(fresh, folder)
+            shutil.rmtree(earlier)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def recover(folder: str | Path) -> None:
+    """Give a folder that a killed :func:`write_folder` had just moved away its name back."""
+    folder = Path(folder)
+    if not folder.exists():
+        for earlier in _left_over(folder, "old"):
+            os.replace(earlier, folder)
+            return
+
+
+def sweep(target: Path) -> None:
+    """Remove what killed writers of ``target`` left beside it."""
+    for left in [*_left_over(target, "tmp"), *_left_over(target, "old")]:
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
+def _beside(target: Path, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{_host()}.{os.getpid()}.{kind}")
+
+
+def _host() -> str:
+    return re.sub(r"\W", "-", socket.gethostname()) or "host"
+
+
+def _left_over(target: Path, kind: str) -> list[Path]:
+    """Temporary files or folders of ``target`` whose writer is gone, the latest first."""
+    named = re.compile(rf"\.{re.escape(target.name)}\.(?:([^.]*)\.)?(\d+)\.{kind}")
+    found: list[tuple[float, Path]] = []
+    with suppress(FileNotFoundError):
+        for path in target.parent.iterdir():
+            if writer := named.fullmatch(path.name):
+                with suppress(FileNotFoundError):
+                    age = time.time() - path.stat().st_mtime
+                    ours = writer[1] in (None, _host())
+                    if (not _lives(int(writer[2]))) if ours else age > _DAY:
+                        found.append((age, path))
+    return [path for _, path in sorted(found)]
+
+
+def _lives(process: int) -> bool:
+    if sys.platform == "win32":  # os.kill would end it there
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one step; False where the system or the file system cannot."""
+    if sys.platform != "linux":
+        return False
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
 
 
 def publish(fresh: Path, target: Path) -> None:
@@ -59,3 +171,15 @@ def check_file(path: str | Path, cure: str) -> None:
     if not Path(path).is_file():
         what = "a folder, where a file is expected" if Path(path).is_dir() else "no such file"
         raise ValueError(f"{path}: {what}; {cure}")
+
+
+def check_unpacked(path: str | Path, unpacked: int) -> None:
+    """Raises ValueError where a compressed file would take more than 1 GiB (``MAX_UNPACKED``) unpacked, and more than
+    200 times (``MAX_RATIO``) its own size: a small file must not fill the memory."""
+    size = Path(path).stat().st_size
+    limit = max(MAX_UNPACKED, MAX_RATIO * size)
+    if unpacked > limit:
+        raise ValueError(
+            f"{path}: its {size:,} bytes unpack to {unpacked:,}; the limit is {limit:,} (1 GiB, or {MAX_RATIO} times"
+            " the file where that is more). Search again, in several files"
+        )

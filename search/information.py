@@ -87,7 +87,7 @@ class InformationWalk:
             assert leaf.actions is not None
             assert leaf.logps is not None
             priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
-            leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logps.tolist())
+            leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logged)
 
     def back_up(self, leaf: Selected) -> None:
         assert isinstance(leaf.tree, InformationTree)

@@ -1,16 +1,20 @@
 """Trees, pairs and episodes as plain files, and back.
 
-- Trees: parquet, one row a node: ``tree`` (its place in the file), ``node``, ``action``, ``logp``, ``observation``
-  (null where the node was never visited), ``logged`` (JSON of the tokens that the policy logged, or null), every
-  field of the node record, ``returns`` (sums of all players' returns and their rewards, where a tree keeps them all),
-  and ``about`` (in the root's row: JSON with task, settings, counters, generators, what steers the root, and its
-  transcript). States are not stored: a state is what its simulator makes of the task and of the actions on the path,
-  so loading with the simulator replays them. Of a tree of information sets only the root has a state.
+- Trees: parquet, one row a node: ``tree`` (its place in the file), ``node``, ``action``, ``logp`` (NaN where nobody
+  measured it), ``observation`` (null where nobody was in the node's state), ``logged`` (JSON of the tokens that the
+  policy logged, or null), every field of the node record, ``returns`` (sums of all players' returns and their rewards,
+  where a tree keeps them all), and ``about`` (in the root's row: JSON with task, settings, counters, generators, what
+  steers the root, and its transcript). States are not stored: a state is what its simulator makes of the task and of
+  the actions on the path, so loading with the simulator replays them. Of a tree of information sets only the root has a
+  state. A file calls nothing (:data:`GENERATORS` is all that it may name), is checked before a kernel reads it, and is
+  refused where it unpacks to more than :func:`~branchwise.search.files.check_unpacked` allows.
 - Pairs: JSONL. ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational
-  columns with explicit prompt that TRL's preference trainers take; the fields of :class:`PreferencePair` stand beside
-  them. ``task`` is JSON in a string, so that tasks of different shape load as one column. No value is null: an anchor
-  has ``anchor: true`` and an empty message as ``rejected``, and a log-probability that was not logged is 0.0 with
-  ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept.
+  columns with explicit prompt that TRL's preference trainers take, with the fields of :class:`PreferencePair` beside
+  them. Rows without a rejected side (anchors) are no preference; they have a file of their own,
+  :func:`anchors_beside` the pairs, with ``prompt`` and ``completion``, as TRL's supervised trainer takes them. ``task``
+  is JSON in a string, so that tasks of different shape load as one column. No value is null: a log-probability that was
+  not logged is 0.0 with ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read
+  are also pairs that others wrote for TRL: texts in place of messages, and none of our fields.
 - Episodes: JSONL, one episode a line, turns with all that was logged.
 
 Every file is written under a temporary name in its own folder, flushed to disk and renamed, so a file that stands is
@@ -19,26 +23,36 @@ UTF-8 cannot hold, become U+FFFD. Not here: compression options, appending, remo
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..envs.simulator import Simulator
+from ..envs.json_files import parse_json
+from ..envs.simulator import CHANCE, Simulator
 from .episode import Episode
 from .extraction import PreferencePair
-from .files import atomically, check_file
+from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
-from .transcript import Transcript, Turn, acted, messages, said
-from .tree import LINKED, NODE, Tree
+from .transcript import ROLES, Transcript, Turn, acted, messages, said
+from .tree import EXPANDED, LINKED, NODE, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
+GENERATORS: Final = {
+    kind.__name__: kind
+    for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
+}
+"""The generators that a tree file may name."""
+MAX_PLAYERS: Final = 127
+"""Nodes keep their player in eight bits."""
 
 Row = TypeVar("Row")
 
@@ -46,6 +60,8 @@ Row = TypeVar("Row")
 # ---- trees ------------------------------------------------------------------------------------------------------
 
 _NODE_COLUMNS: Final = [(name, pa.from_numpy_dtype(NODE[name])) for name in NODE.names or ()]
+_TEXTS: Final = ("action", "observation", "logged", "about")
+_NULLABLE: Final = ("observation", "logged", "about", "returns", "logp")
 _SCHEMA: Final = pa.schema(
     [
         ("tree", pa.int32()),
@@ -83,27 +99,56 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
     check_file(path, "save_trees writes one")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty; expected parquet written by save_trees. Search again")
+    columns = _columns(path)
+    places = columns["tree"]
+    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1).tolist(), len(places)]
+    return [
+        _tree_from_columns(path, {name: column[start:stop] for name, column in columns.items()}, simulator)
+        for start, stop in pairwise(bounds)
+    ]
+
+
+def _columns(path: Path) -> dict[str, Any]:
+    """The columns of the file: numbers as arrays, texts as lists in which equal texts are one object."""
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
+        schema = pq.read_schema(path)
+        found = (schema.metadata or {}).get(FORMAT_KEY)
+        missing = [name for name in _SCHEMA.names if name not in schema.names]
+        if found != TREES_FORMAT or missing:
+            raise ValueError(
+                f"{path}: expected format {TREES_FORMAT.decode()!r}, found {found!r}"
+                + (f", without the columns {', '.join(missing)}" if missing else "")
+                + "; it was written by something else, or by another version"
+            )
+        with pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as file:
+            metadata = file.metadata
+            groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+            numbers = sum(group.column(at).num_values for group in groups for at in range(group.num_columns))
+            unpacked = sum(group.total_byte_size for group in groups) + 8 * numbers
+            check_unpacked(path, unpacked)
+            table = file.read(_SCHEMA.names).unify_dictionaries().combine_chunks()
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise ValueError(
             f"{path}: expected parquet written by save_trees; it is something else or was cut off ({error})"
         ) from error
-    found = (table.schema.metadata or {}).get(FORMAT_KEY)
-    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
-    if found != TREES_FORMAT or missing:
-        raise ValueError(
-            f"{path}: expected format {TREES_FORMAT.decode()!r}, found {found!r}"
-            + (f", without the columns {', '.join(missing)}" if missing else "")
-            + "; it was written by something else, or by another version"
-        )
-    table = table.combine_chunks()
-    places = table["tree"].to_numpy()
-    bounds = [0, *(np.flatnonzero(np.diff(places)) + 1), len(places)]
-    trees = []
-    for start, stop in pairwise(bounds):
-        trees.append(_tree_from_table(path, table.slice(start, stop - start), simulator))
-    return trees
+    if not len(table):
+        raise ValueError(f"{path}: no trees in it; expected at least one. Search again")
+    columns: dict[str, Any] = {}
+    for name in _SCHEMA.names:
+        column, expected = table[name].combine_chunks(), _SCHEMA.field(name).type
+        kind = column.type.value_type if name in _TEXTS and pa.types.is_dictionary(column.type) else column.type
+        if kind != expected or (column.null_count and name not in _NULLABLE):
+            raise ValueError(f"{path}: column {name!r} holds {kind} or nothing; expected {expected}")
+        if name in _TEXTS:
+            column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+            texts, places = column.dictionary, column.indices
+            unpacked += pc.sum(pc.take(pc.binary_length(texts), places)).as_py() or 0
+            check_unpacked(path, unpacked)
+            words = [*texts.to_pylist(), None]
+            columns[name] = [words[place] for place in places.fill_null(len(texts)).to_pylist()]
+        else:
+            columns[name] = column.to_pylist() if name == "returns" else column.to_numpy(zero_copy_only=False)
+    return columns
 
 
 def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
@@ -122,15 +167,17 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "information_sets": isinstance(tree, InformationTree),
         **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
+        "root": None if tree.simulator is None else _root_text(tree, tree.simulator, tree.states[0]),
     }
     try:
         about_text = json.dumps(about, default=_number)
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
     observations = observations and not isinstance(tree, InformationTree)
+    # A state that another way led to has children of its own, though nobody passed here.
+    met = [bool(nodes["visits"][node]) or tree.has(tree.source(node), EXPANDED) for node in range(count)]
     seen = [
-        _text(tree.transcript(node)[-1].text) if observations and node and nodes["visits"][node] else None
-        for node in range(count)
+        _text(tree.transcript(node)[-1].text) if observations and node and met[node] else None for node in range(count)
     ]
     logged = [
         json.dumps(_turn_to_json(tree.agent_turn(node))) if tree.agent_turn(node).token_ids else None
@@ -150,48 +197,70 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
     return pa.table(columns, schema=_SCHEMA)
 
 
-def _tree_from_table(path: Path, table: pa.Table, simulator: Simulator[Any] | None) -> Tree:
-    count = len(table)
+def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator[Any] | None) -> Tree:
+    count = len(columns["tree"])
     nodes = np.zeros(count, NODE)
     for name, _ in _NODE_COLUMNS:
-        nodes[name] = table[name].to_numpy()
-    where = f"{path}: tree {table['tree'][0].as_py()}"
-    _check_structure(where, table["node"].to_numpy(), nodes)
+        nodes[name] = columns[name]
+    where = f"{path}: tree {columns['tree'][0]}"
+    _check_structure(where, columns["node"], nodes)
     try:
-        about = json.loads(table["about"][0].as_py())
-        transcript = tuple(_turn_from_json(turn) for turn in about["transcript"])
-        rng = _generator(about["generator"])
-        make = InformationTree if about["information_sets"] else Tree
-        tree = make(
-            None,
-            None,
-            transcript,
-            about["task"],
-            about["index"],
-            rng,
-            about["discount"],
-            players=int(about["players"]),
-            zero_sum=bool(about["zero_sum"]),
-        )
-        tree.take_beside_nodes(about)
-        tree.settings, tree.last_error = about["settings"], about["last_error"]
-        tree.counters.update(about["counters"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        about = parse_json(columns["about"][0], "JSON", "expected an object")
+        tree = _tree_from_about(about, nodes)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{where}: the root's 'about' is not what save_trees writes ({error!r})") from error
-    logged = table["logged"].to_pylist()
-    turns = {node: _turn_from_json(json.loads(text)) for node, text in enumerate(logged) if text is not None}
-    returns = table["returns"].to_pylist()
-    tree.restore(nodes, table["action"].to_pylist(), table["logp"].to_pylist(), turns)
+    turns = {}
+    for node, text in enumerate(columns["logged"]):
+        if text is not None:
+            try:
+                turns[node] = _turn_from_json(parse_json(text, "JSON", "expected a turn"))
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise ValueError(f"{where}, node {node}: 'logged' is not what save_trees writes ({error!r})") from error
+    returns = columns["returns"]
+    tree.restore(nodes, columns["action"], columns["logp"].tolist(), turns)
     if returns[0] is not None:
         try:
             tree.take_all_returns(np.array(returns, np.float64))
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}; the file is damaged") from error
-    for node, text in enumerate(table["observation"].to_pylist()):
-        if text is not None:
+    for node, text in enumerate(columns["observation"]):
+        if text is not None and node and tree.has_transcript(tree.parent(node)):
             tree.remember_observation(node, text)
     if simulator is not None:
-        _replay(where, tree, simulator)
+        _replay(where, tree, simulator, about.get("root"))
+    return tree
+
+
+def _tree_from_about(about: Any, nodes: np.ndarray) -> Tree:
+    """The tree without its nodes, and what steers it; a number that the nodes do not bear out is an error."""
+    players = about["players"]
+    most = int(nodes["player"].max(initial=0)) + 1
+    if not isinstance(players, int) or not most <= players <= MAX_PLAYERS:
+        raise ValueError(f"players={players!r}; expected a whole number from {most} to {MAX_PLAYERS}")
+    if not 0.0 <= float(about["discount"]) <= 1.0:
+        raise ValueError(f"discount={about['discount']!r}; expected a number from 0 to 1")
+    for name in ("task", "settings", "counters"):
+        if not isinstance(about[name], dict):
+            raise ValueError(f"{name}={about[name]!r}; expected an object")
+    make = InformationTree if about["information_sets"] else Tree
+    tree = make(
+        None,
+        None,
+        tuple(_turn_from_json(turn) for turn in about["transcript"]),
+        about["task"],
+        int(about["index"]),
+        _generator(about["generator"]),
+        about["discount"],
+        players=players,
+        zero_sum=bool(about["zero_sum"]),
+    )
+    root = nodes[0]
+    gumbel, considered = about["gumbel"], about["considered"]
+    if len(gumbel) not in (0, int(root["children"])) or bool(gumbel) != bool(considered):
+        raise ValueError(f"{len(gumbel)} Gumbel draws and {len(considered)} turns for {root['children']} actions")
+    tree.take_beside_nodes(about)
+    tree.settings, tree.last_error = about["settings"], str(about["last_error"])
+    tree.counters.update(about["counters"])
     return tree
 
 
@@ -210,18 +279,45 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
     if not bad.any():
         ends = np.where(has_children, parents[np.clip(last, 0, count - 1)], order)
         bad = has_children & ((parents[np.clip(first, 0, count - 1)] != order) | (ends != order))
+    if not bad.any() and linked.any():
+        depths = np.zeros(count, np.int64)
+        for node, parent in enumerate(parents.tolist()[1:], 1):
+            depths[node] = depths[parent] + 1
+        sources = np.where(linked, first, order)
+        bad = linked & (linked[sources] | (depths[sources] != depths))
     if bad.any():
         raise ValueError(f"{where}, node {int(np.argmax(bad))}: parent and children do not fit; the file is damaged")
+    bad = (nodes["player"] < CHANCE) | (nodes["proof"] > 3) | (nodes["visits"] < 0)
+    if bad.any():
+        raise ValueError(f"{where}, node {int(np.argmax(bad))}: no such player, proof or visits; the file is damaged")
 
 
-def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
-    """Rebuild all states, and check the first few observations that were stored against them."""
+def _root_text(tree: Tree, simulator: Simulator[Any], state: Any) -> str:
+    """What tells the root's state from others: what is known there to the player of a search of hidden information,
+    else what is seen there."""
+    hidden = isinstance(tree, InformationTree)
+    return _text(simulator.information_state(state, tree.player(0)) if hidden else said(simulator, state))
+
+
+def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None) -> None:
+    """Rebuild all states, and check the root and the first few observations that were stored against them."""
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
     state = simulator.reset(int(tree.task["seed"]), tree.task.get("options"))
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)
+
+    def check(node: int, expected: str, found: str) -> None:
+        if expected != found:
+            raise ValueError(
+                f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"
+                " pass the simulator that the tree was searched with, with the same options. A root in the middle of an"
+                " episode needs its moves in its transcript"
+            )
+
+    if root is not None:
+        check(0, root, _root_text(tree, simulator, state))
     states: list[Any] = [state]
     information = isinstance(tree, InformationTree)
     checks = 3
@@ -233,45 +329,51 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any]) -> None:
         states.append(state)
         if checks and tree.has_transcript(node):
             checks -= 1
-            expected, found = tree.transcript(node)[-1].text, _text(said(simulator, state))
-            if expected != found:
-                raise ValueError(
-                    f"{where}, node {node}: the simulator says {found[:200]!r} where the file has {expected[:200]!r};"
-                    " pass the simulator that the tree was searched with, with the same options"
-                )
+            check(node, tree.transcript(node)[-1].text, _text(said(simulator, state)))
     tree.attach(simulator, states)
 
 
 # ---- pairs ------------------------------------------------------------------------------------------------------
 
-_PLAIN_FIELDS: Final = (
-    "chosen_q",
-    "rejected_q",
-    "chosen_visits",
-    "rejected_visits",
-    "weight",
-    "margin",
-    "label_smoothing",
-    "env_id",
-    "tree",
-    "node",
-    "depth",
-    "round",
-    "kind",
-)
-_NO_MESSAGE: Final = [{"role": "assistant", "content": ""}]
+_SIDES: Final = ("chosen", "rejected")
+_NUMBERS: Final = ("weight", "margin", "label_smoothing")
+_PLACES: Final = ("tree", "node", "depth", "round")
+_WORDS: Final = ("env_id", "kind")
+
+
+def anchors_beside(path: str | Path) -> Path:
+    """Where the rows without a rejected side of the pair file ``path`` are: ``pairs.anchors.jsonl`` beside
+    ``pairs.jsonl``."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.anchors{path.suffix}")
 
 
 def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
-    """Write pairs as JSONL. Raises ValueError for no pairs, and for turns whose role does not say who spoke."""
+    """Write pairs as JSONL, and those without a rejected side to :func:`anchors_beside`; where there are no others
+    (steps for supervised training), to ``path`` itself. Raises ValueError for no pairs, and for turns whose role does
+    not say whose they are."""
     if not pairs:
         raise ValueError(f"{path}: no pairs to save; lower the threshold, or search more")
-    _write_lines(path, (_pair_to_json(pair) for pair in pairs))
+    beside = anchors_beside(path)
+    contrasts = [_pair_to_json(pair) for pair in pairs if pair.rejected]
+    anchors = [_pair_to_json(pair) for pair in pairs if not pair.rejected]
+    if contrasts and anchors:
+        _write_lines(beside, anchors)
+    else:
+        beside.unlink(missing_ok=True)
+    _write_lines(path, contrasts or anchors)
 
 
 def load_pairs(path: str | Path) -> list[PreferencePair]:
-    """Read pairs that :func:`save_pairs` wrote. Raises ValueError naming file and line."""
-    return _read_lines(path, _pair_from_json, "a pair written by save_pairs")
+    """Read the pairs of ``path``, and those that :func:`save_pairs` wrote beside it: ours, or rows of TRL's preference
+    columns (``prompt``, ``chosen``, ``rejected``) or supervised columns (``prompt``, ``completion``), conversational or
+    plain texts, of which a prompt is one user message and an answer one of the assistant. Without a ``prompt`` the
+    messages that both sides begin with are it. Raises ValueError naming file and line."""
+    rows = _read_lines(path, _pair_from_json, "a pair: prompt, chosen and rejected, as messages or texts")
+    beside = anchors_beside(path)
+    if beside.is_file():
+        rows += _read_lines(beside, _pair_from_json, "a row with prompt and completion, as messages or texts")
+    return rows
 
 
 def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
@@ -280,39 +382,91 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
             raise ValueError(
                 f"a turn with role {turn.role!r} and is_agent={turn.is_agent}; the file keeps only the role"
             )
-    floats = {"chosen_q", "rejected_q", "weight", "margin", "label_smoothing"}
-    plain = {name: getattr(pair, name) for name in _PLAIN_FIELDS}
-    return {
-        "prompt": messages(pair.prompt),
-        "chosen": messages(pair.chosen),
-        "rejected": messages(pair.rejected) if pair.rejected else _NO_MESSAGE,
-        "anchor": not pair.rejected,
-        **{name: float(value) if name in floats else value for name, value in plain.items()},
-        "ref_chosen_logp": float(pair.ref_chosen_logp or 0.0),
-        "ref_chosen_logged": pair.ref_chosen_logp is not None,
-        "ref_rejected_logp": float(pair.ref_rejected_logp or 0.0),
-        "ref_rejected_logged": pair.ref_rejected_logp is not None,
-        "task": json.dumps(pair.task, default=_number),
-    }
+    row: dict[str, Any] = {"prompt": messages(pair.prompt)}
+    sides = _SIDES if pair.rejected else _SIDES[:1]
+    if pair.rejected:
+        row |= {"chosen": messages(pair.chosen), "rejected": messages(pair.rejected)}
+    else:
+        row["completion"] = messages(pair.chosen)
+    for side in sides:
+        logp = getattr(pair, f"ref_{side}_logp")
+        row |= {
+            f"{side}_q": float(getattr(pair, f"{side}_q")),
+            f"{side}_visits": getattr(pair, f"{side}_visits"),
+            f"ref_{side}_logp": float(logp or 0.0),
+            f"ref_{side}_logged": logp is not None,
+        }
+    row |= {name: float(getattr(pair, name)) for name in (_NUMBERS if pair.rejected else _NUMBERS[:1])}
+    row |= {name: getattr(pair, name) for name in (*_WORDS, *_PLACES)}
+    return {**row, "task": json.dumps(pair.task, default=_number)}
 
 
 def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
+    if "label" in row:
+        raise ValueError("a row with 'label' is for training without pairs (KTO), which reads no such file")
+    alone = "completion" in row
+    answers = [_turns(row["completion" if alone else "chosen"], "assistant")]
+    if not alone and not row.get("anchor", False):
+        answers.append(_turns(row["rejected"], "assistant"))
+    for turns in answers:
+        if not any(turn.is_agent for turn in turns):
+            raise ValueError("a side without a message of the assistant")
+    if "prompt" in row:
+        prompt = _turns(row["prompt"], "user")
+    else:
+        shared = sum(takewhile(bool, (int(one == other) for one, other in zip(answers[0], answers[-1], strict=False))))
+        if alone or not shared:
+            raise KeyError("prompt")
+        prompt, answers = answers[0][:shared], [turns[shared:] for turns in answers]
+    values: dict[str, Any] = {}
+    for side in _SIDES:
+        logged = row.get(f"ref_{side}_logged", False) and side in _SIDES[: len(answers)]
+        values[f"ref_{side}_logp"] = _finite(row, f"ref_{side}_logp", None) if logged else None
+        values[f"{side}_q"] = _finite(row, f"{side}_q", 0.0)
+        values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
+    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0) for name in _NUMBERS}
+    values |= {name: _typed(row, name, int, 0) for name in _PLACES}
+    values |= {name: _typed(row, name, str, "") for name in _WORDS}
+    task = row.get("task", "{}")
     return PreferencePair(
-        prompt=_turns(row["prompt"]),
-        chosen=_turns(row["chosen"]),
-        rejected=() if row["anchor"] else _turns(row["rejected"]),
-        ref_chosen_logp=row["ref_chosen_logp"] if row["ref_chosen_logged"] else None,
-        ref_rejected_logp=row["ref_rejected_logp"] if row["ref_rejected_logged"] else None,
-        task=json.loads(row["task"]),
-        **{name: row[name] for name in _PLAIN_FIELDS},
+        prompt=prompt,
+        chosen=answers[0],
+        rejected=answers[1] if len(answers) > 1 else (),
+        task=parse_json(task, "task", "expected an object") if isinstance(task, str) else {},
+        **values,
     )
 
 
-def _turns(chat: Sequence[dict[str, str]]) -> Transcript:
-    return tuple(
-        acted(message["content"]) if message["role"] == "assistant" else Turn(message["role"], message["content"])  # type: ignore[arg-type]
-        for message in chat
-    )
+def _turns(said: Any, role: str) -> Transcript:
+    """Messages, or one text of ``role``."""
+    if isinstance(said, str):
+        said = [{"role": role, "content": said}]
+    if not isinstance(said, list):
+        raise ValueError(f"{said!r:.60}; expected a text, or a list of messages")
+    turns = []
+    for message in said:
+        role, text = message["role"], message["content"]
+        if role not in ROLES or not isinstance(text, str):
+            raise ValueError(
+                f"a message with role {role!r:.40} and content {text!r:.40}; expected a text of one of"
+                f" {', '.join(ROLES)}"
+            )
+        turns.append(acted(text) if role == "assistant" else Turn(role, text))
+    return tuple(turns)
+
+
+def _typed(row: dict[str, Any], name: str, kind: type, usual: Any) -> Any:
+    value = row.get(name, usual)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{name}={value!r:.40}; expected {'a whole number' if kind is int else 'a text'}")
+    return value
+
+
+def _finite(row: dict[str, Any], name: str, usual: Any) -> float:
+    value = row.get(name, usual)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r:.40}; expected a finite number")
+    return float(value)
 
 
 # ---- episodes ---------------------------------------------------------------------------------------------------
@@ -343,13 +497,16 @@ def _episode_from_json(row: dict[str, Any]) -> Episode:
     values = {entry.name: row[entry.name] for entry in fields(Episode)}
     values["transcript"] = tuple(_turn_from_json(turn) for turn in row["transcript"])
     values["rewards"] = tuple(float(reward) for reward in row["rewards"])
+    for name, kind in (("task", dict), ("success", bool), ("truncated", bool), ("steps", int), ("model_calls", int)):
+        if not isinstance(values[name], kind):
+            raise ValueError(f"{name}={values[name]!r:.40}; expected {kind.__name__}")
     return Episode(**values)
 
 
 # ---- lines and turns --------------------------------------------------------------------------------------------
 
 
-def _write_lines(path: str | Path, rows: Iterator[dict[str, Any]]) -> None:
+def _write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
     with atomically(path) as temporary, open(temporary, "wb") as file:
         for row in rows:
             text = json.dumps(row, ensure_ascii=False, allow_nan=False, default=_number)
@@ -363,16 +520,11 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             where = f"{path}, line {number}"
-            if not line.endswith(b"\n"):
+            if not line.endswith(b"\n") and not _is_whole(line):
                 raise ValueError(f"{where}: the line has no end; the file was cut off. Write it again")
-            try:
-                row = json.loads(line.decode())
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{where}: not UTF-8 ({error}); expected {expected}. Convert the file, for example with iconv"
-                ) from error
-            except json.JSONDecodeError as error:
-                raise ValueError(f"{where}: not JSON ({error}); expected {expected}") from error
+            row = parse_json(line, where, f"expected {expected}")
+            if not isinstance(row, dict):
+                raise ValueError(f"{where}: {type(row).__name__} where an object is expected; expected {expected}")
             try:
                 rows.append(read(row))
             except KeyError as error:
@@ -384,6 +536,15 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
     return rows
 
 
+def _is_whole(line: bytes) -> bool:
+    """Whether the last line of a file, which others may end without a line break, holds a whole value."""
+    try:
+        json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
 def _turn_to_json(turn: Turn) -> dict[str, Any]:
     row: dict[str, Any] = {"role": turn.role, "content": turn.text, "is_agent": turn.is_agent}
     if turn.token_ids or turn.logps or turn.policy_id:
@@ -392,18 +553,18 @@ def _turn_to_json(turn: Turn) -> dict[str, Any]:
 
 
 def _turn_from_json(row: dict[str, Any]) -> Turn:
-    return Turn(
-        row["role"],
-        row["content"],
-        row["is_agent"],
-        tuple(row.get("token_ids", ())),
-        tuple(row.get("logps", ())),
-        row.get("policy_id", ""),
-    )
+    role, text, is_agent = row["role"], row["content"], row["is_agent"]
+    if role not in ROLES or not isinstance(text, str) or not isinstance(is_agent, bool):
+        raise ValueError(f"a turn with role {role!r:.40}, content {text!r:.40} and is_agent {is_agent!r:.40}")
+    ids, logps = row.get("token_ids", ()), row.get("logps", ())
+    return Turn(role, text, is_agent, tuple(map(int, ids)), tuple(map(float, logps)), str(row.get("policy_id", "")))
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:
-    bit_generator = getattr(np.random, str(state["bit_generator"]))()
+    name = state["bit_generator"]
+    if name not in GENERATORS:
+        raise ValueError(f"bit_generator={name!r}; expected one of {', '.join(GENERATORS)}")
+    bit_generator = GENERATORS[name]()
     bit_generator.state = state
     return np.random.Generator(bit_generator)
 

@@ -7,11 +7,12 @@ from here, never from scanning token ids (``methods``: Agent Q's replay buffer, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal, get_args
 
 from ..envs.simulator import Simulator
 
 Role = Literal["system", "user", "assistant"]
+ROLES: Final = get_args(Role)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,9 @@
 """What is written comes back equal, others can read it, and damaged files are named."""
 
 import json
+import math
 import os
+import re
 from dataclasses import replace
 from pathlib import Path as FilePath
 from typing import Any, NamedTuple
@@ -20,6 +22,7 @@ from branchwise.search.extraction import PreferencePair, anchors, sibling_pairs
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.policy import Proposal
 from branchwise.search.store import (
+    anchors_beside,
     atomically,
     load_episodes,
     load_pairs,
@@ -160,7 +163,7 @@ def test_a_tree_without_words_or_simulator_says_how_to_get_them(tmp_path: FilePa
 
 def test_another_simulator_is_noticed(tmp_path: FilePath) -> None:
     save_trees(tmp_path / "trees.parquet", grown())
-    with pytest.raises(ValueError, match=r"tree 0, node 1: the simulator says 'write ab.*with the same options"):
+    with pytest.raises(ValueError, match=r"tree 0, node 0: the simulator says 'write ab.*with the same options"):
         load_trees(tmp_path / "trees.parquet", Spelling("write"))
 
 
@@ -244,7 +247,109 @@ PAIRS = [
 
 def test_pairs_come_back(tmp_path: FilePath) -> None:
     save_pairs(tmp_path / "pairs.jsonl", PAIRS)
-    assert load_pairs(tmp_path / "pairs.jsonl") == PAIRS
+    assert load_pairs(tmp_path / "pairs.jsonl") == [PAIRS[0], PAIRS[2], PAIRS[1]]  # anchors have their own file
+
+
+def test_rows_without_a_rejected_side_have_a_file_of_their_own(tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    beside = anchors_beside(path)
+    assert beside == tmp_path / "pairs.anchors.jsonl"
+    save_pairs(path, PAIRS)
+    rows = [json.loads(line) for line in path.read_text().split("\n")[:-1]]
+    assert len(rows) == 2
+    assert all(row["chosen"] and row["rejected"] for row in rows)
+    [anchor] = [json.loads(line) for line in beside.read_text().splitlines()]
+    assert anchor["completion"] == [
+        {"role": "assistant", "content": "y"},
+        {"role": "user", "content": "z"},
+        {"role": "assistant", "content": "w"},
+    ]
+    assert not {"chosen", "rejected", "label"} & anchor.keys()
+
+
+def test_anchors_of_an_earlier_extraction_are_not_read_with_later_pairs(tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    save_pairs(path, PAIRS)
+    save_pairs(path, PAIRS[:1])
+    assert load_pairs(path) == PAIRS[:1]
+    save_pairs(path, PAIRS)
+    save_pairs(path, PAIRS[1:2])
+    assert load_pairs(path) == PAIRS[1:2]
+    assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
+
+
+def test_pairs_of_the_version_before_with_anchors_among_them_are_read(tmp_path: FilePath) -> None:
+    row = {
+        "prompt": [{"role": "user", "content": "x"}], "chosen": [{"role": "assistant", "content": "y"}],
+        "rejected": [{"role": "assistant", "content": ""}], "anchor": True, "chosen_q": 0.5, "rejected_q": 0.0,
+        "chosen_visits": 3, "rejected_visits": 0, "weight": 1.0, "margin": 0.0, "label_smoothing": 0.0, "env_id": "e",
+        "tree": 1, "node": 2, "depth": 3, "round": 4, "kind": "anchor", "ref_chosen_logp": -1.5,
+        "ref_chosen_logged": True, "ref_rejected_logp": 0.0, "ref_rejected_logged": False, "task": '{"seed": 1}',
+    }  # fmt: skip
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row) + "\n" + json.dumps({**row, "anchor": False}) + "\n")
+    anchor, pair = load_pairs(tmp_path / "pairs.jsonl")
+    assert anchor == PreferencePair(
+        (observed("x"),), (acted("y"),), (), 0.5, 0.0, 3, 0, -1.5, None,
+        env_id="e", task={"seed": 1}, tree=1, node=2, depth=3, round=4, kind="anchor",
+    )  # fmt: skip
+    assert pair == replace(anchor, rejected=(acted(""),))
+
+
+QUESTION, GOOD, BAD = ({"role": role, "content": text} for role, text in
+                       (("user", "2 + 2?"), ("assistant", "4"), ("assistant", "5")))  # fmt: skip
+ANSWERED = PreferencePair((observed("2 + 2?"),), (acted("4"),), (acted("5"),))
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ({"prompt": [QUESTION], "chosen": [GOOD], "rejected": [BAD]}, ANSWERED),
+        ({"prompt": "2 + 2?", "chosen": "4", "rejected": "5"}, ANSWERED),
+        ({"prompt": [QUESTION], "chosen": "4", "rejected": "5", "score": 3, "source": {"a": None}}, ANSWERED),
+        ({"chosen": [QUESTION, GOOD], "rejected": [QUESTION, BAD]}, ANSWERED),
+        ({"prompt": [QUESTION], "completion": [GOOD]}, replace(ANSWERED, rejected=())),
+        ({"prompt": "2 + 2?", "completion": "4"}, replace(ANSWERED, rejected=())),
+        (
+            {"prompt": [{"role": "system", "content": "Add."}, QUESTION], "chosen": [GOOD], "rejected": [BAD]},
+            replace(ANSWERED, prompt=(Turn("system", "Add."), observed("2 + 2?"))),
+        ),
+    ],
+)
+def test_pairs_that_others_wrote_for_trl_are_read(row: Any, expected: PreferencePair, tmp_path: FilePath) -> None:
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    assert load_pairs(tmp_path / "pairs.jsonl") == [expected]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"weight": "abc"}, "weight='abc'; expected a finite number"),
+        ({"margin": math.inf}, "margin=inf; expected a finite number"),
+        ({"margin": math.nan}, "margin=nan; expected a finite number"),
+        ({"label_smoothing": None}, "label_smoothing=None; expected a finite number"),
+        ({"chosen_q": True}, "chosen_q=True; expected a finite number"),
+        ({"ref_chosen_logp": "low", "ref_chosen_logged": True}, "ref_chosen_logp='low'; expected a finite number"),
+        ({"chosen_visits": 1.5}, "chosen_visits=1.5; expected a whole number"),
+        ({"tree": "first"}, "tree='first'; expected a whole number"),
+        ({"env_id": 3}, "env_id=3; expected a text"),
+        ({"task": "{"}, "task: not JSON"),
+        ({"task": "[" * 200_000}, "task: not JSON that can be read"),
+        ({"prompt": 3}, "3; expected a text, or a list of messages"),
+        ({"chosen": []}, "a side without a message of the assistant"),
+        ({"chosen": [{"role": "assistant"}]}, "no field 'content'"),
+        ({"chosen": [{"role": "tool", "content": "x"}]}, "a message with role 'tool'"),
+        ({"chosen": [{"role": "assistant", "content": ["x"]}]}, "expected a text of one of system, user, assistant"),
+        ({"chosen": ["x"]}, "indices"),
+        ({"rejected": None}, "None; expected a text"),
+        ({"label": True}, "a row with 'label' is for training without pairs"),
+    ],
+)
+def test_a_field_of_a_pair_that_cannot_be_used_is_named(change: Any, fault: str, tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"prompt": [QUESTION], "chosen": [GOOD], "rejected": [BAD], **change}) + "\n")
+    with pytest.raises(ValueError, match=re.escape(fault)) as raised:
+        load_pairs(path)
+    assert str(raised.value).startswith(f"{path}, line 1: ")
 
 
 def test_pairs_of_real_trees_come_back_without_their_tokens(tmp_path: FilePath) -> None:
@@ -254,13 +359,14 @@ def test_pairs_of_real_trees_come_back_without_their_tokens(tmp_path: FilePath) 
     pairs = [pair for tree in grown(12) for pair in (*sibling_pairs(tree)[0], *anchors(tree)[0])]
     assert len(pairs) > 3
     save_pairs(tmp_path / "pairs.jsonl", pairs)
+    ordered = sorted(pairs, key=lambda pair: not pair.rejected)
     assert load_pairs(tmp_path / "pairs.jsonl") == [
         replace(pair, prompt=bare(pair.prompt), chosen=bare(pair.chosen), rejected=bare(pair.rejected))
-        for pair in pairs
+        for pair in ordered
     ]
 
 
-@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [1, 1, 1]])
+@pytest.mark.parametrize("order", [[0, 1, 2], [1, 0, 2], [2, 0]])
 def test_datasets_reads_pairs_as_trl_wants_them(tmp_path: FilePath, order: list[int]) -> None:
     datasets = pytest.importorskip("datasets")
     save_pairs(tmp_path / "pairs.jsonl", [PAIRS[i] for i in order])
@@ -268,10 +374,19 @@ def test_datasets_reads_pairs_as_trl_wants_them(tmp_path: FilePath, order: list[
         "json", data_files=str(tmp_path / "pairs.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
     )
     assert loaded.column_names[:3] == ["prompt", "chosen", "rejected"]
-    row = loaded[order.index(1)]
-    assert row["anchor"] is True
-    assert row["rejected"] == [{"role": "assistant", "content": ""}]
+    assert len(loaded) == 2
     assert {str(loaded.features[name].dtype) for name in ("chosen_q", "ref_chosen_logp", "margin")} == {"float64"}
+
+
+def test_datasets_reads_anchors_as_trl_s_supervised_trainer_wants_them(tmp_path: FilePath) -> None:
+    datasets = pytest.importorskip("datasets")
+    save_pairs(tmp_path / "steps.jsonl", [PAIRS[1]] * 3)
+    loaded = datasets.load_dataset(
+        "json", data_files=str(tmp_path / "steps.jsonl"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert loaded.column_names[:2] == ["prompt", "completion"]
+    row = loaded[0]
+    assert {str(loaded.features[name].dtype) for name in ("chosen_q", "ref_chosen_logp", "weight")} == {"float64"}
     assert json.loads(row["task"]) == {"seed": "one"}
 
 
@@ -292,12 +407,12 @@ def test_numbers_of_numpy_are_written(tmp_path: FilePath) -> None:
     ("damage", "message"),
     [
         (lambda text: b"", "is empty"),
-        (lambda text: text[:-20], r"line 3: the line has no end; the file was cut off"),
+        (lambda text: text[:-20], r"line 2: the line has no end; the file was cut off"),
         (lambda text: text.replace(b"more", b"m\xffre"), r"line 1: not UTF-8"),
-        (lambda text: b"{}\n" + text, r"line 1: no field 'prompt'"),
+        (lambda text: b"{}\n" + text, r"line 1: no field 'chosen'"),
         (lambda text: b"prompt,chosen\n" + text, r"line 1: not JSON"),
-        (lambda text: text + b"[1, 2]\n", r"line 4: "),
-        (lambda text: text + b"\n", r"line 4: not JSON"),
+        (lambda text: text + b"[1, 2]\n", r"line 3: list where an object is expected"),
+        (lambda text: text + b"\n", r"line 3: not JSON"),
     ],
 )
 def test_damaged_pair_files_are_named_by_line(tmp_path: FilePath, damage: Any, message: str) -> None:

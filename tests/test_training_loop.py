@@ -97,7 +97,7 @@ def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path)
         recipe = load_recipe(name)
         collected = figures(tmp_path, f"round_1/{recipe.collect}")
         assert 0 < collected["prompts"] <= collected["model_calls"] <= config.model_calls
-        rows, _ = extract(recipe, tmp_path / "round_1" / recipe.collect, 1, np.random.default_rng(0))
+        rows, _ = extract(recipe, tmp_path / "round_1" / recipe.collect, 1, np.random.default_rng(0), config.history)
         trained = [row for row in rows if row.rejected] if recipe.train == "preference" else rows
         assert len(trained) >= 2, name
 

@@ -17,7 +17,9 @@ from branchwise.search.transcript import acted, observed
 TRL = Path(sys.executable).with_name("trl")
 CONFIG = """
 model_name_or_path: {folder}/model
-dataset_name: {folder}/pairs
+datasets:
+  - path: json
+    data_files: {folder}/pairs/train.jsonl
 output_dir: {folder}/out
 max_steps: 1
 per_device_train_batch_size: 2
@@ -39,7 +41,9 @@ def test_trl_dpo_trains_on_a_pair_file(tmp_path: Path) -> None:
     step = PreferencePair(prompt, (acted("click[one]"),), (acted("click[two]"),), chosen_q=1.0, ref_chosen_logp=-3.0)
     episode = PreferencePair(prompt[:1], (*prompt[1:], acted("click[one]")), (acted("click[two]"),), task={"goal": 3})
     (tmp_path / "pairs").mkdir()
-    save_pairs(tmp_path / "pairs" / "train.jsonl", [step, episode])
+    anchor = PreferencePair(prompt, (acted("click[one]"),))
+    save_pairs(tmp_path / "pairs" / "train.jsonl", [step, anchor, episode])
+    assert (tmp_path / "pairs" / "train.anchors.jsonl").is_file()
     (tmp_path / "config.yaml").write_text(CONFIG.format(folder=tmp_path))
     done = subprocess.run(
         [str(TRL), "dpo", "--config", str(tmp_path / "config.yaml")],

@@ -12,7 +12,7 @@ from ..agents.language_model import LanguageModel
 from ..search.extraction import PreferencePair
 from .preference import check_logged, train_preference
 from .preference_loss import PreferenceSettings
-from .rows import RowCounts, preference_rows, sft_rows, steps_after
+from .rows import RowCounts, preference_rows, sft_rows, step_key, steps_after
 from .supervised import Progress, SupervisedSettings, train_supervised
 
 _SAMPLE = 64  # pairs whose logged log-probabilities are compared
@@ -23,12 +23,14 @@ def train_step_dpo(
     pairs: Sequence[PreferencePair],
     settings: PreferenceSettings,
     *,
-    logged: bool = True,
+    logged: bool | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[RowCounts, dict[str, float]]:
     """Step-DPO of ``policy`` in place: what became of the pairs, and the last metrics. The reference is what the pairs
-    logged, or, with ``logged=False``, the model as it starts. Raises as ``train_preference``."""
+    logged, or, with ``logged=False``, the model as it starts, whose log-probabilities are measured before it changes;
+    by default the former where every pair has it. Raises as ``train_preference``."""
+    logged = has_logged(pairs) if logged is None else logged
     frozen = "logged" if logged else copy.deepcopy(policy.model)
     with tempfile.TemporaryDirectory() as scratch:
         report = train_preference(
@@ -57,12 +59,17 @@ def train_sft(
     """Supervised training of ``policy`` in place on the chosen sides: what became of them, and the last metrics. Raises
     as ``train_supervised``."""
     # A step that was the better one of several contrasts is learned once.
-    steps = dict.fromkeys(
-        (tuple(transcript), answer) for pair in pairs for transcript, answer in steps_after(pair.prompt, pair.chosen)
-    )
-    rows, counts = sft_rows(list(steps), policy.tokenizer, policy.history, policy.max_prompt_tokens)
+    steps = {step_key(step, policy.history): step for pair in pairs for step in steps_after(pair.prompt, pair.chosen)}
+    rows, counts = sft_rows(list(steps.values()), policy.tokenizer, policy.history, policy.max_prompt_tokens)
     history = train_supervised(policy.model, rows, settings, seed, progress)
     return counts, history[-1]
+
+
+def has_logged(pairs: Sequence[PreferencePair]) -> bool:
+    """Whether the policy that searched logged both sides of every pair; anchors need no reference."""
+    return all(
+        pair.ref_chosen_logp is not None and pair.ref_rejected_logp is not None for pair in pairs if pair.rejected
+    )
 
 
 def logged_fault(policy: LanguageModel, pairs: Sequence[PreferencePair]) -> str:

@@ -54,7 +54,7 @@ from .evaluation import ResultRow, Task, evaluate, run_episodes
 from .preference import action_kind_counts, train_preference
 from .recipe import Recipe, RunConfig, load_recipe
 from .report import write_report
-from .rows import sft_rows, steps_after
+from .rows import sft_rows, steps_after, without_repeats
 from .settings import SettingsError, as_dict, build_from, read_yaml
 from .stages import (
     FIGURES,
@@ -487,7 +487,9 @@ def train_round(context: StageContext) -> dict[str, Any]:
     config: RunConfig = context.arguments["config"]
     recipe: Recipe = context.arguments["recipe"]
     collection = context.run / context.arguments["collection"]
-    pairs, dropped = extract(recipe, collection, context.arguments["round"], _rng(config, context.folder.name))
+    pairs, dropped = extract(
+        recipe, collection, context.arguments["round"], _rng(config, context.folder.name), config.history
+    )
     if pairs:
         save_pairs(context.folder / "pairs.jsonl", pairs)
     before = read_from(
@@ -538,9 +540,9 @@ def train_round(context: StageContext) -> dict[str, Any]:
 
 
 def extract(
-    recipe: Recipe, collection: Path, number: int, rng: np.random.Generator
+    recipe: Recipe, collection: Path, number: int, rng: np.random.Generator, history: str
 ) -> tuple[list[PreferencePair], dict[str, int]]:
-    """The rows that ``recipe`` trains on, and what was dropped by reason."""
+    """The rows that ``recipe`` trains on, each once as ``history`` shows it, and what was dropped by reason."""
     dropped: Counter[str] = Counter()
     rows: list[PreferencePair] = []
 
@@ -554,7 +556,7 @@ def extract(
             take(trajectory_pairs(episodes, per_task=recipe.per_task, rng=rng, round=number))
         if recipe.extract == "successes" or recipe.anchors:
             take(successful_trajectories(episodes, per_task=recipe.per_task, round=number))
-        return rows, dict(dropped)
+        return without_repeats(rows, history), dict(dropped)
     for tree in read_from(collection, _trees_in):
         if recipe.extract == "sibling_pairs":
             take(sibling_pairs(
@@ -565,15 +567,7 @@ def extract(
     winners = collection / "winners.jsonl"
     if winners.is_file() and (recipe.extract == "best_paths" or recipe.anchors):
         rows += read_from(collection, lambda _: load_pairs(winners))
-    return _without_repeats(rows), dict(dropped)
-
-
-def _without_repeats(rows: Sequence[PreferencePair]) -> list[PreferencePair]:
-    """Roll-outs and paths of one tree share steps; each comes once."""
-    kept: dict[Any, PreferencePair] = {}
-    for row in rows:
-        kept.setdefault((row.prompt, row.chosen, row.rejected), row)
-    return list(kept.values())
+    return without_repeats(rows, history), dict(dropped)
 
 
 def _train(

@@ -141,8 +141,8 @@ def logged_references(rows: Sequence[PreferenceRow]) -> np.ndarray:
         if row.rejected and (row.ref_chosen_logp is None or row.ref_rejected_logp is None):
             raise ValueError(
                 f"pair {row.source} has ref_chosen_logp={row.ref_chosen_logp} and ref_rejected_logp="
-                f"{row.ref_rejected_logp}, but reference='logged' needs both; log them when searching, or pass a "
-                "frozen model as reference"
+                f"{row.ref_rejected_logp}, but reference='logged' needs both; search with a model, which logs "
+                "them, or take the model as it starts (--reference model; in Python a frozen copy as reference)"
             )
         if row.ref_chosen_logp is not None:
             references[index, 0] = row.ref_chosen_logp

@@ -118,7 +118,7 @@ class RunConfig:
     history: what the model reads of a transcript (``agents.prompting``).
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
     model_calls: the budget of collecting, a round and recipe: a sampled action is one call, however many of them a
-        prompt is asked for, and so is a prompt whose listed actions are scored. What goes beyond it is not learned from.
+        prompt is asked for, and so is a prompt whose listed actions are scored. Nothing is learned from beyond it.
     temperature: of sampled episodes and roll-outs.
     outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.

@@ -16,11 +16,11 @@ completions are never cut. What this file does not do: padding and batching, whi
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..agents.prompting import History, all_turns, completion_ids, prompt_ids
+from ..agents.prompting import History, all_turns, completion_ids, history_key, history_named, prompt_ids
 from ..search.extraction import PreferencePair
 from ..search.transcript import Transcript, Turn
 
@@ -162,6 +162,22 @@ def preference_rows(
             )
         )
     return rows, _finished(counts, len(rows), lost)
+
+
+def without_repeats(pairs: Sequence[PreferencePair], history: str | History = all_turns) -> list[PreferencePair]:
+    """The first of the pairs that train the same: what ``history`` shows of each step, and the answers of both sides.
+    Tokens that were logged, turns that are not shown and where a pair comes from make no difference."""
+    kept: dict[Hashable, PreferencePair] = {}
+    for pair in pairs:
+        sides = [steps_after(pair.prompt, side) for side in (pair.chosen, pair.rejected)]
+        kept.setdefault(tuple(tuple(step_key(step, history) for step in side) for side in sides), pair)
+    return list(kept.values())
+
+
+def step_key(step: Step, history: str | History = all_turns) -> Hashable:
+    """What tells two steps apart in training: the texts that ``history`` shows, and the answer."""
+    transcript, answer = step
+    return history_key(history_named(history)(transcript)), answer
 
 
 def steps_after(prompt: Transcript, turns: Sequence[Turn]) -> Iterator[Step]:

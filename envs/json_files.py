@@ -1,0 +1,36 @@
+"""JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected.
+
+Python's parser raises three kinds of errors: for what is no UTF-8, for what is no JSON (or a number of too many
+digits), and, for brackets nested too deeply, ``RecursionError``. Not here: what the content must be;
+who reads it checks that.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+def parse_json(text: str | bytes, where: str, expected: str) -> Any:
+    """The value that ``text`` holds. ``where`` and ``expected`` are for the error: file and line, and what should be
+    there, with the cure."""
+    try:
+        return json.loads(text.decode() if isinstance(text, bytes) else text)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{where}: not UTF-8 ({error}); {expected}") from None
+    except RecursionError:
+        raise ValueError(f"{where}: not JSON that can be read (brackets nested too deeply); {expected}") from None
+    except ValueError as error:
+        raise ValueError(f"{where}: not JSON ({error}); {expected}") from None
+
+
+def read_json(path: str | Path, expected: str) -> Any:
+    """The value in the JSON file ``path``."""
+    return parse_json(Path(path).read_bytes(), str(path), expected)
+
+
+def read_text(path: str | Path, expected: str) -> str:
+    """The text in ``path``, which must be UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 ({error}); {expected}") from None
