@@ -193,11 +193,11 @@ def loop(
     """
     from .training.display import ProgressDisplay, ResultsTable
     from .training.loop import is_done, run_loop
-    from .training.recipe import load_config
+    from .training.recipe import load_config, run_folder_named
     from .training.run_folder import budgets, read_run
 
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
-    run = out or Path("runs") / Path(config).stem
+    run = out or run_folder_named(config)
     done_before = is_done(settings, run)
     try:
         with ProgressDisplay(_errors()) as display:

@@ -16,7 +16,8 @@ from ..search.transcript import Transcript
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An action, and how many model prompts it cost (remembered answers count; scripted agents cost none)."""
+    """An action, and how many model calls it cost: sampled actions and scored prompts (remembered answers count;
+    scripted agents cost none)."""
 
     action: str
     model_calls: int

@@ -131,12 +131,8 @@ class LanguageModel:
         source = str(path_or_id)
         folder = Path(path_or_id)
         recover(folder)
-        if folder.is_dir():
-            _check_folder(folder)
-        elif folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
-            raise FileNotFoundError(
-                f"{source!r} is not a folder with a model; give a folder that LanguageModel.save wrote"
-            )
+        if folder.exists() or source.startswith((".", "/", "~")) or source.count("/") > 1:
+            check_model_folder(source)
         place = (
             torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
         )
@@ -404,7 +400,14 @@ class LanguageModel:
         return tokens, seen
 
 
-def _check_folder(folder: Path) -> None:
+def check_model_folder(source: str | Path) -> None:
+    """Raises ``FileNotFoundError`` where ``source`` is no folder with a model and its tokenizer."""
+    folder = Path(source)
+    recover(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{str(source)!r} is not a folder with a model; give a folder that LanguageModel.save wrote"
+        )
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{folder} has no config.json, so it is no model folder; give one that save_pretrained wrote"

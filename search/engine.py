@@ -463,6 +463,8 @@ class _Run:
         whole = not self.one_number or self.information is not None
         leaf.value = returns if whole else float(returns[0])
 
-    def _count_calls(self, tree: Tree, calls: int) -> None:
-        tree.counters["model_calls"] += calls
-        self.model_calls += calls
+    def _count_calls(self, tree: Tree, prompts: int, samples: int = 1) -> None:
+        """Prompts that were each asked for a score, or for so many sampled actions."""
+        tree.counters["prompts"] += prompts
+        tree.counters["model_calls"] += prompts * samples
+        self.model_calls += prompts * samples

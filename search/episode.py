@@ -11,7 +11,8 @@ from .transcript import Transcript
 class Episode:
     """``task`` is a JSON-able dict that says what was played (``env_id``, ``seed``, ``options``); episodes of equal
     tasks are tries at the same thing. ``rewards`` has one reward a step; ``transcript`` starts with the first
-    observation. ``model_calls`` counts prompts, ``truncated`` says that the budget ended the episode."""
+    observation. ``model_calls`` counts answers of models (sampled actions, scored prompts); ``truncated`` says that the
+    budget ended the episode."""
 
     task: dict[str, Any]
     transcript: Transcript

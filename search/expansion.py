@@ -115,7 +115,7 @@ class Expansion:
         zero_sum: bool,
         same: Same | None,
         bonus: Bonus | None,
-        count_calls: Callable[[Tree, int], None],
+        count_calls: Callable[..., None],
     ) -> None:
         self.simulator = simulator
         self.policy = policy
@@ -169,8 +169,10 @@ class Expansion:
             for count in sorted({self._proposals(leaf.depth) for leaf in to_propose}):
                 some = [leaf for leaf in to_propose if self._proposals(leaf.depth) == count]
                 ask("policy.propose", some, partial(self._propose, count), self._take_proposals, seconds)
-            for leaf in (*to_score, *to_propose):
+            for leaf in to_score:
                 self.count_calls(leaf.tree, 1)
+            for leaf in to_propose:
+                self.count_calls(leaf.tree, 1, self._proposals(leaf.depth))
         return to_score + to_propose
 
     def propose_more(self, leaves: Sequence[Selected]) -> None:
@@ -179,7 +181,7 @@ class Expansion:
             some = [leaf for leaf in leaves if self._proposals(leaf.depth) == count]
             ask("policy.propose", some, partial(self._propose, count), self._take_proposals, self.settings.call_seconds)
         for leaf in leaves:
-            self.count_calls(leaf.tree, 1)
+            self.count_calls(leaf.tree, 1, self._proposals(leaf.depth))
 
     def says_same(self, one: str, other: str) -> bool:
         """Whether two texts count as one action, by the rule that merges proposals."""

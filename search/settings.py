@@ -64,7 +64,7 @@ class SearchSettings:
     information: hidden information by determinised walks (Cowling, Powley and Whitehouse, 2012): nodes are information
         sets of the root's player (``single_observer``), or of whoever moves (``multiple_observer``, OpenSpiel's).
     seconds, max_nodes, max_bytes, max_model_calls: where to stop besides ``simulations``; nodes a tree, seconds, bytes
-        and calls of all trees together.
+        and calls of all trees together (a sampled action is one call, and so is a prompt that is scored).
     stop_decided: stop a tree once the most visited root action cannot be caught up with.
     call_seconds: a call of policy, critic or evaluator that takes longer costs its leaves.
     """

@@ -70,6 +70,7 @@ __all__ = [
 COUNTERS: Final = (
     "simulations",
     "model_calls",
+    "prompts",
     "failed_leaves",
     "failed_actions",
     "invalid_actions",

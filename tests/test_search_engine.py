@@ -23,8 +23,8 @@ from branchwise.search.policy import Proposal
 from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
+from branchwise.search.tree import EXPANDED, VALUED, Tree, _add_children, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
-from branchwise.search.tree import VALUED, Tree, _add_children, _path, _select
 
 
 class Path(NamedTuple):
@@ -623,6 +623,23 @@ def test_model_calls_count_scores_and_roll_out_steps() -> None:
     [tree] = search(Corridor(), [corridor_root()], Even(), evaluator, SearchSettings(simulations=50))
     # three nodes scored; roll-outs of 3, 2 and 1 steps
     assert tree.counters["model_calls"] == 3 + 6
+
+
+def test_a_prompt_for_several_actions_is_one_prompt_and_so_many_model_calls() -> None:
+    """As an episode that samples one action a prompt counts them, so that equal budgets buy equally many samples."""
+    policy = SamplingPolicy()
+    simulator = FreeText()
+    settings = SearchSettings(simulations=6, proposals=4, proposals_by_depth=(7,))
+    evaluator = ValueFunction(judged)
+    [tree] = search(simulator, roots([0], simulator), policy, evaluator, settings)
+    expanded = [node for node in range(len(tree)) if tree.has(node, EXPANDED) and not tree.is_terminal(node)]
+    inner = len(expanded) - 1
+    assert policy.calls == 1 + inner
+    assert tree.counters["prompts"] == policy.calls + evaluator.calls
+    assert tree.counters["model_calls"] == 7 + 4 * inner + evaluator.calls
+    stopped = replace(settings, simulations=100, max_model_calls=20)
+    [tree] = search(simulator, roots([0], simulator), policy, ValueFunction(judged), stopped)
+    assert 20 <= tree.counters["model_calls"] < 20 + 4 + 1
 
 
 def test_progress_is_told_totals() -> None:

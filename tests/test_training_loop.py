@@ -11,22 +11,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from stage_functions import Silent
 
 from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.registry import simulator_for
+from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator
 from branchwise.training import loop as loop_module
-from branchwise.training.loop import AGENTS, stages_of
-from branchwise.training.recipe import config_names, load_config, load_recipe
+from branchwise.training.loop import AGENTS, extract, run_loop, stages_of
+from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
 from branchwise.training.settings import SettingsError
-from branchwise.training.stages import do_stage
+from branchwise.training.stages import do_stage, figures
 
-TINY = [
-    "train_goals=4", "validation_goals=2", "test_goals=3",
-    "model_calls=150", "search.simulations=4", "recipes=[rft, step_dpo]",
-]  # fmt: skip
+TINY = ["validation_goals=2", "test_goals=3", "recipes=[rft, step_dpo]"]
 
 
 def loop(run: Path) -> list[str]:
@@ -84,6 +84,22 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     other = subprocess.run([*loop(whole), "--set", "seed=1"], capture_output=True, text=True, timeout=120)
     assert other.returncode == 2
     assert "other settings (seed)" in other.stderr
+
+
+@pytest.mark.slow
+def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path) -> None:
+    """So that whoever kills a smoke run can kill each kind of training; and all learn from equal budgets."""
+    config = load_config("smoke")
+    for stage in stages_of(config):
+        if stage.name in ("base", "round_1/trees", "round_1/episodes"):
+            do_stage(stage, tmp_path, lambda *_: None)
+    for name in config.recipes:
+        recipe = load_recipe(name)
+        collected = figures(tmp_path, f"round_1/{recipe.collect}")
+        assert 0 < collected["prompts"] <= collected["model_calls"] <= config.model_calls
+        rows, _ = extract(recipe, tmp_path / "round_1" / recipe.collect, 1, np.random.default_rng(0), config.history)
+        trained = [row for row in rows if row.rejected] if recipe.train == "preference" else rows
+        assert len(trained) >= 2, name
 
 
 @pytest.mark.slow
@@ -154,6 +170,231 @@ def test_recipes_that_collect_alike_share_the_first_collection_and_nothing_later
 def test_settings_that_cannot_be_meant_are_refused(overrides: list[str], said: str) -> None:
     with pytest.raises(SettingsError, match=said.replace("[", r"\[")):
         load_config("smoke", overrides)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["train_goals=4000"],
+            "split 'train' has [0-9]+ goals; 4008 are asked for. Lower train_goals, rounds or critic",
+        ),
+        (["validation_goals=401"], "split 'validation' has 400 goals; 401 are asked for. Lower validation_goals"),
+        (["test_goals=401"], "split 'test' has 400 goals; 401 are asked for"),
+        (["rounds=60"], "split 'train' has 400 goals; 488 are asked for"),
+        (["critic_goals=200"], "split 'train' has 400 goals; 408 are asked for"),
+        (["env_options.products=-1"], "env=branchwise/WebShop-v0 with env_options=.*products=-1"),
+        (["env_options.colour=red"], "env=branchwise/WebShop-v0 with env_options=.*colour"),
+        (["env_options.catalogue_seed=3"], "env_options.catalogue_seed"),
+        (["env=branchwise/TicTacToe-v0", "env_options={}"], "env=branchwise/TicTacToe-v0"),
+        (["search.critic_weight=0.5"], "search: critic_weight=0.5 .* ask a critic"),
+        (["acting.unvisited_value=prior"], "acting: .*unvisited_value='prior' ask a critic"),
+        (["critic_search.selection=uct_bonus"], "critic_search: selection='uct_bonus'"),
+        (["search.information=single_observer"], "search: information='single_observer'"),
+    ],
+)
+def test_what_a_run_cannot_do_is_refused_before_its_folder_is_made(
+    tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said):
+        run_loop(load_config("smoke", overrides), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_model_that_is_not_there_is_refused_before_the_run_s_folder_is_made(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for model, said in (("missing", "is not a folder with a model"), ("empty", "has no config.json")):
+        with pytest.raises(FileNotFoundError, match=said):
+            run_loop(load_config("smoke", [f"model={tmp_path / model}"]), tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["base.heads=3"], "width=32; expected a multiple of 6"),
+        (["base.catalogues=161"], "lessons=160 for catalogues=161; expected at least one a catalogue"),
+        (["rounds=100000000"], "rounds=100000000; expected at most 1000"),
+        (["recipes=[rft, rft]", "search_recipe=''"], "has one twice"),
+        (["recipes=[]", "search_recipe=''"], "recipes is empty"),
+        (["critic.holdout=-0.1"], r"holdout in \[0, 1\), got 32 and -0.1"),
+        (["critic.holdout=1.0"], r"holdout in \[0, 1\), got 32 and 1.0"),
+        (["critic.visit_cap=0"], "visit_cap must be at least 1"),
+        (["critic.descent.betas=[0.9, 1.0]"], "betas"),
+        (["critic.descent.weight_decay=-1"], "weight_decay"),
+        (["base.reading.max_steps=0"], "max_steps"),
+    ],
+)
+def test_settings_of_training_are_checked_at_the_door(overrides: list[str], said: str) -> None:
+    with pytest.raises(SettingsError, match=said):
+        load_config("smoke", overrides)
+
+
+HOSTILE = [
+    "",
+    ".",
+    "..",
+    "../../x",
+    "/tmp/x",
+    "a/b",
+    "a\\b",
+    "a\0b",
+    "a.",
+    "a b",
+    "x" * 300,
+    "con",
+    "NUL",
+    "-rf",
+    "a\nb",
+    "a+b",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_recipe_s_name_that_is_no_plain_name_is_refused_and_nothing_deleted(tmp_path: Path, name: str) -> None:
+    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/step_dpo.yaml").read_text())
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**good, "name": name}))
+    with pytest.raises(SettingsError, match=r"recipe\.yaml: Recipe: name= .* names a folder; expected 1 to 64 letters"):
+        load_recipe(str(path))
+
+
+def test_a_recipe_that_has_the_name_of_one_of_the_run_s_own_stages_is_refused(tmp_path: Path) -> None:
+    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/rft.yaml").read_text())
+    for name in ("base", "critic", "random", "behaviour_cloning", "Base"):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({**good, "name": name}))
+        config = load_config("smoke", [f"recipes=[step_dpo, '{path}']"])
+        with pytest.raises(ValueError, match=r"more than once|lies in the folder of stage|as a row of the table"):
+            run_loop(config, tmp_path / "run", Silent())
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_whose_name_is_no_plain_name_needs_a_folder() -> None:
+    assert run_folder_named("smoke") == run_folder_named("some/where/smoke.yaml") == Path("runs/smoke")
+    for name in ("..yaml", "....yaml", ".yaml", "a/con.yaml", f"{'x' * 200}.yaml"):
+        with pytest.raises(ValueError, match="rename the file, or give the run's folder with --out"):
+            run_folder_named(name)
+
+
+def test_a_recipe_given_by_its_path_may_act_with_search_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/rft.yaml").read_text())
+    path.write_text(yaml.safe_dump({**good, "name": "mine"}))
+    names = [s.name for s in stages_of(load_config("smoke", [f"recipes=['{path}']", f"search_recipe={path}"]))]
+    assert "critic_trees/mine" in names
+    assert "evaluation/mine+mcts" in names
+
+
+def test_a_folder_that_holds_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "thesis.tex").write_text("ten years")
+    with pytest.raises(ValueError, match=r"is not empty and has no config\.yaml.*\(base\)"):
+        run_loop(load_config("smoke"), tmp_path, Silent())
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["base", "base/thesis.tex"]
+
+
+DAMAGED_SETTINGS = {
+    "empty": b"",
+    "binary": b"\x00\x01\xff\xfe",
+    "not UTF-8": b"seed: \xff",
+    "a list": b"[1, 2]",
+    "brackets": b"[" * 200_000,
+    "cut": b"env: branchwise/WebShop-v0\nbase: {width: 3",
+    "no recipes": b"env: branchwise/WebShop-v0\n",
+    "a recipe of text": b"recipes: {rft: rft}\n",
+    "a date": b"seed: 2026-13-01\n",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_SETTINGS)
+def test_damaged_settings_of_a_run_are_named_in_one_line_with_the_cure(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "config.yaml").write_bytes(DAMAGED_SETTINGS[kind])
+    with pytest.raises(SettingsError) as damaged:
+        run_loop(load_config("smoke"), tmp_path, Silent())
+    assert str(tmp_path / "config.yaml") in str(damaged.value)
+    assert "give another --out, or delete the folder" in str(damaged.value)
+
+
+def test_settings_of_another_version_are_read_with_defaults_or_refused_by_name(tmp_path: Path) -> None:
+    config = load_config("smoke")
+    loop_module._claim(config, tmp_path)
+    path = tmp_path / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    older = {**written, "search": {k: v for k, v in written["search"].items() if k != "proposals"}}
+    older["recipes"] = {
+        **written["recipes"],
+        "rft": {k: v for k, v in written["recipes"]["rft"].items() if k != "anchors"},
+    }
+    path.write_text(yaml.safe_dump(older))
+    loop_module._claim(config, tmp_path)  # what an older version did not know has its default
+    path.write_text(yaml.safe_dump({**written, "curriculum": "easy first"}))
+    with pytest.raises(SettingsError, match=r"config\.yaml: unknown setting curriculum.*another version wrote it"):
+        loop_module._claim(config, tmp_path)
+    path.write_text(yaml.safe_dump({**written, "recipes": {**written["recipes"], "rft": older["recipes"]["step_dpo"]}}))
+    with pytest.raises(SettingsError, match=r"other settings \(recipes\.rft\)"):
+        loop_module._claim(config, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"learning_rates": "abc"}, r"learning_rates='abc': expected a list"),
+        ({"learning_rates": ["abc"]}, r"learning_rates\[0\]='abc' is str; expected float"),
+        ({"learning_rates": [float("inf")]}, "no finite number"),
+        ({"learning_rates": [1e-4, 1e-4]}, "has one twice"),
+        ({"supervised": None}, "supervised=None: expected settings of its own"),
+        ({"supervised": {"epochs": []}}, r"supervised\.epochs=\[\]"),
+        ({"anchors": "yes"}, "anchors='yes' is str; expected bool"),
+        ({"per_node": 1.5}, "per_node=1.5 is float; expected int"),
+        ({"name": 7}, "name=7 is int; expected str"),
+        ({"collect": ["trees"]}, r"collect=\['trees'\]: expected one of 'episodes', 'trees'"),
+        ({7: 7}, "unknown setting 7"),
+    ],
+)
+def test_a_recipe_of_wrong_types_is_refused_with_its_file(tmp_path: Path, change: dict[Any, Any], said: str) -> None:
+    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/step_dpo.yaml").read_text())
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({**good, **change}))
+    with pytest.raises(SettingsError, match=rf"recipe\.yaml: .*{said}"):
+        load_recipe(str(path))
+    path.write_text(yaml.safe_dump({"name": "mine"}))
+    with pytest.raises(
+        SettingsError, match=r"recipe\.yaml: Recipe: no setting source, collect, extract, train, learning_ra"
+    ):
+        load_recipe(str(path))
+
+
+def test_a_second_run_in_one_folder_is_refused_with_the_process_that_works_there(tmp_path: Path) -> None:
+    with only_writer(tmp_path):
+        code = (
+            "import sys; from pathlib import Path\n"
+            "from branchwise.search.locks import only_writer\n"
+            "with only_writer(Path(sys.argv[1])): pass\n"
+        )
+        second = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=60)
+        assert second.returncode == 1
+        assert f"{tmp_path} is being written to by the process {os.getpid()}" in second.stderr
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60).returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from branchwise.search.locks import only_writer\n"
+        "with only_writer(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ValueError, match=f"by the process {holder.pid}"), only_writer(tmp_path):
+            pass
+        holder.kill()
+    assert (tmp_path / ".lock").exists()
+    with only_writer(tmp_path):
+        assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_recipe_whose_parts_contradict_each_other_is_refused(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """Runs of stages: order, what stands after a failure, and going on after it. Processes are spawned as in a real run."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from branchwise.training.stages import (
     FIGURES,
+    DamagedStage,
     Stage,
     StageContext,
     StageFailed,
@@ -45,9 +48,12 @@ class Heard:
     def moved(self, stage: str, done: float, total: float, note: str) -> None:
         self.said.append(("moved", stage, done, total))
 
+    def repeated(self, stage: str, why: str) -> None:
+        self.said.append(("repeated", stage, why))
+
     def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None:
         assert seconds >= 0
-        self.said.append(("finished", stage, figures["number"]))
+        self.said.append(("finished", stage, figures.get("number")))
 
     def of(self, kind: str) -> list[str]:
         return [said[1] for said in self.said if said[0] == kind]
@@ -72,8 +78,6 @@ def test_a_partial_folder_is_made_anew_and_a_finished_one_left(tmp_path: Path) -
     partial = tmp_path / "a" / "b.partial"
     partial.mkdir(parents=True)
     (partial / "left").write_text("half")
-    (tmp_path / "a" / "b").mkdir()  # without figures: not a finished stage
-    (tmp_path / "a" / "b" / "old").write_text("old")
     assert not is_finished(tmp_path, "a/b")
     for _ in range(2):
         do_stage(stage, tmp_path, quiet)
@@ -109,6 +113,64 @@ def test_stages_that_cannot_all_be_done_are_refused_before_any_is(
     with pytest.raises(ValueError, match=message):
         run_stages([Stage(name, counting, needs) for name, needs in names_and_needs], tmp_path, Heard())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (b"", "the file is empty"),
+        (b"null", "it holds NoneType, not an object of figures"),
+        (b"[1]", "it holds list"),
+        (b'{"n": 1', "not JSON"),
+        (b"\x00\xff\xfe", "not JSON"),
+        (b"[" * 200_000, "brackets nested too deeply"),
+    ],
+)
+def test_a_damaged_stage_is_named_with_its_cure_before_any_work(tmp_path: Path, content: bytes, fault: str) -> None:
+    calls: list[list[str]] = []
+    stages = [Stage("good", counting, arguments={"calls": calls}), Stage("next", counting, ("good",))]
+    do_stage(stages[0], tmp_path, quiet)
+    (tmp_path / "good" / FIGURES).write_bytes(content)
+    with pytest.raises(DamagedStage) as damaged:
+        run_stages(stages, tmp_path, Heard())
+    said = str(damaged.value)
+    assert "\n" not in said
+    assert said.startswith(f"{tmp_path / 'good' / FIGURES} is damaged ({fault}")
+    assert said.endswith(f"delete the folder {tmp_path / 'good'} and run the same command again")
+    assert isinstance(damaged.value, ValueError)  # bad input: exit code 2
+    shutil.rmtree(tmp_path / "good")
+    do_stage(stages[0], tmp_path, quiet)
+    assert len(calls) == 2
+
+
+def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path) -> None:
+    stage = Stage("papers", counting, arguments={"calls": []})
+    thesis = tmp_path / "papers" / "thesis.tex"
+    thesis.parent.mkdir()
+    thesis.write_text("ten years")
+    for attempt in (lambda: do_stage(stage, tmp_path, quiet), lambda: run_stages([stage], tmp_path, Heard())):
+        with pytest.raises(ValueError, match=r"papers exists and has no figures.json.*move or delete it"):
+            attempt()
+    assert thesis.read_text() == "ten years"
+    assert [path.name for path in tmp_path.iterdir()] == ["papers"]
+
+
+HOSTILE = [
+    "", ".", "..", "../../x", "/etc", "a//b", "a/../b", "a/", "/", "a\\b", "C:", "a\0b", "a.", "a ", " a", "-a", "a\nb",
+    "x" * 300, "con", "NUL", "Com1", "a\u202eb", "~", "$HOME", "a*", "a?",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_stage_s_name_that_is_no_plain_path_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="names a folder; expected 1 to 64 letters, digits"):
+        run_stages([Stage(name, counting)], tmp_path, Heard())
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_stages_that_differ_in_case_alone_share_a_folder_on_some_systems_and_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"stages \['RFT', 'rft'\] are there more than once"):
+        run_stages([Stage("rft", counting), Stage("RFT", counting)], tmp_path, Heard())
 
 
 # In spawned processes.
@@ -165,22 +227,64 @@ def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: 
     assert not (tmp_path / "bad" / "half").exists()
 
 
-def test_a_killed_process_is_told_and_its_stage_done_anew(tmp_path: Path, work: ModuleType) -> None:
+def test_a_stage_whose_process_was_killed_is_done_once_more(tmp_path: Path, work: ModuleType) -> None:
     mark = tmp_path / "died"
-    stages = [Stage("dies", work.kill_itself_once, (), {"mark": str(mark)})]
-    with pytest.raises(StageFailed, match=r"the process that ran 'dies' was killed \(out of memory\?\); run the same"):
-        run_stages(stages, tmp_path, Heard(), workers=1)
+    stages = [Stage("dies", work.kill_itself_once, (), {"mark": str(mark)}), Stage("next", work.write, ("dies",))]
+    heard = Heard()
+    run_stages(stages, tmp_path, heard, workers=1)
     assert mark.exists()
-    assert not is_finished(tmp_path, "dies")
-    assert (tmp_path / "dies.partial" / "half").exists()
-    do_stage(stages[0], tmp_path, quiet)
     assert {**figures(tmp_path, "dies"), "seconds": 0} == {"files": ["half"], "seconds": 0}
+    assert heard.said[:3] == [
+        ("started", "dies"),
+        ("repeated", "dies", "the process that ran 'dies' was killed (out of memory?)"),
+        ("finished", "dies", None),
+    ]
+    assert heard.of("finished") == ["dies", "next"]
+
+
+def test_a_stage_whose_process_is_killed_twice_ends_the_run(tmp_path: Path, work: ModuleType) -> None:
+    stages = [Stage("dies", work.leave, (), {"signal": signal.SIGKILL})]
+    heard = Heard()
+    with pytest.raises(StageFailed, match=r"'dies' was killed \(out of memory\?\), twice; run the same command again"):
+        run_stages(stages, tmp_path, heard, workers=1)
+    assert heard.of("repeated") == ["dies"]
+    assert not is_finished(tmp_path, "dies")
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_killed_process_is_noticed_at_once_beside_another_that_works(
+    tmp_path: Path, work: ModuleType, place: int
+) -> None:
+    """Two sleeping stages, the process of one of them killed from outside: its second process is at work soon after,
+    and when that is killed too the run ends within two seconds."""
+    marks = [tmp_path / "mark_0", tmp_path / "mark_1"]
+    stages = [Stage(f"sleeps_{i}", work.wait_for_ever, (), {"mark": str(mark)}) for i, mark in enumerate(marks)]
+    killed: list[float] = []
+
+    def kill(times: int) -> None:
+        for _ in range(times):
+            for mark in marks:
+                _when_written(mark)
+            pid = int(marks[place].read_text())
+            marks[place].unlink()
+            killed.append(time.monotonic())
+            os.kill(pid, signal.SIGKILL)
+
+    heard = Heard()
+    killer = threading.Thread(target=kill, args=(2,))
+    killer.start()
+    with pytest.raises(StageFailed, match=f"the process that ran 'sleeps_{place}' was killed"):
+        run_stages(stages, tmp_path / "run", heard, workers=2)
+    assert time.monotonic() - killed[-1] < 2.0
+    killer.join()
+    assert heard.of("repeated") == [f"sleeps_{place}"]
+    assert _ends(int(marks[1 - place].read_text()))
 
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"code": 7}, r"the process that ran 'dies' ended with exit code 7; what it said is on the standard error"),
+        ({"code": 7}, r"the process that ran 'dies' ended with exit code 7; its output is on the standard error"),
         ({"signal": signal.SIGSEGV}, r"the process that ran 'dies' was ended by SIGSEGV"),
     ],
 )

@@ -98,6 +98,9 @@ class ProgressDisplay:
         else:
             self._line(f"{stage}: started")
 
+    def repeated(self, stage: str, why: str) -> None:
+        self._line(f"{stage}: {why}; the stage is done once more")
+
     def moved(self, stage: str, done: float, total: float, note: str) -> None:
         if self._progress:
             if stage in self._tasks:

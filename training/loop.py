@@ -12,12 +12,14 @@ is the test split's. In the generated shop the splits are different catalogues.
 import copy
 import json
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
+import gymnasium as gym
 import numpy as np
 import torch
 import yaml
@@ -26,14 +28,14 @@ from ..agents.acting import PolicyAgent
 from ..agents.agent import Agent
 from ..agents.baselines import RandomAgent, RuleBasedShopper
 from ..agents.critics import CriticEvaluator, ValueModel
-from ..agents.language_model import LanguageModel
+from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
 from ..envs.outcomes import SuccessOutcome
 from ..envs.registry import simulator_for
 from ..search.engine import Root, SearchSettings, search
 from ..search.episode import Episode
-from ..search.evaluation import PolicyRollout
+from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
     PreferencePair,
     best_paths,
@@ -43,6 +45,7 @@ from ..search.extraction import (
     trajectory_pairs,
 )
 from ..search.files import atomically
+from ..search.locks import only_writer
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
 from ..search.transcript import Transcript, observed
 from ..search.tree import Tree
@@ -52,8 +55,19 @@ from .preference import action_kind_counts, train_preference
 from .recipe import Recipe, RunConfig, load_recipe
 from .report import write_report
 from .rows import sft_rows, steps_after, without_repeats
-from .settings import SettingsError, as_dict
-from .stages import Display, Stage, StageContext, figures, is_finished, run_stages
+from .settings import SettingsError, as_dict, build_from, read_yaml
+from .stages import (
+    FIGURES,
+    Display,
+    Stage,
+    StageContext,
+    check_stages,
+    figures,
+    is_finished,
+    read_figures,
+    read_from,
+    run_stages,
+)
 from .supervised import SupervisedSettings, TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
@@ -73,6 +87,7 @@ AGENTS: Final = (
 """The order of the table's rows; recipes of other names follow ``step_dpo``."""
 SCRIPTED: Final = {"random": RandomAgent, "rule_based": RuleBasedShopper}
 TREES_A_BATCH: Final = 32
+CONFIG: Final = "config.yaml"
 
 
 def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -> list[ResultRow]:
@@ -83,15 +98,64 @@ def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -
     :class:`~branchwise.training.stages.StageFailed` where a stage failed.
     """
     run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
-    _claim(config, run)
+    check_run(config)
     stages = stages_of(config)
+    check_stages(stages)
+    _check_folder(run)
+    run.mkdir(parents=True, exist_ok=True)
+    with only_writer(run):
+        return _run(config, run, stages, display, workers)
+
+
+def check_run(config: RunConfig) -> None:
+    """Raises :class:`SettingsError` for what would be refused in the middle of a run: an environment that is none for
+    the loop, more goals than a split has, searches that cannot be made, a model that is not there."""
+    simulators = {split: _checked_simulator(config, split) for split in ("train", "validation", "test")}
+    if not config.model:
+        if "catalogue_seed" in config.env_options:
+            raise SettingsError("env_options.catalogue_seed: a model from scratch sees many catalogues; leave it out")
+        _checked_simulator(config, "train", catalogue_seed=0)
+    elif Path(config.model).is_dir() or config.model.startswith((".", "/", "~")):
+        check_model_folder(config.model)
+    wanted = {"train": config.rounds * config.train_goals, "validation": config.validation_goals}
+    wanted["test"] = config.test_goals
+    if config.search_recipe:
+        wanted["train"] += 2 * config.critic_goals
+    for split, simulator in simulators.items():
+        if wanted[split] > len(simulator.goal_range):
+            raise SettingsError(
+                f"split {split!r} has {len(simulator.goal_range)} goals; {wanted[split]} are asked for. Lower "
+                f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
+            )
+    searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
+    for name, settings in searches.items():
+        try:  # no trees: what is left is whether simulator and settings go together
+            search(simulators["train"], [], None, RandomRollout(), replace(settings, hide_outcome=False), [])
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
+
+
+def _checked_simulator(config: RunConfig, split: str, **more: Any) -> Any:
+    try:
+        simulator = _simulator(config, split, **more)
+    except (TypeError, ValueError, gym.error.Error) as error:
+        raise SettingsError(f"env={config.env} with env_options={config.env_options}, split {split}: {error}") from None
+    if not hasattr(simulator, "goal_range"):
+        raise SettingsError(f"env={config.env} has no numbered goals, which the loop splits; use the web shop")
+    return simulator
+
+
+def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display, workers: int) -> list[ResultRow]:
+    _claim(config, run)
 
     class Noting:
         """Passes everything on, and keeps ``metrics.jsonl`` and the report up to date."""
 
         def started(self, stage: str) -> None:
             display.started(stage)
+
+        def repeated(self, stage: str, why: str) -> None:
+            display.repeated(stage, why)
 
         def moved(self, stage: str, done: float, total: float, note: str) -> None:
             display.moved(stage, done, total, note)
@@ -101,7 +165,11 @@ def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -
             display.finished(stage, found, seconds)
 
     run_stages(stages, run, Noting(), workers)
-    rows = [row_of(figures(run, stage.name)) for stage in stages if stage.name.startswith("evaluation/")]
+    rows = [
+        read_from(run / stage.name, lambda folder: row_of(read_figures(folder / FIGURES)))
+        for stage in stages
+        if stage.name.startswith("evaluation/")
+    ]
     rows.sort(key=lambda row: _place(row.agent))
     write_metrics(run, stages)
     with atomically(run / "results.json") as path:
@@ -127,20 +195,55 @@ def write_metrics(run: Path, stages: Sequence[Stage]) -> None:
         path.write_text("".join(lines))
 
 
+def _check_folder(run: Path) -> None:
+    """Raises ``ValueError`` where the folder holds something, and no run: nothing of anybody else's is replaced."""
+    names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+    if (others := [name for name in names if not name.startswith(".")]) and CONFIG not in names:
+        raise ValueError(
+            f"{run} is not empty and has no {CONFIG}, so it is no run's folder ({', '.join(others[:3])}); give "
+            "--out a new or an empty one"
+        )
+
+
 def _claim(config: RunConfig, run: Path) -> None:
-    """Write the run's settings, or check that they are the same as before."""
-    settings = {**as_dict(config), "recipes": {name: as_dict(load_recipe(name)) for name in config.recipes}}
-    path = run / "config.yaml"
-    if path.is_file():
-        before = yaml.safe_load(path.read_text())
-        if before != settings:
-            changed = ", ".join(sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k)))
+    """Write the run's settings, or check that they are the same as before. A setting that the file does not have,
+    since an earlier version wrote it, has its default."""
+    recipes = {name: load_recipe(name) for name in config.recipes}
+    path = run / CONFIG
+    if os.path.lexists(path):
+        before, recipes_before = _settings_in(path)
+        changed = _differing(before, config) + [
+            f"recipes.{name}" for name, recipe in recipes.items() if recipes_before.get(name, recipe) != recipe
+        ]
+        if changed:
             raise SettingsError(
-                f"{run} holds a run with other settings ({changed}); give another --out, or delete the folder"
+                f"{run} holds a run with other settings ({', '.join(changed)}); give another --out, or delete the "
+                "folder"
             )
         return
+    settings = {**as_dict(config), "recipes": {name: as_dict(recipe) for name, recipe in recipes.items()}}
     with atomically(path) as partial:
         partial.write_text(yaml.safe_dump(settings, sort_keys=False))
+
+
+def _settings_in(path: Path) -> tuple[RunConfig, dict[str, Recipe]]:
+    """A run's settings and its recipes by name. Raises :class:`SettingsError` where they cannot be read."""
+    try:
+        data = read_yaml(path)
+        recipes = data.get("recipes")
+        if not isinstance(recipes, dict):
+            raise SettingsError(f"{path}: recipes={recipes!r}; expected the settings of each recipe by its name")
+        built = {str(name): build_from(path, Recipe, recipe) for name, recipe in recipes.items()}
+        return build_from(path, RunConfig, {**data, "recipes": list(built)}), built
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error}; the file is damaged, or another version wrote it: give another --out, or delete the folder"
+        ) from None
+
+
+def _differing(before: RunConfig, after: RunConfig) -> list[str]:
+    before, after = (replace(config, recipes=tuple(sorted(config.recipes))) for config in (before, after))
+    return sorted(f.name for f in fields(RunConfig) if getattr(before, f.name) != getattr(after, f.name))
 
 
 def _place(agent: str) -> tuple[int, str]:
@@ -152,6 +255,9 @@ def _place(agent: str) -> tuple[int, str]:
 def stages_of(config: RunConfig) -> list[Stage]:
     """The run as a graph, in an order in which it could be done one by one."""
     recipes = [load_recipe(name) for name in config.recipes]
+    for recipe in recipes:
+        if recipe.name.casefold() in (*SCRIPTED, "behaviour_cloning"):
+            raise SettingsError(f"a recipe is called {recipe.name!r}, as a row of the table is already; rename it")
     stages = [Stage("base", make_base, (), {"config": config})]
     models = {"behaviour_cloning": "base"}
     for number in range(1, config.rounds + 1):
@@ -169,14 +275,15 @@ def stages_of(config: RunConfig) -> list[Stage]:
                 )
             )
             models[recipe.name] = trained
-    searchers = ("behaviour_cloning", config.search_recipe) if config.search_recipe else ()
+    searching = [r.name for name, r in zip(config.recipes, recipes, strict=True) if name == config.search_recipe]
+    searchers = ("behaviour_cloning", *searching) if searching else ()
     for place, name in enumerate(searchers):
         arguments = {"config": config, "model": models[name], "place": place}
         stages.append(Stage(f"critic_trees/{name}", collect_critic_trees, (models[name],), arguments))
     if searchers:
         trees = tuple(f"critic_trees/{name}" for name in searchers)
-        arguments = {"config": config, "model": models[config.search_recipe], "trees": trees}
-        stages.append(Stage("critic", train_critic, (models[config.search_recipe], *trees), arguments))
+        arguments = {"config": config, "model": models[searchers[-1]], "trees": trees}
+        stages.append(Stage("critic", train_critic, (models[searchers[-1]], *trees), arguments))
     for agent in SCRIPTED:
         stages.append(Stage(f"evaluation/{agent}", judge, (), {"config": config, "agent": agent, "model": ""}))
     for name, model in models.items():
@@ -320,7 +427,14 @@ def _grow(
         winners += load_pairs(won) if won.is_file() else []
         calls = sum(tree.counters["model_calls"] for tree in trees)
         context.tell(len(trees), len(tasks), f"{calls:,} model calls")
-    return trees, winners
+    kept = _within(limit, [tree.counters["model_calls"] for tree in trees])
+    return trees[:kept], [pair for pair in winners if pair.tree < kept]
+
+
+def _within(limit: float, costs: Sequence[int]) -> int:
+    """How many of the first ``costs`` add up to no more than ``limit``; at least one. So recipes learn from what equal
+    budgets bought, however large the batches were in which it was bought."""
+    return max(1, int(np.searchsorted(np.cumsum(costs), limit, side="right")))
 
 
 def _round(context: StageContext) -> int:
@@ -354,11 +468,14 @@ def collect_episodes(context: StageContext) -> dict[str, Any]:
         calls = sum(episode.model_calls for episode in episodes)
         passes += 1
         context.tell(calls, config.model_calls, f"{len(episodes):,} episodes")
+    episodes = episodes[: _within(config.model_calls, [episode.model_calls for episode in episodes])]
+    calls = sum(episode.model_calls for episode in episodes)
     save_episodes(context.folder / "episodes.jsonl", episodes)
     return {
         "goals": len(tasks),
         "tries": len(episodes),
         "model_calls": calls,
+        "prompts": calls,  # each for one action
         "success": float(np.mean([episode.success for episode in episodes])),
         "solved_goals": len({json.dumps(e.task, sort_keys=True) for e in episodes if e.success}),
     }
@@ -375,8 +492,11 @@ def train_round(context: StageContext) -> dict[str, Any]:
     )
     if pairs:
         save_pairs(context.folder / "pairs.jsonl", pairs)
-    before = figures(context.run, context.arguments["model"])
-    best, best_found = _policy(config, context), _validation_of(before)
+    before = read_from(
+        context.run / context.arguments["model"], lambda folder: _validation_of(read_figures(folder / FIGURES))
+    )
+    collected = figures(context.run, context.arguments["collection"])
+    best, best_found = _policy(config, context), before
     tried = []
     for number, rate in enumerate(recipe.learning_rates if pairs else ()):
         policy = _policy(config, context)
@@ -414,7 +534,7 @@ def train_round(context: StageContext) -> dict[str, Any]:
         "chosen_logp_per_token": max(tried, key=lambda c: c["validation_success"]).get("chosen_logp")
         if tried
         else None,
-        "model_calls": figures(context.run, context.arguments["collection"])["model_calls"],
+        **{name: collected[name] for name in ("model_calls", "prompts") if name in collected},
         **best_found,
     }
 
@@ -431,14 +551,13 @@ def extract(
         dropped.update(found[1])
 
     if recipe.collect == "episodes":
-        episodes = load_episodes(collection / "episodes.jsonl")
+        episodes = read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
         if recipe.extract == "trajectory_pairs":
             take(trajectory_pairs(episodes, per_task=recipe.per_task, rng=rng, round=number))
         if recipe.extract == "successes" or recipe.anchors:
             take(successful_trajectories(episodes, per_task=recipe.per_task, round=number))
         return without_repeats(rows, history), dict(dropped)
-    trees = load_trees(collection / "trees.parquet")
-    for tree in trees:
+    for tree in read_from(collection, _trees_in):
         if recipe.extract == "sibling_pairs":
             take(sibling_pairs(
                 tree, recipe.threshold, recipe.min_visits, contrast="best", per_node=recipe.per_node, round=number
@@ -447,7 +566,7 @@ def extract(
             take(best_paths(tree, paths=2, round=number))
     winners = collection / "winners.jsonl"
     if winners.is_file() and (recipe.extract == "best_paths" or recipe.anchors):
-        rows += load_pairs(winners)
+        rows += read_from(collection, lambda _: load_pairs(winners))
     return without_repeats(rows, history), dict(dropped)
 
 
@@ -470,7 +589,7 @@ def _train(
 def train_critic(context: StageContext) -> dict[str, Any]:
     """A value model, started from the trained policy, on the node values of the critic's trees."""
     config: RunConfig = context.arguments["config"]
-    trees = [tree for name in context.arguments["trees"] for tree in load_trees(context.run / name / "trees.parquet")]
+    trees = [tree for name in context.arguments["trees"] for tree in read_from(context.run / name, _trees_in)]
     rows = [row for tree in trees for row in value_rows(tree)]
     critic = ValueModel.from_language_model(_policy(config, context))
     total = config.critic.descent.epochs
@@ -508,7 +627,7 @@ def _agent(config: RunConfig, context: StageContext) -> Agent:
     policy = _policy(config, context)
     _, _, way = name.partition("+")
     if way == "mcts":
-        critic = CriticEvaluator(ValueModel.load(context.run / "critic" / "model"))
+        critic = CriticEvaluator(read_from(context.run / "critic", lambda folder: ValueModel.load(folder / "model")))
         return SearchingAgent(policy, critic, config.acting, name=name)
     if way == "mcts_oracle":
         settings = replace(config.acting, hide_outcome=False, simulations=config.oracle_simulations)
@@ -525,7 +644,14 @@ def _simulator(config: RunConfig, split: str, **more: Any) -> Any:
 
 
 def _policy(config: RunConfig, context: StageContext) -> LanguageModel:
-    return LanguageModel.load(context.run / context.arguments["model"] / "model", history=config.history)
+    return read_from(
+        context.run / context.arguments["model"],
+        lambda folder: LanguageModel.load(folder / "model", history=config.history),
+    )
+
+
+def _trees_in(folder: Path) -> list[Tree]:
+    return load_trees(folder / "trees.parquet")
 
 
 def _searched(config: RunConfig, simulator: Any) -> Any:
@@ -540,12 +666,6 @@ def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
 
 
 def _goals(config: RunConfig, split: str, first: int, count: int) -> list[Task]:
-    there = len(_simulator(config, split).goal_range)
-    if first + count > there:
-        raise ValueError(
-            f"split {split!r} has {there} goals; {first + count} are asked for. Lower {split}_goals"
-            + (", rounds or critic_goals" if split == "train" else "")
-        )
     return [{"seed": 0, "options": {"goal": i}, "split": split} for i in range(first, first + count)]
 
 

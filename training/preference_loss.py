@@ -89,6 +89,8 @@ class PreferenceSettings:
         for name in ("beta", "learning_rate", "epochs", "batch_size", "max_grad_norm", "max_chosen_drop", "log_every"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must be at least 0, got {self.weight_decay!r}")
         if self.sft_weight < 0 or not 0 <= self.warmup < 1:
             raise ValueError(
                 f"sft_weight must be at least 0 and warmup in [0, 1), got {self.sft_weight!r} and {self.warmup!r}"

@@ -14,7 +14,8 @@ from ..agents.prompting import history_named
 from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
 from .preference_loss import PreferenceSettings
-from .settings import SettingsError, build, override, read_yaml
+from .settings import SettingsError, build, build_from, override, read_yaml
+from .stages import plain_name
 from .supervised import SupervisedSettings
 from .value_model import ValueSettings
 
@@ -24,12 +25,14 @@ MOST: Final = 100_000_000
 """The largest settings of a run, by name and of any other: a stage is planned for every round, whatever is finished."""
 
 FOLDER: Final = Path(__file__).parent / "recipes"
+MOST_ROUNDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One trained agent.
 
+    name: what files and tables call it; a plain name, since stages' folders have it.
     collect: whole ``episodes`` by sampling, or ``trees`` by search, under the run's budget of model calls.
     extract: ``successes`` (rejection fine-tuning), ``best_paths`` (the successful actions that trees found),
         ``trajectory_pairs`` (a correct against an incorrect episode), ``sibling_pairs`` (children of one node whose
@@ -56,6 +59,7 @@ class Recipe:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
 
     def __post_init__(self) -> None:
+        plain_name(self.name, "name=")
         _at_least_one(self, "min_visits", "per_node", "per_task")
         if self.threshold < 0:
             raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
@@ -69,6 +73,8 @@ class Recipe:
             raise ValueError("learning_rates is empty; name at least one")
         if min(self.learning_rates) <= 0:
             raise ValueError(f"learning_rates={self.learning_rates}; expected positive numbers")
+        if len(set(self.learning_rates)) < len(self.learning_rates):
+            raise ValueError(f"learning_rates={self.learning_rates} has one twice; name each once")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,13 @@ class BaseSettings:
         for name in ("reading_gate", "broken"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}={getattr(self, name)}; expected a share from 0 to 1")
+        for name in ("lessons", "demonstrations"):
+            if getattr(self, name) < self.catalogues:
+                raise ValueError(
+                    f"{name}={getattr(self, name)} for catalogues={self.catalogues}; expected at least one a catalogue"
+                )
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width={self.width}; expected a multiple of {2 * self.heads}, twice heads={self.heads}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +122,8 @@ class RunConfig:
     model: a Hugging Face id or folder to start from; empty: a small one made from scratch and shown demonstrations.
     history: what the model reads of a transcript (``agents.prompting``).
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
-    model_calls: the most prompts that collecting may put to the model, a round and recipe.
+    model_calls: the budget of collecting, a round and recipe: a sampled action is one call, however many of them a
+        prompt is asked for, and so is a prompt whose listed actions are scored. Nothing is learned from beyond it.
     temperature: of sampled episodes and roll-outs.
     outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
@@ -149,12 +163,18 @@ class RunConfig:
             raise ValueError(f"seed={self.seed}; expected a whole number from 0 on")
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
+        if self.rounds > MOST_ROUNDS:
+            raise ValueError(f"rounds={self.rounds}; expected at most {MOST_ROUNDS}")
         history_named(self.history)
         environment_row(self.env)
         if "split" in self.env_options:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
             )
+        if not self.recipes:
+            raise ValueError("recipes is empty; name at least one")
+        if len(set(self.recipes)) < len(self.recipes):
+            raise ValueError(f"recipes={self.recipes} has one twice; name each once")
         if self.search_recipe and self.search_recipe not in self.recipes:
             raise ValueError(f"search_recipe={self.search_recipe!r} is not among recipes={self.recipes}")
         if not self.acting.hide_outcome:
@@ -172,21 +192,33 @@ def _at_least_one(settings: Any, *names: str) -> None:
 
 def load_recipe(name: str) -> Recipe:
     """A recipe of ours by name, or from a YAML file by path."""
-    return build(Recipe, read_yaml(_find(name)))
+    path = _find(name)
+    return build_from(path, Recipe, read_yaml(path))
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``."""
-    data = read_yaml(_find(str(name)))
+    path = _find(str(name))
+    data = read_yaml(path)
     if "collect" in data and "env" not in data:
         raise SettingsError(
             f"{str(name)!r} is a recipe, which says how one agent is trained; a run names recipes: give one of "
             f"{', '.join(config_names())}, or a file of your own with recipes: [{data.get('name', name)}]"
         )
+    build_from(path, RunConfig, data)  # its own faults first, with its name
     config = build(RunConfig, override(data, overrides))
     for recipe in config.recipes:
-        load_recipe(recipe)  # a name that is not there is said before hours of work, not after
+        load_recipe(recipe)  # a name that is not there is an error before hours of work, not after
     return config
+
+
+def run_folder_named(config: str | Path) -> Path:
+    """The folder of a run where none is given: ``runs/CONFIG``. Raises ``ValueError`` where the file's name is no plain
+    name."""
+    try:
+        return Path("runs") / plain_name(Path(config).stem, f"CONFIG {str(config)!r}:")
+    except ValueError as error:
+        raise ValueError(f"{error}; rename the file, or give the run's folder with --out") from None
 
 
 def config_names() -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .readable import agent_name, agent_order, number
-from .stages import FIGURES
+from .stages import FIGURES, read_figures
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ def read_run(path: Path) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"no run folder {path}; `branchwise loop CONFIG --out {path}` makes one")
     config, results = path / "config.yaml", path / "results.json"
-    rows = _json(results) if results.is_file() else [_json(p) for p in path.glob(f"evaluation/*/{FIGURES}")]
+    rows = _json(results) if results.is_file() else [read_figures(p) for p in path.glob(f"evaluation/*/{FIGURES}")]
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "agent" in row for row in rows):
         raise ValueError(f"{results}: expected a list of rows, each with an 'agent'")
     rounds = []
     for figures in path.glob(f"*/round_*/model/{FIGURES}"):
         folder = figures.parent
         if named := re.fullmatch(r"round_(\d+)", folder.parent.name):
-            rounds.append(Round(folder.parent.parent.name, int(named[1]), folder, _json(figures)))
+            rounds.append(Round(folder.parent.parent.name, int(named[1]), folder, read_figures(figures)))
     return Run(
         path=path,
         settings=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -80,12 +80,12 @@ def budgets(run: Run) -> Iterator[str]:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not readable as JSON ({error}); remove its folder and run the same command again"
+            f"{path} is not readable as JSON ({error}); delete it and run the same command again"
         ) from None
 
 
 def _optional(path: Path) -> dict[str, Any]:
-    return _json(path) if path.is_file() else {}
+    return read_figures(path) if path.is_file() else {}

@@ -36,9 +36,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"no settings file {path}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
+    if data is None:
+        raise SettingsError(f"{path} is empty; expected 'key: value' lines")
     if not isinstance(data, dict):
-        found = "nothing" if data is None else type(data).__name__
-        raise SettingsError(f"{path} holds {found}; expected 'key: value' lines")
+        raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
     return data
 
 
@@ -68,10 +69,10 @@ def _load(text: str, source: str) -> Any:
         finally:
             loader.dispose()
     except RecursionError:
-        raise SettingsError(f"{source} is not readable as YAML: nested too deeply") from None
+        raise SettingsError(f"{source} is not readable as YAML: brackets nested too deeply") from None
     except SettingsError:
         raise
-    except (yaml.YAMLError, ValueError, TypeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError) as error:  # ValueError: the date 2026-13-01, 5,000 digits
         raise SettingsError(f"{source} is not readable as YAML: {error}") from None
 
 
@@ -116,10 +117,25 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
             meant = f"; did you mean {near[0]!r}?" if near else ""
             raise SettingsError(f"unknown setting {where}{key}{meant} (settings here: {', '.join(sorted(fields))})")
     values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]  # type: ignore[arg-type]
+    if missing:
+        raise SettingsError(f"{where.rstrip('.') or kind.__name__}: no setting {', '.join(missing)}; add it")
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
         raise SettingsError(f"{where.rstrip('.') or kind.__name__}: {error}") from None
+
+
+def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:
+    """As :func:`build`; errors begin with the file's path."""
+    try:
+        return build(kind, data)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from None
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:

@@ -1,18 +1,21 @@
 """A run as a folder of stages: what is finished stays finished, whatever happens to the process.
 
 A stage is a name, the stages that it needs, and a function that writes files into a folder and returns figures. The
-folder is a temporary one until the function has returned; then it is renamed to the stage's name. A stage whose
-folder stands is not done again, so a run that was killed at any point goes on where it was, and, as each stage draws
-from a generator of its own, ends as it would have ended. A long stage may write finished parts of its work into
-``context.parts``, which outlive a kill, and take them up from there. Stages that do not wait for each other run side by
-side in worker processes.
+folder has a temporary name until the function has returned and all is on disk; then it is renamed to the stage's name
+(``search.files.publish``). A finished stage is not done again, so a run that was killed at any point resumes where it
+was, and, as each stage draws from a generator of its own, ends as it would have ended. A long stage may write finished
+parts of its work into ``context.parts``, which outlive a kill, and read them from there. Stages that do not wait for
+each other run side by side in worker processes; a worker that is killed is noticed at once, and its stage is done once
+more by another.
 
-What it does not do: distribute over machines.
+What it does not do: distribute over machines, lock the folder (``search.locks.only_writer``).
 """
 
 import json
 import multiprocessing
 import os
+import pickle
+import re
 import shutil
 import signal
 import threading
@@ -20,18 +23,43 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, TypeVar
+
+from ..search.files import atomically, publish, sync
+
+T = TypeVar("T")
 
 FIGURES = "figures.json"
 PARTS = "parts"
+ATTEMPTS: Final = 2
+"""How often a stage is begun in one call: once more where its process was killed."""
+NOTICED_WITHIN: Final = 0.5  # seconds: how often the processes are looked at where nothing is heard from them
+LONGEST_NAME: Final = 64
+_PLAIN: Final = re.compile(r"\w[\w-]*")
+_DEVICES: Final = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
+
+
+def plain_name(name: str, what: str) -> str:
+    """``name``, where it is safe as the name of a folder on every system: 1 to 64 letters, digits, ``_`` and ``-``,
+    the first no ``-``, and no device of Windows (``con``, ``nul``, …). Raises ``ValueError`` for any other."""
+    if not isinstance(name, str) or not _PLAIN.fullmatch(name) or len(name) > LONGEST_NAME or _DEVICES.fullmatch(name):
+        shown = f"{name[:LONGEST_NAME]!r}…" if isinstance(name, str) and len(name) > LONGEST_NAME else repr(name)
+        raise ValueError(
+            f"{what} {shown} names a folder; expected 1 to {LONGEST_NAME} letters, digits, '_' and '-', "
+            "and no name that Windows keeps for a device"
+        )
+    return name
 
 
 class StageFailed(RuntimeError):  # noqa: N818  (a stage failed: nothing is wrong with the run)
     """A stage raised; the message names it and says what it raised. Finished stages are untouched."""
+
+
+class DamagedStage(ValueError):  # noqa: N818
+    """A finished stage's folder cannot be read; the message names the file, the fault and the cure."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +92,48 @@ class Stage:
 
 
 class Display(Protocol):
-    """Where progress goes: the command draws bars, a script may print or stay silent."""
+    """Where progress goes: the command draws bars, a script may print or stay silent. ``repeated`` is called where a
+    stage is begun once more, and why."""
 
     def started(self, stage: str) -> None: ...
+    def repeated(self, stage: str, why: str) -> None: ...
     def moved(self, stage: str, done: float, total: float, note: str) -> None: ...
     def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None: ...
 
 
 def figures(run: Path, stage: str) -> dict[str, Any]:
-    """The figures that a finished stage returned."""
-    return json.loads((run / stage / FIGURES).read_text())
+    """The figures that a finished stage returned. Raises :class:`DamagedStage` where they cannot be read."""
+    return read_figures(run / stage / FIGURES)
+
+
+def read_figures(path: Path) -> dict[str, Any]:
+    """The object in a stage's ``figures.json``."""
+    try:
+        found = json.loads(path.read_bytes())
+    except RecursionError:
+        raise _damaged(path, "brackets nested too deeply") from None
+    except ValueError as error:
+        raise _damaged(path, "the file is empty" if not path.stat().st_size else f"not JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise _damaged(path, f"it holds {type(found).__name__}, not an object of figures")
+    return found
+
+
+def _damaged(path: Path, fault: str) -> DamagedStage:
+    return DamagedStage(f"{path} is damaged ({fault}); delete the folder {path.parent} and run the same command again")
+
+
+def read_from(folder: Path, read: Callable[[Path], T]) -> T:
+    """What ``read`` makes of the folder of a finished stage; whatever it raises is :class:`DamagedStage`."""
+    try:
+        return read(folder)
+    except DamagedStage:
+        raise
+    except Exception as error:
+        fault = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DamagedStage(
+            f"{folder} is damaged ({fault}); delete this folder and run the same command again"
+        ) from error
 
 
 def is_finished(run: Path, stage: str) -> bool:
@@ -83,62 +143,148 @@ def is_finished(run: Path, stage: str) -> bool:
 def run_stages(stages: Sequence[Stage], run: Path, display: Display, workers: int = 2) -> None:
     """Do all stages that are not finished, each after those that it needs, at most ``workers`` at a time.
 
-    Raises :class:`StageFailed` when a stage raised or its process was killed (after the ones beside it were given up),
-    ``KeyboardInterrupt`` on Ctrl-C; in either case what was finished stands and the same call goes on from there.
-    Raises ``ValueError`` where stages share a folder, need what is not there or wait for each other.
+    Raises :class:`StageFailed` when a stage raised or its process was killed twice (after the ones beside it were given
+    up), ``KeyboardInterrupt`` on Ctrl-C; in either case finished stages are kept and the same call resumes.
+    Raises ``ValueError`` where stages share a folder, need what is not there or wait for each other, and
+    :class:`DamagedStage` where a finished one cannot be read.
     """
-    _check(stages)
+    check_stages(stages)
+    for stage in stages:
+        _check_folder(run, stage.name)
     todo = [stage for stage in stages if not is_finished(run, stage.name)]
-    if not todo:
-        return
-    context = multiprocessing.get_context("spawn")
-    told: Any = context.SimpleQueue()
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker, initargs=(told,))
-    running: dict[Future[float], Stage] = {}
+    begun: Counter[str] = Counter()
+    pool: list[_Worker] = []
     try:
-        while todo or running:
+        while todo or any(worker.stage for worker in pool):
             for stage in [s for s in todo if all(is_finished(run, need) for need in s.needs)]:
-                if len(running) == workers:
+                if sum(worker.stage is not None for worker in pool) == workers:
                     break
-                running[pool.submit(_do, stage, run)] = stage
+                _free_worker(pool).begin(stage, run)
                 todo.remove(stage)
-                display.started(stage.name)
-            done, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-            _pass_on(told, display)
-            for future in sorted(done, key=lambda f: f.exception() is not None):  # what succeeded is told first
-                _raise_failure(future, running[future])
-                stage = running.pop(future)
-                display.finished(stage.name, figures(run, stage.name), future.result())
-    except BaseException as error:
-        workers_left = list((pool._processes or {}).values())
-        for process in workers_left:
-            process.terminate()
-        for process in workers_left:  # a folder must not be written to when the next call makes it anew
-            process.join(10)
-        if isinstance(error, BrokenProcessPool):  # which breaks every stage at work, not only the one that was killed
-            names = [stage.name for stage in running.values()]
-            began = any(_partial(run, name).is_dir() for name in names)
-            raise StageFailed(_how_it_ended(names, [process.exitcode for process in workers_left], began)) from error
+                begun[stage.name] += 1
+                if begun[stage.name] == 1:
+                    display.started(stage.name)
+            if not any(worker.stage for worker in pool):
+                raise StageFailed(f"stage {todo[0].name!r} needs folders of {run} that were there and are gone")
+            wait([handle for worker in pool for handle in worker.handles()], timeout=NOTICED_WITHIN)
+            failures = []
+            for worker in list(pool):
+                own, ended = worker.stage, worker.listen(display)
+                if isinstance(ended, float) and own is not None:
+                    display.finished(own.name, figures(run, own.name), ended)
+                elif isinstance(ended, Exception):
+                    failures.append(ended)
+                elif ended is _GONE:
+                    pool.remove(worker)
+                    worker.end()
+                    if own is not None:
+                        why = worker.epitaph(own.name)
+                        if begun[own.name] == ATTEMPTS or not worker.may_repeat():
+                            failures.append(StageFailed(f"{why}{worker.cure()}"))
+                        else:
+                            todo.insert(0, own)
+                            display.repeated(own.name, why)
+            if failures:  # after what succeeded beside them was reported
+                raise failures[0]
+    except BaseException:
+        for worker in pool:
+            worker.process.terminate()
         raise
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in pool:
+            worker.end()
 
 
-def _how_it_ended(names: Sequence[str], exit_codes: Sequence[int | None], began: bool) -> str:
-    """What is known of the process that broke the pool; the pool ends the others, by SIGTERM."""
-    ran = " or ".join(map(repr, names)) or "the next stage"
-    code = next((code for code in exit_codes if code not in (None, -signal.SIGTERM)), -signal.SIGTERM)
-    again = "run the same command again to go on"
-    if code == -signal.SIGKILL:
-        return f"the process that ran {ran} was killed (out of memory?); {again}"
-    if code is not None and code < 0:
-        return f"the process that ran {ran} was ended by {_signal_name(-code)}; {again}"
-    if began:
-        return f"the process that ran {ran} ended with exit code {code}; what it said is on the standard error; {again}"
-    return (
-        f"the process for {ran} ended with exit code {code} while it started; its traceback is on the standard error; "
-        "a script must call this under if __name__ == '__main__', since each process imports it again"
-    )
+_GONE: Final = object()  # a worker's process has ended
+
+
+class _Worker:
+    """A process that does stages, one after the other, with a pipe of its own: no lock is shared, so that a process
+    that is killed while it writes blocks no other."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, others = context.Pipe()
+        self.process = context.Process(target=_serve, args=(others,), daemon=False)
+        self.process.start()
+        others.close()
+        self.stage: Stage | None = None
+        self.ready = False
+
+    def begin(self, stage: Stage, run: Path) -> None:
+        try:
+            self.pipe.send_bytes(pickle.dumps((stage, run)))
+        except OSError:  # the process has ended, which is noticed where it is listened to
+            pass
+        except Exception as error:
+            raise StageFailed(f"stage {stage.name!r}: {error}") from error
+        self.stage = stage
+
+    def handles(self) -> list[Any]:
+        return [self.pipe, self.process.sentinel]
+
+    def listen(self, display: Display) -> Any:
+        """The seconds of a stage that is done, the error of one that failed, ``_GONE`` where the process has ended,
+        else None. Progress on the way is handed to ``display``, the latest alone."""
+        gone = self.process.exitcode is not None  # asked first: what it sent before it ended is read below
+        latest: tuple[str, float, float, str] | None = None
+        ended: Any = None
+        try:
+            while ended is None and self.pipe.poll():
+                kind, *found = self.pipe.recv()
+                self.ready = True
+                if kind == "moved":
+                    latest = tuple(found)  # type: ignore[assignment]
+                elif kind != "ready":
+                    ended = found[0]
+        except (EOFError, OSError):
+            self.process.join(NOTICED_WITHIN)
+            gone = True
+        if latest is not None:
+            display.moved(*latest)
+        if ended is not None:
+            self.stage = None
+            return ended
+        return _GONE if gone else None
+
+    def may_repeat(self) -> bool:
+        """Whether another process could do better: not where this one died of its own import."""
+        return self.ready or (self.process.exitcode or 0) < 0
+
+    def epitaph(self, stage: str) -> str:
+        """What is known of the end of the process."""
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return f"the process that ran {stage!r} was killed (out of memory?)"
+        if code is not None and code < 0:
+            return f"the process that ran {stage!r} was ended by {_signal_name(-code)}"
+        if self.ready:
+            return f"the process that ran {stage!r} ended with exit code {code}; its output is on the standard error"
+        return f"the process for {stage!r} ended with exit code {code} while it started"
+
+    def cure(self) -> str:
+        if self.may_repeat():
+            return ", twice; run the same command again to resume"
+        return (
+            "; its traceback is on the standard error; a script must call this under if __name__ == '__main__', since "
+            "each process imports it again"
+        )
+
+    def end(self) -> None:
+        """No return while the process may write."""
+        self.pipe.close()
+        self.process.join(10)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join()
+
+
+def _free_worker(pool: list[_Worker]) -> _Worker:
+    for worker in pool:
+        if worker.stage is None and worker.process.exitcode is None:
+            return worker
+    pool.append(_Worker())
+    return pool[-1]
 
 
 def _signal_name(number: int) -> str:
@@ -153,16 +299,20 @@ def _partial(run: Path, stage: str) -> Path:
     return folder.with_name(f"{folder.name}.partial")
 
 
-def _check(stages: Sequence[Stage]) -> None:
+def check_stages(stages: Sequence[Stage]) -> None:
     """Raises ``ValueError`` where the stages cannot all be done, each in a folder of its own."""
     left = {stage.name: set(stage.needs) for stage in stages}
-    if len(left) < len(stages):
-        twice = sorted(name for name, count in Counter(stage.name for stage in stages).items() if count > 1)
+    for name in left:
+        for piece in re.split(r"[/+]", name):
+            plain_name(piece, f"stage {name!r}:")
+    counts = Counter(stage.name.casefold() for stage in stages)
+    if twice := sorted({stage.name for stage in stages if counts[stage.name.casefold()] > 1}):
         raise ValueError(f"stages {twice} are there more than once; names are folders, give each its own")
     for name, needs in left.items():
         if missing := needs - left.keys():
             raise ValueError(f"stage {name!r} needs {sorted(missing)}, which no stage of this run makes")
-        if around := {str(folder) for folder in PurePosixPath(name).parents} & left.keys():
+        around = {str(folder).casefold() for folder in PurePosixPath(name).parents} & counts.keys()
+        if around:
             raise ValueError(
                 f"stage {name!r} lies in the folder of stage {around.pop()!r}, which is replaced when done"
             )
@@ -173,30 +323,20 @@ def _check(stages: Sequence[Stage]) -> None:
         raise ValueError(f"stages {sorted(left)} wait for each other; take one of their needs away")
 
 
-def _raise_failure(future: Future[float], stage: Stage) -> None:
-    error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        raise error
-    if error is not None:
-        raise StageFailed(f"stage {stage.name!r}: {error}") from error
+def _check_folder(run: Path, stage: str) -> None:
+    """Raises ``ValueError`` where a stage's name is taken by what no stage has made, or is damaged."""
+    if is_finished(run, stage):
+        figures(run, stage)
+    elif os.path.lexists(run / stage):
+        raise ValueError(
+            f"{run / stage} exists and has no {FIGURES}, so it is no finished stage; nothing is deleted that this run "
+            "may not have made: move or delete it and run the same command again"
+        )
 
 
-def _pass_on(told: Any, display: Display) -> None:
-    latest: dict[str, tuple[float, float, str]] = {}
-    while not told.empty():
-        stage, *moved = told.get()
-        latest[stage] = tuple(moved)
-    for stage, moved in latest.items():
-        display.moved(stage, *moved)
-
-
-_told: Any = None
-
-
-def _start_worker(told: Any) -> None:
-    """One torch thread a process: two small trainings side by side beat one on two threads. Ctrl-C is the parent's."""
-    global _told
-    _told = told
+def _serve(pipe: Connection) -> None:
+    """A worker's life. One torch thread a process: two small trainings side by side beat one on two threads. Ctrl-C is
+    the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -205,26 +345,42 @@ def _start_worker(told: Any) -> None:
 
     torch.set_num_threads(1)
     transformers.utils.logging.disable_progress_bar()
+    pipe.send(("ready",))
+    while True:
+        try:
+            message = pipe.recv_bytes()
+        except (EOFError, OSError):
+            return
+        pipe.send(("ended", _do(message, pipe)))
 
 
 def _leave_with_parent() -> None:
-    """A killed run's worker must not write on, beside that of the run that goes on from there."""
+    """A killed run's worker must not write on, beside that of the run that resumes."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
         os._exit(1)
 
 
-def _do(stage: Stage, run: Path) -> float:
+def _do(message: bytes, pipe: Connection) -> float | Exception:
+    """The seconds that a stage took, or what went wrong."""
     start = last = time.perf_counter()
+    name = "?"
+    try:
+        stage, run = pickle.loads(message)
+        name = stage.name
 
-    def tell(done: float, total: float, note: str = "") -> None:
-        nonlocal last
-        if _told is not None and (time.perf_counter() - last > 0.2 or done >= total):
-            last = time.perf_counter()
-            _told.put((stage.name, done, total, note))
+        def tell(done: float, total: float, note: str = "") -> None:
+            nonlocal last
+            if time.perf_counter() - last > 0.2 or done >= total:
+                last = time.perf_counter()
+                pipe.send(("moved", name, done, total, note))
 
-    do_stage(stage, run, tell)
+        do_stage(stage, run, tell)
+    except DamagedStage as error:
+        return DamagedStage(f"stage {name!r}: {error}")
+    except Exception as error:
+        return StageFailed(f"stage {name!r}: {error}")
     return time.perf_counter() - start
 
 
@@ -232,7 +388,16 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
     """Do one stage here, in this process, unless it is finished."""
     if is_finished(run, stage.name):
         return
-    folder, partial = run / stage.name, _partial(run, stage.name)
+    _check_folder(run, stage.name)
+    partial = _partial(run, stage.name)
+    if not (partial / FIGURES).is_file():  # else it was killed between its last file and its name
+        _work(stage, run, partial, tell)
+    shutil.rmtree(partial / PARTS, ignore_errors=True)
+    publish(partial, run / stage.name)
+
+
+def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, str], None]) -> None:
+    """Fill ``partial``; its figures are written last, when all else is on disk."""
     partial.mkdir(parents=True, exist_ok=True)
     for left in partial.iterdir():
         if left.name != PARTS:
@@ -240,11 +405,12 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
     start = time.perf_counter()
     try:
         found = stage.work(StageContext(run, partial, stage.arguments, tell))
+    except DamagedStage:
+        raise
     except Exception as error:
         (partial / "error.txt").write_text(traceback.format_exc())
         raise RuntimeError(f"{type(error).__name__}: {error} (traceback: {partial / 'error.txt'})") from None
     found = {**found, "seconds": round(time.perf_counter() - start, 3)}
-    (partial / FIGURES).write_text(json.dumps(found, indent=1, default=float) + "\n")
-    shutil.rmtree(partial / PARTS, ignore_errors=True)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
+    sync(partial)
+    with atomically(partial / FIGURES) as path:
+        path.write_text(json.dumps(found, indent=1, default=float) + "\n")

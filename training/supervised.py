@@ -73,6 +73,12 @@ class SupervisedSettings:
             raise ValueError(f"warmup is a share of the steps in [0, 1), got {self.warmup!r}")
         if self.max_steps is None and self.epochs <= 0:
             raise ValueError(f"epochs must be above 0, got {self.epochs!r}")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ValueError(f"max_steps must be at least 1, got {self.max_steps!r}; leave it out to count epochs")
+        if self.weight_decay < 0 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(
+                f"weight_decay must be at least 0 and betas in [0, 1), got {self.weight_decay!r} and {self.betas!r}"
+            )
 
 
 def train_supervised(
