@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from ..agents.prompting import history_named
 from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
+from ..search.typed import check_fields
 from .preference_loss import PreferenceSettings
 from .settings import SettingsError, build, override, read_yaml
 from .supervised import SupervisedSettings
@@ -51,6 +52,7 @@ class Recipe:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _at_least_one(self, "min_visits", "per_node", "per_task")
         if self.threshold < 0:
             raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
@@ -90,6 +92,7 @@ class BaseSettings:
     cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _at_least_one(self, "width", "layers", "heads", "catalogues", "lessons", "reading_passes", "demonstrations")
         for name in ("reading_gate", "broken"):
             if not 0 <= getattr(self, name) <= 1:
@@ -136,6 +139,7 @@ class RunConfig:
     critic: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _at_least_one(self, "rounds", "train_goals", "validation_goals", "test_goals", "model_calls")
         _at_least_one(self, "oracle_simulations", "critic_goals")
         if self.seed < 0:
