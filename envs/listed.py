@@ -7,8 +7,6 @@ phrases that were read. The best answer may not be in it.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .abilities import suggested_actions
 from .simulator import TERMINAL, Simulator
 
@@ -33,7 +31,3 @@ class ListedActions:
         if self._simulator.current_player(state) == TERMINAL:
             return ()
         return suggested_actions(self._simulator, state)
-
-    # By name, though it only passes on: a search asks the class whether luck can be drawn anew (``search.engine``).
-    def resample(self, state: Any, player: int, rng: np.random.Generator) -> Any:
-        return self._simulator.resample(state, player, rng)

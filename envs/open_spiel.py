@@ -269,6 +269,11 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             return text_array(self.observation(state, player))
         return np.array(getattr(self._native(state), self._tensor)(player), np.float32)
 
+    @property
+    def hides(self) -> bool:
+        """Whether the game is one of imperfect information."""
+        return self._hidden
+
     def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
         """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck is drawn anew, the players'
         actions kept, until ``player`` cannot tell the difference. ``NotImplementedError`` where that finds nothing."""

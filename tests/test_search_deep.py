@@ -65,7 +65,7 @@ def trees() -> dict[str, Tree]:
 
 @pytest.mark.parametrize("name", GAMES)
 def test_every_reader_walks_to_the_end(name: str, trees: dict[str, Tree]) -> None:
-    tree, (game, pays) = trees[name], GAMES[name]
+    tree, (_, pays) = trees[name], GAMES[name]
     assert len(tree) == STEPS + 1
     assert tree.stopped == "solved"
     limit = sys.getrecursionlimit()
