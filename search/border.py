@@ -2,8 +2,7 @@
 generators. A mistake is one line that names the value, what was expected, and the cure.
 
 Not here: what policies, critics, evaluators and simulators answer while the search runs (``calls.py``,
-``expansion.py``); a simulator that raises at its first step is left to the search, which counts it. All promises of a
-simulator are checked by ``branchwise.testing.check_simulator``, on whole episodes.
+``expansion.py``); a simulator that raises at its first step is left to the search, which counts it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,16 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..envs.simulator import CHANCE, TERMINAL, Simulator
+from ..envs.promises import (
+    Fault,
+    fault_of_actions,
+    fault_of_player,
+    fault_of_players,
+    fault_of_rewards,
+    fault_of_state,
+    shown,
+)
+from ..envs.simulator import TERMINAL, Simulator
 from .settings import SearchSettings
 from .transcript import Turn
 
@@ -52,8 +60,7 @@ def check_hook(name: str, hook: Any, method: str = "") -> None:
 
 
 def check_simulator_methods(simulator: Any) -> None:
-    """Raises TypeError where something else is passed in its place."""
-    name = type(simulator).__name__
+    """Raises TypeError where something else is passed in its place, ValueError where its ``players`` is no number."""
     if isinstance(simulator, type):
         raise TypeError(f"simulator is the class {simulator.__name__}; pass an object of it, {simulator.__name__}(…)")
     missing = [method for method in NEEDED if not callable(getattr(simulator, method, None))]
@@ -65,9 +72,7 @@ def check_simulator_methods(simulator: Any) -> None:
         elif hasattr(simulator, "action_space"):
             cure = "a Gymnasium environment becomes a simulator by branchwise.envs.adapters.GymnasiumSimulator"
         raise TypeError(f"simulator is {shown(simulator)}, which has no {', '.join(missing)}; {cure}")
-    players = getattr(simulator, "players", None)
-    if not isinstance(players, int | np.integer) or isinstance(players, bool) or players < 1:
-        raise ValueError(_broken(simulator, f"players is {players!r}", f"set {name}.players to their number, from 1"))
+    _refuse(simulator, fault_of_players(simulator))
 
 
 def check_root(simulator: Simulator[Any], name: str, state: Any, transcript: Any, task: Any) -> None:
@@ -80,10 +85,9 @@ def check_root(simulator: Simulator[Any], name: str, state: Any, transcript: Any
         )
     if not isinstance(task, Mapping):
         raise TypeError(f"the task of {name} is {shown(task)}; expected a dict, such as {{'seed': 0}}")
-    _check_state(simulator, state)
+    _refuse(simulator, fault_of_state(simulator, state))
     player = simulator.current_player(state)
-    if fault := fault_of_player(player, simulator.players):
-        raise ValueError(_broken(simulator, *fault))
+    _refuse(simulator, fault_of_player(player, simulator.players))
     if player < 0:
         kind = "terminal" if player == TERMINAL else "a chance node"
         raise ValueError(f"{name} is {kind}; a search starts where a player is to move")
@@ -96,62 +100,20 @@ def check_first_step(simulator: Simulator[Any], state: Any, policy: Any) -> None
         actions = simulator.legal_actions(state)
     except Exception:
         return
-    if fault := fault_of_actions(actions):
-        raise ValueError(_broken(simulator, fault, "list texts (str), each once, in a list or a tuple"))
+    _refuse(simulator, fault_of_actions(actions))
     _check_policy(simulator, policy, "propose" if actions is None else "score")
     if not actions:
         return
+    faults: list[Fault | None] = []
     try:
         after = simulator.step(state, actions[0])
+        faults.append(fault_of_state(simulator, after))
+        faults.append(fault_of_player(simulator.current_player(after), simulator.players))
+        faults.append(fault_of_rewards(simulator.rewards(after), simulator.players))
     except Exception:
-        return
-    _check_state(simulator, after)
-    try:
-        rewards = simulator.rewards(after)
-        player = simulator.current_player(after)
-    except Exception:
-        return
-    if wrong := fault_of_player(player, simulator.players):
-        raise ValueError(_broken(simulator, *wrong))
-    if isinstance(rewards, str | Mapping) or np.shape(rewards) != (simulator.players,):
-        example = f"({', '.join(['0.0'] * simulator.players)}{',' * (simulator.players == 1)})"
-        what = (
-            f"rewards gives {shown(rewards)} for {simulator.players} {'player' * (simulator.players == 1) or 'players'}"
-        )
-        raise ValueError(_broken(simulator, what, f"return one number a player, such as {example}"))
-
-
-def fault_of_actions(actions: Any) -> str:
-    """What is wrong with an answer of ``legal_actions``; empty where nothing is."""
-    if actions is None:
-        return ""
-    if not isinstance(actions, Sequence) or isinstance(actions, str):
-        return f"legal_actions gives {shown(actions)}, and not a list or a tuple"
-    if set(map(type, actions)) - {str}:
-        wrong = next((action for action in actions if not isinstance(action, str)), None)
-        if wrong is not None:
-            return f"legal_actions has {shown(wrong)}, and not texts alone"
-    if len(set(actions)) < len(actions):
-        twice = next(action for place, action in enumerate(actions) if action in actions[:place])
-        return f"legal_actions has {twice!r} twice"
-    return ""
-
-
-def fault_of_player(player: Any, players: int) -> tuple[str, str] | None:
-    """What is wrong with an answer of ``current_player``, and the cure."""
-    if isinstance(player, int | np.integer) and (0 <= player < players or player in (CHANCE, TERMINAL)):
-        return None
-    numbers = "0" if players == 1 else f"0 to {players - 1}"
-    return f"current_player gives {player!r} with players={players}", f"players are {numbers}; or CHANCE, TERMINAL"
-
-
-def shown(value: Any) -> str:
-    """A value as a message can show it: its type, and its start."""
-    try:
-        text = " ".join(repr(value).split())
-    except Exception:
-        text = ""
-    return f"{text[:80]}{'…' * (len(text) > 80)} ({type(value).__name__})".lstrip()
+        pass
+    for fault in faults:
+        _refuse(simulator, fault)
 
 
 def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
@@ -170,28 +132,9 @@ def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
         raise TypeError(f"{name} takes {actions}, and the policy {type(policy).__name__} has no {method}(); {cure}")
 
 
-def _check_state(simulator: Simulator[Any], state: Any) -> None:
-    if not _hashable(state):
-        cure = "use a tuple, a NamedTuple or a frozen dataclass of tuples, texts and numbers"
-        raise ValueError(_broken(simulator, f"the state {shown(state)} is not hashable", cure))
-    try:
-        position = simulator.position(state)
-    except Exception:
-        return
-    if not _hashable(position):
-        raise ValueError(_broken(simulator, f"position gives {shown(position)}", "return something hashable, a tuple"))
-
-
-def _hashable(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True
-
-
-def _broken(simulator: Any, what: str, cure: str) -> str:
-    return (
-        f"{type(simulator).__name__}: {what}; {cure}. branchwise.testing.check_simulator checks all that a simulator"
-        " promises"
-    )
+def _refuse(simulator: Any, fault: Fault | None) -> None:
+    if fault is not None:
+        raise ValueError(
+            f"{type(simulator).__name__}: {fault.what}; {fault.cure}. branchwise.testing.check_simulator checks all"
+            " that a simulator promises"
+        )

@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 
 from ..envs.abilities import hides
+from ..envs.promises import shown
 from ..envs.simulator import Simulator
 from . import swe_search
 from .border import (
@@ -42,7 +43,6 @@ from .border import (
     check_simulator_methods,
     checked_settings,
     generators,
-    shown,
 )
 from .calls import LARGEST, ask, failure, in_range
 from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator

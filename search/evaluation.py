@@ -111,8 +111,9 @@ class _Rollouts:
     reads_outcome = True
 
     def __init__(self, discount: float, max_steps: int, keep_successes: bool) -> None:
-        if max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; expected at least 1")
+        _check_count("max_steps", max_steps)
+        if not isinstance(discount, int | float) or not 0.0 <= discount <= 1.0:
+            raise ValueError(f"discount is {discount!r}; expected a number from 0 to 1")
         self.discount = discount
         self.max_steps = max_steps
         self.reads_transcripts = True
@@ -214,7 +215,7 @@ class PolicyRollout(_Rollouts):
         keep_successes: bool = False,
     ) -> None:
         super().__init__(discount, max_steps, keep_successes)
-        if temperature < 0.0:
+        if not temperature >= 0.0:
             raise ValueError(f"temperature is {temperature}; expected 0 (the likeliest action) or more")
         self.policy = as_policy(policy)
         if policy is None:
@@ -272,8 +273,7 @@ class Repeated:
     """Values a leaf by the mean of ``times`` evaluations, all in one batch: N Monte-Carlo roll-outs a node."""
 
     def __init__(self, evaluator: Evaluator | LeafFunction, times: int) -> None:
-        if times < 1:
-            raise ValueError(f"times is {times}; expected at least 1")
+        _check_count("times", times)
         self.evaluator = evaluator = as_evaluator(evaluator)
         self.times = times
         self.calls = 0
@@ -309,6 +309,11 @@ class Mixed:
         self.last_calls = [sum(both) for both in zip(*asked, strict=True)]
         self.calls += sum(self.last_calls)
         return self.alpha * search + (1.0 - self.alpha) * critic
+
+
+def _check_count(name: str, count: int) -> None:
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise ValueError(f"{name} is {count!r}; expected a whole number, at least 1")
 
 
 class RankingCritic:

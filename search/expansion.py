@@ -16,9 +16,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from ..envs.promises import fault_of_actions
 from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
-from .border import fault_of_actions
 from .calls import LARGEST, Patience, ask, failure, in_range
 from .gumbel import gumbel_draws
 from .policy import Policy, Proposal, propose
@@ -141,7 +141,7 @@ class Expansion:
             if leaf.actions is None:
                 to_propose.append(leaf)
             elif fault := fault_of_actions(leaf.actions):
-                leaf.error = f"the simulator failed: {fault}"
+                leaf.error = f"the simulator failed: {fault.what}; {fault.cure}"
             elif len(leaf.actions) == 0:
                 leaf.error = "the simulator gave no legal actions in a state that is not terminal"
             else:

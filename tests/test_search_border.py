@@ -91,41 +91,53 @@ BROKEN = {
         Walk(step=lambda *_: np.zeros(2)),
         r"the state array\(\[0., 0.\]\) \(ndarray\) is not hash",
     ),
-    "a position is a list": (on_arrays("position", lambda state: [1]), r"position gives \[1\] \(list\); return some"),
-    "rewards are a number": (on_arrays("rewards", lambda state: 1.0), r"rewards gives 1.0 \(float\) for 1 player; "),
+    "a position is a list": (on_arrays("position", lambda state: [1]), r"position gives \[1\] \(list\), which is no"),
+    "rewards are a number": (on_arrays("rewards", lambda state: 1.0), r"rewards gives 1.0 \(float\) with players=1; "),
     "rewards are too many": (
         on_arrays("rewards", lambda state: (1.0, 0.0)),
-        r"rewards gives \(1.0, 0.0\) \(tuple\) for",
+        r"rewards gives \(1.0, 0.0\) \(tuple\) with",
     ),
-    "rewards are a dict": (on_arrays("rewards", lambda state: {0: 1.0}), r"rewards gives \{0: 1.0\} \(dict\) for 1 pl"),
+    "rewards are a dict": (
+        on_arrays("rewards", lambda state: {0: 1.0}),
+        r"rewards gives \{0: 1.0\} \(dict\) with play",
+    ),
     "rewards are none": (
         on_arrays("rewards", lambda state: None),
-        r"rewards gives None \(NoneType\) for 1 player; ret",
+        r"rewards gives None \(NoneType\) with players=1; r",
     ),
     "an action comes twice": (on_arrays("legal_actions", lambda s: ["a", "a"]), "legal_actions has 'a' twice; list"),
     "actions are numbers": (
         on_arrays("legal_actions", lambda s: [0, 1]),
-        r"legal_actions has 0 \(int\), and not texts",
+        r"legal_actions has 0 \(int\); an action is a te",
     ),
     "actions are a set": (
         on_arrays("legal_actions", lambda s: {"a"}),
-        r"legal_actions gives \{'a'\} \(set\), and not a",
+        r"legal_actions gives \{'a'\} \(set\); return a l",
     ),
     "actions are a dict": (on_arrays("legal_actions", lambda s: {"a": 1}), r"legal_actions gives \{'a': 1\} \(dict\)"),
-    "actions are one text": (on_arrays("legal_actions", lambda s: "go"), r"legal_actions gives 'go' \(str\), and not"),
+    "actions are one text": (on_arrays("legal_actions", lambda s: "go"), r"legal_actions gives 'go' \(str\); return"),
     "actions are an array": (on_arrays("legal_actions", lambda s: np.array(["a"])), r"legal_actions gives array\("),
     "actions are a generator": (
         on_arrays("legal_actions", lambda s: (a for a in "ab")),
-        r"\(generator\), and not a li",
+        r"legal_actions gives <generator .* \(generator\); return a list",
     ),
     "players from 1": (
         on_arrays("current_player", lambda s: 1),
-        "current_player gives 1 with players=1; players are 0",
+        r"current_player gives 1 \(int\) with players=1; return 0,",
     ),
-    "a player is None": (on_arrays("current_player", lambda s: None), "current_player gives None with players=1"),
-    "a player is a name": (on_arrays("current_player", lambda s: "x"), "current_player gives 'x' with players=1"),
-    "no players": (Walk(players=0), "players is 0; set Walk.players to their number, from 1"),
-    "players are names": (Walk(players=("x", "o")), r"players is \('x', 'o'\); set Walk.players to their number"),
+    "a player is None": (
+        on_arrays("current_player", lambda s: None),
+        r"current_player gives None \(NoneType\) with players=1",
+    ),
+    "a player is a name": (
+        on_arrays("current_player", lambda s: "x"),
+        r"current_player gives 'x' \(str\) with players=1",
+    ),
+    "no players": (Walk(players=0), r"players is 0 \(int\); set Walk.players to their number, from 1"),
+    "players are names": (
+        Walk(players=("x", "o")),
+        r"players is \('x', 'o'\) \(tuple\); set Walk.players to their number",
+    ),
 }
 
 
@@ -140,7 +152,9 @@ def test_a_simulator_that_breaks_a_promise_is_refused_with_the_cure(mistake: str
 
 def test_players_numbered_from_1_are_found_at_the_first_step() -> None:
     numbered = Walk(players=2, current_player=lambda state: TERMINAL if len(state.steps) == 3 else len(state.steps) + 1)
-    with pytest.raises(ValueError, match="current_player gives 2 with players=2; players are 0 to 1; or CHANCE, TERM"):
+    with pytest.raises(
+        ValueError, match=r"current_player gives 2 \(int\) with players=2; return 0 to 1, CHANCE or TERM"
+    ):
         grow(numbered, [Root(PLACE)], None, ValueFunction(lambda *_: 0.0))
 
 
@@ -150,7 +164,7 @@ def test_an_action_that_is_listed_twice_deeper_down_costs_that_leaf() -> None:
 
     tree = grow(Walk(legal_actions=actions), settings=SearchSettings(simulations=12, exploration=9.0))
     assert tree.counters["failed_leaves"] == 1
-    assert tree.last_error == "the simulator failed: legal_actions has 'left' twice"
+    assert tree.last_error == "the simulator failed: legal_actions has 'left' twice; list an action once"
 
 
 def test_rewards_may_be_any_sequence_of_the_right_length() -> None:
@@ -161,12 +175,12 @@ def test_rewards_may_be_any_sequence_of_the_right_length() -> None:
         assert grow(other).nodes.tobytes() == plain.nodes.tobytes()
 
 
-def test_what_the_door_takes_check_simulator_takes_too() -> None:
-    walk = Walk(listed=True)
-    walk_checked = TicTacToe()
-    check_simulator(walk_checked, fresh_process=False)
-    grow(walk_checked, [Root(walk_checked.reset(0))])
-    grow(walk)
+@pytest.mark.parametrize("mistake", BROKEN)
+def test_the_check_that_is_named_finds_the_mistake_too(mistake: str) -> None:
+    simulator, words = BROKEN[mistake]
+    what, _, _ = words.partition("; ")
+    with pytest.raises(AssertionError, match=rf"broken promise: (.*: {what}|current_player is a player)"):
+        check_simulator(simulator, fresh_process=False)
 
 
 # ---- arguments --------------------------------------------------------------------------------------------------
@@ -201,7 +215,9 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("wrong", "words"), WRONG, ids=lambda given: str(given)[:40])
+@pytest.mark.parametrize(
+    ("wrong", "words"), WRONG, ids=[f"{next(iter(wrong))} {place}" for place, (wrong, _) in enumerate(WRONG)]
+)
 def test_an_argument_of_another_type_is_refused_with_the_cure(wrong: dict[str, Any], words: str) -> None:
     for find in (search, compiled.search):
         given: dict[str, Any] = {"simulator": Walk(), **GOOD, **wrong}

@@ -321,15 +321,39 @@ def test_no_score_that_is_no_number_is_played(value: float, temperature: float) 
 
 
 @njit
-def not_a_number(state: Any, random: int) -> tuple[float, int]:
+def no_value(state: Any, random: int) -> tuple[float, int]:
     return np.nan, random
 
 
-def test_a_kernel_that_gives_no_number_stops_a_compiled_search() -> None:
-    game, evaluator = TicTacToe(), compiled.KernelEvaluator(not_a_number)
-    settings = SearchSettings(simulations=50, selection="uct")
+@njit
+def no_logits(state: Any, actions: np.ndarray, count: int, logits: np.ndarray) -> None:
+    logits[0] = np.nan
+
+
+@pytest.mark.parametrize("given", [{"evaluator": no_value}, {"policy": no_logits}], ids=["values", "logits"])
+def test_a_kernel_that_gives_no_number_stops_a_compiled_search(given: dict[str, Any]) -> None:
+    game, kinds = TicTacToe(), {"evaluator": compiled.KernelEvaluator, "policy": compiled.KernelPolicy}
+    kernels: dict[str, Any] = {name: kinds[name](kernel) for name, kernel in given.items()}
+    settings = SearchSettings(simulations=50, selection="puct")
     with pytest.raises(SearchStopped, match="gave tic_tac_toe NaN, infinity, or values whose sum is beyond"):
-        compiled.search(game, [Root(game.reset(0))], None, evaluator, settings)
+        compiled.search(game, [Root(game.reset(0))], settings=settings, **kernels)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: RandomRollout("0.9"), "discount is '0.9'; expected a number from 0 to 1"),  # type: ignore[arg-type]
+        (lambda: RandomRollout(np.nan), "discount is nan; expected a number from 0 to 1"),
+        (lambda: RandomRollout(1.0, 10.5), "max_steps is 10.5; expected a whole number"),  # type: ignore[arg-type]
+        (lambda: Repeated(RandomRollout(), 2.5), "times is 2.5; expected a whole number"),  # type: ignore[arg-type]
+        (lambda: Mixed(RandomRollout(), RandomRollout(), np.nan), "alpha is nan; expected 0"),
+        (lambda: PolicyRollout(Answers(), temperature=np.nan), "temperature is nan; expected 0"),
+        (lambda: PolicyAgent(Answers(), np.nan), "temperature=nan; take 0"),
+    ],
+)
+def test_an_evaluator_is_made_of_numbers(make: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(words)):
+        make()
 
 
 # ---- exceptions and threads ---------------------------------------------------------------------------------------
