@@ -9,7 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from ..envs.simulator import Simulator
-from ..search.policy import Policy, Proposal, propose
+from ..search.evaluation import sampled
+from ..search.policy import Policy, PolicyFunction, Proposal, as_policy, propose
 from ..search.transcript import Transcript
 from .agent import Decision
 
@@ -26,12 +27,16 @@ class GreedyPolicy(Policy, Protocol):
 class PolicyAgent:
     """``temperature=0`` takes the likeliest legal action, and the greedy text where the policy offers
     ``propose_best``; otherwise texts are proposals at the policy's own temperature. A policy that proposes nothing
-    acts with the empty text, which environments count as an invalid action."""
+    acts with the empty text, which environments count as an invalid action. Log-probabilities that are none (NaN,
+    infinite, of another number than the actions) raise ValueError. A function is a policy too
+    (``search.policy.FunctionPolicy``)."""
 
-    def __init__(self, policy: Policy, temperature: float = 0.0, name: str = "policy") -> None:
-        if temperature < 0:
+    def __init__(self, policy: Policy | PolicyFunction, temperature: float = 0.0, name: str = "policy") -> None:
+        if not temperature >= 0:
             raise ValueError(f"temperature={temperature}; take 0 for the likeliest action or a positive number")
-        self.policy = policy
+        if policy is None:
+            raise TypeError("policy is None; an agent that asks nobody is RandomAgent()")
+        self.policy: Policy = as_policy(policy)
         self.temperature = temperature
         self.name = name
 
@@ -48,7 +53,7 @@ class PolicyAgent:
         if listed:
             scores = self.policy.score([transcripts[i] for i, _ in listed], [actions for _, actions in listed])
             for (i, actions), logps in zip(listed, scores, strict=True):
-                decisions[i] = Decision(actions[pick(logps, self.temperature, rngs[i])], 1)
+                decisions[i] = Decision(actions[sampled(logps, self.temperature, rngs[i], len(actions))], 1)
         free = [i for i, actions in enumerate(legal) if actions is None]
         if free:
             asked = [transcripts[i] for i in free]
@@ -59,11 +64,3 @@ class PolicyAgent:
             for i, proposals in zip(free, answers, strict=True):
                 decisions[i] = Decision(proposals[0].text if proposals else "", 1)
         return decisions
-
-
-def pick(logps: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
-    """The index of the largest of ``logps`` (float ``[k]``), or one drawn from softmax(logps / temperature)."""
-    if temperature == 0:
-        return int(np.argmax(logps))
-    weights = np.exp((logps - np.max(logps)) / temperature)
-    return int(rng.choice(len(logps), p=weights / weights.sum()))

@@ -17,9 +17,10 @@ from ..envs.listed import ListedActions
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
 from ..search import compiled
-from ..search.engine import Root, SearchSettings, search
-from ..search.evaluation import Evaluator
-from ..search.policy import Policy
+from ..search.engine import Root, SearchSettings, SearchStopped, search
+from ..search.evaluation import Evaluator, LeafFunction, as_evaluator
+from ..search.expansion import NOTHING_PROPOSED
+from ..search.policy import Policy, PolicyFunction, as_policy
 from ..search.presets import suited_settings
 from ..search.transcript import Transcript
 from ..search.tree import Tree
@@ -27,18 +28,22 @@ from .agent import Decision
 
 
 class SearchingAgent:
-    """Plays the best action of a search with ``policy`` and ``evaluator`` under ``settings``."""
+    """Plays the best action of a search with ``policy`` and ``evaluator`` under ``settings``.
+
+    Where the policy proposes nothing at a root, the first legal action is played, or the empty text, which the
+    environment counts as invalid. Whatever else failed in a whole tree is no answer: SearchStopped.
+    """
 
     def __init__(
         self,
-        policy: Policy,
-        evaluator: Evaluator,
+        policy: Policy | PolicyFunction,
+        evaluator: Evaluator | LeafFunction,
         settings: SearchSettings | None = None,
         name: str | None = None,
         view: Callable[[Simulator[Any]], Simulator[Any]] = lambda simulator: simulator,
     ) -> None:
-        self.policy = policy
-        self.evaluator = evaluator
+        self.policy: Policy = as_policy(policy)
+        self.evaluator: Evaluator = as_evaluator(evaluator)
         self.view = view
         self.settings = settings or SearchSettings()
         kind = "search" if self.settings.hide_outcome else "oracle search"
@@ -52,16 +57,25 @@ class SearchingAgent:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         game, roots = _roots(simulator, states, transcripts)
-        trees = search(self.view(game), roots, self.policy, self.evaluator, self.settings, rngs)
+        try:
+            trees = search(self.view(game), roots, self.policy, self.evaluator, self.settings, rngs)
+        except SearchStopped as stopped:
+            if not all(map(_proposed_nothing, stopped.trees)):
+                raise
+            trees = list(stopped.trees)
         return [Decision(self._action(game, tree), int(tree.counters["model_calls"])) for tree in trees]
 
     def _action(self, simulator: Simulator[Any], tree: Tree) -> str:
-        """The search's answer; where the policy had nothing to propose at the root, the first legal action, or empty
-        text, which the environment counts as invalid."""
-        if len(tree.children(0)):
+        if tree.visits(0):
             return tree.best_action()
+        if not _proposed_nothing(tree):
+            raise SearchStopped(f"every leaf of a tree failed; the last one because {tree.last_error}", [tree])
         legal = simulator.legal_actions(tree.states[0])
         return legal[0] if legal else ""
+
+
+def _proposed_nothing(tree: Tree) -> bool:
+    return not tree.visits(0) and tree.last_error.endswith(NOTHING_PROPOSED)
 
 
 class RolloutSearcher:
@@ -88,6 +102,9 @@ class RolloutSearcher:
         settings = SearchSettings(simulations=self.simulations, **suited_settings(game))
         listed: Any = ListedActions(game)
         trees = compiled.search(listed, roots, settings=settings, rng=rngs)
+        for tree in trees:
+            if isinstance(tree, Tree) and not tree.visits(0):
+                raise SearchStopped(f"every leaf of a tree failed; the last one because {tree.last_error}", [tree])
         return [Decision(tree.best_action(), 0) for tree in trees]
 
 

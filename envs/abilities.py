@@ -83,6 +83,11 @@ def phrases(text: str) -> list[str]:
     return list(dict.fromkeys([*whole[: _MOST_PHRASES // 2], *parts]))[:_MOST_PHRASES] or ["yes"]
 
 
+def hides(simulator: Simulator[Any]) -> bool:
+    """Whether the simulator, whatever it is wrapped in, hides something that its ``resample`` draws anew."""
+    return bool(getattr(simulator, "hides", hasattr(simulator, "resample")))
+
+
 class ActionTable:
     """Numbers for the actions of ``simulator``: ``n`` of them, and at each state which stand for which text.
 

@@ -238,6 +238,11 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             lines += [seen, f"> {action}"]
         return "\n".join([*lines, self.observation(state, player)])
 
+    @property
+    def hides(self) -> bool:
+        """Whether there is luck to come that :meth:`resample` can draw anew."""
+        return self._redrawn
+
     def resample(self, state: GymnasiumState, player: int, rng: np.random.Generator) -> GymnasiumState:
         """The same past with other luck to come; the state itself where there is no luck. Raises ``ValueError`` where
         the environment draws its luck from elsewhere than ``np_random``."""

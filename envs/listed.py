@@ -7,8 +7,6 @@ phrases that were read. The best answer may not be in it.
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from .abilities import suggested_actions
 from .simulator import TERMINAL, Simulator
 
@@ -37,7 +35,3 @@ class ListedActions:
     def lists_all(self, state: Any) -> bool:
         """Whether :meth:`legal_actions` are all that may be said, and no mere suggestions."""
         return self._simulator.legal_actions(state) is not None
-
-    # By name, though it only passes on: a search asks the class whether luck can be drawn anew (``search.engine``).
-    def resample(self, state: Any, player: int, rng: np.random.Generator) -> Any:
-        return self._simulator.resample(state, player, rng)

@@ -331,6 +331,11 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         seen = {number: native.child(number).information_state_string(player) for number in numbers}
         return all(text != seen[action] for number, text in seen.items() if number != action)
 
+    @property
+    def hides(self) -> bool:
+        """Whether the game is one of imperfect information."""
+        return self._hidden
+
     def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
         """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck is drawn anew, the players'
         actions kept, until ``player`` cannot tell the difference. ``NotImplementedError`` where that finds nothing."""

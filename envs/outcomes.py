@@ -14,8 +14,11 @@ class SuccessOutcome:
     """``simulator`` with a reward of 1 on entering a terminal state of success, ``failure`` on entering another, and 0
     elsewhere; single-player.
 
-    All else is the simulator's own, methods beyond the protocol included.
+    All else is the simulator's own, methods beyond the protocol included, but not compiled rules, which pay the
+    simulator's own rewards.
     """
+
+    rules = None
 
     def __init__(self, simulator: Simulator[Any], failure: float = 0.0) -> None:
         if simulator.players != 1:

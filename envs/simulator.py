@@ -87,3 +87,9 @@ class Simulator(Protocol[State]):
     def resample(self, state: State, player: int, rng: np.random.Generator) -> State:
         """A state drawn from those that ``player`` cannot tell from ``state`` (determinisation)."""
         return state
+
+    @property
+    def hides(self) -> bool:
+        """Whether something is hidden that :meth:`resample` draws anew: a search of hidden information asks for it.
+        True wherever a class has a ``resample`` of its own."""
+        return type(self).resample is not Simulator.resample

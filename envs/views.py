@@ -138,6 +138,10 @@ class SinglePlayerView(Simulator[ViewState]):
         inner = self.simulator.resample(state.inner, self.player, rng)
         return state._replace(inner=inner, seed=int(rng.integers(_SEEDS)))
 
+    def behind_view(self, state: ViewState) -> tuple[Simulator[Any], Any]:
+        """The game and its state; see :func:`without_view`."""
+        return self.simulator, state.inner
+
     def __getattr__(self, name: str) -> Any:
         """What the game offers beyond the protocol (``abilities``), the view offers too."""
         if name in _OF_THE_GAME:
@@ -172,9 +176,8 @@ class SinglePlayerView(Simulator[ViewState]):
 
 
 def without_view(simulator: Simulator[Any], state: Any) -> tuple[Simulator[Any], Any]:
-    """The game and its state behind a player's view; where there is no view, what was given. Who moves by rule or by
-    search acts there: scripted players read the game's state, and a search of the view itself would see the luck and
-    the others' moves of this very episode."""
-    if isinstance(simulator, SinglePlayerView):
-        return simulator.simulator, state.inner
-    return simulator, state
+    """The game and its state behind a player's view, which may itself be wrapped; where there is no view, what was
+    given. Who moves by rule or by search acts there: scripted players read the game's state, and a search of the view
+    itself would see the luck and the others' moves of this very episode."""
+    behind = getattr(simulator, "behind_view", None)
+    return (simulator, state) if behind is None else behind(state)

@@ -28,6 +28,7 @@ import numpy as np
 from ..envs.games.kernels import CompiledRules
 from ..envs.simulator import Simulator
 from . import compiled_gumbel, compiled_loop
+from .border import check_simulator_methods, checked_settings, generators
 from .compiled_build import built
 from .compiled_loop import (
     CHOICE,
@@ -43,12 +44,12 @@ from .compiled_loop import (
 )
 from .compiled_store import save_compiled
 from .compiled_tree import CompiledTree
-from .engine import Progress, Root
+from .engine import Progress, Root, SearchStopped, checked_roots
 from .engine import search as search_in_general
-from .evaluation import Evaluator, Leaf, RandomRollout
+from .evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
 from .gumbel import considered_visits, gumbel_draws
 from .interruption import Interruption
-from .policy import Policy
+from .policy import Policy, PolicyFunction
 from .settings import SearchSettings
 from .tree import Tree
 
@@ -108,10 +109,10 @@ class KernelPolicy:
 def search(
     simulator: Simulator[Any],
     roots: Sequence[Root],
-    policy: Policy | KernelPolicy | None = None,
-    evaluator: Evaluator | None = None,
+    policy: Policy | PolicyFunction | KernelPolicy | None = None,
+    evaluator: Evaluator | LeafFunction | None = None,
     settings: SearchSettings | None = None,
-    rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
+    rng: np.random.Generator | Sequence[np.random.Generator] | int | None = None,
     progress: Progress | None = None,
     *,
     workers: int = 1,
@@ -120,13 +121,16 @@ def search(
     """Grow one tree from each root: all of them :class:`CompiledTree`, or all ``Tree`` where something is not compiled.
 
     ``policy``: None for equal priors. ``evaluator``: None for random roll-outs to the end of the game. ``rng``: one
-    generator, of which each tree takes a number (and its Gumbel draws) in turn, or one generator a root. ``workers``:
+    generator, of which each tree takes a number (and its Gumbel draws) in turn, one generator a root, or a seed;
+    default 0. ``workers``:
     threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
     16,384 simulations of a tree, nodes and bytes also where memory has to grow. ``autosave``: on Ctrl-C or SIGTERM stop
     there, write the trees (``compiled_store.load_compiled``), and raise KeyboardInterrupt or SystemExit.
-    Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations.
+    Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations; TypeError for arguments
+    of another type; SearchStopped where a kernel gave no number.
     """
-    settings = settings or SearchSettings()
+    settings = checked_settings(settings)
+    check_simulator_methods(simulator)
     reason = why_not_compiled(simulator, policy, evaluator, settings)
     if reason:
         if isinstance(policy, KernelPolicy):
@@ -141,15 +145,13 @@ def search(
             progress,
             autosave=autosave,
         )
-    rng = np.random.default_rng(0) if rng is None else rng
-    generators = [rng] * len(roots) if isinstance(rng, np.random.Generator) else list(rng)
-    if len(generators) != len(roots):
-        raise ValueError(f"{len(generators)} generators for {len(roots)} roots; pass one generator, or one a root")
+    roots, given = checked_roots(simulator, roots), generators(rng)
+    rngs = [given] * len(roots) if isinstance(given, np.random.Generator) else given
+    if len(rngs) != len(roots):
+        raise ValueError(f"{len(rngs)} generators for {len(roots)} roots; pass one generator, or one a root")
     rules: CompiledRules = simulator.rules  # type: ignore[attr-defined]
     trees = []
-    for index, (root, generator) in enumerate(zip(roots, generators, strict=True)):
-        if simulator.current_player(root.state) < 0:
-            raise ValueError(f"root {index} is terminal; a search starts where a player is to move")
+    for index, (root, generator) in enumerate(zip(roots, rngs, strict=True)):
         tree = CompiledTree(simulator, rules, root.state, settings, 0, root.task, index)
         if settings.selection == "gumbel":
             count = len(simulator.legal_actions(root.state) or ())
@@ -186,8 +188,8 @@ def extend(
 
 def _grow(
     trees: list[CompiledTree],
-    policy: KernelPolicy | Policy | None,
-    evaluator: Evaluator | None,
+    policy: Any,
+    evaluator: Any,
     settings: SearchSettings,
     progress: Progress | None,
     workers: int,
@@ -213,8 +215,8 @@ def _grow(
 
 def why_not_compiled(
     simulator: Simulator[Any],
-    policy: "Policy | KernelPolicy | None",
-    evaluator: Evaluator | None,
+    policy: "Policy | PolicyFunction | KernelPolicy | None",
+    evaluator: Evaluator | LeafFunction | None,
     settings: SearchSettings,
 ) -> str:
     """What of a search is not compiled, in words; empty where all is."""
@@ -304,6 +306,8 @@ class _Run:
             fitting = max(1, settings.max_bytes // COMPILED_NODE.itemsize // len(trees))
             if fitting < self.most_nodes:
                 self.most_nodes, self.memory_limit = fitting, "max_bytes"
+        kernels = [("value_sum", kernel is not trees[0].rules.rollout), ("factor", prior is not None)]
+        self.from_kernels = [name for name, given in kernels if given]
         self.told = None if progress is None else _Told(progress, trees)
 
     def grow(self, tree: CompiledTree) -> None:
@@ -338,6 +342,12 @@ class _Run:
                 tree.stopped = "interrupted"
             if self.told is not None:
                 self.told.add(tree, done)
+            if not all(np.isfinite(nodes[name][:size]).all() for name in self.from_kernels):
+                raise SearchStopped(
+                    f"the kernel of a KernelEvaluator or KernelPolicy gave {tree.rules.name} NaN, infinity, or values"
+                    " whose sum is beyond what float32 holds (3.4e38)",
+                    [tree],
+                )
         if 2 * size < len(nodes):
             tree.nodes = np.zeros(size, COMPILED_NODE)
             _copy(nodes[:size], tree.nodes)

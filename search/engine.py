@@ -15,9 +15,11 @@ samples should have ``propose_each``, which takes one generator a transcript; th
 batch come from the generator of the first tree in it.) The one exception are members of a batch call that raised:
 they are asked again one at a time.
 
-What fails costs its leaf: an exception, a NaN, an answer of the wrong length, too late or missing, from policy, critic,
-evaluator or simulator, is counted in ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``,
-and the search goes on. Past ``max_failed_share`` it stops with :class:`SearchStopped`.
+What fails costs its leaf: an exception, a number that is NaN, infinite or beyond ±3.4e38 (float32), an answer of the
+wrong length, too late or missing, from policy, critic, evaluator, bonus or simulator, is counted in
+``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``, and the search continues. It stops with
+:class:`SearchStopped` past ``max_failed_share``, which is looked at from 20 leaves on and, however few there were, at
+the end; and where every leaf failed.
 
 Not handled: simultaneous moves (write them as hidden successive moves), continuous actions.
 """
@@ -31,19 +33,27 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.simulator import TERMINAL as GAME_OVER
+from ..envs.abilities import hides
+from ..envs.promises import shown
 from ..envs.simulator import Simulator
 from . import swe_search
-from .calls import ask, failure
-from .evaluation import Evaluator, Leaf
+from .border import (
+    check_first_step,
+    check_hook,
+    check_root,
+    check_simulator_methods,
+    checked_settings,
+    generators,
+)
+from .calls import LARGEST, ask, failure, in_range
+from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
 from .information import InformationWalk
 from .information_tree import InformationTree
 from .interruption import Interruption
 from .nodewise import best_leaf, softmax_leaf
-from .policy import Policy
+from .policy import Policy, PolicyFunction, as_policy
 from .settings import SearchSettings, walk_of
-from .stepping import LARGEST_NUMBER
 from .transcript import Transcript
 from .tree import EXPANDED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
@@ -56,9 +66,9 @@ LEAST_LEAVES_BEFORE_STOPPING = 20
 
 
 class SearchStopped(RuntimeError):  # noqa: N818 - not an error of the caller's
-    """Too many leaves failed. ``trees`` holds what was searched until then."""
+    """Too many leaves failed, or all. ``trees`` holds what was searched until then."""
 
-    def __init__(self, message: str, trees: list[Tree]) -> None:
+    def __init__(self, message: str, trees: Sequence[Any]) -> None:
         super().__init__(message)
         self.trees = trees
 
@@ -75,10 +85,10 @@ class Root:
 def search(
     simulator: Simulator[Any],
     roots: Sequence[Root],
-    policy: Policy | None,
-    evaluator: Evaluator,
+    policy: Policy | PolicyFunction | None,
+    evaluator: Evaluator | LeafFunction,
     settings: SearchSettings | None = None,
-    rng: np.random.Generator | Sequence[np.random.Generator] | None = None,
+    rng: np.random.Generator | Sequence[np.random.Generator] | int | None = None,
     progress: Progress | None = None,
     *,
     critic: Critic | None = None,
@@ -88,8 +98,9 @@ def search(
 ) -> list[Tree]:
     """Grow one tree from each root.
 
-    ``policy``: None gives every legal action the same prior and asks nobody.
-    ``rng``: one generator, from which each tree gets a child of its own, or one generator a root; default seed 0.
+    ``policy``: None gives every legal action the same prior and asks nobody; a function becomes a ``FunctionPolicy``.
+    ``evaluator``: a function becomes a ``ValueFunction``.
+    ``rng``: one generator, from which each tree gets a child of its own, one generator a root, or a seed; default 0.
     ``progress(simulations, nodes, model_calls)`` is called after each round with totals over all trees
     (``progress.SearchBar`` shows a bar).
     ``critic`` says what actions are worth before they are tried (``critic_weight``, ``unvisited_value="prior"``);
@@ -98,21 +109,21 @@ def search(
     each simulation.
     ``autosave``: on Ctrl-C or SIGTERM finish the round, write the trees there (``store.load_trees``), and raise
     KeyboardInterrupt or SystemExit; a second signal leaves at once.
-    Raises ValueError where simulator, settings and evaluator do not go together, :class:`SearchStopped` where too much
-    fails.
+    Raises TypeError for an argument of another type, ValueError where simulator, settings and evaluator do not go
+    together and where the simulator's first step is not what a simulator promises, :class:`SearchStopped` where too
+    much fails.
     """
-    settings = settings or SearchSettings()
-    if rng is None:
-        rng = np.random.default_rng(0)
-    generators = rng.spawn(len(roots)) if isinstance(rng, np.random.Generator) else list(rng)
-    if len(generators) != len(roots):
-        raise ValueError(f"{len(generators)} generators for {len(roots)} roots; pass one generator, or one a root")
-    for index, root in enumerate(roots):
-        if (player := simulator.current_player(root.state)) < 0:
-            kind = "terminal" if player == GAME_OVER else "a chance node"
-            raise ValueError(f"root {index} is {kind}; a search starts where a player is to move")
+    settings, policy = checked_settings(settings), as_policy(policy)
+    check_simulator_methods(simulator)
+    roots = checked_roots(simulator, roots)
+    if roots:
+        check_first_step(simulator, roots[0].state, policy)
+    given = generators(rng)
+    rngs = given.spawn(len(roots)) if isinstance(given, np.random.Generator) else given
+    if len(rngs) != len(roots):
+        raise ValueError(f"{len(rngs)} generators for {len(roots)} roots; pass one generator, or one a root")
     trees = []
-    for index, (root, generator) in enumerate(zip(roots, generators, strict=True)):
+    for index, (root, generator) in enumerate(zip(roots, rngs, strict=True)):
         make = Tree if settings.information == "perfect" else InformationTree
         trees.append(
             make(
@@ -144,8 +155,8 @@ def search(
 def extend(
     simulator: Simulator[Any],
     trees: list[Tree],
-    policy: Policy | None,
-    evaluator: Evaluator,
+    policy: Policy | PolicyFunction | None,
+    evaluator: Evaluator | LeafFunction,
     settings: SearchSettings,
     progress: Progress | None = None,
     *,
@@ -158,9 +169,14 @@ def extend(
 
     A tree that was saved, loaded and extended equals one that was searched in one go.
     """
+    settings, asked, judge = checked_settings(settings), as_policy(policy), as_evaluator(evaluator)
+    check_simulator_methods(simulator)
+    check_hook("critic", critic, "values")
+    for name, hook in (("same", same), ("bonus", bonus), ("progress", progress)):
+        check_hook(name, hook)
     if bonus is None and settings.bonus_terms:
         bonus = swe_search.bonus(settings.bonus_terms)
-    _check(simulator, trees, evaluator, settings, critic, bonus)
+    _check(simulator, trees, judge, settings, critic, bonus)
     _warn_of_foreknowledge(simulator, settings)
     as_json = settings.as_json()
     for tree in trees:
@@ -169,7 +185,7 @@ def extend(
         tree.seed_noise(tree.rng)
         if tree.has(0, EXPANDED):
             prepare_root(tree, settings)
-    run = _Run(simulator, trees, policy, evaluator, settings, critic, same, bonus)
+    run = _Run(simulator, trees, asked, judge, settings, critic, same, bonus)
     if hasattr(progress, "trees"):
         progress.trees = trees  # type: ignore[union-attr]
     with Interruption(trees, autosave) as interruption:
@@ -181,7 +197,22 @@ def extend(
                 progress(run.simulations, sum(tree.size for tree in trees), run.model_calls)
             run.stop_if_too_much_failed()
             interruption.leave_if_asked()
+    run.stop_if_too_much_failed(over=True)
     return trees
+
+
+def checked_roots(simulator: Simulator[Any], roots: Any) -> list[Root]:
+    """The roots as a list. Raises TypeError and ValueError as :func:`search`."""
+    if isinstance(roots, Root):
+        raise TypeError("roots is one Root; pass a list, [root]")
+    if isinstance(roots, str | dict) or not hasattr(roots, "__iter__"):
+        raise TypeError(f"roots is {shown(roots)}; pass a list, [Root(state)]")
+    found = list(roots)
+    for index, root in enumerate(found):
+        if not isinstance(root, Root):
+            raise TypeError(f"root {index} is {shown(root)}; wrap the state, Root(state, transcript, task)")
+        check_root(simulator, f"root {index}", root.state, root.transcript, root.task)
+    return found
 
 
 def is_zero_sum(simulator: Simulator[Any]) -> bool:
@@ -230,7 +261,7 @@ def _check(
                 else "adds no bonus, and one was passed"
             )
         )
-    if settings.information != "perfect" and type(simulator).resample is Simulator.resample:
+    if settings.information != "perfect" and not hides(simulator):
         raise ValueError(
             f"information={settings.information!r} draws states that a player cannot tell apart, and {name} has no"
             " resample; write one, or search with information='perfect'"
@@ -329,7 +360,7 @@ class _Run:
     def evaluate(self, leaves: Sequence[Selected]) -> None:
         """Value every leaf whose return is not known yet: one call of the evaluator for all of them."""
         pending = [leaf for leaf in leaves if not leaf.flags & (VALUED | SOLVED) and not leaf.error]
-        ask("evaluator.evaluate", pending, self._evaluate, self._take_value, self.settings.call_seconds)
+        ask("evaluator.evaluate", pending, self._evaluate, self._take_value, self.expansion.patience)
 
     def back_up(self, leaves: Sequence[Selected]) -> None:
         settings = self.settings
@@ -352,21 +383,27 @@ class _Run:
             if self.widening is not None:
                 self.widening.touch(tree, tree.path(leaf.node) if leaf.path is None else leaf.path.tolist())
             if self.bonus is not None:
-                if settings.whole_tree:
-                    tree.set_hint(0, self.bonus(tree, 0))
-                for node in tree.path(leaf.node)[:-1]:
-                    tree.set_hints(node, [self.bonus(tree, child) for child in tree.children(node)])
+                above = tree.path(leaf.node)[:-1]
+                asked = [child for node in above for child in tree.children(node)]
+                error = self.expansion.ask_bonus(tree, [0, *asked] if settings.whole_tree else asked)
+                if error:
+                    self.failed += 1
+                    tree.count_failure(error)
 
-    def stop_if_too_much_failed(self) -> None:
-        if (
-            self.simulations >= LEAST_LEAVES_BEFORE_STOPPING
-            and self.failed > self.settings.max_failed_share * self.simulations
-        ):
+    def stop_if_too_much_failed(self, over: bool = False) -> None:
+        """Raise :class:`SearchStopped`: before the search is ``over`` by a share of 20 leaves and more; then by a share
+        of all that these trees ever valued, so that one lost leaf stops none that goes on from many good ones."""
+        leaves = self.simulations
+        if over:
+            leaves = self.failed + sum(tree.visits(0) for tree in self.trees)
+        elif leaves < LEAST_LEAVES_BEFORE_STOPPING:
+            return
+        share = self.settings.max_failed_share
+        if self.failed and (self.failed > share * leaves or self.failed == leaves):
             last = next(tree.last_error for tree in reversed(self.trees) if tree.last_error)
+            reason = f"more than max_failed_share={share}" if self.failed > share * leaves else "all that there were"
             raise SearchStopped(
-                f"{self.failed} of {self.simulations} leaves failed, more than max_failed_share="
-                f"{self.settings.max_failed_share}; the last one because {last}",
-                self.trees,
+                f"{self.failed} of {leaves} leaves failed, {reason}; the last one because {last}", self.trees
             )
 
     # ---- selecting ----------------------------------------------------------------------------------------------
@@ -452,12 +489,12 @@ class _Run:
             raise ValueError(f"it gave values of shape {np.shape(values)}; expected one for each player")
         if self.simulator.players == 1:
             leaf.value = float(values[0])
-            if not abs(leaf.value) <= LARGEST_NUMBER:
-                raise ValueError(f"it gave the value {leaf.value}")
+            if not in_range(leaf.value):
+                raise ValueError(f"it gave the value {leaf.value}; expected a number within ±{LARGEST:.2g}")
             return
         returns = np.array(values, np.float64)
-        if not (np.abs(returns) <= LARGEST_NUMBER).all():
-            raise ValueError(f"it gave the values {returns}")
+        if not in_range(returns):
+            raise ValueError(f"it gave the values {returns}; expected numbers within ±{LARGEST:.2g}")
         if self.zero_sum and abs(returns.sum()) > 1e-6 * max(1.0, abs(returns[0])):
             raise ValueError(f"it gave the values {returns}, and in a zero-sum game they add up to zero")
         whole = not self.one_number or self.information is not None

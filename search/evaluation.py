@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
-from .policy import Policy, propose
+from .policy import Policy, PolicyFunction, as_policy, propose
 from .selection import drawn, usable
 from .stepping import checked_outcomes
 from .transcript import Transcript, acted, observed, said
@@ -65,11 +65,17 @@ class Rollout:
     value: float
 
 
+LeafFunction = Callable[[Simulator[Any], Any, Transcript], float | Sequence[float]]
+
+
 class ValueFunction:
     """Values a leaf by ``function(simulator, state, transcript)``: the return from there on, of player 0 or
-    one a player. In a two-player game a float means that the other player's return is its opposite."""
+    one a player. In a two-player game a float means that the other player's return is its opposite. A search makes one
+    of a function that is passed as its evaluator."""
 
-    def __init__(self, function: Callable[[Simulator[Any], Any, Transcript], float | Sequence[float]]) -> None:
+    def __init__(self, function: LeafFunction) -> None:
+        if not callable(function):
+            raise TypeError(f"ValueFunction({function!r}); expected a function (simulator, state, transcript) -> value")
         self.function = function
         self.calls = 0
 
@@ -78,6 +84,20 @@ class ValueFunction:
         values = [self.function(leaf.simulator, leaf.state, leaf.transcript) for leaf in leaves]
         two = leaves[0].simulator.players == 2
         return np.array([_for_all(value, two) for value in values], np.float64)
+
+
+def as_evaluator(evaluator: Any) -> Any:
+    """``evaluator``, or where it is a function a :class:`ValueFunction` of it. Raises TypeError for anything else."""
+    if isinstance(evaluator, type):
+        raise TypeError(f"evaluator is the class {evaluator.__name__}; pass an object of it, {evaluator.__name__}(…)")
+    if hasattr(evaluator, "evaluate"):
+        return evaluator
+    if callable(evaluator):
+        return ValueFunction(evaluator)
+    raise TypeError(
+        f"evaluator is {evaluator!r}, which has no evaluate(); pass RandomRollout(), PolicyRollout(policy), an object"
+        " with evaluate(leaves), or a function (simulator, state, transcript) -> value"
+    )
 
 
 def _for_all(value: float | Sequence[float], two: bool) -> Sequence[float]:
@@ -92,8 +112,9 @@ class _Rollouts:
     reads_outcome = True
 
     def __init__(self, discount: float, max_steps: int, keep_successes: bool) -> None:
-        if max_steps < 1:
-            raise ValueError(f"max_steps is {max_steps}; expected at least 1")
+        _check_count("max_steps", max_steps)
+        if not isinstance(discount, int | float) or not 0.0 <= discount <= 1.0:
+            raise ValueError(f"discount is {discount!r}; expected a number from 0 to 1")
         self.discount = discount
         self.max_steps = max_steps
         self.reads_transcripts = True
@@ -188,16 +209,18 @@ class PolicyRollout(_Rollouts):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: Policy | PolicyFunction,
         discount: float = 1.0,
         max_steps: int = 100,
         temperature: float = 1.0,
         keep_successes: bool = False,
     ) -> None:
         super().__init__(discount, max_steps, keep_successes)
-        if temperature < 0.0:
+        if not temperature >= 0.0:
             raise ValueError(f"temperature is {temperature}; expected 0 (the likeliest action) or more")
-        self.policy = policy
+        self.policy = as_policy(policy)
+        if policy is None:
+            raise TypeError("PolicyRollout(None): there is no policy to play on with; RandomRollout() needs none")
         self.temperature = temperature
 
     def _choose(self, active: Sequence[_Played]) -> list[str]:
@@ -209,7 +232,7 @@ class PolicyRollout(_Rollouts):
             candidates = [legal[i] or () for i in scored]
             scores = self.policy.score([active[i].transcript for i in scored], candidates)
             for i, actions, logps in zip(scored, candidates, scores, strict=True):
-                chosen[i] = actions[sampled(logps, self.temperature, active[i].leaf.rng)]
+                chosen[i] = actions[sampled(logps, self.temperature, active[i].leaf.rng, len(actions))]
         if free:
             asked = [active[i].transcript for i in free]
             answers = propose(self.policy, asked, 1, [active[i].leaf.rng for i in free])
@@ -250,10 +273,9 @@ class RandomRollout(_Rollouts):
 class Repeated:
     """Values a leaf by the mean of ``times`` evaluations, all in one batch: N Monte-Carlo roll-outs a node."""
 
-    def __init__(self, evaluator: Evaluator, times: int) -> None:
-        if times < 1:
-            raise ValueError(f"times is {times}; expected at least 1")
-        self.evaluator = evaluator
+    def __init__(self, evaluator: Evaluator | LeafFunction, times: int) -> None:
+        _check_count("times", times)
+        self.evaluator = evaluator = as_evaluator(evaluator)
         self.times = times
         self.calls = 0
         self.last_calls: list[int] = []
@@ -272,10 +294,10 @@ class Repeated:
 class Mixed:
     """Values a leaf by α · ``search`` + (1 − α) · ``critic``: for instance a roll-out and a value model."""
 
-    def __init__(self, search: Evaluator, critic: Evaluator, alpha: float) -> None:
+    def __init__(self, search: Evaluator | LeafFunction, critic: Evaluator | LeafFunction, alpha: float) -> None:
         if not 0.0 <= alpha <= 1.0:
             raise ValueError(f"alpha is {alpha}; expected 0 (the critic alone) to 1 (the search alone)")
-        self.parts = search, critic
+        self.parts = as_evaluator(search), as_evaluator(critic)
         self.alpha = alpha
         self.calls = 0
         self.last_calls: list[int] = []
@@ -288,6 +310,11 @@ class Mixed:
         self.last_calls = [sum(both) for both in zip(*asked, strict=True)]
         self.calls += sum(self.last_calls)
         return self.alpha * search + (1.0 - self.alpha) * critic
+
+
+def _check_count(name: str, count: int) -> None:
+    if not isinstance(count, int | np.integer) or count < 1:
+        raise ValueError(f"{name} is {count!r}; expected a whole number, at least 1")
 
 
 class RankingCritic:
@@ -320,12 +347,15 @@ def _by_rank(order: Sequence[int], count: int) -> np.ndarray:
     return values
 
 
-def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator, count: int | None = None) -> int:
     """An index drawn from softmax(logps / temperature); the first of the largest where the temperature is 0.
 
-    Raises ValueError where ``logps`` (float ``[k]``) are no log-probabilities: NaN, +inf, or none above −inf.
+    Raises ValueError where ``logps`` (float ``[k]``) are no log-probabilities: NaN, +inf, or none above −inf; and where
+    there are not ``count`` of them.
     """
     logps = np.array(logps, np.float64)
+    if count is not None and logps.shape != (count,):
+        raise ValueError(f"the policy gave log-probabilities of shape {logps.shape} for {count} candidates")
     if not usable(logps):
         raise ValueError(
             f"the policy gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}"

@@ -17,13 +17,14 @@ Not here: which leaf (``descent.py``), what it is worth (``evaluation.py``), inf
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
-from .calls import ask, failure
+from .calls import LARGEST, Patience, ask, failure, in_range
 from .gumbel import gumbel_draws
 from .policy import Policy, Proposal, propose
 from .selection import dirichlet_noise, mixed_prior, usable
@@ -31,6 +32,8 @@ from .settings import SearchSettings
 from .stepping import Refused, Stepped, checked_outcomes, stepped
 from .transcript import Transcript, acted
 from .tree import EXPANDED, FAILED, INVALID, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
+
+NOTHING_PROPOSED: Final = "it proposed nothing"
 
 Same = Callable[[str, str], bool]
 Bonus = Callable[[Tree, int], float]
@@ -125,6 +128,7 @@ class Expansion:
         self.same = same
         self.bonus = bonus
         self.count_calls = count_calls
+        self.patience = Patience(settings.call_seconds)
 
     def expand(self, leaves: Sequence[Selected]) -> None:
         """Give children to leaves that have none: one call of the policy for all of them."""
@@ -137,14 +141,13 @@ class Expansion:
     def ask_critic(self, leaves: Sequence[Selected]) -> None:
         """Fill in what the critic, if there is one, says of the actions of each leaf."""
         if self.critic is not None:
-            ask("critic.values", leaves, self._ask_critic, self._take_opinions, self.settings.call_seconds)
+            ask("critic.values", leaves, self._ask_critic, self._take_opinions, self.patience)
             for leaf in leaves:
                 self.count_calls(leaf.tree, 1)
 
     def propose(self, leaves: Sequence[Selected]) -> list[Selected]:
         """Fill in the actions of each leaf and what the policy says of them. Returns those that have listed actions,
         then the others."""
-        seconds = self.settings.call_seconds
         to_score: list[Selected] = []
         to_propose: list[Selected] = []
         for leaf in leaves:
@@ -155,6 +158,8 @@ class Expansion:
                 continue
             if leaf.actions is None:
                 to_propose.append(leaf)
+            elif fault := fault_of_actions(leaf.actions):
+                leaf.error = f"the simulator failed: {fault.what}; {fault.cure}"
             elif len(leaf.actions) == 0:
                 leaf.error = "the simulator gave no legal actions in a state that is not terminal"
             else:
@@ -165,10 +170,10 @@ class Expansion:
             for leaf in to_propose:
                 leaf.error = "any text may be an answer here, and there is no policy to propose one"
         else:
-            ask("policy.score", to_score, self._score, self._take_scores, seconds)
+            ask("policy.score", to_score, self._score, self._take_scores, self.patience)
             for count in sorted({self._proposals(leaf.depth) for leaf in to_propose}):
                 some = [leaf for leaf in to_propose if self._proposals(leaf.depth) == count]
-                ask("policy.propose", some, partial(self._propose, count), self._take_proposals, seconds)
+                ask("policy.propose", some, partial(self._propose, count), self._take_proposals, self.patience)
             for leaf in to_score:
                 self.count_calls(leaf.tree, 1)
             for leaf in to_propose:
@@ -179,7 +184,7 @@ class Expansion:
         """Ask the policy for actions of nodes that have some already."""
         for count in sorted({self._proposals(leaf.depth) for leaf in leaves}):
             some = [leaf for leaf in leaves if self._proposals(leaf.depth) == count]
-            ask("policy.propose", some, partial(self._propose, count), self._take_proposals, self.settings.call_seconds)
+            ask("policy.propose", some, partial(self._propose, count), self._take_proposals, self.patience)
         for leaf in leaves:
             self.count_calls(leaf.tree, 1, self._proposals(leaf.depth))
 
@@ -188,6 +193,19 @@ class Expansion:
         if normalised(one) == normalised(other):
             return True
         return (self.same is not None or self.settings.merge != "exact") and self._alike(one, other)
+
+    def ask_bonus(self, tree: Tree, nodes: Sequence[int]) -> str:
+        """Ask the bonus of each of these nodes anew. Where it raises or gives no number, nothing is set, and the words
+        of that are returned."""
+        assert self.bonus is not None
+        try:
+            found = np.array([self.bonus(tree, node) for node in nodes], np.float64)
+            if found.shape != (len(nodes),) or not in_range(found):
+                raise ValueError(f"it gave {found.ravel()[:8]}; expected a number within ±{LARGEST:.2g}")
+        except Exception as error:
+            return failure("bonus", error)
+        tree.nodes["hint"][np.array(nodes, np.int64)] = found
+        return ""
 
     def expand_chance(self, tree: Tree, node: int) -> None:
         """Give a chance node its outcomes; their priors are their probabilities."""
@@ -227,7 +245,7 @@ class Expansion:
         proposals = [proposal for proposal in proposals if proposal.text.strip()]
         leaf.tree.counters["invalid_actions"] += asked - len(proposals)
         if not proposals:
-            raise ValueError("it proposed nothing")
+            raise ValueError(NOTHING_PROPOSED)
         if any(np.isnan(proposal.logp) for proposal in proposals):
             raise ValueError("it gave a proposal with a log-probability that is NaN")
         merged = self._merged(proposals)
@@ -266,8 +284,11 @@ class Expansion:
     def _take_opinions(self, leaf: Selected, opinions: Any) -> None:
         found = np.array(opinions, np.float64)
         expected = len(leaf.actions or ())
-        if found.shape != (expected,) or not np.isfinite(found).all():
-            raise ValueError(f"it gave {found[:8]} of shape {found.shape} for {expected} candidates; expected numbers")
+        if found.shape != (expected,) or not in_range(found):
+            raise ValueError(
+                f"it gave {found.ravel()[:8]} of shape {found.shape} for {expected} candidates; expected a number each,"
+                f" none beyond ±{LARGEST:.2g}"
+            )
         leaf.opinions = found
 
     # ---- children ------------------------------------------------------------------------------------------------
@@ -303,7 +324,7 @@ class Expansion:
         if leaf.opinions is not None:
             tree.set_hints(leaf.node, leaf.opinions[kept])
         elif self.bonus is not None:
-            tree.set_hints(leaf.node, [self.bonus(tree, child) for child in tree.children(leaf.node)])
+            leaf.error = self.ask_bonus(tree, tree.children(leaf.node))
         if leaf.node == 0 and kept:
             prepare_root(tree, settings)
         self.log_proposals(leaf, children, first)

@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.abilities import hides
 from ..envs.opponents import draw_outcome
 from ..envs.simulator import CHANCE, Simulator
 
 
 def suited_settings(simulator: Simulator[Any]) -> dict[str, Any]:
     """The fields of :class:`SearchSettings` that should differ from their defaults in these rules."""
-    if type(simulator).resample is Simulator.resample:
+    if not hides(simulator):
         return {}
     return {"information": "single_observer", "normalise": "tree", "exploration": 5.0}
 

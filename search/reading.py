@@ -46,7 +46,7 @@ def action(
         return tree.actions[tree.gumbel_child()]
     if by != "temperature":
         return tree.actions[tree.best_child(node, None if by == "search" else by)]
-    if temperature < 0.0:
+    if not temperature >= 0.0:
         raise ValueError(f"temperature is {temperature}; expected 0 (the most visited) or more")
     visits = np.array([tree.visits(child) for child in children], np.float64)
     if temperature == 0.0 or not visits.any():

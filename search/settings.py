@@ -13,6 +13,7 @@ from .backup import BACKUP_CODES, Backup
 from .nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
 from .selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
 from .swe_search import TERMS
+from .typed import check_fields
 
 Normalise = Literal["no", "tree", "siblings"]
 Information = Literal["perfect", "single_observer", "multiple_observer"]
@@ -116,6 +117,7 @@ class SearchSettings:
     call_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         for name, low, high in (
             ("simulations", 1, np.inf),
             ("exploration", 0.0, np.inf),
@@ -151,19 +153,6 @@ class SearchSettings:
             raise ValueError(
                 f"SearchSettings.proposals_by_depth is {self.proposals_by_depth}; expected at least 1 each"
             )
-        for name, allowed in (
-            ("selection", tuple(SELECTION_CODES)),
-            ("backup", tuple(BACKUP_CODES)),
-            ("unvisited_value", tuple(FIRST_PLAY_CODES)),
-            ("final", ("visits", "value")),
-            ("normalise", tuple(_NORMALISE_CODES)),
-            ("merge", ("exact", "edit_distance")),
-            ("information", ("perfect", "single_observer", "multiple_observer")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"SearchSettings.{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}"
-                )
         for name in self.bonus_terms:
             if name not in TERMS:
                 raise ValueError(f"SearchSettings.bonus_terms has {name!r}; expected some of {', '.join(TERMS)}")

@@ -5,15 +5,14 @@ a player whom the game does not have, count as an exception of the step. Chance 
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
+from .calls import LARGEST
 from .nodes import OUTCOMES, TERMINAL, VALUED
-
-LARGEST_NUMBER: Final = float(np.finfo(np.float32).max)
 
 
 class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
@@ -74,7 +73,7 @@ def checked_player(simulator: Simulator[Any], state: Any) -> int:
 def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
     """``simulator.rewards(state)``: one finite number a player, up to ±3.4e38. Raises ValueError for others."""
     rewards = simulator.rewards(state)
-    if len(rewards) != simulator.players or not all(-LARGEST_NUMBER <= reward <= LARGEST_NUMBER for reward in rewards):
+    if len(rewards) != simulator.players or not all(-LARGEST <= reward <= LARGEST for reward in rewards):
         raise ValueError(
             f"{type(simulator).__name__}.rewards gave {rewards}; expected a finite number of at most 3.4e38 for each of"
             f" {simulator.players} players"

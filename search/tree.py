@@ -522,9 +522,13 @@ class Tree(NodeArrays):
 
     def abandon(self, leaf: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back: it could not be evaluated, for the reason given."""
+        self.count_failure(error)
+        self.take_back(leaf, walk, path)
+
+    def count_failure(self, error: str) -> None:
+        """Something failed, for the reason given."""
         self.counters["failed_leaves"] += 1
         self.last_error = error
-        self.take_back(leaf, walk, path)
 
     def reroot(self, child: int) -> None:
         """Become the tree below ``child``, a child of the root, and give the rest of the memory back.

@@ -19,6 +19,7 @@ import numpy as np
 
 from .ascent import _settle
 from .backup import UNPROVEN
+from .calls import failure
 from .expansion import Expansion, Selected
 from .settings import SearchSettings
 from .tree import SOLVED, Tree
@@ -50,8 +51,7 @@ class Widening:
                 else:
                     self.touched[id(tree)][1].update(tree.asked)  # nodes have moved, and this one may still be short
                 if leaf.error:
-                    tree.counters["failed_leaves"] += 1
-                    tree.last_error = leaf.error
+                    tree.count_failure(leaf.error)
 
     def _short(self, tree: Tree) -> list[Selected]:
         """The touched nodes that are short, from behind: when one gets children, those before it do not move."""
@@ -78,14 +78,16 @@ class Widening:
         tree, node = leaf.tree, leaf.node
         assert leaf.logps is not None
         before, total = tree.asked[node][0], tree.asked[node][0] + leaf.proposed
-        tree.asked[node][0] = total
         children = list(tree.children(node))
+        try:
+            places = [self._place(tree, children, text) for text in leaf.actions or ()]
+        except Exception as error:
+            leaf.error = failure("same", error)
+            return False
+        tree.asked[node][0] = total
         priors = np.array([tree.prior(child) for child in children]) * (before / total)
         fresh: list[int] = []
-        for i, (text, share) in enumerate(zip(leaf.actions or (), np.exp(leaf.logps), strict=True)):
-            same = next(
-                (k for k, child in enumerate(children) if self.expansion.says_same(tree.actions[child], text)), -1
-            )
+        for i, (same, share) in enumerate(zip(places, np.exp(leaf.logps), strict=True)):
             if same < 0:
                 fresh.append(i)
             else:
@@ -99,6 +101,11 @@ class Widening:
             setattr(leaf, name, [getattr(leaf, name)[i] for i in fresh])
         leaf.logps = leaf.logps[fresh]
         return self._add(leaf, total)
+
+    def _place(self, tree: Tree, children: Sequence[int], text: str) -> int:
+        """Which of the children says the same as ``text``; −1 where none does."""
+        alike = (k for k, child in enumerate(children) if self.expansion.says_same(tree.actions[child], text))
+        return next(alike, -1)
 
     def _add(self, leaf: Selected, total: int) -> bool:
         tree, node, expansion = leaf.tree, leaf.node, self.expansion
@@ -125,7 +132,7 @@ class Widening:
         if leaf.opinions is not None:
             tree.nodes["hint"][added] = leaf.opinions[kept]
         elif expansion.bonus is not None:
-            tree.nodes["hint"][added] = [expansion.bonus(tree, child) for child in added]
+            leaf.error = expansion.ask_bonus(tree, added)
         expansion.link_known(tree, first, children, leaf.depth)
         expansion.log_proposals(leaf, children, first)
         reopen(tree, node, self.walk)

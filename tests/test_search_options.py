@@ -12,7 +12,7 @@ from rich.console import Console
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.array_tree import ArrayTree
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RankingCritic, ValueFunction
 from branchwise.search.policy import Proposal
 from branchwise.search.progress import SearchBar
@@ -250,9 +250,9 @@ def test_agent_q_mixes_a_ranking_into_its_ucb() -> None:
 def test_a_ranking_that_leaves_an_action_out_costs_its_leaf() -> None:
     critic = RankingCritic(lambda transcripts, candidates: [[0, 1] for _ in transcripts])
     options: dict[str, Any] = {"unvisited_value": "prior", "simulations": 5}
-    tree = grown(Bush(), None, None, critic=critic, **options)
-    assert tree.counters["failed_leaves"] == tree.counters["simulations"] == 5
-    assert "critic.values failed" in tree.last_error
+    with pytest.raises(SearchStopped, match=r"5 of 5 leaves failed.*critic\.values failed") as stopped:
+        grown(Bush(), None, None, critic=critic, **options)
+    assert stopped.value.trees[0].counters["failed_leaves"] == 5
     assert RankingCritic(lambda *_: [[0]]).values([()], [("only",)])[0].tolist() == [1.0]
 
 

@@ -35,6 +35,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ..agents.packing import pack, prefix_tree
+from ..search.typed import check_fields
 from .rows import PreferenceRow, Segment, Side
 from .supervised import Projection, likelihood
 
@@ -80,6 +81,7 @@ class PreferenceSettings:
     """Steps between two rows of the history; also how often the last good state is kept."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.loss not in LOSSES:
             raise ValueError(f"loss={self.loss!r} is unknown; take one of {', '.join(LOSSES)}")
         if self.label_smoothing not in SMOOTHINGS:

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 from ..agents.prompting import history_named
 from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
+from ..search.typed import check_fields
 from .preference_loss import PreferenceSettings
 from .settings import SettingsError, build, build_from, override, read_yaml
 from .stages import plain_name
@@ -59,6 +60,7 @@ class Recipe:
     preference: PreferenceSettings = field(default_factory=PreferenceSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         plain_name(self.name, "name=")
         _at_least_one(self, "min_visits", "per_node", "per_task")
         if self.threshold < 0:
@@ -101,6 +103,7 @@ class BaseSettings:
     cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _at_least_one(self, "width", "layers", "heads", "catalogues", "lessons", "reading_passes", "demonstrations")
         for name in ("reading_gate", "broken"):
             if not 0 <= getattr(self, name) <= 1:
@@ -155,6 +158,7 @@ class RunConfig:
     critic: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
+        check_fields(self)
         _at_least_one(self, "rounds", "train_goals", "validation_goals", "test_goals", "model_calls")
         _at_least_one(self, "oracle_simulations", "critic_goals")
         if len(self.recipes) > MAX_RECIPES:

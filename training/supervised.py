@@ -22,6 +22,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..search.typed import check_fields
+
 Progress = Callable[[dict[str, float]], None]
 Projection = Callable[..., Tensor]
 
@@ -64,6 +66,7 @@ class SupervisedSettings:
     """Steps between two rows of the history; also how often the last good state is kept."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.learning_rate <= 0 or self.batch_size < 1 or self.log_every < 1 or self.max_grad_norm <= 0:
             raise ValueError(
                 "learning_rate and max_grad_norm must be above 0, batch_size and log_every at least 1, got "

@@ -29,6 +29,7 @@ from torch import Tensor
 from ..agents.critics import ValueModel
 from ..search.transcript import Transcript
 from ..search.tree import Tree
+from ..search.typed import check_fields
 from .supervised import Progress, SupervisedSettings, descend, padded
 
 
@@ -56,6 +57,7 @@ class ValueSettings:
     """The optimiser's settings."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if self.loss not in ("cross_entropy", "squared_error"):
             raise ValueError(f"loss={self.loss!r} is unknown; take cross_entropy or squared_error")
         if self.visit_cap < 1 or not 0 <= self.holdout < 1:

@@ -184,9 +184,8 @@ def _same_relation(one: Any, other: Any, deadline: float) -> bool:
         return True
     if len(signs) > 1 or not {side.kind for side in (*sides, *given_sides)} <= {"number", "expression"}:
         return False
-    return _compared(
-        *(f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides)), deadline, signs[0]
-    )
+    gold, given = (f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides))
+    return _compared(gold, given, deadline, signs[0])
 
 
 def _same_scalar(gold: Answer, given: Answer, deadline: float) -> bool:

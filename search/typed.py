@@ -1,0 +1,65 @@
+"""Settings that hold what their fields say: :func:`check_fields` refuses a value of another type when a dataclass of
+settings is made, in one line. Ranges and contradictions are the dataclass's own business."""
+
+import types
+import typing
+from dataclasses import fields, is_dataclass
+from functools import lru_cache
+from typing import Any, Literal
+
+import numpy as np
+
+
+def check_fields(settings: Any) -> None:
+    """For ``__post_init__`` of a frozen dataclass. Whole numbers are asked for where a field is an int, and are fine
+    where it is a float; numpy's numbers become Python's, lists tuples. Raises TypeError for another type, ValueError
+    for a text that is none of a field's choices."""
+    kind: Any = type(settings)
+    for name, hint in _hints(kind).items():
+        value = getattr(settings, name)
+        if isinstance(value, np.generic):
+            value = value.item()
+            object.__setattr__(settings, name, value)
+        if isinstance(value, list) and typing.get_origin(hint) is tuple:
+            value = tuple(value)
+            object.__setattr__(settings, name, value)
+        if not _fits(value, hint):
+            error = ValueError if isinstance(value, str) and typing.get_origin(hint) is Literal else TypeError
+            raise error(f"{kind.__name__}.{name} is {value!r}; expected {_words(hint)}")
+
+
+@lru_cache(maxsize=64)
+def _hints(kind: Any) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in fields(kind)}
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in inner
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, one) for one in inner)
+    if origin is tuple:
+        kinds = [inner[0]] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if hint is float or hint is int:
+        allowed = (int, float) if hint is float else int
+        return isinstance(value, allowed) and not isinstance(value, bool) and value == value
+    return isinstance(value, origin or hint)
+
+
+def _words(hint: Any) -> str:
+    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Literal:
+        return f"one of {', '.join(map(str, inner))}"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(one) for one in inner)
+    if origin is tuple:
+        return f"a tuple of {_words(inner[0])}"
+    if is_dataclass(hint):
+        return f"{getattr(hint, '__name__', hint)}(…)"
+    names = {float: "a number", int: "a whole number", bool: "True or False", str: "a text", type(None): "None"}
+    return names.get(hint) or f"a {getattr(origin or hint, '__name__', hint)}"

@@ -1,0 +1,191 @@
+"""What a simulator can do, it can do wrapped: every wrapper over every registered environment, asked by what searches,
+agents and shells ask for. What a wrapper changes is not handed through."""
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from branchwise.agents.searching import RolloutSearcher
+from branchwise.envs.abilities import ActionTable, array_of, hides, success_of
+from branchwise.envs.games.kernels import CompiledRules
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.grpo import GRPOEnvironment
+from branchwise.envs.listed import ListedActions
+from branchwise.envs.outcomes import SuccessOutcome
+from branchwise.envs.registry import environments, simulator_for
+from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.views import SinglePlayerView, without_view
+from branchwise.search import compiled
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import RandomRollout
+from branchwise.search.transcript import observed
+
+SMALL = {"branchwise/WebShop-v0": {"products": 40}}
+IDS = [row.id for row in environments()]
+GAMES = [row.id for row in environments() if row.players > 1]
+OFFERED = (
+    "all_actions",
+    "action_count",
+    "action_indices",
+    "array",
+    "array_range",
+    "max_actions",
+    "numbered_actions",
+    "success",
+    "suggested_actions",
+    "svg",
+)
+"""What ``envs.abilities`` lists."""
+
+
+def whole(env_id: str) -> Simulator[Any]:
+    return simulator_for(env_id, **SMALL.get(env_id, {}))
+
+
+def viewed(env_id: str) -> Simulator[Any]:
+    """For one player, who is alone there or has random opponents."""
+    game = whole(env_id)
+    return game if env_id not in GAMES else SinglePlayerView(game)
+
+
+WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "listed": ListedActions,
+    "success": SuccessOutcome,
+    "success of listed": lambda simulator: SuccessOutcome(ListedActions(simulator)),  # type: ignore[arg-type]
+    "listed of success": lambda simulator: ListedActions(SuccessOutcome(simulator)),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_wrapped_simulator_offers_what_it_offered_bare(env_id: str, wrapper: str) -> None:
+    bare = viewed(env_id)
+    for simulator in (WRAPPERS[wrapper](bare), pickle.loads(pickle.dumps(WRAPPERS[wrapper](bare)))):
+        state = simulator.reset(1)
+        assert state == bare.reset(1)
+        assert hides(simulator) == hides(bare)
+        assert (simulator.players, simulator.zero_sum) == (bare.players, bare.zero_sum)
+        assert {name for name in OFFERED if hasattr(simulator, name)} == {
+            name for name in OFFERED if hasattr(bare, name)
+        }
+        assert np.array_equal(array_of(simulator, state, 0), array_of(bare, state, 0))
+        assert success_of(simulator, state, 0) == success_of(bare, state, 0)
+        assert simulator.position(state) == bare.position(state)
+        assert simulator.information_state(state, 0) == bare.information_state(state, 0)
+        assert ActionTable(simulator).n == ActionTable(bare).n
+        drawn = [one.resample(state, 0, np.random.default_rng(3)) for one in (simulator, bare)]
+        assert drawn[0] == drawn[1]
+        game, inner = without_view(simulator, state)
+        if env_id in GAMES:
+            assert (type(game), inner) == (type(whole(env_id)), state.inner)
+        else:
+            assert (game, inner) == (simulator, state)
+
+
+@pytest.mark.parametrize("env_id", GAMES)
+def test_a_listed_game_keeps_its_players_and_what_it_hides(env_id: str) -> None:
+    bare = whole(env_id)
+    listed: Any = ListedActions(bare)
+    assert hides(listed) == hides(bare) == (type(bare).resample is not Simulator.resample)
+    assert (listed.players, listed.zero_sum) == (bare.players, bare.zero_sum)
+    assert getattr(listed, "rules", None) is getattr(bare, "rules", None)
+
+
+@pytest.mark.parametrize("env_id", GAMES)
+def test_a_view_hides_the_luck_and_the_others_moves(env_id: str) -> None:
+    view = viewed(env_id)
+    assert hides(view)
+    state = view.reset(0)
+    assert view.resample(state, 0, np.random.default_rng(0)).seed != state.seed
+
+
+@pytest.mark.parametrize("env_id", [env_id for env_id in GAMES if hides(whole(env_id))])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_hidden_information_is_searched_through_every_wrapper(env_id: str, wrapper: str) -> None:
+    simulator = WRAPPERS[wrapper](viewed(env_id))
+    listed: Any = simulator if "listed" in wrapper else ListedActions(simulator)
+    state = listed.reset(0)
+    settings = SearchSettings(simulations=6, information="single_observer", solve=False)
+    [tree] = search(listed, [Root(state)], None, RandomRollout(max_steps=200), settings)
+    assert tree.visits(0) == 6
+    if "success" in wrapper:
+        assert 0.0 <= tree.value(0) <= 1.0
+
+
+def test_without_anything_hidden_a_search_of_hidden_information_is_refused_wrapped_or_not() -> None:
+    game: Any = TicTacToe()
+    settings = SearchSettings(simulations=6, information="single_observer", solve=False)
+    for simulator in (game, ListedActions(game)):
+        assert not hides(simulator)
+        with pytest.raises(ValueError, match="has no resample"):
+            search(simulator, [Root(game.reset(0))], None, RandomRollout(), settings)
+
+
+class Duck:
+    """Not of our class: what it has is what it says."""
+
+    players = 1
+
+
+def test_a_simulator_of_another_class_hides_what_it_can_draw_anew() -> None:
+    assert not hides(Duck())  # type: ignore[arg-type]
+    duck: Any = Duck()
+    duck.resample = lambda state, player, rng: state
+    assert hides(duck)
+    duck.hides = False
+    assert not hides(duck)
+
+
+class OneStep(Simulator[str]):
+    """Pays 5 for a success; ``rules`` would pay it too."""
+
+    rules = CompiledRules.__new__(CompiledRules)
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return ""
+
+    def current_player(self, state: str) -> int:
+        return TERMINAL if state else 0
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state
+
+    def legal_actions(self, state: str) -> Sequence[str]:
+        return () if state else ("good", "bad")
+
+    def step(self, state: str, action: str) -> str:
+        return action
+
+    def rewards(self, state: str) -> tuple[float, ...]:
+        return (5.0 if state == "good" else 3.0 if state else 0.0,)
+
+    def info(self, state: str) -> dict[str, Any]:
+        return {"success": state == "good", "invalid_action": False}
+
+
+def test_compiled_rules_that_pay_another_reward_are_not_handed_through() -> None:
+    outcome: Any = SuccessOutcome(OneStep())
+    assert "no compiled rules" in compiled.why_not_compiled(outcome, None, None, SearchSettings())
+    [tree] = compiled.search(outcome, [Root("")], None, None, SearchSettings(simulations=3))
+    assert tree.value(1) == 1.0
+
+
+def test_search_by_rollouts_reads_no_future_through_a_wrapper() -> None:
+    """It searches the game behind the view, whatever the view is wrapped in."""
+    view = viewed("branchwise/KuhnPoker-v0")
+    state, transcript = view.reset(4), (observed("your turn"),)
+    decisions = [
+        RolloutSearcher(20).act(simulator, [state], [transcript], [np.random.default_rng(0)])[0].action
+        for simulator in (view, SuccessOutcome(view), ListedActions(view))  # type: ignore[list-item]
+    ]
+    assert len(set(decisions)) == 1
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_environment_for_grpo_plays_what_is_wrapped(env_id: str) -> None:
+    bare = GRPOEnvironment(viewed(env_id))
+    wrapped = GRPOEnvironment(SuccessOutcome(viewed(env_id)))  # type: ignore[arg-type]
+    assert wrapped.reset(seed=2) == bare.reset(seed=2)
