@@ -17,7 +17,8 @@ they are asked again one at a time.
 
 What fails costs its leaf: an exception, a NaN, an answer of the wrong length, too late or missing, from policy, critic,
 evaluator or simulator, is counted in ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``,
-and the search goes on. Past ``max_failed_share`` it stops with :class:`SearchStopped`.
+and the search goes on. An action whose step fails costs itself alone (``failed_actions``). Past ``max_failed_share`` it
+stops with :class:`SearchStopped`.
 
 Not handled: simultaneous moves (write them as hidden successive moves), continuous actions.
 """
