@@ -27,6 +27,7 @@ from .gumbel import gumbel_draws
 from .nodes import EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
+from .stepping import LARGEST_NUMBER
 
 MOST_ROOM: Final = 1 << 20
 LEAF: Final = -2  # of a simulation, at the end of its path
@@ -108,9 +109,10 @@ class ArrayTree(NodeArrays):
         """What the model says of the leaves of the last call stands in the first rows of these arrays of the tree:
 
         values: of each leaf's state, for player 0, or for all players where their returns are kept: float64
-            ``[batch, 1 or players]``. A leaf with a value, reward or prior that is NaN is taken back and counted
-            (``failed``).
-        priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action.
+            ``[batch, 1 or players]``. A leaf with a value, reward or prior that is NaN, infinite or beyond
+            3.4e38 is taken back and counted (``failed``).
+        priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action. A leaf that is not
+            terminal and has no action is taken back too.
         rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
             written. movers: who moves at each leaf (``CHANCE``: its priors are probabilities): ``[batch]``;
             player 0 unless written. What was written stays until it is written over.
@@ -299,7 +301,7 @@ def _tell(
         terminal = row[TABLE_TERMINAL] != 0.0
         returns, rewards = row[2 : 2 + columns], row[2 + columns : 2 + 2 * columns]
         priors = row[2 + 2 * columns : 2 + 2 * columns + actions]
-        if not (_finite(returns) and _finite(rewards) and (terminal or _finite(priors))):
+        if not (_finite(returns) and _finite(rewards) and (terminal or (_finite(priors) and priors.max() >= 0.0))):
             head[0].failed += 1
             _abandon(nodes, walk, paths[i], depth)
             continue
@@ -317,10 +319,11 @@ def _tell(
 
 @njit(cache=True, fastmath={"reassoc"})
 def _finite(numbers: np.ndarray) -> bool:
+    """Whether these are numbers, and float32 can hold them."""
     total = 0.0
     for number in numbers:
-        total += number
-    return np.isfinite(total)
+        total += abs(number)
+    return total <= LARGEST_NUMBER
 
 
 @njit(inline="always")

@@ -60,7 +60,8 @@ def below(tree: Tree, node: int) -> Sequence[int]:
 def to_networkx(tree: Tree, visited_only: bool = False) -> nx.DiGraph:
     """A directed graph from parents to children. Node attributes: ``action``, ``visits``, ``value`` (0.0 where
     unvisited), ``prior``, ``reward``, ``depth``, and the booleans ``terminal``, ``solved``, ``failed``,
-    ``invalid`` and ``linked``."""
+    ``invalid`` and ``linked``. Of a node that the simulator was not stepped into yet (no simulation reached it) only
+    action and prior are known: its reward is 0.0 and its booleans are false."""
     graph = nx.DiGraph(task=tree.task, index=tree.index)
     depths = [0] * len(tree)
     for node in range(len(tree)):

@@ -201,6 +201,13 @@ class TruncatedYetRunning(Honest):
         return state.steps == 2
 
 
+class GoesInCircles(Honest):
+    never_repeats = True
+
+    def position(self, state: Any) -> Any:
+        return state.place
+
+
 class CannotBePickled(Honest):
     def __init__(self) -> None:
         self.judge = lambda action: True
@@ -235,6 +242,7 @@ def test_honest_simulators_pass(simulator: Simulator[Any]) -> None:
         (SpeaksBytes, "an observation is a str"),
         (TruncatedYetRunning, "a truncated state has no player"),
         (CannotBePickled, "the simulator can be pickled"),
+        (GoesInCircles, "no position comes twice where never_repeats is set"),
     ],
 )
 def test_a_broken_promise_is_named_with_its_cure(simulator: Any, promise: str) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.array_tree import ArrayTree
+from branchwise.search.backup import UNPROVEN
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RankingCritic, ValueFunction
 from branchwise.search.policy import Proposal
@@ -154,6 +155,34 @@ def test_a_leaf_without_a_number_is_taken_back_and_counted() -> None:
         leaves = tree.step(np.array([0.5]), np.full((1, WIDTH), 1 / WIDTH))
     assert tree.visits().sum() == 9
     assert tree.visits()[lost - 1] == 0
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e39])
+@pytest.mark.parametrize("where", ["values", "rewards", "priors"])
+def test_no_array_of_a_model_is_believed(where: str, number: float) -> None:
+    """Each time action 1 of the root is reached, one number of the model's is none; the other's opposite hides none."""
+    tree = ArrayTree(SearchSettings(simulations=30, selection="uct", max_depth=1, solve=False), WIDTH, players=2)
+    leaves = tree.next()
+    while len(leaves):
+        tree.values[:], tree.rewards[:], tree.priors[:] = 0.0, 0.0, 1 / WIDTH
+        if tree.actions_into(leaves)[0] == 1:
+            getattr(tree, where)[0, :2] = number, -number
+        leaves = tree.step()
+    assert tree.failed == 1
+    assert tree.visits().tolist()[1] == 0
+    assert tree.visits().sum() == 29
+    assert np.isfinite(tree.nodes["value_sum"]).all()
+
+
+def test_a_state_without_an_action_that_is_no_end_proves_nothing() -> None:
+    tree = ArrayTree(SearchSettings(simulations=30, selection="uct"), WIDTH, players=2, zero_sum=True)
+    leaves = tree.next()
+    while len(leaves):
+        blocked = tree.actions_into(leaves)[0] == 1 and tree.parents(leaves)[0] == 0
+        tree.movers[:] = float(tree.parents(leaves)[0] == 0)
+        leaves = tree.step(np.zeros(1), np.full((1, WIDTH), -1.0 if blocked else 1 / WIDTH))
+    assert tree.failed == 1
+    assert (tree.nodes["proof"][: 1 + WIDTH] == UNPROVEN).all()
 
 
 def test_a_negative_prior_is_no_action() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from random_numbers import digest, uniform
 
+from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.kuhn_poker import KuhnPoker, KuhnState
 from branchwise.envs.listed import ListedActions
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
@@ -438,6 +439,28 @@ def test_a_leaf_whose_actions_all_fail_has_failed() -> None:
     assert tree.has(child, FAILED)
     assert tree.visits(child) == 0
     assert tree.counters["failed_leaves"] == 1
+
+
+@pytest.mark.parametrize("revisit", [False, True])
+def test_a_step_in_a_hundred_that_fails_costs_a_hundredth(revisit: bool) -> None:
+    """Four trees of 60 simulations over an environment that raises now and then, in roll-outs too."""
+
+    class Flaky(ConnectFour):
+        luck = np.random.default_rng(0)
+        never_repeats = False
+
+        def step(self, state: Any, action: str) -> Any:
+            if self.luck.random() < 0.01:
+                raise ConnectionError("connection lost")
+            return super().step(state, action)
+
+    simulator = Flaky()
+    settings = SearchSettings(simulations=60, selection="uct", revisit=revisit)
+    roots = [Root(simulator.reset(0))] * 4
+    for tree in search(simulator, roots, None, RandomRollout(), settings):
+        assert tree.stopped == "simulations"
+        assert tree.visits(0) == 60 - tree.counters["failed_leaves"] >= 30
+    assert tree.counters["failed_leaves"] + tree.counters["failed_actions"] > 0
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3])
