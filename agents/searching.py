@@ -9,6 +9,7 @@ One player's view of a game is taken off before the search: luck and the others'
 in the view they would be the future of this very episode."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,10 @@ class SearchingAgent:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         game, roots = _roots(simulator, states, transcripts)
-        trees = search(self.view(game), roots, self.policy, self.evaluator, self.settings, rngs)
+        settings = self.settings
+        if settings.information == "perfect":  # what is hidden from the player is hidden from its search
+            settings = replace(settings, **suited_settings(game))
+        trees = search(self.view(game), roots, self.policy, self.evaluator, settings, rngs)
         return [Decision(self._action(game, tree), int(tree.counters["model_calls"])) for tree in trees]
 
     def _action(self, simulator: Simulator[Any], tree: Tree) -> str:

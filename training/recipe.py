@@ -143,7 +143,7 @@ class RunConfig:
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
         history_named(self.history)
-        environment_row(self.env)
+        object.__setattr__(self, "env", environment_row(self.env).id)
         if "split" in self.env_options:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
