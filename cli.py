@@ -39,7 +39,10 @@ app = typer.Typer(
 BAD_INPUT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 STOPPED = "stopped by Ctrl-C"
 
-EnvArgument = Annotated[str, typer.Argument(metavar="ENV", help="An id that `branchwise envs` lists.")]
+EnvArgument = Annotated[
+    str,
+    typer.Argument(metavar="ENV", help="An id that `branchwise envs` lists; `branchwise/` may be left out."),
+]
 OptionOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the environment; may be repeated."),
@@ -296,6 +299,7 @@ def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:
 
 def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[Any, list[Any]]:
     """What is searched, and a root a task."""
+    from .envs.registry import environment_row
     from .envs.views import without_view
     from .search.engine import Root
     from .search.presets import deal, start
@@ -315,7 +319,7 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
         if (player := simulator.current_player(state)) < 0:
             raise ValueError(f"{env}: episode {task['seed']} is over before anybody is to move")
         transcript = (observed(simulator.observation(state, player)),)
-        roots.append(Root(state, transcript, {"env_id": env, "env_options": options, **task}))
+        roots.append(Root(state, transcript, {"env_id": environment_row(env).id, "env_options": options, **task}))
     return simulator, roots
 
 

@@ -5,6 +5,8 @@ is found by trial on a few tokens at first use, so that nothing is silently wron
 mask (otherwise each continuation becomes a row of its own), and whether hidden states times output embedding are its
 logits (some models scale or cap them; then the whole model runs, and the "states" are logits)."""
 
+import functools
+import inspect
 import warnings
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -93,12 +95,11 @@ class Forward:
         self._try()
         self.count += 1
         known: dict[str, Any] = {} if positions is None else {"position_ids": self.tensor(positions)}
-        if cache is not None:
-            known["past_key_values"] = cache
         whole = self._head is None and self.model.base_model is not self.model
-        out = (self.model if whole else self.model.base_model)(
-            input_ids=self.tensor(tokens), attention_mask=mask, use_cache=cache is not None, **known
-        )
+        reader = self.model if whole else self.model.base_model
+        if cache is not None:
+            known[_name_of_cache(type(reader))] = cache
+        out = reader(input_ids=self.tensor(tokens), attention_mask=mask, use_cache=cache is not None, **known)
         return out.logits if whole else out.last_hidden_state
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
@@ -162,6 +163,12 @@ class Forward:
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@functools.cache
+def _name_of_cache(kind: type) -> str:
+    """What a model calls the keys and values that it has read: ``past_key_values`` before transformers 5.20."""
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"  # type: ignore[attr-defined]
 
 
 def _output_head(model: Any) -> Any:

@@ -4,8 +4,8 @@ What it does not do: settings of a search beyond its number of simulations; ``se
 transformers are imported where a model is asked for: players by rule need neither.
 """
 
+import difflib
 import logging
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -33,23 +33,29 @@ def agents_called(
     history: str | None = None,
     tell: Callable[[str], None] = print,
 ) -> list[Agent]:
-    """The agents that ``name`` stands for in ``env_id``: a player by rule (``-`` and ``_`` are the same), ``mcts``
-    (search with random roll-outs), or a model. With ``simulations`` a model comes twice: as it is, and searching, its
-    leaves valued by ``critic`` or, without one, by roll-outs to the outcome itself; names of the latter end in
-    ``oracle``.
+    """The agents that ``name`` stands for in ``env_id``: a player by rule (``-`` and ``_`` are the same, letters' case
+    does not matter), ``mcts`` (search with random roll-outs), or a model. With ``simulations`` a model comes twice: as
+    it is, and searching, its leaves valued by ``critic`` or, without one, by roll-outs to the outcome itself; names of
+    the latter end in ``oracle``.
 
-    ``tell`` is told where the Hugging Face hub is asked. Raises as :func:`language_model`.
+    ``tell`` is told where the Hugging Face hub is asked. Raises ValueError for a name that is nearly a player's, and as
+    :func:`language_model`.
     """
     scripted = scripted_agents(env_id)
-    for known in (name, name.replace("-", "_")):
-        if known in scripted:
-            made = scripted[known]()
-            made.name = known
-            return [made]
+    by_rule = {_folded(known): known for known in scripted}
+    if (known := by_rule.get(_folded(name))) is not None:
+        made = scripted[known]()
+        made.name = known
+        return [made]
     if name == "mcts":
         kind = "mcts_oracle" if environment_row(env_id).players == 1 else "mcts"
         return [RolloutSearcher(simulations or ROLLOUT_SIMULATIONS, kind)]
     players = ", ".join((*scripted, "mcts"))
+    if "/" not in name and not Path(name).exists():
+        near = difflib.get_close_matches(_folded(name), [*by_rule, "mcts"], 1, 0.7)
+        if near:
+            meant = by_rule.get(near[0], near[0])
+            raise ValueError(f"no agent {name!r} in {env_id}: did you mean {meant}? Players there: {players}")
     policy = language_model(name, history, tell, f"no folder here and no player of {env_id} ({players})")
     agents: list[Agent] = [PolicyAgent(policy, name=name)]
     if simulations:
@@ -59,6 +65,10 @@ def agents_called(
         settings = SearchSettings(simulations=simulations, hide_outcome=critic is not None)
         agents.append(SearchingAgent(policy, evaluator, settings, f"{name}+{'mcts' if critic else 'mcts_oracle'}"))
     return agents
+
+
+def _folded(name: str) -> str:
+    return name.casefold().replace("-", "_")
 
 
 def language_model(
@@ -78,7 +88,6 @@ def language_model(
 
     from .language_model import SETTINGS_FILE, LanguageModel
 
-    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     if not Path(source).exists() and not source.startswith((".", "/", "~")) and source.count("/") < 2:

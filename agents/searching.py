@@ -9,10 +9,12 @@ One player's view of a game is taken off before the search: luck and the others'
 in the view they would be the future of this very episode."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from ..envs.abilities import hides
 from ..envs.listed import ListedActions
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
@@ -57,8 +59,11 @@ class SearchingAgent:
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
         game, roots = _roots(simulator, states, transcripts)
+        settings = self.settings
+        if settings.information == "perfect" and hides(game):
+            settings = replace(settings, information="single_observer")
         try:
-            trees = search(self.view(game), roots, self.policy, self.evaluator, self.settings, rngs)
+            trees = search(self.view(game), roots, self.policy, self.evaluator, settings, rngs)
         except SearchStopped as stopped:
             if not all(map(_proposed_nothing, stopped.trees)):
                 raise

@@ -98,7 +98,7 @@ def _make(env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
 
 
 def _is_ours(env_id: str) -> bool:
-    return env_id.rpartition(":")[2] in {row.id for row in environments()}
+    return env_id not in gym.registry or env_id.rpartition(":")[2] in {row.id for row in environments()}
 
 
 def _ask(commands: Sequence[str] | None, input: Callable[[str], str], output: Callable[[str], object]) -> str | None:

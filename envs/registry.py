@@ -358,12 +358,17 @@ def described(row: EnvironmentRow) -> dict[str, Any]:
 
 
 def environment_row(env_id: str) -> EnvironmentRow:
-    """The row of ``env_id`` (a module before a colon is passed over); ``ValueError`` names near ids."""
+    """The row of ``env_id``: ``branchwise/`` may be left out, letters' case does not matter, and a module before a
+    colon is passed over. ``ValueError`` names near ids.
+
+    >>> environment_row("webshop-v0").id
+    'branchwise/WebShop-v0'
+    """
     wanted = env_id.rpartition(":")[2]
     rows = {row.id: row for row in _ENVIRONMENTS}
-    if wanted in rows:
-        return rows[wanted]
     by_name = {name.rpartition("/")[2].lower(): name for name in rows}
+    if wanted.lower().removeprefix("branchwise/") in by_name:
+        return rows[by_name[wanted.lower().removeprefix("branchwise/")]]
     near = difflib.get_close_matches(wanted.rpartition("/")[2].lower(), by_name, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(by_name[name] for name in near)}? " if near else ""
     raise ValueError(f"No environment {env_id!r}: {hint}Registered: {', '.join(rows)}.")

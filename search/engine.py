@@ -18,8 +18,9 @@ they are asked again one at a time.
 What fails costs its leaf: an exception, a number that is NaN, infinite or beyond ±3.4e38 (float32), an answer of the
 wrong length, too late or missing, from policy, critic, evaluator, bonus or simulator, is counted in
 ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``, and the search continues. An action
-whose step fails costs itself alone (``failed_actions``). The search stops with :class:`SearchStopped` past ``max_failed_share``, which is looked at from 20 leaves on and, however few there were, at
-the end; and where every leaf failed.
+whose step fails costs itself alone (``failed_actions``). The search stops with :class:`SearchStopped` past
+``max_failed_share``, which is looked at from 20 leaves on and, however few there were, at the end; and where every leaf
+failed.
 
 Not handled: simultaneous moves (write them as hidden successive moves), continuous actions.
 """

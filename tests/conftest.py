@@ -20,6 +20,19 @@ _cache = tempfile.TemporaryDirectory(prefix="branchwise-tests-", ignore_cleanup_
 os.environ["BRANCHWISE_CACHE"] = _cache.name
 
 
+class PlainRoot:
+    """The checkout's folder is the package ``branchwise``, whatever the folder is called. Pytest would import it under
+    that name, which fails where it is none (``my project``) or another module's (``copy``)."""
+
+    @staticmethod
+    def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == Path(__file__).resolve().parents[1] else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(PlainRoot())
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_this_session() -> Iterator[Path]:
     """The folder in ``BRANCHWISE_CACHE``, which goes with the session."""

@@ -1,4 +1,5 @@
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -366,3 +367,16 @@ def test_settings_are_checked() -> None:
             make_model(**settings)
     with pytest.raises(ValueError, match="n=0"):
         make_model().propose([()], 0, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_proposing_and_scoring_warn_of_nothing(kind: str) -> None:
+    """Warnings of the libraries below are mended, not hidden: a user of the loop saw seventeen."""
+    policy = LanguageModel(make_network(kind), word_tokenizer(WORDS))
+    transcript = (observed("goal red shirt page 1"), acted("search [ red ]"), observed("item 1"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FutureWarning)
+        warnings.simplefilter("error", DeprecationWarning)
+        policy.propose([transcript] * 2, 3, np.random.default_rng(0))
+        policy.propose_best([transcript])
+        policy.score([transcript], [["buy now", "back"]])

@@ -78,7 +78,7 @@ def test_every_python_file_of_a_floor_is_in_a_package() -> None:
 
 def test_root_holds_only_the_modules_that_belong_to_the_package() -> None:
     """Any other ``.py`` in the root would land in the wheel as ``branchwise.<name>``."""
-    assert {path.name for path in ROOT.glob("*.py")} <= {"__init__.py", "cli.py", "testing.py"}
+    assert {path.name for path in ROOT.glob("*.py")} <= {"__init__.py", "__main__.py", "cli.py", "testing.py"}
 
 
 def test_tests_are_no_package() -> None:

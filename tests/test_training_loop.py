@@ -21,10 +21,15 @@ from branchwise.envs.registry import simulator_for
 from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator
 from branchwise.training import loop as loop_module
-from branchwise.training.loop import AGENTS, extract, run_loop, stages_of
+from branchwise.training.loop import extract, run_loop, stages_of
 from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
 from branchwise.training.settings import SettingsError
 from branchwise.training.stages import do_stage, figures
+
+AGENTS = (
+    *("random", "rule_based", "behaviour_cloning", "rft", "tree_sft", "trajectory_dpo", "step_dpo"),
+    *("behaviour_cloning+mcts", "step_dpo+mcts", "behaviour_cloning+mcts_oracle", "step_dpo+mcts_oracle"),
+)
 
 TINY = ["validation_goals=2", "test_goals=3", "recipes=[rft, step_dpo]"]
 
@@ -69,7 +74,9 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert result(killed) == result(whole)
 
     rows, models, _ = result(whole)
-    assert [row["agent"] for row in rows] == [a for a in AGENTS if a not in ("tree_sft", "trajectory_dpo")]
+    assert [row["agent"] for row in rows] == [a for a in AGENTS if a not in ("tree_sft", "trajectory_dpo")], (
+        "as the report orders them"
+    )
     assert {row["episodes"] for row in rows} == {3}
     assert "step_dpo/round_1/model/model/model.safetensors" in models
     assert "<svg" in (whole / "report.html").read_text()

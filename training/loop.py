@@ -52,6 +52,7 @@ from ..search.tree import Tree
 from . import demonstrations
 from .evaluation import ResultRow, Task, evaluate, run_episodes
 from .preference import action_kind_counts, train_preference
+from .readable import agent_order
 from .recipe import Recipe, RunConfig, load_recipe
 from .report import write_report
 from .rows import sft_rows, steps_after, without_repeats
@@ -71,20 +72,6 @@ from .stages import (
 from .supervised import SupervisedSettings, TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
-AGENTS: Final = (
-    "random",
-    "rule_based",
-    "behaviour_cloning",
-    "rft",
-    "tree_sft",
-    "trajectory_dpo",
-    "step_dpo",
-    "behaviour_cloning+mcts",
-    "step_dpo+mcts",
-    "behaviour_cloning+mcts_oracle",
-    "step_dpo+mcts_oracle",
-)
-"""The order of the table's rows; recipes of other names follow ``step_dpo``."""
 SCRIPTED: Final = {"random": RandomAgent, "rule_based": RuleBasedShopper}
 TREES_A_BATCH: Final = 32
 CONFIG: Final = "config.yaml"
@@ -170,7 +157,7 @@ def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display
         for stage in stages
         if stage.name.startswith("evaluation/")
     ]
-    rows.sort(key=lambda row: _place(row.agent))
+    rows.sort(key=lambda row: agent_order(row.agent))
     write_metrics(run, stages)
     with atomically(run / "results.json") as path:
         path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
@@ -244,12 +231,6 @@ def _settings_in(path: Path) -> tuple[RunConfig, dict[str, Recipe]]:
 def _differing(before: RunConfig, after: RunConfig) -> list[str]:
     before, after = (replace(config, recipes=tuple(sorted(config.recipes))) for config in (before, after))
     return sorted(f.name for f in fields(RunConfig) if getattr(before, f.name) != getattr(after, f.name))
-
-
-def _place(agent: str) -> tuple[int, str]:
-    if agent in AGENTS:
-        return 2 * AGENTS.index(agent), ""
-    return 2 * AGENTS.index("step_dpo") + 1, agent
 
 
 def stages_of(config: RunConfig) -> list[Stage]:

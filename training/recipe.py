@@ -170,7 +170,7 @@ class RunConfig:
         if self.rounds > MOST_ROUNDS:
             raise ValueError(f"rounds={self.rounds}; expected at most {MOST_ROUNDS}")
         history_named(self.history)
-        environment_row(self.env)
+        object.__setattr__(self, "env", environment_row(self.env).id)
         if "split" in self.env_options:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"

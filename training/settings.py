@@ -103,7 +103,7 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
                 raise SettingsError(f"--set {assignment!r}: {key}={inner!r} has no settings of its own")
             place[key] = dict(inner or {})
             place = place[key]
-        place[last] = _load(value, f"--set {assignment!r}:")
+        place[last] = _load(value, f"--set {assignment!r}:")  # an empty value is None
     return result
 
 
@@ -171,6 +171,8 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not math.isfinite(number):
             raise SettingsError(f"{where}={value} is no finite number")
         return number
+    if hint is str and value is None:
+        return ""  # ``key=`` and ``key:``, which YAML reads as null
     expected = origin or hint
     if expected is Any or (isinstance(value, expected) and not (expected is int and isinstance(value, bool))):
         return value
