@@ -98,6 +98,8 @@ def grade(gold: str, answer: str) -> Verdict:
     if wanted.kind == "words" or given.kind == "words":
         words = words_of(gold), words_of(answer)
         return "malformed" if None in words else "correct" if words[0] == words[1] else "wrong"
+    if wanted.kind == "relation" or given.kind == "relation":
+        wanted, given = _as_relation(wanted), _as_relation(given)
     if not _in_format(wanted, given, gold, answer):
         return "malformed"
     if spelt(gold) == spelt(answer):
@@ -148,6 +150,14 @@ def _without_unit(answer: str, wanted: Answer) -> str:
     return answer
 
 
+def _as_relation(answer: Answer) -> Answer:
+    """``y=3-x``, read as the value of y, as the relation that it is too."""
+    if not answer.name or answer.kind not in ("number", "expression"):
+        return answer
+    sides = Answer("expression", answer.name), answer._replace(name="")
+    return Answer("relation", (sides, ("=",)))
+
+
 class _UndecidedError(Exception):
     """Two expressions of which nobody could say whether they are equal, or not in time."""
 
@@ -184,9 +194,8 @@ def _same_relation(one: Any, other: Any, deadline: float) -> bool:
         return True
     if len(signs) > 1 or not {side.kind for side in (*sides, *given_sides)} <= {"number", "expression"}:
         return False
-    return _compared(
-        *(f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides)), deadline, signs[0]
-    )
+    differences = [f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides)]
+    return _compared(differences[0], differences[1], deadline, signs[0])
 
 
 def _same_scalar(gold: Answer, given: Answer, deadline: float) -> bool:
