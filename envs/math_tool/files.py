@@ -25,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from .grading import as_number, last_boxed, unmatchable
+from .answers import as_number
+from .grading import last_boxed, unmatchable
 from .problems import Problem, split_of
 from .templates import Step
 

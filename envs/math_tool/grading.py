@@ -38,10 +38,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .answers import BETWEEN, Answer, as_number, balanced, read, spelt, words_of
+from .answers import BETWEEN, Answer, balanced, read, spelt, words_of
 from .child import Child
-
-__all__ = ["LONGEST_ANSWER", "Verdict", "as_number", "grade", "last_boxed", "unmatchable"]
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
 """``malformed``: not in the declared format; ``ungradable``: in the format, but nobody could say."""
