@@ -176,6 +176,12 @@ x = 5                   | y = 5                         | wrong
 x^2+y^2=1               | 1=x^2+y^2                     | correct
 x^2+y^2=1               | 2x^2+2y^2=2                   | correct
 x^2+y^2=1               | x^2+y^2=2                     | wrong
+x+y=3                   | y=3-x                         | correct
+y=3-x                   | x+y=3                         | correct
+y=x                     | x=y                           | correct
+y=x                     | y=-x                          | wrong
+x=3                     | x \ne 3                       | wrong
+\frac{dy}{dx}           | \frac{dx}{dy}                 | ungradable
 x \le 5                 | 5 \ge x                       | correct
 x \le 5                 | x \leq 5                      | correct
 x \le 5                 | x <= 5                        | correct
@@ -221,6 +227,7 @@ x=1,y=2                 | x=2, y=1                      | wrong
 [0,1)                   | \left[0,1\right)              | correct
 [0,1)                   | [0,1]                         | wrong
 x \in [0,1)             | [0,1)                         | correct
+[0,1)                   | x \in [0,1)                   | correct
 (-\infty,1)\cup(2,3)    | (2,3) \cup (-\infty, 1)       | correct
 (-\infty,1)\cup(2,3)    | (-\infty,1)\cup(2,3]          | wrong
 (-\infty,1)             | (\infty,1)                    | wrong

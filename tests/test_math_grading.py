@@ -1,4 +1,4 @@
-"""Grading: exact numbers, the declared format, near-misses, math-verify in a worker that can be killed."""
+"""Grading: exact numbers, the declared format, near-misses, and a worker for expressions that can be killed."""
 
 import json
 from fractions import Fraction
@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from branchwise.envs.math_tool import grading
+from branchwise.envs.math_tool.answers import as_number
 from branchwise.envs.math_tool.files import gsm8k_problem
-from branchwise.envs.math_tool.grading import VerifyWorker, as_number, grade, last_boxed
+from branchwise.envs.math_tool.grading import VerifyWorker, grade, last_boxed
 
 RIGHT = [
     ("18", "18"),
@@ -95,7 +96,7 @@ def test_what_is_not_in_the_declared_format_is_malformed(gold: str, answer: str)
 
 
 def test_numbers_never_start_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grading, "_worker", lambda: pytest.fail("asked math-verify"))
+    monkeypatch.setattr(grading, "_worker", lambda: pytest.fail("asked the worker"))
     grade.cache_clear()
     for gold, answer in (*RIGHT[:17], *NEAR, *MALFORMED):
         grade(gold, answer)
@@ -140,7 +141,7 @@ def test_as_number_is_exact() -> None:
     assert as_number("1_000") is None
 
 
-def test_math_verify_compares_what_is_no_number() -> None:
+def test_the_worker_compares_what_is_no_number() -> None:
     for gold, answer, verdict in (
         ("x^2+1", "1+x^2", "correct"),
         ("x^2+1", "x^2+2", "wrong"),

@@ -89,6 +89,14 @@ def test_splits_share_no_arithmetic_whatever_their_seeds() -> None:
     assert not sums["validation"] & sums["test"]
 
 
+def test_questions_seldom_repeat_within_a_split_and_never_between_splits() -> None:
+    questions = {split: {GeneratedProblems(split)[number].question for number in range(1_000)} for split in SPLITS}
+    assert all(len(of_split) >= 975 for of_split in questions.values())
+    assert not questions["train"] & questions["test"]
+    assert not questions["train"] & questions["validation"]
+    assert not questions["validation"] & questions["test"]
+
+
 def test_every_word_of_a_question_is_in_the_table() -> None:
     problems = GeneratedProblems("train", 0, None, (1, 8), (0, 3), 500)
     known = words()

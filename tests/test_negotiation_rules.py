@@ -247,3 +247,12 @@ def test_splits_are_different_episodes_and_seeds_hold() -> None:
     first = {split: MultiIssueSimulator(split=split).reset(0).context for split in ("train", "validation", "test")}
     assert len(set(first.values())) == 3
     assert MultiIssueSimulator(split="test").reset(0).context == first["test"]
+
+
+@pytest.mark.parametrize(
+    ("make", "shared"), [(DealOrNoDealSimulator, 143), (HagglingSimulator, 25), (MultiIssueSimulator, 0)]
+)
+def test_test_contexts_that_train_draws_too_are_as_many_as_the_documentation_says(make: Any, shared: int) -> None:
+    train, test = make(split="train"), make(split="test")
+    known = {train.reset(seed).context for seed in range(2_000)}
+    assert sum(test.reset(seed).context in known for seed in range(300)) == shared

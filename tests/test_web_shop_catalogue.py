@@ -268,3 +268,34 @@ def test_small_shops_of_any_size_work() -> None:
         assert len(list(shop)) == size
         wanted = {shop.goals[i].product // FAMILY for i in range(size)}
         assert wanted == set(range(-(-size // FAMILY)))  # every family is asked for
+
+
+def test_no_instruction_stands_twice_within_or_between_splits_but_where_a_family_is_out_of_words() -> None:
+    texts = {split: [goal.instruction for goal in GeneratedCatalogue(1000, 0, split).goals] for split in SPLITS}
+    assert [len(texts[split]) - len(set(texts[split])) for split in SPLITS] == [0, 0, 10]
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not set(texts[one]) & set(texts[other])
+
+
+def test_only_goals_that_would_repeat_an_instruction_are_drawn_again() -> None:
+    shop = GeneratedCatalogue(1000, 0, "test")
+    family = 7
+    before = shop._said_before(family)
+    goals = shop._family_goals(family)
+    assert len(goals) == FAMILY * GOALS_PER_PRODUCT
+    for index in sorted(goals):
+        first = shop._drawn_goal(index, range(family * FAMILY, (family + 1) * FAMILY), 0)
+        assert (goals[index] == first) == (first.instruction not in before)
+        before.add(goals[index].instruction)
+
+
+def test_a_goal_is_the_same_in_whatever_order_goals_are_asked_for() -> None:
+    forth, back = GeneratedCatalogue(120, 3, "test"), GeneratedCatalogue(120, 3, "test")
+    assert [forth.goal(i) for i in range(480)] == [back.goal(i) for i in reversed(range(480))][::-1]
+
+
+def test_a_shop_without_words_for_all_its_goals_repeats_none_of_another_split() -> None:
+    plain = Difficulty(1.0, (1, 1), (1.0, 0.0, 0.0))
+    train, test = ([g.instruction for g in GeneratedCatalogue(100, 0, s, plain).goals] for s in ("train", "test"))
+    assert len(test) == 400 > len(set(test))
+    assert len([text for text in test if text in set(train)]) < 40

@@ -176,6 +176,7 @@ class Answer(NamedTuple):
 
 _OPEN, _CLOSE = "([{", ")]}"
 _NAME: Final = re.compile(r"([a-zA-Z](?:_(?:\w|\{\w+\}))?|\\[a-z]+|[a-zA-Z]\([a-z]\))(?:=|\\in(?![a-z]))")
+_LETTER: Final = re.compile(r"[a-zA-Z]")
 _UNIT: Final = re.compile(r"(.*[^,({\[\s])\s*\\text\{([^{}]*)\}(\^(?:\{\d\}|\d))?", re.DOTALL)
 BETWEEN: Final = re.compile(
     r",?\s*(?:\\text\{(?:and|or)\}|\\lor(?![a-z])|\\vee(?![a-z])|(?<![a-zA-Z])(?:or|and)(?![a-zA-Z]))\s*"
@@ -238,9 +239,10 @@ def _read(text: str) -> Answer | None:
         return _lifted(_items("sequence" if _DOTS in (part.strip() for part in parts) else "list", parts))
     if (named := _NAME.match(text)) is not None and len(_RELATION.findall(text)) == text.count("=") <= 1:
         rest = _read(text[named.end() :])
-        if rest is not None and not rest.name:
-            return rest._replace(name=named[1])
-    if (flipped := re.fullmatch(r"(.+)=([a-zA-Z])", text)) is not None and not _RELATION.search(flipped[1]):
+        if rest is not None and not rest.name and not _LETTER.fullmatch(text[named.end() :]):
+            return rest._replace(name=named[1] if named[0].endswith("=") else "")
+    flipped = re.fullmatch(r"(.+)=([a-zA-Z])", text)
+    if flipped is not None and not _RELATION.search(flipped[1]) and not _LETTER.fullmatch(flipped[1]):
         rest = _read(flipped[1])
         return None if rest is None else rest._replace(name=flipped[2])
     if len(parts := _split(text, "\\cup")) > 1:

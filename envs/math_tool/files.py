@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ..json_files import parse_json, read_text
-from .grading import as_number, last_boxed, unmatchable
+from .answers import as_number
+from .grading import last_boxed, unmatchable
 from .problems import Problem, split_of
 from .templates import Step
 

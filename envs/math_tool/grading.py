@@ -38,10 +38,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .answers import BETWEEN, Answer, as_number, balanced, read, spelt, words_of
+from .answers import BETWEEN, Answer, balanced, read, spelt, words_of
 from .child import Child
-
-__all__ = ["LONGEST_ANSWER", "Verdict", "as_number", "grade", "last_boxed", "unmatchable"]
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
 """``malformed``: not in the declared format; ``ungradable``: in the format, but nobody could say."""
@@ -98,6 +96,8 @@ def grade(gold: str, answer: str) -> Verdict:
     if wanted.kind == "words" or given.kind == "words":
         words = words_of(gold), words_of(answer)
         return "malformed" if None in words else "correct" if words[0] == words[1] else "wrong"
+    if wanted.kind == "relation" or given.kind == "relation":
+        wanted, given = _as_relation(wanted), _as_relation(given)
     if not _in_format(wanted, given, gold, answer):
         return "malformed"
     if spelt(gold) == spelt(answer):
@@ -146,6 +146,14 @@ def _without_unit(answer: str, wanted: Answer) -> str:
     if wanted.unit and "\\text" not in spelling and spelling.lower().endswith(wanted.unit):
         return spelling[: -len(wanted.unit)]
     return answer
+
+
+def _as_relation(answer: Answer) -> Answer:
+    """``y=3-x``, read as the value of y, as the relation that it is too."""
+    if not answer.name or answer.kind not in ("number", "expression"):
+        return answer
+    sides = Answer("expression", answer.name), answer._replace(name="")
+    return Answer("relation", (sides, ("=",)))
 
 
 class _UndecidedError(Exception):

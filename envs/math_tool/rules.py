@@ -23,8 +23,9 @@ import numpy as np
 
 from ..arguments import checked_options
 from ..simulator import TERMINAL, Simulator
+from .answers import as_number
 from .files import FileProblems
-from .grading import LONGEST_ANSWER, as_number, grade, last_boxed
+from .grading import LONGEST_ANSWER, grade, last_boxed
 from .interpreter import Interpreter, Limits, MontyInterpreter, clean
 from .notebook import Notebook
 from .problems import SPLITS, GeneratedProblems, Problem, Problems

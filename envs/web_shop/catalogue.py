@@ -10,13 +10,18 @@ attribute. Search knows no prices, so the right product can only be told by comp
 one product, the goal's own, with reward exactly 1; often by others too (about 2.2 of the 50 found, at the default
 difficulty).
 
+No two goals of a thousand products have the same instruction, and no goal has one of the same thousand of an earlier
+split (train, validation, test; of equal seed, size and difficulty): a goal that would repeat one is drawn again. Larger
+shops repeat some between their thousands (2 % within and 4 % between splits at 10,000 products), and a family without
+options whose products are all alike runs out of words (10 of the 12,000 goals of seed 0 repeat one of their own split).
+
 Randomness here is splitmix64 (Steele, Lea and Flood, 2014) on named counters: no state, the same in every process.
 """
 
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, Protocol, TypeVar
 
 from .vocabulary import (
@@ -43,6 +48,7 @@ BEYOND_CAP: Final = (25, 55)  # a cap is at most 40 above its product's price, a
 PRICE_TWINS: Final = 50  # of a hundred near-duplicates, those that differ in price, …
 OPTION_TWINS: Final = 25  # … in an option's values, and the rest in an attribute
 NO_CAP: Final = 1_000_000.0
+_TRIES: Final = 64  # of a goal whose instruction would repeat another one
 
 _MASK: Final = (1 << 64) - 1
 _ASIN_DIGITS: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -264,7 +270,8 @@ class GeneratedCatalogue:
         self._types = product_types()
         self._stride = next(s for s in range(int(size * 0.618) | 1, 2 * size + 3, 2) if _coprime(s, size))
         self._family: Callable[[int], tuple[Product, ...]] = lru_cache(maxsize=1024)(self._make_family)
-        self.goal: Callable[[int], Goal] = lru_cache(maxsize=4096)(self._make_goal)
+        self._family_goals: Callable[[int], dict[int, Goal]] = lru_cache(maxsize=1024)(self._make_goals)
+        self._unstride = pow(self._stride, -1, size)
         self.goals = GeneratedGoals(self)
         self.fingerprint = f"generated-1-{seed}-{split}-{size}-{difficulty}"
 
@@ -282,6 +289,10 @@ class GeneratedCatalogue:
     def __iter__(self) -> Iterator[Product]:
         for family in range(-(-self.size // FAMILY)):
             yield from self._make_family(family)[: self.size - family * FAMILY]
+
+    def goal(self, index: int) -> Goal:
+        """Goal ``index``, from 0."""
+        return self._family_goals(self._wanted(index) // FAMILY)[index]
 
     def index_of(self, asin: str) -> int:
         if not re.fullmatch(r"B[0-9A-Z]{9}", asin) or asin[1] != "0":
@@ -420,11 +431,52 @@ class GeneratedCatalogue:
         ]
         return min(twins, key=lambda i: (self[i].price, i))
 
-    def _make_goal(self, index: int) -> Goal:
-        """Goals ``i``, ``i + size``, … want the same product; neighbours want products of different families."""
-        product_index = self._cheapest_twin((index % self.size * self._stride) % self.size)
+    def _wanted(self, index: int) -> int:
+        """The product that goal ``index`` is drawn for: goals ``i``, ``i + size``, … want the same one, neighbours want
+        products of different families."""
+        return index % self.size * self._stride % self.size
+
+    def _make_goals(self, family: int) -> dict[int, Goal]:
+        """The goals that want a product of ``family``, by number; none repeats the instruction of another one, or of a
+        goal for the same type in the same thousand products of an earlier split."""
+        products = range(family * FAMILY, min((family + 1) * FAMILY, self.size))
+        first = [product * self._unstride % self.size for product in products]
+        before = self._said_before(family)
+        said, goals = set(before), {}
+        for index in sorted(i + self.size * k for i in first for k in range(GOALS_PER_PRODUCT)):
+            tries = [self._drawn_goal(index, products, 0)]
+            while tries[-1].instruction in said and len(tries) < _TRIES:
+                tries.append(self._drawn_goal(index, products, len(tries)))
+            if tries[-1].instruction in said:  # a family that has no more words repeats its own, not another split's
+                tries.sort(key=lambda goal: goal.instruction in before)
+                tries.append(tries[0])
+            goals[index] = tries[-1]
+            said.add(tries[-1].instruction)
+        return goals
+
+    def _said_before(self, family: int) -> set[str]:
+        """The instructions of earlier splits for the type of ``family`` in its round of types."""
+        earlier = self._earlier
+        if earlier is None:
+            return set()
+        kinds, round_ = len(self._types), family // len(self._types)
+        place = _permutation(mix(earlier._key, 1, round_), kinds).index(self._type_of(family))
+        there = round_ * kinds + place
+        if there * FAMILY >= self.size:
+            return set()
+        return earlier._said_before(there) | {goal.instruction for goal in earlier._family_goals(there).values()}
+
+    @cached_property
+    def _earlier(self) -> "GeneratedCatalogue | None":
+        place = SPLITS.index(self.split)
+        return GeneratedCatalogue(self.size, self.seed, SPLITS[place - 1], self.difficulty) if place else None
+
+    def _drawn_goal(self, index: int, family: Sequence[int], attempt: int) -> Goal:
+        """Goal ``index`` as the draws of ``attempt`` make it; later attempts take another product of the family too."""
+        draws = Draws(mix(self._key, 3, index, attempt) if attempt else mix(self._key, 3, index))
+        other = attempt >= _TRIES // 2
+        product_index = self._cheapest_twin(family[draws.below(len(family))] if other else self._wanted(index))
         product = self[product_index]
-        draws = Draws(mix(self._key, 3, index))
         fewest, most = self.difficulty.attributes
         count = min(len(product.attributes), draws.between(fewest, most))
         attributes = draws.sample(product.attributes, count)

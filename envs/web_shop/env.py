@@ -118,9 +118,11 @@ class WebShopEnv(SimulatorEnv[ShopState]):
     | `num_prev_obs`, `num_prev_actions` | `0` | how many earlier pages and actions to show |
     | `nouns` | `default_nouns` | maps a title to its nouns, for `r_type`; `reward.spacy_nouns()` is WebShop's |
 
-    **Splits.** The generated shop has other products and goals (four a product) in each split. A folder's goals,
-    shuffled as WebShop shuffles them, are test (the first 500), validation (the next 1,000) and train; with fewer than
-    3,000 goals, the first fifth is test and the second validation. No argument mixes splits.
+    **Splits.** The generated shop has other products and goals (four a product) in each split. With up to 1,000
+    products no instruction is in two splits of equal seed, size and difficulty, and in one split a few repeat where
+    products are all alike (10 of 4,000 of test); larger shops repeat more. A folder's goals, shuffled as WebShop
+    shuffles them, are test (the first 500), validation (the next 1,000) and train; with fewer than 3,000 goals, the
+    first fifth is test and the second validation. No argument mixes splits.
 
     **Variants.** What the released WebShop does, and what is done here by default:
 
@@ -138,7 +140,8 @@ class WebShopEnv(SimulatorEnv[ShopState]):
 
     ## Version History
 
-    - v0: first version
+    - v0: first version; after 0.1 a goal whose instruction would repeat another one's is drawn again (481 of the 4,000
+      of test at the defaults, 9 of the first 300); all others are as they were
 
     ## Source
 
