@@ -5,8 +5,8 @@ differs.
     python tests/kills.py --times 200 [--seed 0] [--what loop|search|both]
 
 The stages are those of ``branchwise loop smoke``, one after the other in a forked process, so that a kill costs no
-start of Python and falls into the work. Delays are drawn from ``--seed``; where they fall in the work depends on the
-machine.
+start of Python and falls into the work: two kills are aimed at each stage, at a random moment of the seconds that it
+takes. Moments are drawn from ``--seed``; what is being written then depends on the machine.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from branchwise.search.locks import only_writer
 from branchwise.search.transcript import observed
 from branchwise.training.loop import stages_of
 from branchwise.training.recipe import load_config
-from branchwise.training.stages import do_stage
+from branchwise.training.stages import do_stage, figures
 
 SMALL = ["recipes=[rft, step_dpo]", "search_recipe=''", "validation_goals=2", "test_goals=3", "base.demonstrations=600"]
 
@@ -63,10 +63,7 @@ def search(root: Path) -> None:
     resume.search_into(root / "trees.parquet", game, roots, None, RandomRollout(), settings, np.random.default_rng(0))
 
 
-WORK: dict[str, tuple[Callable[[Path], None], tuple[float, float]]] = {
-    "loop": (loop, (0.05, 6.0)),
-    "search": (search, (0.02, 0.8)),
-}
+WORK = {"loop": loop, "search": search}
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -74,8 +71,9 @@ def digests(root: Path) -> dict[str, str]:
     return {name: hashlib.sha256(timed.sub(b"", content)).hexdigest() for name, content in comparable(root).items()}
 
 
-def killed(work: Callable[[Path], None], root: Path, seconds: float) -> bool:
-    """Do the work in a child and kill it after so long; whether that came before its end."""
+def killed(work: Callable[[Path], None], root: Path, seconds: float, stage: Path | None = None) -> bool:
+    """Do the work in a child and kill it so long after its start, or after the start of a stage; whether that came
+    before its end."""
     process = os.fork()
     if not process:
         code = 1
@@ -88,17 +86,23 @@ def killed(work: Callable[[Path], None], root: Path, seconds: float) -> bool:
             traceback.print_exc()
         finally:
             os._exit(code)
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
+    deadline = time.monotonic() + seconds if stage is None else None
+    while deadline is None or time.monotonic() < deadline:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             if status:
                 raise SystemExit(f"{root}: the run failed after a kill, with status {status}")
             return False
+        if deadline is None and stage is not None and (stage.exists() or under_way(stage).exists()):
+            deadline = time.monotonic() + seconds
         time.sleep(0.002)
     os.kill(process, signal.SIGKILL)
     _, status = os.waitpid(process, 0)
     return os.WIFSIGNALED(status)
+
+
+def under_way(stage: Path) -> Path:
+    return stage.with_name(f"{stage.name}.partial")
 
 
 def where(root: Path) -> str:
@@ -108,8 +112,16 @@ def where(root: Path) -> str:
     return under_way[0] if under_way else "between stages"
 
 
+def aims(name: str, whole: Path, root: Path) -> list[tuple[Path | None, float]]:
+    """The stage that a kill is aimed at, and the longest delay after its start: for one run, twice each stage."""
+    if name == "search":
+        return [(None, 0.8)] * 20
+    names = [stage.name for stage in stages_of(load_config("smoke", SMALL))]
+    return [(root / "run" / stage, figures(whole / "run", stage)["seconds"]) for stage in names for _ in "12"]
+
+
 def kill(name: str, times: int, rng: np.random.Generator, scratch: Path) -> dict[str, object]:
-    work, (shortest, longest) = WORK[name]
+    work = WORK[name]
     whole = scratch / f"{name}-whole"
     whole.mkdir()
     if in_a_child(lambda: work(whole)):
@@ -121,9 +133,12 @@ def kill(name: str, times: int, rng: np.random.Generator, scratch: Path) -> dict
     while kills < times:
         root = scratch / f"{name}-{runs}"
         root.mkdir()
-        while kills < times and killed(work, root, float(np.exp(rng.uniform(np.log(shortest), np.log(longest))))):
-            kills += 1
-            places[where(root) if name == "loop" else "search"] += 1
+        for stage, longest in aims(name, whole, root):
+            if stage is not None and stage.exists():
+                continue  # done before the kill came
+            if killed(work, root, longest * rng.random(), stage):
+                kills += 1
+                places[where(root) if name == "loop" else "search"] += 1
         if in_a_child(lambda root=root: work(root)):
             raise SystemExit(f"{root}: the run failed after kills")
         found = digests(root)
