@@ -34,7 +34,7 @@ _DAY: Final = 86_400.0
 def atomically(path: str | Path) -> Iterator[Path]:
     """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed."""
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     sweep(target)
     temporary = _beside(target, "tmp")
     try:
@@ -49,7 +49,7 @@ def atomically(path: str | Path) -> Iterator[Path]:
 def write_folder(folder: str | Path, write: Callable[[Path], None]) -> Path:
     """Have ``write`` fill a folder beside ``folder``, then give it that name, in place of what bore it."""
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(folder.parent)
     recover(folder)
     sweep(folder)
     fresh = _beside(folder, "tmp")
@@ -143,6 +143,14 @@ def publish(fresh: Path, target: Path) -> None:
     sync(fresh)
     os.replace(fresh, target)
     sync_folder(target.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those around it where they are missing, their names on disk."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def sync(path: Path) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .files import make_folder
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -25,7 +27,7 @@ def only_writer(path: str | Path) -> Iterator[None]:
     """
     target = Path(path)
     lock = target / ".lock" if target.is_dir() else target.with_name(f".{target.name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(lock.parent)
     held = _locked(lock, target) if fcntl is not None else None
     try:
         yield

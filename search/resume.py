@@ -10,6 +10,7 @@ import numpy as np
 from ..envs.simulator import Simulator
 from .engine import Progress, Root, extend, search
 from .evaluation import Evaluator
+from .locks import only_writer
 from .policy import Policy
 from .settings import SearchSettings
 from .store import load_trees, save_trees
@@ -30,20 +31,22 @@ def search_into(
 ) -> list[Tree]:
     """``engine.search`` with its trees in the parquet file ``path``: written every five minutes, at the end, and on
     Ctrl-C or SIGTERM. Where the file stands already its trees are grown on, to ``settings.simulations`` each, as if
-    they had not been stopped (as long as models and evaluators keep no state of their own).
+    they had not been stopped (as long as models and evaluators keep no state of their own). While this is at work no
+    other process can write to the file.
 
     Each root's ``task`` needs a ``seed``, by which states are made again. Raises ValueError where the file holds trees
     of other tasks, or grown by other settings.
     """
-    saving = _Saving(path, progress)
-    if not Path(path).exists():
-        trees = search(simulator, roots, policy, evaluator, settings, rng, saving, autosave=path)
-    else:
-        trees = load_trees(path, simulator)
-        _check(path, trees, roots, settings)
-        trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
-    save_trees(path, trees)
-    return trees
+    with only_writer(path):
+        saving = _Saving(path, progress)
+        if not Path(path).exists():
+            trees = search(simulator, roots, policy, evaluator, settings, rng, saving, autosave=path)
+        else:
+            trees = load_trees(path, simulator)
+            _check(path, trees, roots, settings)
+            trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
+        save_trees(path, trees)
+        return trees
 
 
 class _Saving:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from branchwise.training.stages import Stage, StageContext, run_stages
+from branchwise.training.stages import Stage, StageContext, read_from, run_stages
 
 NEVER = 60.0  # seconds; longer than any test waits
 
@@ -38,6 +38,11 @@ def _meet(place: Path, name: str) -> None:
 def raise_error(context: StageContext) -> dict[str, Any]:
     (context.folder / "half").write_text("half")
     raise ValueError("no data in row 7")
+
+
+def read_damaged(context: StageContext) -> dict[str, Any]:
+    """Reads a number from the folder of another stage, where there is none."""
+    return {"number": read_from(context.run / "first", lambda folder: int((folder / "number").read_text()))}
 
 
 def kill_itself_once(context: StageContext) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from branchwise.training import loop as loop_module
 from branchwise.training.loop import extract, run_loop, stages_of
 from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
 from branchwise.training.settings import SettingsError
-from branchwise.training.stages import do_stage, figures
+from branchwise.training.stages import DamagedStage, do_stage, figures
 
 AGENTS = (
     *("random", "rule_based", "behaviour_cloning", "rft", "tree_sft", "trajectory_dpo", "step_dpo"),
@@ -107,6 +107,16 @@ def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path)
         rows, _ = extract(recipe, tmp_path / "round_1" / recipe.collect, 1, np.random.default_rng(0), config.history)
         trained = [row for row in rows if row.rejected] if recipe.train == "preference" else rows
         assert len(trained) >= 2, name
+
+    # And what is cut afterwards is named with its cure, by the stages that read it.
+    stages = {stage.name: stage for stage in stages_of(config)}
+    for stage, file in (("round_1/trees", "trees.parquet"), ("base", "model/model.safetensors")):
+        path = tmp_path / stage / file
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-100])
+        with pytest.raises(DamagedStage, match=rf"{stage} is damaged \(.*delete this folder and run the same command"):
+            do_stage(stages["step_dpo/round_1/model"], tmp_path, lambda *_: None)
+        path.write_bytes(whole)
 
 
 @pytest.mark.slow

@@ -227,6 +227,14 @@ def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: 
     assert not (tmp_path / "bad" / "half").exists()
 
 
+def test_a_stage_that_finds_another_damaged_ends_the_run_as_bad_input(tmp_path: Path, work: ModuleType) -> None:
+    stages = [Stage("first", work.write), Stage("next", work.read_damaged, ("first",))]
+    do_stage(stages[0], tmp_path, quiet)
+    (tmp_path / "first" / "number").write_text("se")
+    with pytest.raises(DamagedStage, match=r"stage 'next': .*first is damaged \(ValueError.*delete this folder"):
+        run_stages(stages, tmp_path, Heard(), workers=1)
+
+
 def test_a_stage_whose_process_was_killed_is_done_once_more(tmp_path: Path, work: ModuleType) -> None:
     mark = tmp_path / "died"
     stages = [Stage("dies", work.kill_itself_once, (), {"mark": str(mark)}), Stage("next", work.write, ("dies",))]

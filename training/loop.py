@@ -44,7 +44,7 @@ from ..search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from ..search.files import atomically
+from ..search.files import atomically, make_folder
 from ..search.locks import only_writer
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
 from ..search.transcript import Transcript, observed
@@ -89,7 +89,7 @@ def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -
     stages = stages_of(config)
     check_stages(stages)
     _check_folder(run)
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     with only_writer(run):
         return _run(config, run, stages, display, workers)
 

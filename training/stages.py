@@ -28,7 +28,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol, TypeVar
 
-from ..search.files import atomically, publish, sync
+from ..search.files import atomically, make_folder, publish, sync
 
 T = TypeVar("T")
 
@@ -398,7 +398,7 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
 
 def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, str], None]) -> None:
     """Fill ``partial``; its figures are written last, when all else is on disk."""
-    partial.mkdir(parents=True, exist_ok=True)
+    make_folder(partial)
     for left in partial.iterdir():
         if left.name != PARTS:
             shutil.rmtree(left) if left.is_dir() else left.unlink()
