@@ -36,6 +36,7 @@ from . import swe_search
 from .calls import ask, failure
 from .evaluation import Evaluator, Leaf
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root
+from .gumbel import not_planned
 from .information import InformationWalk
 from .information_tree import InformationTree
 from .interruption import Interruption
@@ -154,7 +155,9 @@ def extend(
 ) -> list[Tree]:
     """Go on with trees until each has had ``settings.simulations`` simulations, earlier ones included; returns them.
 
-    A tree that was saved, loaded and extended equals one that was searched in one go.
+    A tree that was saved, loaded and extended equals one that was searched in one go. Under ``gumbel``, whose plan
+    depends on ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
+    (ValueError), nor after ``Tree.reroot``.
     """
     if bonus is None and settings.bonus_terms:
         bonus = swe_search.bonus(settings.bonus_terms)
@@ -228,6 +231,10 @@ def _check(
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
         if isinstance(tree, InformationTree) != (settings.information != "perfect"):
             raise ValueError(f"tree {tree.index} was searched with other settings of information; search it anew")
+        if settings.selection == "gumbel" and tree.counters["simulations"] < settings.simulations:
+            reason = tree.why_not_planned(settings.simulations, settings.considered)
+            if reason:
+                raise ValueError(not_planned(tree.index, settings.simulations, reason))
 
 
 class _Run:
