@@ -228,7 +228,9 @@ def why_not_planned(
         return "it was re-rooted, or searched by another rule, and the visits of its root's actions follow no plan"
     if np.array_equal(plan, halving_plan(prior, considered, simulations)):
         return ""
-    return f"it was planned for simulations={len(plan) + 1} in all, or for other considered actions"
+    if len(plan) != max(simulations - 1, 1):
+        return f"it was planned for simulations={len(plan) + 1} in all"
+    return f"it was planned with other numbers than considered={considered}"
 
 
 def not_planned(tree: int, simulations: int, reason: str) -> str:
