@@ -20,14 +20,14 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from .arrays import NodeArrays, entry
-from .ascent import _abandon, _back_up
-from .backup import LOSS, UNPROVEN, WIN
-from .descent import _select
-from .gumbel import gumbel_draws
-from .nodes import EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
+from .ascent import _abandon, _back_up, _proof_for
+from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
+from .calls import LARGEST
+from .descent import _improved_policy, _select
+from .nodes import CHANCE, EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _best_return
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
-from .stepping import LARGEST_NUMBER
+from .targets import visit_shares
 
 MOST_ROOM: Final = 1 << 20
 LEAF: Final = -2  # of a simulation, at the end of its path
@@ -36,6 +36,10 @@ TABLE_TERMINAL: Final = 0
 TABLE_MOVER: Final = 1
 NO_ROOM: Final = -1
 NO_GUMBEL: Final = -2
+
+_WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs, as are these
+_KNOWN: Final = np.array([-np.inf, 0.0, np.nan, np.inf])
+_OPPOSITE: Final = np.array([WIN, DRAW, UNPROVEN, LOSS], np.uint8)
 
 PLACES: Final = np.dtype(
     [(name, np.int64) for name in ("nodes", "values", "head", "walk", "paths", "table", "gumbel", "considered")]
@@ -52,7 +56,8 @@ class ArrayTree(NodeArrays):
     ``actions`` is how many children a node gets; the parent of leaf ``i`` and the action into it are
     ``tree.parents(leaves)[i]`` and ``tree.actions_into(leaves)[i]``, so that a caller can keep states by node index.
     ``settings`` as in a search of words, of which this reads simulations, the rules of selection and backup,
-    ``max_depth``, ``solve``, ``random_ties``, and under ``gumbel`` its two numbers; ``leaves_per_tree`` bounds ``n``.
+    ``max_depth``, ``solve``, ``random_ties``, and the numbers of ``gumbel`` and of first play; ``leaves_per_tree``
+    bounds ``n``.
     ``players`` and ``zero_sum`` say whose returns are kept (``nodes.py``).
 
     >>> import numpy as np
@@ -110,7 +115,7 @@ class ArrayTree(NodeArrays):
 
         values: of each leaf's state, for player 0, or for all players where their returns are kept: float64
             ``[batch, 1 or players]``. A leaf with a value, reward or prior that is NaN, infinite or beyond
-            3.4e38 is taken back and counted (``failed``).
+            3.4e38, or with a mover that is no player, is taken back and counted (``failed``).
         priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action. A leaf that is not
             terminal and has no action is taken back too.
         rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
@@ -145,8 +150,50 @@ class ArrayTree(NodeArrays):
         return self._of_children(node, "visits").copy()
 
     def q_values(self, node: int = 0) -> np.ndarray:
-        """Mean returns of a node's actions for its player to move: float64 ``[actions]``, 0 without a visit."""
-        return self._of_children(node, "value_sum") / np.maximum(self._of_children(node, "visits"), 1)
+        """Returns of a node's actions for its player to move, proven or mean as ``Tree.value``: float64 ``[actions]``,
+        0 without a visit."""
+        visits = self._of_children(node, "visits")
+        means = self._of_children(node, "value_sum") / np.maximum(visits, 1)
+        if self.settings.discount != 1.0:
+            return means
+        proofs, is_over = self._proofs(node), self._of_children(node, "flags") & TERMINAL != 0
+        worth = self._of_children(node, "reward") + _WORTH[proofs]
+        return np.where((proofs != UNPROVEN) & (visits > 0) & ~is_over, worth, means)
+
+    def value(self) -> float:
+        """What the root's state is worth to who moves there, proven or mean as ``Tree.value``; NaN without a visit."""
+        root = self._nodes[0]
+        proof = _proof_for(int(root["proof"]), int(root["player"]))
+        if not root["visits"]:
+            return float("nan")
+        mean = float(root["value_sum"]) / int(root["visits"])
+        return proven_value(proof, mean) if self.settings.discount == 1.0 and not root["flags"] & TERMINAL else mean
+
+    def policy_target(self, node: int = 0) -> np.ndarray:
+        """The share of the visits of a node's children that each got, nothing for an action that what is proven rules
+        out (``targets.py``); after ``gumbel`` the improved policy: float64 ``[actions]``, sum 1."""
+        visits = self.visits(node).astype(np.float64)
+        if visits.any() and self.settings.selection == "gumbel":
+            return _improved_policy(self._nodes, self._walk, node)
+        return visit_shares(visits, self._of_children(node, "prior").astype(np.float64), self.known_returns(node))
+
+    def known_returns(self, node: int = 0) -> np.ndarray:
+        """What each solved child is known to return to who moves, as ``targets.playable`` takes it: float64
+        ``[actions]``, NaN for an open one; of several players without proofs only what cannot be played is known."""
+        known = _KNOWN[self._proofs(node)]
+        solved = np.isnan(known) & (self._of_children(node, "flags") & SOLVED != 0)
+        for i in np.flatnonzero(solved).tolist():
+            child = int(self._nodes["first_child"][node]) + i
+            if self.players == 1:
+                known[i] = _best_return(self._nodes, child, self.settings.discount)
+            elif not self._nodes["visits"][child]:
+                known[i] = -np.inf
+        return known
+
+    def _proofs(self, node: int) -> np.ndarray:
+        """The proofs of a node's children in the view of who moves: uint8 ``[actions]``."""
+        proofs = self._of_children(node, "proof")
+        return _OPPOSITE[proofs] if self._nodes["player"][node] == 1 else proofs
 
     @property
     def failed(self) -> int:
@@ -184,9 +231,8 @@ class ArrayTree(NodeArrays):
             if out == NO_ROOM:
                 self.reserve(self._out * self.actions)
             else:
-                draws = gumbel_draws(self.rng, self.actions, self.settings.gumbel_scale)
-                legal = int((self._of_children(0, "prior") > 0.0).sum())
-                self.plan_gumbel(draws, self.settings.simulations - 1, min(self.settings.considered, legal))
+                settings = self.settings
+                self.plan_gumbel(self.rng, settings.gumbel_scale, settings.simulations, settings.considered)
         return out
 
     def reserve(self, count: int) -> None:
@@ -194,9 +240,8 @@ class ArrayTree(NodeArrays):
         super().reserve(count)
         self._locate(self._out)
 
-    def plan_gumbel(self, draws: np.ndarray, simulations: int, considered: int) -> None:
-        """Fix the root's Gumbel draws (float64 ``[root's children]``) and its sequential halving."""
-        super().plan_gumbel(draws, simulations, considered)
+    def plan_gumbel(self, rng: np.random.Generator, scale: float, simulations: int, considered: int) -> None:
+        super().plan_gumbel(rng, scale, simulations, considered)
         self._locate(self._out)
 
     def _locate(self, out: int = 0) -> None:
@@ -294,6 +339,7 @@ def _tell(
 ) -> None:
     columns = max(values.shape[1] // 2, 1)
     actions = table.shape[1] - 2 - 2 * columns
+    players = 2 if walk[0].zero_sum else columns
     back = np.empty(columns)
     for i in range(told):
         leaf, depth = paths[i, LEAF], paths[i, DEPTH]
@@ -301,7 +347,9 @@ def _tell(
         terminal = row[TABLE_TERMINAL] != 0.0
         returns, rewards = row[2 : 2 + columns], row[2 + columns : 2 + 2 * columns]
         priors = row[2 + 2 * columns : 2 + 2 * columns + actions]
-        if not (_finite(returns) and _finite(rewards) and (terminal or (_finite(priors) and priors.max() >= 0.0))):
+        known_mover = row[TABLE_MOVER] < players and (terminal or row[TABLE_MOVER] >= CHANCE)
+        has_priors = terminal or (_finite(priors) and priors.max() >= 0.0)
+        if not (known_mover and has_priors and _finite(returns) and _finite(rewards)):
             head[0].failed += 1
             _abandon(nodes, walk, paths[i], depth)
             continue
@@ -323,7 +371,7 @@ def _finite(numbers: np.ndarray) -> bool:
     total = 0.0
     for number in numbers:
         total += abs(number)
-    return total <= LARGEST_NUMBER
+    return total <= LARGEST
 
 
 @njit(inline="always")

@@ -15,7 +15,7 @@ from .ascent import _abandon, _back_up, _release
 from .backup import UNPROVEN
 from .compiling import say_if_compiling
 from .descent import PATH_TOO_SHORT, _select
-from .gumbel import considered_visits
+from .gumbel import gumbel_draws, halving_plan, why_not_planned
 from .nodes import HEAD, NODE, WALK, _add_children, _fill_path
 
 
@@ -108,10 +108,24 @@ class NodeArrays:
             digest = hashlib.blake2b(repr(rng.bit_generator.state).encode(), digest_size=8).digest()
             self._head["noise"] = int.from_bytes(digest, "little") | 1
 
-    def plan_gumbel(self, draws: np.ndarray, simulations: int, considered: int) -> None:
-        """Fix the root's Gumbel draws (float64 ``[root's children]``) and its sequential halving."""
-        self._gumbel = np.array(draws, np.float64)
-        self._considered = considered_visits(min(considered, len(draws)), max(simulations, 1))
+    def plan_gumbel(self, rng: np.random.Generator, scale: float, simulations: int, considered: int) -> None:
+        """Plan the visits of the root's children, where none has one: Gumbel draws, if there are none yet, and the
+        sequential halving of a search of ``simulations``, the root's own included."""
+        prior = self._of_root("prior")
+        if not self._of_root("visits").any():
+            if not self.has_gumbel():
+                self._gumbel = gumbel_draws(rng, len(prior), scale)
+            self._considered = halving_plan(prior, considered, simulations)
+
+    def why_not_planned(self, simulations: int, considered: int) -> str:
+        """``gumbel.why_not_planned`` of this tree."""
+        visits, prior = self._of_root("visits"), self._of_root("prior")
+        return why_not_planned(visits, prior, self.has_gumbel(), self._considered, considered, simulations)
+
+    def _of_root(self, name: str) -> np.ndarray:
+        """A field of the root's children: float64 ``[children]``."""
+        first, count = int(self._nodes["first_child"][0]), int(self._nodes["children"][0])
+        return self._nodes[name][first : first + count].astype(np.float64)
 
     def add_block(
         self,

@@ -35,8 +35,10 @@ from .compiled_loop import (
     COMPILED_NODE,
     RULES,
     STEP,
+    UNVISITED_CONSTANT,
     UNVISITED_FIRST,
     UNVISITED_PARENT,
+    UNVISITED_REDUCED,
     UNVISITED_ZERO,
     WEIGHT_PUCT,
     WEIGHT_UCB1,
@@ -47,7 +49,7 @@ from .compiled_tree import CompiledTree
 from .engine import Progress, Root, SearchStopped, checked_roots
 from .engine import search as search_in_general
 from .evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
-from .gumbel import considered_visits, gumbel_draws
+from .gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
 from .interruption import Interruption
 from .policy import Policy, PolicyFunction
 from .settings import SearchSettings
@@ -59,7 +61,13 @@ _CHUNK: Final = 1 << 14  # simulations between two looks at the clock, and what 
 _FIRST_CAPACITY: Final = 1 << 18
 _REMEMBERED_SCALES: Final = 1 << 14
 _WEIGHTS: Final = {"uct": WEIGHT_UCT, "ucb1": WEIGHT_UCB1, "puct": WEIGHT_PUCT, "alphazero": WEIGHT_PUCT}
-_UNVISITED: Final = {"zero": UNVISITED_ZERO, "parent": UNVISITED_PARENT, "infinite": UNVISITED_FIRST}
+_UNVISITED: Final = {
+    "zero": UNVISITED_ZERO,
+    "parent": UNVISITED_PARENT,
+    "infinite": UNVISITED_FIRST,
+    "reduced": UNVISITED_REDUCED,
+    "constant": UNVISITED_CONSTANT,
+}
 _NOT_COMPILED: Final = (
     "backup",
     "leaves_per_tree",
@@ -171,19 +179,51 @@ def extend(
     workers: int = 1,
     autosave: str | Path | None = None,
 ) -> list[CompiledTree]:
-    """Go on with trees until each has had ``settings.simulations`` simulations, earlier ones included; returns them.
-    ``settings``: None for each tree's own."""
+    """Go on with trees of one game until each has had ``settings.simulations`` simulations, earlier ones included;
+    returns them. ``settings``: None for the trees' own.
+
+    A tree that was extended equals one that was searched in one go. Under ``gumbel``, whose plan depends on
+    ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
+    (ValueError), nor after ``CompiledTree.reroot``.
+    """
     if not trees:
         return trees
-    settings = settings or trees[0].settings
+    if settings is None:
+        settings = trees[0].settings
+        if any(tree.settings != settings for tree in trees):
+            raise ValueError("the trees were searched with different settings; pass those to go on with")
     reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")
     for tree in trees:
+        if tree.rules.name != trees[0].rules.name:
+            raise ValueError(
+                f"trees of {trees[0].rules.name} and of {tree.rules.name}; extend those of one game together"
+            )
         if len(tree) > 1 and tree.settings.selection != settings.selection:
             raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.selection!r}; go on with that")
-        tree.settings = settings
+        _check_plan(tree, settings)
+    for tree in trees:
+        if tree.simulations < settings.simulations:
+            tree.settings = settings
     return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
+
+
+def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
+    """Raise ValueError where the rule ``gumbel`` cannot go on with a tree to ``settings.simulations``."""
+    if settings.selection != "gumbel" or tree.simulations >= settings.simulations:
+        return
+    children = tree.children(0)
+    visits, prior = (
+        tree.nodes[name][children.start : children.stop].astype(np.float64) for name in ("visits", "factor")
+    )
+    plan = halving_plan(prior, tree.settings.considered, tree.settings.simulations)
+    is_drawn = len(tree.gumbel) > 0
+    reason = why_not_planned(visits, prior, is_drawn, plan, settings.considered, settings.simulations)
+    if not is_drawn and not reason:
+        reason = "it has no draws for its root"
+    if reason:
+        raise ValueError(not_planned(tree.index, settings.simulations, reason))
 
 
 def _grow(
@@ -355,13 +395,12 @@ class _Run:
     def _given(self, tree: CompiledTree) -> tuple[np.ndarray, ...]:
         """The arguments of the compiled loop that do not change while a tree grows."""
         settings = self.settings
-        walk = np.zeros(self.given[0]["max_depth"] + 1, STEP)
+        walk = np.zeros(tree.rules.max_depth + 1, STEP)  # a tree may be deeper than this search's max_depth
         choices = np.zeros(tree.rules.max_actions, CHOICE)
         if settings.selection != "gumbel":
             return self.given, self.plan.scales, walk, choices
-        count = len(tree.gumbel)
-        considered = considered_visits(min(settings.considered, count), max(settings.simulations - 1, 1))
-        return self.given, tree.gumbel, np.zeros(count), considered, walk, choices
+        plan = np.zeros(max(settings.simulations - 1, 1), np.int64)
+        return self.given, tree.gumbel, np.zeros(len(tree.gumbel)), plan, walk, choices
 
 
 class _Told:
@@ -396,6 +435,8 @@ def _why_not(settings: SearchSettings) -> str:
         return f"selection={settings.selection!r} is not compiled"
     if settings.selection != "gumbel" and settings.unvisited_value not in _UNVISITED:
         return f"unvisited_value={settings.unvisited_value!r} is not compiled"
+    if settings.selection == "ucb1" and settings.unvisited_value == "reduced":
+        return "unvisited_value='reduced' under selection='ucb1', which keeps no priors, is not compiled"
     plain = SearchSettings()
     for name in _NOT_COMPILED:
         value = getattr(settings, name)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiled_loop import OVER, TWO_PLAYERS, expand, game_step, game_value
-from .gumbel import LOWEST_SCORE, VALUE_SCALE, VISIT_OFFSET
+from .compiled_loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value
+from .gumbel import LOWEST_SCORE, halving_plan
 
 FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
@@ -26,11 +26,11 @@ def span_of(nodes: np.ndarray, node: int) -> Any:
 
 
 def completed_children(
-    nodes: np.ndarray, first: int, count: int, raw: float, total: Any
+    nodes: np.ndarray, first: int, count: int, raw: float, total: Any, rules: np.ndarray
 ) -> tuple[float, float, float, float]:
     """Of the children ``first`` … of a node whose state the evaluator values ``raw``, visited ``total`` times in all:
     (the value of an unvisited one, the least and the largest completed value, the factor that makes σ of what is above
-    the least) (``gumbel.completed``)."""
+    the least, up to a constant) (``gumbel.completed``)."""
     most = 0
     visited = 0
     mass = 0.0
@@ -52,17 +52,19 @@ def completed_children(
     if visited < count:
         low = min(low, filling)
         high = max(high, filling)
-    scale = (VISIT_OFFSET + most) * VALUE_SCALE / max(high - low, 1e-8) if high > low else 0.0
+    scale = (rules[0].maxvisit_init + most) * rules[0].value_scale if high > low else 0.0
+    if rules[0].rescale_values:
+        scale /= max(high - low, 1e-8)
     return filling, low, high, scale
 
 
-def root_child(nodes: np.ndarray, drawn: np.ndarray, considered: np.ndarray) -> int:
+def root_child(nodes: np.ndarray, drawn: np.ndarray, plan: np.ndarray, rules: np.ndarray) -> int:
     """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
-    the largest logit being zero."""
+    the largest logit being zero. No child is ever lost here, so that one has the count of the plan's turn."""
     first, count = span_of(nodes, 0)
     total = np.int64(nodes[0].visits) - 1
-    filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum), total)
-    wanted = considered[min(total, considered.shape[0] - 1)]
+    filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum), total, rules)
+    wanted = plan[total]
     best = 0
     best_score = -np.inf
     for i in range(count):
@@ -87,13 +89,13 @@ def likeliest_child(nodes: np.ndarray, first: int, count: int) -> int:
     return first + best
 
 
-def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
+def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.ndarray) -> int:
     """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``); ``policy``: room for π'."""
     first, count = span_of(nodes, node)
     if nodes[node].visits == 1:  # all completed values are the node's own: π' is the prior
         return likeliest_child(nodes, first, count)
     total = np.int64(nodes[node].visits) - 1
-    filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum), total)
+    filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum), total, rules)
     mass = 1.0
     if scale > 0.0:
         mass = 0.0
@@ -115,14 +117,15 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray) -> int:
     return first + best
 
 
-def prepare_root(nodes: np.ndarray, gumbel: np.ndarray, drawn: np.ndarray) -> None:
-    """Into ``drawn`` g + logits of the root's children, the largest logit being zero."""
+def prepare_root(nodes: np.ndarray, gumbel: np.ndarray, drawn: np.ndarray, plan: np.ndarray, considered: int) -> None:
+    """Into ``drawn`` g + logits of the root's children, the largest logit being zero; into ``plan`` their visits."""
     first, count = span_of(nodes, 0)
-    largest = 0.0
+    prior = np.empty(count)
     for i in range(count):
-        largest = max(largest, float(nodes[first + i].factor))
+        prior[i] = nodes[first + i].factor
     for i in range(count):
-        drawn[i] = gumbel[i] + math.log(nodes[first + i].factor / largest)
+        drawn[i] = gumbel[i] + np.log(prior[i] / prior.max())
+    plan[:] = halving_plan(prior, considered, plan.shape[0] + 1)
 
 
 def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, discount: float) -> None:
@@ -144,12 +147,13 @@ def grow(
     rules: np.ndarray,
     gumbel: np.ndarray,
     drawn: np.ndarray,
-    considered: np.ndarray,
+    plan: np.ndarray,
     walk: np.ndarray,
     choices: np.ndarray,
 ) -> tuple[int, int, int]:
     """``compiled_loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
-    room for as many; ``considered``: ``gumbel.considered_visits``."""
+    room for as many; ``plan``: room for ``gumbel.halving_plan``, int64, of at least the simulations that the root will
+    have had."""
     discount = rules[0].discount
     uniform = rules[0].uniform_prior
     temperature = rules[0].prior_temperature
@@ -157,8 +161,9 @@ def grow(
     actions = choices["action"]
     scratch = choices["logit"]
     last_start = nodes.shape[0] - choices.shape[0]
+    considered = rules[0].considered
     if nodes[0].children > 0:
-        prepare_root(nodes, gumbel, drawn)
+        prepare_root(nodes, gumbel, drawn, plan, considered)
     done = 0
     walk[0].node = 0
     walk[0].reward = 0.0
@@ -169,14 +174,20 @@ def grow(
         over = False
         while not over:
             here = nodes[np.uint64(node)]
-            if here.visits == 0 or depth >= max_depth:
-                break
             if here.children == 0:
-                size += expand(nodes, node, size, state, actions, scratch, temperature, uniform)
+                if depth >= max_depth:
+                    here.flags |= LATE
+                    break
+                if here.visits == 0:
+                    break
+                count = expand(nodes, node, size, state, actions, scratch, temperature, uniform)
+                size += count
+                if here.flags & LATE or count == 0:  # as in ``compiled_loop.grow``
+                    break
                 if node == 0:
-                    prepare_root(nodes, gumbel, drawn)
+                    prepare_root(nodes, gumbel, drawn, plan, considered)
             at_root = depth == 0
-            node = root_child(nodes, drawn, considered) if at_root else interior_child(nodes, node, scratch)
+            node = root_child(nodes, drawn, plan, rules) if at_root else interior_child(nodes, node, scratch, rules)
             state, reward, over = game_step(state, nodes[np.uint64(node)].action)
             depth += 1
             walk[depth].node = node

@@ -55,6 +55,7 @@ PROVEN_WIN: Final = 3
 PROOF: Final = 3
 SOLVED: Final = 4  # nothing is left to simulate below; with two players always with a proof
 OVER: Final = 8
+LATE: Final = 16  # it was at the depth limit, and may get children in a later search
 
 WEIGHT_UCT: Final = 0
 WEIGHT_UCB1: Final = 1
@@ -63,6 +64,9 @@ WEIGHT_PUCT: Final = 2
 UNVISITED_ZERO: Final = 0
 UNVISITED_PARENT: Final = 1
 UNVISITED_FIRST: Final = 2  # every child once before any twice
+UNVISITED_REDUCED: Final = 3
+UNVISITED_CONSTANT: Final = 4
+BEYOND_RETURNS: Final = np.float32(1e30)
 
 # What the game gives in place of these: ``compiled_build.py``.
 game_legal: Any = None
@@ -87,6 +91,11 @@ RULES: Final = np.dtype(
         ("uniform_prior", np.float64),
         ("prior_temperature", np.float64),
         ("max_depth", np.int64),
+        ("fpu_value", np.float64),
+        ("considered", np.int64),
+        ("value_scale", np.float64),
+        ("maxvisit_init", np.float64),
+        ("rescale_values", np.bool_),
     ]
 )
 """The settings that the loop reads, as an array of one record."""
@@ -175,6 +184,28 @@ def exchange_unvisited(nodes: np.ndarray, child: int, others: int, random: int) 
     here.action = there.action
     there.action = action
     return random
+
+
+def prepare_late(nodes: np.ndarray, node: int, random: int) -> int:
+    """Prepare the children of a node that was at the depth limit of an earlier search. The count of its visits does not
+    say which of them comes next, so each has a value beyond all returns until its first visit, in random order where
+    ties are random."""
+    first: Any = np.int64(nodes[node].first_child)  # signed: numba makes floats of mixed sums
+    count: Any = np.int64(nodes[node].children)
+    for i in range(count):
+        if RANDOM_TIES and not HAS_PRIOR:
+            random = exchange_unvisited(nodes, first + i, count - 1 - i, random)
+        nodes[first + i].value = BEYOND_RETURNS
+    return random
+
+
+def visited_prior(nodes: np.ndarray, first: int, count: int) -> float:
+    """The sum of the priors of the visited children."""
+    mass = 0.0
+    for child in range(first, first + count):
+        if nodes[child].visits > 0:
+            mass += nodes[child].factor
+    return mass
 
 
 def score_of(record: Any, scale: Any, unvisited_value: Any) -> float:
@@ -298,7 +329,7 @@ def grow(
 
     ``nodes``: :data:`COMPILED_NODE` ``[any]``, zeros from ``size`` on; ``rules``: :data:`RULES` ``[1]``; ``scales``:
     room to remember :func:`exploration_scale` by visits, float32, zeros at first; ``walk``: :data:`STEP`
-    ``[max_depth + 1]``; ``choices``: :data:`CHOICE`, one for each action that a state can have.
+    ``[longest game + 1]``; ``choices``: :data:`CHOICE`, one for each action that a state can have.
     """
     exploration = rules[0].exploration
     base = rules[0].exploration_base
@@ -306,6 +337,7 @@ def grow(
     uniform = rules[0].uniform_prior
     temperature = rules[0].prior_temperature
     max_depth = rules[0].max_depth
+    fpu_value = rules[0].fpu_value
     actions = choices["action"]
     priors = choices["logit"]
     remembered = scales.shape[0]
@@ -324,12 +356,19 @@ def grow(
             visits = here.visits
             count = here.children
             if count == 0:
-                if visits == 0 or depth >= max_depth:
+                if depth >= max_depth:
+                    here.flags |= LATE
+                    break
+                if visits == 0:
                     break
                 count = expand(nodes, node, size, state, actions, priors, temperature, uniform)
                 size += count
+                if here.flags & LATE and UNVISITED == UNVISITED_FIRST:
+                    random = prepare_late(nodes, node, random)
+                if here.flags & LATE or count == 0:  # valued once more, as the general engine values what it expands
+                    break
             first = here.first_child
-            if UNVISITED == UNVISITED_FIRST and visits <= count:
+            if UNVISITED == UNVISITED_FIRST and visits <= count and not here.flags & LATE:
                 child = first + visits - 1
                 if RANDOM_TIES and not HAS_PRIOR:
                     random = exchange_unvisited(nodes, child, count - visits, random)
@@ -340,8 +379,12 @@ def grow(
                     if visits < remembered:
                         scales[visits] = scale
                 unvisited_value = np.float32(0.0)
-                if UNVISITED == UNVISITED_PARENT:
+                if UNVISITED in (UNVISITED_PARENT, UNVISITED_REDUCED):
                     unvisited_value = np.float32(state_value(here, reward, discount, depth == 0))
+                if UNVISITED == UNVISITED_REDUCED:
+                    unvisited_value -= np.float32(fpu_value * math.sqrt(visited_prior(nodes, first, count)))
+                elif UNVISITED == UNVISITED_CONSTANT:
+                    unvisited_value = np.float32(fpu_value)
                 if RANDOM_TIES and UNVISITED != UNVISITED_FIRST:
                     child, random = random_best_child(nodes, first, count, scale, unvisited_value, random)
                 else:

@@ -103,10 +103,16 @@ def _tree(
         tree = CompiledTree(simulator, rules, root.state, settings, int(kept["random"]), kept["task"], kept["index"])
         tree.simulations = int(kept["simulations"])
         tree.gumbel = np.array(gumbel, np.float64)
+        if tree.simulations != int(nodes[0]["visits"]):
+            raise ValueError(
+                f"simulations={tree.simulations} and {nodes[0]['visits']} visits of the root; is it damaged?"
+            )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
     damaged = _first_damaged(np.ascontiguousarray(nodes), encoded, rules.legal, rules.step, rules.max_actions)
-    if damaged >= 0 or (len(gumbel) and len(gumbel) != int(nodes[0]["children"])):
+    if damaged < 0 and len(gumbel) not in (0, rules.legal(encoded, np.zeros(rules.max_actions, np.int64))):
+        damaged = 0
+    if damaged >= 0:
         raise ValueError(f"{where}, node {damaged}: no position of this game has these children; the file is damaged")
     tree.nodes = nodes
     return tree
@@ -114,8 +120,9 @@ def _tree(
 
 @njit
 def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: int) -> int:
-    """The first node whose children are not the legal moves of its position, each once and side by side; −1 where all
-    are right. Positions are replayed level by level, by the game's kernels."""
+    """The first node whose children are not the legal moves of its position, each once and side by side, or that has
+    fewer visits than a search gives it; −1 where all are right. Positions are replayed level by level, by the game's
+    kernels."""
     count = nodes.shape[0]
     actions = np.empty(most, np.int64)
     marks = np.full(1 << 16, -1, np.int64)  # by action: the node at which it is legal and was not met yet
@@ -128,6 +135,8 @@ def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: in
         state = states[at]
         at += 1
         children = int(nodes[node].children)
+        if nodes[node].visits < min(children, 1):
+            return node
         if children == 0:
             continue
         first = int(nodes[node].first_child)
@@ -137,7 +146,7 @@ def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: in
         seen += children
         for child in range(first, first + children):
             action = nodes[child].action
-            if marks[action] != node:
+            if marks[action] != node or nodes[child].visits < 0:
                 return child
             marks[action] = -1
             after, _, over = step(state, action)

@@ -20,14 +20,16 @@ from ..envs.simulator import Simulator
 from .backup import DRAW, LOSS, UNPROVEN, WIN
 from .compiled_loop import COMPILED_NODE, OVER, PROOF, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
 from .engine import is_zero_sum
-from .gumbel import root_answer
+from .gumbel import halving_plan, root_answer
 from .nodes import EXPANDED, NODE, TERMINAL, VALUED
 from .nodes import SOLVED as TREE_SOLVED
 from .settings import SearchSettings
+from .targets import playable, visit_shares
 from .tree import FinalRule, Tree
 
 _NAMES: Final = {0: "", PROVEN_LOSS: "loss", PROVEN_DRAW: "draw", PROVEN_WIN: "win"}
 _VALUES: Final = {PROVEN_LOSS: -1.0, PROVEN_DRAW: 0.0, PROVEN_WIN: 1.0}
+_KNOWN: Final = np.array([np.nan, -np.inf, 0.0, np.inf])
 _PROOFS: Final = np.array([UNPROVEN, LOSS, DRAW, WIN], np.uint8)
 
 
@@ -90,7 +92,15 @@ class CompiledTree:
         return int(self.nodes[node]["visits"])
 
     def value(self, node: int = 0) -> float:
-        """The mean return of the action into the node, of the root's state for node 0; NaN without a visit."""
+        """What the action into the node returns, the root's state for node 0: what is proven, where something is and
+        nothing is discounted, else :meth:`mean`; NaN without a visit."""
+        flags = int(self.nodes[node]["flags"])
+        if flags & PROOF and self.visits(node) and self.settings.discount == 1.0 and not flags & OVER:
+            return _VALUES[flags & PROOF]
+        return self.mean(node)
+
+    def mean(self, node: int = 0) -> float:
+        """As :meth:`value`, but the mean return that simulations found, whatever is proven."""
         record = self.nodes[node]
         if not record["visits"]:
             return float("nan")
@@ -116,16 +126,19 @@ class CompiledTree:
         return bool(int(self.nodes[node]["flags"]) & SOLVED)
 
     def best_child(self, node: int = 0, final: FinalRule | None = None) -> int:
-        """The child to play, as ``Tree.best_child``: by default as the search was set. −1 where there is none."""
+        """The child to play, as ``Tree.best_child``: by default as the search was set, what is proven first. −1 where
+        there is none."""
         if final is None:
             if node == 0 and len(self.gumbel) and self.children(0):
                 return self.children(0)[self._gumbel_answer()[0]]
             final = self.settings.final
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
-        children = [child for child in self.children(node) if self.visits(child)]
+        known_returns = self.known_returns(node)
+        left = [child for child, may in zip(self.children(node), playable(known_returns), strict=True) if may]
+        children = [child for child in left if self.visits(child)]
         if not children:
-            return next(iter(self.children(node)), -1)
+            return next(iter(left), -1)
 
         def rank(child: int) -> tuple[float, float, int]:
             value = self.value(child)
@@ -134,10 +147,20 @@ class CompiledTree:
         best = max((child for child in children if not self.is_solved(child)), key=rank, default=-1)
         solved = [child for child in children if self.is_solved(child)]
         if solved:
-            known = max(solved, key=lambda child: (self._known_return(child), self.visits(child), -child))
-            if best < 0 or self._known_return(known) >= self.value(best):
+            worth = dict(zip(self.children(node), known_returns.tolist(), strict=True))
+            known = max(solved, key=lambda child: (worth[child], self.visits(child), -child))
+            if best < 0 or worth[known] >= self.value(best):
                 best = known
         return best
+
+    def known_returns(self, node: int = 0) -> np.ndarray:
+        """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
+        ``[children]``, NaN for an open one."""
+        children = self.children(node)
+        flags = self.nodes["flags"][children.start : children.stop]
+        if self.rules.players == 1 and (flags & SOLVED).any():
+            return self.to_tree().known_returns(node)  # the best return below needs the rewards on the way
+        return np.where(flags & SOLVED, _KNOWN[flags & PROOF], np.nan)
 
     def best_action(self, final: FinalRule | None = None) -> str:
         """The action to play at the root (:meth:`best_child`). Raises ValueError before the second simulation."""
@@ -147,16 +170,16 @@ class CompiledTree:
         return self.action(child)
 
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
-        """The actions of a node and the share of visits that each got (at the root after ``gumbel``: the improved
-        policy): float64 ``[children]``, sum 1."""
+        """The actions of a node and the share of visits that each got, nothing for an action that what is proven rules
+        out (``targets.py``); after ``gumbel`` the improved policy: float64 ``[children]``, sum 1. Where none was
+        visited the prior, as far as the rule keeps it (:meth:`prior`)."""
         children = self.children(node)
         actions = [self.action(child) for child in children]
-        if node == 0 and len(self.gumbel) and children:
-            return actions, self._gumbel_answer()[1]
-        visits = self.nodes["visits"][children.start : children.stop].astype(np.float64)
-        if not visits.any():
-            return actions, np.full(len(children), 1.0 / max(len(children), 1))
-        return actions, visits / visits.sum()
+        visits = self._of(children, "visits")
+        if visits.any() and self.settings.selection == "gumbel":
+            return actions, self._gumbel_answer(node)[1]
+        prior = np.nan_to_num([self.prior(child) for child in children], nan=1.0)
+        return actions, visit_shares(visits, prior, self.known_returns(node))
 
     def principal_variation(self, final: FinalRule | None = None) -> list[str]:
         """The best action, the best answer to it, and so on, as far as children were visited."""
@@ -174,7 +197,8 @@ class CompiledTree:
     # ---- changing ---------------------------------------------------------------------------------------------
 
     def reroot(self, action: str) -> None:
-        """Become the tree below an action of the root; the rest of the memory is given back.
+        """Become the tree below an action of the root; the rest of the memory is given back. Under ``gumbel`` the tree
+        can then be read, and not be extended.
 
         Raises ValueError where that action was visited less than twice: search anew from there.
         """
@@ -183,7 +207,7 @@ class CompiledTree:
             raise ValueError(f"nothing was searched below {action!r}; search anew from the state after it")
         before = self.simulator.current_player(self.state)
         state = self.simulator.step(self.state, action)
-        value = self.value(child)
+        value = self.mean(child)
         reward = float(self.simulator.rewards(state)[before])
         self.nodes = _subtree(self.nodes, child)
         root = self.nodes[0]
@@ -237,7 +261,7 @@ class CompiledTree:
             | np.where(source["flags"] & SOLVED != 0, TREE_SOLVED, 0)
         )
         nodes["value_sum"] = [
-            self.value(node) * self.visits(node) if self.visits(node) else 0.0 for node in range(count)
+            self.mean(node) * self.visits(node) if self.visits(node) else 0.0 for node in range(count)
         ]
         for node in range(count):
             children = self.children(node)
@@ -259,23 +283,31 @@ class CompiledTree:
         tree.attach(self.simulator, states)
         tree.settings = asdict(self.settings)
         tree.counters["simulations"] = self.simulations
+        if len(self.gumbel):
+            settings, prior = self.settings, self._of(self.children(0), "factor")
+            plan = halving_plan(prior, settings.considered, settings.simulations)
+            drawn = {"gumbel": self.gumbel.tolist(), "considered": plan.tolist()}
+            tree.take_beside_nodes({**tree.beside_nodes(), **drawn})
         return tree
 
-    def _known_return(self, child: int) -> float:
-        proof = int(self.nodes[child]["flags"]) & PROOF
-        return _VALUES[proof] if proof else self.value(child)
+    def _of(self, children: range, name: str) -> np.ndarray:
+        """A field of children: float64 ``[children]``."""
+        return self.nodes[name][children.start : children.stop].astype(np.float64)
 
-    def _gumbel_answer(self) -> tuple[int, np.ndarray]:
-        children = self.children(0)
-        records = self.nodes[children.start : children.stop]
-        numbers = (records[name].astype(np.float64) for name in ("value", "visits", "factor"))
-        best, policy = root_answer(self.gumbel, *numbers, float(self.nodes[0]["value_sum"]))
+    def _gumbel_answer(self, node: int = 0) -> tuple[int, np.ndarray]:
+        """``gumbel.root_answer`` of a node; its choice is the root's alone."""
+        settings, children = self.settings, self.children(node)
+        numbers = (self._of(children, name) for name in ("value", "visits", "factor"))
+        draws = self.gumbel if node == 0 and len(self.gumbel) else np.zeros(len(children))
+        options = settings.value_scale, settings.maxvisit_init, settings.rescale_values
+        best, policy = root_answer(draws, *numbers, float(self.nodes[node]["value_sum"]), *options)
         return int(best), policy
 
 
 def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
-    """The root tables of several trees of one root as one: visits add up, values are averaged by visits. The action
-    with the most visits is root parallelisation's choice (Chaslot, Winands and van den Herik, 2008)."""
+    """The root tables of several trees of one root as one: visits add up, values are averaged by visits, and what one
+    tree has proven counts alone. The action with the most visits is root parallelisation's choice (Chaslot, Winands and
+    van den Herik, 2008), where none is proven."""
     total: dict[str, tuple[int, float]] = {}
     for tree in trees:
         for action, (visits, value) in tree.root_table().items():
@@ -283,6 +315,10 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
             if visits:
                 mean = (before * mean + visits * value) / (before + visits)
             total[action] = (before + visits, mean)
+    for tree in trees:
+        for child in tree.children(0):
+            if tree.proof(child):
+                total[tree.action(child)] = (total[tree.action(child)][0], tree.value(child))
     return total
 
 

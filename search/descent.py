@@ -18,7 +18,7 @@ from numba import njit
 
 from .ascent import _close_above, _settle, _sums_of_children
 from .backup import critic_mix, visit_weighted_value
-from .gumbel import completed, final_choice, improved_policy, interior_choice, root_choice
+from .gumbel import completed, final_choice, improved_policy, interior_choice, planned_choice
 from .nodes import (
     BUSY,
     CHANCE,
@@ -35,6 +35,7 @@ from .nodes import (
 from .selection import (
     ALPHAZERO,
     FIRST_PLAY_PARENT,
+    FIRST_PLAY_REDUCED,
     GUMBEL,
     MINIMAX,
     P_UCB,
@@ -126,6 +127,16 @@ def _bounds(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, 
 
 
 @njit(cache=True)
+def _visited_prior(nodes: np.ndarray, source: int) -> float:
+    """The sum of the priors of the children that have a visit, or have one under way."""
+    mass = 0.0
+    for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
+        if nodes[child].visits > 0 or nodes[child].pending > 0:
+            mass += nodes[child].prior
+    return mass
+
+
+@njit(cache=True)
 def _ucb1(value: float, visits: float, parent_visits: float, exploration: float, prior: float) -> float:
     return ucb1(value, visits, parent_visits, exploration)
 
@@ -170,10 +181,12 @@ def _score_with_options(
     rules: Any,
     parent_visits: float,
     parent_value: float,
+    visited_prior: float,
     low: float,
     high: float,
 ) -> float:
-    """:func:`_score` under every rule and option; ``low < high`` are bounds to normalise by."""
+    """The score of a child under every rule and option; ``low < high`` are bounds to normalise by, ``visited_prior``
+    the sum of the priors of its visited siblings (read under ``FIRST_PLAY_REDUCED`` alone)."""
     pending = float(record.pending)
     visits = float(record.visits) + pending
     if rules.visits_only and record.visits > 0:
@@ -181,8 +194,11 @@ def _score_with_options(
     elif visits > 0.0 and not rules.visits_only:
         value = (record.value_sum - rules.virtual_loss * pending) / visits
     else:
-        value = first_play_value(rules.first_play, parent_value, record.hint, record.prior)
-    if rules.normalise != NORMALISE_NOT and (visits > 0.0 or rules.first_play == FIRST_PLAY_PARENT):
+        value = first_play_value(
+            rules.first_play, parent_value, record.hint, record.prior, rules.fpu_value, visited_prior
+        )
+    of_parent = rules.first_play == FIRST_PLAY_PARENT or rules.first_play == FIRST_PLAY_REDUCED
+    if rules.normalise != NORMALISE_NOT and (visits > 0.0 or of_parent):
         value = min_max_normalised(value, low, high) if high > low else 0.0
     if rules.critic_weight > 0.0:
         value = critic_mix(value, record.hint, 1.0 - rules.critic_weight)
@@ -218,7 +234,8 @@ def _best_scoring_child(
     rules = walk[0]
     parent_visits = _visits_of_state(nodes, node, source)
     parent_value = 0.0
-    if rules.first_play == FIRST_PLAY_PARENT or rules.normalise != NORMALISE_NOT:
+    of_parent = rules.first_play == FIRST_PLAY_PARENT or rules.first_play == FIRST_PLAY_REDUCED
+    if of_parent or rules.normalise != NORMALISE_NOT:
         parent_value = _state_value(nodes, values, walk, node, source)
     if rules.plain:
         first = nodes[source].first_child
@@ -240,6 +257,7 @@ def _best_with_options(
     low, high = 0.0, 0.0
     if rules.normalise != NORMALISE_NOT:
         low, high = _bounds(nodes, head, walk, source, parent_value)
+    visited_prior = _visited_prior(nodes, source) if rules.first_play == FIRST_PLAY_REDUCED else 0.0
     best = -1
     best_score = -np.inf
     admitted = MAX_CHILDREN
@@ -250,7 +268,7 @@ def _best_with_options(
     for child in range(first, first + nodes[source].children):
         if not _is_open(nodes, child):
             continue
-        score = _score_with_options(nodes[child], rules, parent_visits, parent_value, low, high)
+        score = _score_with_options(nodes[child], rules, parent_visits, parent_value, visited_prior, low, high)
         if score > best_score:
             best_score = score
             best = child
@@ -276,7 +294,7 @@ def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, c
     for child in candidates:
         nodes[child].hint += 1.0
         score = _score_with_options(
-            nodes[child], walk[0], float(nodes[child].hint), parent_value, head[0].low, head[0].high
+            nodes[child], walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
         )
         if score > best_score:
             best_score = score
@@ -317,35 +335,58 @@ def _arrays_of_children(nodes: np.ndarray, source: int) -> tuple[np.ndarray, np.
 
 
 @njit(cache=True)
-def _gumbel_root_child(nodes: np.ndarray, gumbel: np.ndarray, considered: np.ndarray) -> int:
-    """The root's child for the next simulation under sequential halving (Gumbel MuZero, Algorithm 2)."""
+def _open_children(nodes: np.ndarray, source: int) -> np.ndarray:
+    """Which children can be chosen under the Gumbel rule: those of a prior above zero that are not lost. Bool
+    ``[children]``."""
+    first = nodes[source].first_child
+    found = np.empty(int(nodes[source].children), np.bool_)
+    for i in range(found.shape[0]):
+        found[i] = nodes[first + i].prior > 0.0 and _is_open(nodes, first + i)
+    return found
+
+
+@njit(cache=True)
+def _gumbel_root_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray, considered: np.ndarray) -> int:
+    """The root's child for the next simulation under sequential halving (Gumbel MuZero, Algorithm 2); −1 where every
+    child is lost."""
     values, visits, prior = _arrays_of_children(nodes, 0)
-    turn = min(int(visits.sum()), considered.shape[0] - 1)
-    sigma = completed(values, visits, prior, nodes[0].hint)
-    chosen = root_choice(gumbel, np.log(prior), sigma, visits, float(considered[turn]))
-    return nodes[0].first_child + max(chosen, 0)
+    rules = walk[0]
+    sigma = completed(
+        values, visits, prior, nodes[0].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
+    )
+    chosen = planned_choice(gumbel, np.log(prior), sigma, visits, _open_children(nodes, 0), considered)
+    return nodes[0].first_child + chosen if chosen >= 0 else -1
 
 
 @njit(cache=True)
-def _gumbel_final_child(nodes: np.ndarray, gumbel: np.ndarray) -> int:
-    """The root's child to play in the end: the best of the most visited."""
+def _gumbel_final_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray) -> int:
+    """The root's child to play in the end: the best of the most visited, a lost one only where all are."""
     values, visits, prior = _arrays_of_children(nodes, 0)
-    chosen = final_choice(gumbel, np.log(prior), completed(values, visits, prior, nodes[0].hint), visits)
-    return nodes[0].first_child + max(chosen, 0)
+    rules = walk[0]
+    sigma = completed(
+        values, visits, prior, nodes[0].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
+    )
+    is_open = _open_children(nodes, 0)
+    counts = np.where(is_open, visits, -1.0) if is_open.any() else visits
+    return nodes[0].first_child + final_choice(gumbel, np.log(prior), sigma, counts)
 
 
 @njit(cache=True)
-def _gumbel_child(nodes: np.ndarray, source: int) -> int:
-    values, visits, prior = _arrays_of_children(nodes, source)
-    policy = improved_policy(np.log(prior), completed(values, visits, prior, nodes[source].hint))
-    return nodes[source].first_child + interior_choice(policy, visits)
+def _gumbel_child(nodes: np.ndarray, walk: np.ndarray, source: int) -> int:
+    policy = np.where(_open_children(nodes, source), _improved_policy(nodes, walk, source), -np.inf)
+    chosen = interior_choice(policy, _arrays_of_children(nodes, source)[1])
+    return nodes[source].first_child + chosen if chosen >= 0 else -1
 
 
 @njit(cache=True)
-def _improved_policy(nodes: np.ndarray, source: int) -> np.ndarray:
+def _improved_policy(nodes: np.ndarray, walk: np.ndarray, source: int) -> np.ndarray:
     """What Gumbel MuZero makes of a node's prior and of what was found below it: float64 ``[children]``."""
     values, visits, prior = _arrays_of_children(nodes, source)
-    return improved_policy(np.log(prior), completed(values, visits, prior, nodes[source].hint))
+    rules = walk[0]
+    sigma = completed(
+        values, visits, prior, nodes[source].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
+    )
+    return improved_policy(np.log(prior), sigma)
 
 
 @njit(cache=True)
@@ -361,8 +402,8 @@ def _select(
     """(leaf, its depth, its flags), the nodes on the way in ``path``; the leaf is −1 where the walk met a leaf that is
     already under way, and ``PATH_TOO_SHORT`` (nothing is changed) where ``path`` is.
 
-    ``gumbel`` (float64 ``[root's children]``) and ``considered`` (int64 ``[simulations]``) steer the root under
-    ``gumbel``, and are empty under other rules.
+    ``gumbel`` (float64 ``[root's children]``) and ``considered`` (int64 ``[simulations]``, ``gumbel.halving_plan``)
+    steer the root under ``gumbel``, and are not read under other rules.
     """
     node = 0
     depth = 0
@@ -378,7 +419,7 @@ def _select(
         if nodes[source].player == CHANCE:
             child = _outcome(nodes, head, source)
         elif walk[0].selection == GUMBEL:
-            child = _gumbel_child(nodes, source) if depth else _gumbel_root_child(nodes, gumbel, considered)
+            child = _gumbel_child(nodes, walk, source) if depth else _gumbel_root_child(nodes, walk, gumbel, considered)
         else:
             child = _best_scoring_child(nodes, values, head, walk, node, source)
         if child < 0:  # all children were solved on paths that do not lead through this node

@@ -49,6 +49,7 @@ from .border import (
 from .calls import LARGEST, ask, failure, in_range
 from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
+from .gumbel import not_planned
 from .information import InformationWalk
 from .information_tree import InformationTree
 from .interruption import Interruption
@@ -168,7 +169,9 @@ def extend(
 ) -> list[Tree]:
     """Go on with trees until each has had ``settings.simulations`` simulations, earlier ones included; returns them.
 
-    A tree that was saved, loaded and extended equals one that was searched in one go.
+    A tree that was saved, loaded and extended equals one that was searched in one go. Under ``gumbel``, whose plan
+    depends on ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
+    (ValueError), nor after ``Tree.reroot``.
     """
     settings, asked, judge = checked_settings(settings), as_policy(policy), as_evaluator(evaluator)
     check_simulator_methods(simulator)
@@ -272,6 +275,10 @@ def _check(
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
         if isinstance(tree, InformationTree) != (settings.information != "perfect"):
             raise ValueError(f"tree {tree.index} was searched with other settings of information; search it anew")
+        if settings.selection == "gumbel" and tree.counters["simulations"] < settings.simulations:
+            reason = tree.why_not_planned(settings.simulations, settings.considered)
+            if reason:
+                raise ValueError(not_planned(tree.index, settings.simulations, reason))
 
 
 class _Run:

@@ -25,7 +25,6 @@ from rapidfuzz.distance import Levenshtein
 from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
 from .calls import LARGEST, Patience, ask, failure, in_range
-from .gumbel import gumbel_draws
 from .policy import Policy, Proposal, propose
 from .selection import dirichlet_noise, mixed_prior, usable
 from .settings import SearchSettings
@@ -464,9 +463,8 @@ def prepare_root(tree: Tree, settings: SearchSettings) -> None:
     children = tree.children(0)
     if settings.noise > 0.0 and not tree.noisy:
         tree.mix_root_prior(dirichlet_noise(tree.rng, len(children), settings.noise_alpha), settings.noise)
-    if settings.selection == "gumbel" and not tree.has_gumbel():
-        draws = gumbel_draws(tree.rng, len(children), settings.gumbel_scale)
-        tree.plan_gumbel(draws, settings.simulations - 1, settings.considered)
+    if settings.selection == "gumbel":
+        tree.plan_gumbel(tree.rng, settings.gumbel_scale, settings.simulations, settings.considered)
 
 
 def normalised(text: str) -> str:

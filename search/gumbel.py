@@ -6,9 +6,10 @@ All arrays are float64 ``[k]``, one entry a child: ``values`` is Q(s, a) (not re
 N(s, a), ``prior`` P(s, a), which sums to one, and ``logits`` is log P up to a common constant. ``raw_value`` is what
 the evaluator said of the node's own state, before any search below it.
 
-How a search uses them: at the root, once, ``gumbel_draws``, and ``considered_visits`` for min(max_considered, legal
-actions) actions; then for each simulation ``completed`` → ``root_choice`` at the root, ``completed`` →
-``improved_policy`` → ``interior_choice`` below; in the end ``root_answer``.
+How a search uses them: at the root, once, ``gumbel_draws`` and ``halving_plan``; then for each simulation ``completed``
+→ ``planned_choice`` at the root, ``completed`` → ``improved_policy`` → ``interior_choice`` below; in the end
+``root_answer``. A plan is one for a number of simulations and for children without visits: it can be followed to its
+end, interrupted or not, but neither be made longer nor be laid over visits that another search made.
 
 Not here: the walk over the tree (``descent.py``); mctx's stochastic MuZero.
 """
@@ -20,7 +21,7 @@ import numpy as np
 from numba import njit
 
 VALUE_SCALE: Final = 0.1
-VISIT_OFFSET: Final = 50.0
+MAXVISIT_INIT: Final = 50.0
 LOWEST_SCORE: Final = -1e9
 
 
@@ -58,6 +59,18 @@ def considered_visits(considered: int, simulations: int) -> np.ndarray:
 
 
 @njit(cache=True)
+def halving_plan(prior: np.ndarray, considered: int, simulations: int) -> np.ndarray:
+    """:func:`considered_visits` of a search of ``simulations``, the root's own included, that starts with at most
+    ``considered`` root actions. Actions of prior zero are impossible, and never among them. Returns int64
+    ``[max(simulations − 1, 1)]``.
+    """
+    possible = 0
+    for share in prior:
+        possible += share > 0.0
+    return considered_visits(min(considered, possible), max(simulations - 1, 1))
+
+
+@njit(cache=True)
 def mixed_value(values: np.ndarray, visits: np.ndarray, prior: np.ndarray, raw_value: float) -> float:
     """(v + ΣN · Σ_visited P·Q / Σ_visited P) / (1 + ΣN): what an unvisited child is worth (Appendix D)."""
     total = 0.0
@@ -81,12 +94,14 @@ def completed(
     prior: np.ndarray,
     raw_value: float,
     value_scale: float = VALUE_SCALE,
-    visit_offset: float = VISIT_OFFSET,
+    maxvisit_init: float = MAXVISIT_INIT,
+    rescale_values: bool = True,
 ) -> np.ndarray:
-    """σ(q) = (c_visit + max N) · c_scale · q of the completed Q-values (Eq. 8 and 10), float64 ``[k]``.
+    """σ(q) = (c_visit + max N) · c_scale · q of the completed Q-values (Eq. 8 and 10), float64 ``[k]``, with c_visit =
+    ``maxvisit_init`` and c_scale = ``value_scale``.
 
-    q is Q of a visited and :func:`mixed_value` for an unvisited child, scaled to [0, 1] between the least and the
-    largest of them: mctx's ``qtransform_completed_by_mix_value``.
+    q is Q of a visited and :func:`mixed_value` for an unvisited child, under ``rescale_values`` scaled to [0, 1]
+    between the least and the largest of them: mctx's ``qtransform_completed_by_mix_value``, with its names.
     """
     count = values.shape[0]
     unvisited = mixed_value(values, visits, prior, raw_value)
@@ -97,9 +112,9 @@ def completed(
         low = min(low, filled[i])
         high = max(high, filled[i])
         most = max(most, visits[i])
-    scale = (visit_offset + most) * value_scale / max(high - low, 1e-8)
+    scale = (maxvisit_init + most) * value_scale
     for i in range(count):
-        filled[i] = scale * (filled[i] - low)
+        filled[i] = scale * ((filled[i] - low) / max(high - low, 1e-8) if rescale_values else filled[i])
     return filled
 
 
@@ -141,6 +156,30 @@ def root_choice(
 
 
 @njit(cache=True)
+def planned_choice(
+    gumbel: np.ndarray,
+    logits: np.ndarray,
+    sigma: np.ndarray,
+    visits: np.ndarray,
+    is_open: np.ndarray,
+    plan: np.ndarray,
+) -> int:
+    """:func:`root_choice` among the open children (bool ``[k]``: possible, and not lost by a failure) at this turn of
+    ``plan`` (:func:`halving_plan`), which is the sum of the visits; −1 where none is open.
+
+    Where no open child has the count that the plan asks for, because a lost one had it, the plan moves on to its next
+    count, and at its end to the most visited.
+    """
+    counts = np.where(is_open, visits, -1.0)
+    for wanted in plan[int(visits.sum()) :]:
+        chosen = root_choice(gumbel, logits, sigma, counts, float(wanted))
+        if chosen >= 0:
+            return chosen
+    most = counts.max()
+    return root_choice(gumbel, logits, sigma, counts, most) if most >= 0.0 else -1
+
+
+@njit(cache=True)
 def final_choice(gumbel: np.ndarray, logits: np.ndarray, sigma: np.ndarray, visits: np.ndarray) -> int:
     """The action to play: :func:`root_choice` among the most visited children."""
     return root_choice(gumbel, logits, sigma, visits, visits.max())
@@ -148,20 +187,27 @@ def final_choice(gumbel: np.ndarray, logits: np.ndarray, sigma: np.ndarray, visi
 
 @njit(cache=True)
 def root_answer(
-    gumbel: np.ndarray, values: np.ndarray, visits: np.ndarray, prior: np.ndarray, raw_value: float
+    gumbel: np.ndarray,
+    values: np.ndarray,
+    visits: np.ndarray,
+    prior: np.ndarray,
+    raw_value: float,
+    value_scale: float = VALUE_SCALE,
+    maxvisit_init: float = MAXVISIT_INIT,
+    rescale_values: bool = True,
 ) -> tuple[int, np.ndarray]:
     """What a search ends with: (the action to play, the policy target float64 ``[k]``), of the root's children."""
     logits = np.log(prior)
-    sigma = completed(values, visits, prior, raw_value)
+    sigma = completed(values, visits, prior, raw_value, value_scale, maxvisit_init, rescale_values)
     return final_choice(gumbel, logits, sigma, visits), improved_policy(logits, sigma)
 
 
 @njit(cache=True)
 def interior_choice(policy: np.ndarray, visits: np.ndarray) -> int:
     """argmax of π'(a) − N(a) / (1 + ΣN), the first of equals (Eq. 14, section 5): visits follow the improved policy
-    without noise."""
+    without noise. A child with π' = −∞ is lost; −1 where all are."""
     total = 1.0 + visits.sum()
-    best = 0
+    best = -1
     best_score = -np.inf
     for i in range(policy.shape[0]):
         score = policy[i] - visits[i] / total
@@ -169,3 +215,27 @@ def interior_choice(policy: np.ndarray, visits: np.ndarray) -> int:
             best_score = score
             best = i
     return best
+
+
+def why_not_planned(
+    visits: np.ndarray, prior: np.ndarray, drawn: bool, plan: np.ndarray, considered: int, simulations: int
+) -> str:
+    """Why a root whose children have these visits cannot be searched to ``simulations`` in all, in words; empty where
+    it can: none of them was visited yet, or it has draws and follows the very ``plan`` of such a search."""
+    if not visits.any():
+        return ""
+    if not drawn:
+        return "it was re-rooted, or searched by another rule, and the visits of its root's actions follow no plan"
+    if np.array_equal(plan, halving_plan(prior, considered, simulations)):
+        return ""
+    if len(plan) != max(simulations - 1, 1):
+        return f"it was planned for simulations={len(plan) + 1} in all"
+    return f"it was planned with other numbers than considered={considered}"
+
+
+def not_planned(tree: int, simulations: int, reason: str) -> str:
+    """The error that :func:`why_not_planned` gives reason to."""
+    return (
+        f"selection='gumbel' plans the visits of a whole search beforehand, and tree {tree} cannot be extended to"
+        f" simulations={simulations}: {reason}; search anew from its root, or use another selection"
+    )

@@ -44,7 +44,7 @@ def best_leaf(tree: Tree, settings: SearchSettings) -> Selected | None:
     for node in np.flatnonzero(allowed).tolist():
         above = float(nodes["visits"][nodes["parent"][node]]) if node else 1.0
         weights = settings.exploitation, settings.exploration
-        score = uct_bonus(tree.value(node), float(tree.visits(node)), above, *weights, float(nodes["hint"][node]), 0.0)
+        score = uct_bonus(tree.mean(node), float(tree.visits(node)), above, *weights, float(nodes["hint"][node]), 0.0)
         if score > best_score:
             best, best_score = node, score
     return None if best < 0 else _likeliest(tree, best, fresh)

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from .selection import drawn
+from .targets import playable
 from .tree import Tree
 
 By = Literal["search", "visits", "value", "temperature", "gumbel"]
@@ -33,7 +34,8 @@ def action(
     """The action to play at a node.
 
     ``search``: as the search was set; ``visits``, ``value``: :meth:`Tree.best_child`. ``temperature``: drawn with
-    probability ∝ visits^(1/temperature) (AlphaZero), by ``rng``, the tree's own by default; 0 takes the most visited.
+    probability ∝ visits^(1/temperature) (AlphaZero) among the actions that what is proven leaves (``targets.py``), by
+    ``rng``, the tree's own by default; 0 takes the most visited.
     ``gumbel``: Gumbel MuZero's choice among the most visited root actions. Raises ValueError where the node has no
     children.
     """
@@ -48,7 +50,7 @@ def action(
         return tree.actions[tree.best_child(node, None if by == "search" else by)]
     if not temperature >= 0.0:
         raise ValueError(f"temperature is {temperature}; expected 0 (the most visited) or more")
-    visits = np.array([tree.visits(child) for child in children], np.float64)
+    visits = np.array([tree.visits(child) for child in children], np.float64) * playable(tree.known_returns(node))
     if temperature == 0.0 or not visits.any():
         return tree.actions[tree.best_child(node, "visits")]
     with np.errstate(divide="ignore"):

@@ -84,7 +84,8 @@ def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], setti
         )
     asked = settings.as_json()
     for tree in trees:
-        other = {name: tree.settings.get(name) for name in asked if tree.settings.get(name) != asked[name]}
+        grown = SearchSettings().as_json() | tree.settings  # a file of an earlier version knows fewer options
+        other = {name: grown[name] for name in asked if grown[name] != asked[name]}
         for limit in ("simulations", "seconds", "max_nodes", "max_bytes", "max_model_calls"):
             other.pop(limit, None)
         if other:

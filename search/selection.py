@@ -37,7 +37,7 @@ import numpy as np
 from numba import njit
 
 Selection = Literal["ucb1", "uct", "puct", "alphazero", "p_ucb", "uct_bonus", "minimax", "softmax", "gumbel"]
-UnvisitedValue = Literal["zero", "parent", "infinite", "prior"]
+UnvisitedValue = Literal["zero", "parent", "infinite", "prior", "reduced", "constant"]
 
 UCB1: Final = 0
 UCT: Final = 1
@@ -64,11 +64,15 @@ FIRST_PLAY_ZERO: Final = 0
 FIRST_PLAY_PARENT: Final = 1
 FIRST_PLAY_INFINITE: Final = 2
 FIRST_PLAY_PRIOR: Final = 3
+FIRST_PLAY_REDUCED: Final = 4
+FIRST_PLAY_CONSTANT: Final = 5
 FIRST_PLAY_CODES: Final[dict[str, int]] = {
     "zero": FIRST_PLAY_ZERO,
     "parent": FIRST_PLAY_PARENT,
     "infinite": FIRST_PLAY_INFINITE,
     "prior": FIRST_PLAY_PRIOR,
+    "reduced": FIRST_PLAY_REDUCED,
+    "constant": FIRST_PLAY_CONSTANT,
 }
 
 BEYOND_RETURNS: Final = 1e30  # a score above any that a visited child can have
@@ -145,17 +149,23 @@ def full_width(visits: float, prior: float) -> float:
 
 
 @njit(cache=True)
-def first_play_value(rule: int, parent_value: float, prior_value: float, prior: float) -> float:
+def first_play_value(
+    rule: int, parent_value: float, prior_value: float, prior: float, fpu_value: float, visited_prior: float
+) -> float:
     """Q of a child without a visit, by ``FIRST_PLAY_*``: 0 (Agent Q, rStar-Math); V(parent) (AssistanceZero); beyond
-    all returns, so that each child is tried once, the likelier first (UCT); or ``prior_value``, what a critic said of
-    the child before any visit (TS-LLM)."""
+    all returns, so that each child is tried once, the likelier first (UCT); ``prior_value``, what a critic said of the
+    child before any visit (TS-LLM); ``fpu_value`` (Leela Chess Zero's absolute strategy); or V(parent) − fpu_value ·
+    √(Σ P of the visited children), first-play urgency reduction (KataGo, arXiv 1902.10565, c_FPU = 0.2; Leela Chess
+    Zero). ``visited_prior`` is that sum."""
     if rule == FIRST_PLAY_PARENT:
         return parent_value
     if rule == FIRST_PLAY_INFINITE:
         return BEYOND_RETURNS * (1.0 + prior)
     if rule == FIRST_PLAY_PRIOR:
         return prior_value
-    return 0.0
+    if rule == FIRST_PLAY_REDUCED:
+        return parent_value - fpu_value * math.sqrt(visited_prior)
+    return fpu_value if rule == FIRST_PLAY_CONSTANT else 0.0
 
 
 @njit(cache=True)

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .backup import BACKUP_CODES, Backup
+from .gumbel import MAXVISIT_INIT, VALUE_SCALE
 from .nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
 from .selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
 from .swe_search import TERMS
@@ -29,8 +30,10 @@ class SearchSettings:
     simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
     selection, exploration: the rule (``selection.py``) and its constant c (``alphazero``: its c_init).
     unvisited_value: Q of a child without a visit, under ``puct``, ``alphazero``, ``p_ucb`` and ``ucb1``: its parent's
-        value, ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's
-        critic said of it.
+        value, ``reduced`` (that minus fpu_value · √(prior mass of the visited children)), ``constant`` (fpu_value),
+        ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic said
+        of it. Under ``normalise``, zero and constant are values after scaling.
+    fpu_value: of ``reduced`` and ``constant``.
     proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
         one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
@@ -51,6 +54,8 @@ class SearchSettings:
     temperature, top_nodes, apart: of ``softmax`` (Optima): the draw among the best nodes of the tree; within a batch
         none whose action is nearer than ``apart`` (edit distance over length) to that of one drawn before.
     considered, gumbel_scale: of ``gumbel``: root actions that sequential halving starts with; 0 plays without noise.
+    value_scale, maxvisit_init, rescale_values: of ``gumbel``: c_scale and c_visit of σ, and whether values are scaled
+        to [0, 1] for it (mctx's ``qtransform_completed_by_mix_value``).
     normalise: values scaled to [0, 1] by the bounds of the ``tree`` (MuZero), or of ``siblings`` and parent (mctx).
     noise, noise_alpha: the share of Dirichlet(α) in the root's prior (AlphaZero: 0.25).
     random_ties: children of equal score by the tree's generator; else the earliest.
@@ -74,6 +79,7 @@ class SearchSettings:
     selection: Selection = "puct"
     exploration: float = 2.5
     unvisited_value: UnvisitedValue = "parent"
+    fpu_value: float = 0.0
     proposals: int = 5
     uniform_prior: float = 0.1
     prior_temperature: float = 1.0
@@ -96,6 +102,9 @@ class SearchSettings:
     apart: float = 0.0
     considered: int = 16
     gumbel_scale: float = 1.0
+    value_scale: float = VALUE_SCALE
+    maxvisit_init: float = MAXVISIT_INIT
+    rescale_values: bool = True
     normalise: Normalise = "no"
     noise: float = 0.0
     noise_alpha: float = 0.3
@@ -133,6 +142,9 @@ class SearchSettings:
             ("apart", 0.0, 1.0),
             ("considered", 1, np.inf),
             ("gumbel_scale", 0.0, np.inf),
+            ("value_scale", 0.0, np.inf),
+            ("maxvisit_init", 0.0, np.inf),
+            ("fpu_value", -np.inf, np.inf),
             ("noise", 0.0, 1.0),
             ("critic_weight", 0.0, 1.0),
             ("merge_distance", 0.0, 1.0),
@@ -167,7 +179,27 @@ class SearchSettings:
     def _contradictions(self) -> tuple[tuple[bool, str], ...]:
         hidden = self.information != "perfect"
         gumbel = self.selection == "gumbel"
+        urgent = self.unvisited_value in ("reduced", "constant")
+        sigma = (self.value_scale, self.maxvisit_init, self.rescale_values)
         return (
+            (
+                not gumbel and sigma != (VALUE_SCALE, MAXVISIT_INIT, True),
+                "value_scale, maxvisit_init and rescale_values are options of selection='gumbel'",
+            ),
+            (
+                self.fpu_value != 0.0 and not urgent,
+                f"fpu_value={self.fpu_value} is read under unvisited_value='reduced' or 'constant' alone",
+            ),
+            (
+                urgent and self.selection not in ("puct", "alphazero", "p_ucb", "ucb1"),
+                f"unvisited_value={self.unvisited_value!r} has no effect under selection={self.selection!r}; it goes"
+                " with 'puct', 'alphazero', 'p_ucb' and 'ucb1'",
+            ),
+            (
+                hidden and self.unvisited_value == "reduced",
+                "unvisited_value='reduced' needs the prior mass of all children, and in information sets"
+                " the available ones change from walk to walk; use another value",
+            ),
             (
                 gumbel and self.solve,
                 "selection='gumbel' plans the visits of each action, and solve=True skips visits; set solve=False",
@@ -233,6 +265,10 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "exploration",
         "exploration_base",
         "exploitation",
+        "fpu_value",
+        "value_scale",
+        "maxvisit_init",
+        "rescale_values",
         "critic_weight",
         "widening",
         "widening_power",

@@ -15,6 +15,7 @@ from .arrays import NodeArrays
 from .ascent import _back_up
 from .backup import UNPROVEN, opposite_proof, proven_value
 from .descent import _gumbel_final_child, _improved_policy, _select
+from .gumbel import MAXVISIT_INIT, VALUE_SCALE
 from .nodes import (
     BUSY,
     EXPANDED,
@@ -32,6 +33,7 @@ from .nodes import (
     TERMINAL,
     UNSTEPPED,
     VALUED,
+    WALK,
     _add_children,
     _best_return,
     _best_returns,
@@ -40,6 +42,7 @@ from .nodes import (
 )
 from .selection import noisy_prior
 from .stepping import StepRules, stepped
+from .targets import playable, visit_shares
 from .transcript import Transcript, Turn, acted, observed, said
 
 __all__ = [
@@ -215,15 +218,25 @@ class Tree(NodeArrays):
         return int(self._nodes[node]["visits"])
 
     def value(self, node: int) -> float:
-        """The mean return of the action into ``node`` for who took it (of the state for who moves, at the root); NaN
-        where it was never visited."""
+        """What the action into ``node`` returns to who took it (the state to who moves, at the root): what is proven,
+        where something is and nothing is discounted, else :meth:`mean`; NaN where it was never visited."""
+        record = self._nodes[node]
+        proof = self.proof(node)
+        if proof and record["visits"] and self.discount == 1.0 and not self.is_terminal(node):
+            earned = float(record["reward"]) if self.parent(node) >= 0 else 0.0
+            return earned + {"win": 1.0, "draw": 0.0, "loss": -1.0}[proof]
+        return self.mean(node)
+
+    def mean(self, node: int) -> float:
+        """As :meth:`value`, but the mean return that simulations found, whatever is proven: what the rules of selection
+        read."""
         record = self._nodes[node]
         visits = int(record["visits"])
         return float(record["value_sum"]) / visits if visits else float("nan")
 
     def returns(self, node: int) -> np.ndarray:
-        """The mean return of the action into ``node`` for each player: float64 ``[players]``; NaN without a visit, and
-        for others than the chooser where only that one's is kept."""
+        """:meth:`value` for each player: float64 ``[players]``; NaN without a visit, and for others than the chooser
+        where only that one's is kept."""
         visits = max(self.visits(node), 1) if self.visits(node) else np.nan
         if self._values.shape[1]:
             return self._values[node, : self.players] / visits
@@ -286,9 +299,9 @@ class Tree(NodeArrays):
         among those visited; −1 where there is none. ``None`` is the rule of the search that grew the tree: its
         setting ``final``, and at the root after ``gumbel`` what Gumbel MuZero plays.
 
-        Solved children are no longer visited, so their visits say nothing: each counts with the best return that was
-        found below it, and is preferred where that is at least the value of the child that the rule would choose.
-        Where no child was visited, the largest prior decides.
+        What is proven comes first (``targets.py``). Solved children are no longer visited, so their visits say nothing:
+        each counts with the best return that was found below it, and is preferred where that is at least the value of
+        the child that the rule would choose. Where no child was visited, the largest prior decides.
         """
         if final is None:
             if node == 0 and self.settings.get("selection") == "gumbel" and self.has_gumbel():
@@ -297,12 +310,16 @@ class Tree(NodeArrays):
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
         nodes = self._nodes
-        children = self.children(node)
-        visited = [child for child in children if nodes[child]["visits"] > 0]
+        known = self.known_returns(node)
+        found = zip(self.children(node), known.tolist(), playable(known), strict=True)
+        left = [(child, worth) for child, worth, may in found if may]
+        visited = [(child, worth) for child, worth in left if nodes[child]["visits"] > 0]
         if not visited:
-            return max(children, key=lambda child: (float(nodes[child]["prior"]), -child), default=-1)
-        open_children = [child for child in visited if not self.is_solved(child)]
-        solved = [(self._known_return(child), -child) for child in visited if self.is_solved(child)]
+            return max(
+                (child for child, _ in left), key=lambda child: (float(nodes[child]["prior"]), -child), default=-1
+            )
+        open_children = [child for child, worth in visited if np.isnan(worth)]
+        solved = [(worth, -child) for child, worth in visited if not np.isnan(worth)]
         best = -1
         if open_children:
 
@@ -312,8 +329,8 @@ class Tree(NodeArrays):
 
             best = max(open_children, key=rank)
         if solved:
-            known, negative = max(solved)
-            if best < 0 or known >= self.value(best):
+            most, negative = max(solved)
+            if best < 0 or most >= self.value(best):
                 best = -negative
         return best
 
@@ -321,7 +338,28 @@ class Tree(NodeArrays):
         """The root's child that Gumbel MuZero plays."""
         if not self.has_gumbel():
             raise ValueError("the root has no Gumbel draws; search with selection='gumbel'")
-        return int(_gumbel_final_child(self._nodes, self._gumbel))
+        return int(_gumbel_final_child(self._nodes, self._gumbel_options(), self._gumbel))
+
+    def _gumbel_options(self) -> np.ndarray:
+        """What the formulas of ``gumbel`` read of the settings: :data:`nodes.WALK` ``[1]``."""
+        walk = np.zeros(1, WALK)
+        for name, usual in (("value_scale", VALUE_SCALE), ("maxvisit_init", MAXVISIT_INIT), ("rescale_values", True)):
+            walk[name] = self.settings.get(name, usual)
+        return walk
+
+    def known_returns(self, node: int = 0) -> np.ndarray:
+        """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
+        ``[children]``, NaN for an open one."""
+        return np.array([self._known(child) for child in self.children(node)], np.float64)
+
+    def _known(self, child: int) -> float:
+        if not self.is_solved(child):
+            return np.nan
+        proof = self.proof(child)
+        if proof in ("win", "loss"):
+            return np.inf if proof == "win" else -np.inf
+        known = self._known_return(child)
+        return -np.inf if np.isnan(known) else known  # it failed, and has no value
 
     def _known_return(self, child: int) -> float:
         """What a solved child is worth: one player takes the best that was found, in a zero-sum game the proof decides,
@@ -383,15 +421,16 @@ class Tree(NodeArrays):
 
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
-        sum 1 (the prior where none was visited). After a search with ``gumbel`` the improved policy (``gumbel.py``)."""
+        sum 1 (the prior where none was visited), nothing for an action that what is proven rules out (``targets.py``).
+        After a search with ``gumbel`` the improved policy (``gumbel.py``)."""
         children = self.children(node)
         records = self._nodes[np.array(children, np.int64)]
-        weights = records["visits"].astype(np.float64)
-        if weights.sum() == 0.0:
-            weights = records["prior"].astype(np.float64)
-        elif self.settings.get("selection") == "gumbel":
-            weights = _improved_policy(self._nodes, self.source(node))
-        return [self.actions[child] for child in children], weights / max(weights.sum(), 1e-300)
+        visits = records["visits"].astype(np.float64)
+        if visits.any() and self.settings.get("selection") == "gumbel":
+            shares = _improved_policy(self._nodes, self._gumbel_options(), self.source(node))
+        else:
+            shares = visit_shares(visits, records["prior"].astype(np.float64), self.known_returns(node))
+        return [self.actions[child] for child in children], shares
 
     # ---- growing ----------------------------------------------------------------------------------------------
 
@@ -534,15 +573,15 @@ class Tree(NodeArrays):
         """Become the tree below ``child``, a child of the root, and give the rest of the memory back.
 
         What the simulations found below it is kept; they count as this tree's simulations. The root's noise and
-        Gumbel draws are forgotten. Raises ValueError for a node that is no child of the root, that was never
-        expanded, or where a simulation is under way.
+        Gumbel draws are forgotten; under ``gumbel`` the tree can be read, and not be extended. Raises ValueError for a
+        node that is no child of the root, that was never expanded, or where a simulation is under way.
         """
         if child not in self.children(0):
             raise ValueError(f"node {child} is no child of the root; re-root one step at a time")
         if not self.has(self.source(child), EXPANDED) or self._nodes["pending"][: self.size].any():
             raise ValueError(f"node {child} was never expanded, or a simulation is under way; search it anew")
         transcript = self.transcript(child) if self.simulator is not None else self._transcripts[child]
-        visits, value, returns = self.visits(child), self.value(child), self.returns(child)
+        visits, value, returns = self.visits(child), self.mean(child), self.returns(child)
         chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
         earned = self._values[child, self.players :].copy() if self._values.shape[1] else None
         order, place = _subtree(self._nodes[: self.size], child)

@@ -158,6 +158,11 @@ class Twin:
     def score(self, node: TwinNode, child: TwinNode, parent_value: float) -> float:
         settings = self.settings
         value = child.value_sum / child.visits if child.visits else parent_value
+        if not child.visits and settings.unvisited_value == "constant":
+            value = settings.fpu_value
+        elif not child.visits and settings.unvisited_value == "reduced":
+            mass = sum(other.prior for other in node.children if other.visits)
+            value -= settings.fpu_value * math.sqrt(mass)
         if settings.selection == "uct":
             return uct(value, child.visits, node.visits, settings.exploration, child.prior)
         if settings.selection == "ucb1":
@@ -177,7 +182,7 @@ class Twin:
                 here.action, there.action = there.action, here.action
             return node.children[unvisited]
         parent_value = 0.0
-        if settings.unvisited_value == "parent":
+        if settings.unvisited_value in ("parent", "reduced"):
             parent_value = node.value_sum / node.visits
             if not is_root:
                 parent_value = self.sign * (parent_value - reward) / settings.discount
@@ -239,7 +244,9 @@ def assert_same(tree: CompiledTree, node: int, twin: TwinNode) -> int:
     """Hold the trees together below a node; returns how many nodes there are."""
     assert tree.visits(node) == twin.visits
     if twin.visits:
-        assert tree.value(node) == pytest.approx(twin.value_sum / twin.visits, abs=1e-5)
+        assert tree.mean(node) == pytest.approx(twin.value_sum / twin.visits, abs=1e-5)
+        proven = twin.proof and not twin.over and tree.settings.discount == 1.0
+        assert tree.value(node) == (twin.proof - 2.0 if proven else tree.mean(node))
     assert tree.proof(node) == ("", "loss", "draw", "win")[twin.proof]
     assert tree.is_solved(node) == twin.solved
     assert tree.is_terminal(node) == twin.over
@@ -257,6 +264,12 @@ VARIANTS: dict[str, SearchSettings] = {
     "puct, parent, proofs, discounted": SearchSettings(simulations=1500, exploration=1.5, discount=0.5),
     "alphazero, infinite": SearchSettings(
         simulations=1500, selection="alphazero", exploration=1.25, unvisited_value="infinite", max_depth=4
+    ),
+    "puct, first play reduced": SearchSettings(
+        simulations=1000, exploration=1.5, unvisited_value="reduced", fpu_value=0.3
+    ),
+    "ucb1, constant first play": SearchSettings(
+        simulations=1000, selection="ucb1", exploration=0.7, unvisited_value="constant", fpu_value=-0.25, max_depth=4
     ),
 }
 
@@ -306,6 +319,7 @@ def assert_same_as_general(tree: CompiledTree, node: int, other: Tree, there: in
     if not tree.visits(node):
         return
     assert tree.value(node) == pytest.approx(other.value(there), abs=1e-5)
+    assert tree.mean(node) == pytest.approx(other.mean(there), abs=1e-5)
     assert tree.is_solved(node) == other.is_solved(there)
     assert tree.proof(node) == other.proof(there)
     children = {other.actions[child]: child for child in other.children(there)}
@@ -336,9 +350,14 @@ class MazeLogits:
     [
         SearchSettings(simulations=400, selection="uct", exploration=1.0),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
+        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="reduced", fpu_value=0.4),
+        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="constant", fpu_value=0.3),
         SearchSettings(simulations=400, selection="gumbel", considered=4, solve=False),
+        SearchSettings(
+            simulations=400, selection="gumbel", solve=False, value_scale=0.7, maxvisit_init=9.0, rescale_values=False
+        ),
     ],
-    ids=lambda settings: settings.selection,
+    ids=lambda settings: f"{settings.selection}-{settings.unvisited_value}-{settings.rescale_values}",
 )
 def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: SearchSettings) -> None:
     game = Maze()

@@ -114,13 +114,15 @@ def test_full_width_goes_round_all_children_before_it_comes_back() -> None:
 
 
 def test_first_play_values() -> None:
-    values = {name: first_play_value(code, 0.5, -0.25, 0.125) for name, code in FIRST_PLAY_CODES.items()}
+    values = {name: first_play_value(code, 0.5, -0.25, 0.125, 0.75, 0.16) for name, code in FIRST_PLAY_CODES.items()}
     assert values["zero"] == 0.0
     assert values["parent"] == 0.5
     assert values["prior"] == -0.25
+    assert values["constant"] == 0.75
+    assert values["reduced"] == pytest.approx(0.5 - 0.75 * 0.4)  # the root of 0.16
     assert values["infinite"] > 1e29
     infinite = FIRST_PLAY_CODES["infinite"]
-    assert first_play_value(infinite, 0.0, 0.0, 0.3) > first_play_value(infinite, 0.0, 0.0, 0.2)
+    assert first_play_value(infinite, 0.0, 0.0, 0.3, 0.0, 0.0) > first_play_value(infinite, 0.0, 0.0, 0.2, 0.0, 0.0)
 
 
 def test_min_max_normalisation_puts_the_bounds_at_zero_and_one() -> None:
@@ -190,6 +192,26 @@ def test_sequential_halving_by_hand() -> None:
     assert gumbel.considered_visits(8, 3).tolist() == [0, 0, 0]
 
 
+def test_impossible_actions_are_never_among_those_that_are_considered() -> None:
+    assert gumbel.halving_plan(np.array([1.0, 0.0, 0.0, 0.0, 0.0]), 16, 5).tolist() == [0, 1, 2, 3]
+    assert gumbel.halving_plan(np.array([0.5, 0.0, 0.3, 0.2]), 16, 8).tolist() == [0, 0, 0, 1, 1, 2, 2]
+    assert gumbel.halving_plan(np.full(4, 0.25), 2, 5).tolist() == [0, 0, 1, 1]
+    assert gumbel.halving_plan(np.full(4, 0.25), 4, 1).tolist() == [0]
+
+
+def test_a_plan_goes_on_without_the_actions_that_are_lost() -> None:
+    noise, logits, sigma = np.array([2.0, 1.0, 0.0]), np.zeros(3), np.zeros(3)
+    plan = gumbel.considered_visits(3, 9)
+    assert plan.tolist() == [0, 0, 0, 1, 1, 2, 2, 3, 3]
+    visits, is_open, order = np.zeros(3), np.array([True, False, True]), []
+    for _ in range(9):
+        order.append(int(gumbel.planned_choice(noise, logits, sigma, visits, is_open, plan)))
+        visits[order[-1]] += 1.0
+    # Counts 0, 0, then nobody open has 0: 1, …; in the end nobody open has 3 either, and the most visited goes on
+    assert order == [0, 2, 0, 2, 0, 2, 0, 2, 0]
+    assert gumbel.planned_choice(noise, logits, sigma, visits, np.zeros(3, np.bool_), plan) == -1
+
+
 def test_mixed_value_by_hand() -> None:
     values, visits, prior = np.array([1.0, 0.0, 3.0]), np.array([2.0, 0.0, 1.0]), np.array([0.2, 0.5, 0.3])
     # Σ P·Q / Σ P over the visited = (0.2 + 0.9) / 0.5 = 2.2; (0.6 + 3 · 2.2) / 4 = 1.8
@@ -203,6 +225,9 @@ def test_completed_values_are_rescaled_and_grow_with_the_visits() -> None:
     # (50 + 2) · 0.1 times 0, (1.8 − 1) / 2 and 1
     assert gumbel.completed(values, visits, prior, 0.6) == pytest.approx([0.0, 2.08, 5.2])
     assert gumbel.completed(values, np.zeros(3), prior, 0.6) == pytest.approx([0.0, 0.0, 0.0])
+    # (20 + 2) · 0.5 = 11 times 1, 1.8 and 3 as they are, and times 0, 0.4 and 1
+    assert gumbel.completed(values, visits, prior, 0.6, 0.5, 20.0, False) == pytest.approx([11.0, 19.8, 33.0])
+    assert gumbel.completed(values, visits, prior, 0.6, 0.5, 20.0, True) == pytest.approx([0.0, 4.4, 11.0])
 
 
 def test_improved_policy_is_the_prior_tilted_by_the_values() -> None:
@@ -227,6 +252,8 @@ def test_interior_visits_follow_the_improved_policy() -> None:
     for _ in range(10):
         visits[gumbel.interior_choice(policy, visits)] += 1.0
     assert visits.tolist() == [5.0, 3.0, 2.0]
+    assert gumbel.interior_choice(np.array([-np.inf, 0.1, 0.2]), np.array([0.0, 0.0, 9.0])) == 1
+    assert gumbel.interior_choice(np.full(2, -np.inf), np.zeros(2)) == -1
 
 
 def test_gumbel_draws_have_the_gumbel_mean_and_choose_by_the_prior() -> None:
@@ -248,6 +275,10 @@ def test_mixed_prior_is_softmax_mixed_with_uniform() -> None:
     assert mixed_prior(logps, 0.5, 0.0) == pytest.approx(sharp)
     assert mixed_prior(logps - 1000.0, 1.0, 0.0) == pytest.approx([0.5, 0.3, 0.2])
     assert mixed_prior(np.array([0.0, -np.inf]), 1.0, 0.2) == pytest.approx([0.9, 0.1])
+    assert mixed_prior(np.array([-np.inf, 0.0]), 1.0, 0.2) == pytest.approx([0.1, 0.9])  # the largest comes last
+    assert mixed_prior(np.array([-2000.0, 0.0, -1.0]), 1.0, 0.0) == pytest.approx(
+        np.array([0, math.e, 1]) / (math.e + 1)
+    )
 
 
 def test_backup_formulas() -> None:

@@ -3,11 +3,14 @@
 Both sides see the same tables of next states, rewards, values and prior logits, the same discounts, the same invalid
 root actions and the same Gumbel draws, in double precision. mctx spends a simulation on each new node and evaluates
 the root beforehand, so n of its simulations are n + 1 of ours. Values are continuous, so that no two scores are equal
-and mctx's tie-breaking noise (1e-7) decides nothing.
+and mctx's tie-breaking noise (1e-7) decides nothing. The trees that mctx stores with its own tests are rebuilt besides.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +34,7 @@ STATES = 97
 BATCH = 12
 SIMULATIONS = 48
 C_BASE, C_INIT = 19652.0, 1.25
+SIGMA = {"gumbel": (0.1, 50.0, True), "gumbel, values as they are": (0.3, 20.0, False)}
 
 
 class Tables(NamedTuple):
@@ -113,7 +117,18 @@ def oracles() -> Iterator[dict[str, Any]]:
     with jax.enable_x64(True):
         yield {
             "puct": _oracle(mctx.muzero_policy, dirichlet_fraction=0.0, temperature=0.0),
-            "gumbel": _oracle(mctx.gumbel_muzero_policy, max_num_considered_actions=8),
+        } | {
+            rule: _oracle(
+                mctx.gumbel_muzero_policy,
+                max_num_considered_actions=8,
+                qtransform=partial(
+                    mctx.qtransform_completed_by_mix_value,
+                    value_scale=value_scale,
+                    maxvisit_init=maxvisit_init,
+                    rescale_values=rescale_values,
+                ),
+            )
+            for rule, (value_scale, maxvisit_init, rescale_values) in SIGMA.items()
         }
 
 
@@ -206,8 +221,8 @@ class _Twin:
 
     def choice(self, node: _Node) -> int:
         values, visits = self.statistics(node)
-        if self.rule == "gumbel":
-            sigma = formulas.completed(values, visits, node.prior, node.raw_value)
+        if self.rule in SIGMA:
+            sigma = formulas.completed(values, visits, node.prior, node.raw_value, *SIGMA[self.rule])
             if node is self.root:
                 return formulas.root_choice(
                     self.draws, node.logits, sigma, visits, float(self.sequence[int(visits.sum())])
@@ -252,8 +267,10 @@ class _Twin:
         for _ in range(SIMULATIONS):
             self.simulate()
         values, visits = self.statistics(self.root)
-        if self.rule == "gumbel":
-            action, weights = formulas.root_answer(self.draws, values, visits, self.root.prior, self.root.raw_value)
+        if self.rule in SIGMA:
+            action, weights = formulas.root_answer(
+                self.draws, values, visits, self.root.prior, self.root.raw_value, *SIGMA[self.rule]
+            )
         else:
             weights = visits / visits.sum()
             action = int(np.argmax(visits))
@@ -267,10 +284,11 @@ class _Twin:
 
 
 SHAPES = [(3, SIMULATIONS), (3, 4), (17, SIMULATIONS), (17, 2), (17, 1)]
+CASES = [(rule, *shape) for rule in ("puct", "gumbel") for shape in SHAPES]
+CASES += [("gumbel, values as they are", *shape) for shape in (SHAPES[1], SHAPES[2])]
 
 
-@pytest.mark.parametrize("rule", ["puct", "gumbel"])
-@pytest.mark.parametrize(("actions", "max_depth"), SHAPES)
+@pytest.mark.parametrize(("rule", "actions", "max_depth"), CASES)
 def test_the_formulas_in_a_plain_loop_are_mctx(
     oracles: dict[str, Any], rule: str, actions: int, max_depth: int
 ) -> None:
@@ -358,8 +376,9 @@ def _engine(rule: str, example: Case, index: int, draws: np.ndarray) -> Answer:
         "revisit": True,
         "solve": False,
     }
-    if rule == "gumbel":
-        settings = SearchSettings(selection="gumbel", considered=8, **common)
+    if rule in SIGMA:
+        sigma = dict(zip(("value_scale", "maxvisit_init", "rescale_values"), SIGMA[rule], strict=True))
+        settings = SearchSettings(selection="gumbel", considered=8, **sigma, **common)  # type: ignore[arg-type]
     else:
         settings = SearchSettings(
             selection="alphazero",
@@ -380,12 +399,11 @@ def _engine(rule: str, example: Case, index: int, draws: np.ndarray) -> Answer:
     actions, target = tree.policy_target()
     weights[[int(text) for text in actions]] = target
     nodes = [(tree.visits(node), tree.value(node)) for node in range(len(tree)) if tree.visits(node) > 0]
-    played = reading.action(tree, by="gumbel" if rule == "gumbel" else "visits")
+    played = reading.action(tree, by="gumbel" if rule in SIGMA else "visits")
     return Answer(visits, weights, qvalues, tree.value(0), _in_order(np.array(nodes)), int(played))
 
 
-@pytest.mark.parametrize("rule", ["puct", "gumbel"])
-@pytest.mark.parametrize(("actions", "max_depth"), SHAPES)
+@pytest.mark.parametrize(("rule", "actions", "max_depth"), CASES)
 def test_the_engine_is_mctx(oracles: dict[str, Any], rule: str, actions: int, max_depth: int) -> None:
     example = case(actions, max_depth)
     answers, draws = _asked(oracles, rule, example)
@@ -395,3 +413,91 @@ def test_the_engine_is_mctx(oracles: dict[str, Any], rule: str, actions: int, ma
         ours = _engine(rule, example, index, draws)
         _assert_same_tree(ours, theirs)
         _assert_same_choice(ours, theirs)
+
+
+# ---- the trees that mctx stores with its tests -----------------------------------------------------------------------
+
+STORED = Path(mctx.__file__).parent / "_src" / "tests" / "test_data"
+
+
+class Stored(Simulator[tuple[int, ...]]):
+    """A stored tree as a decision process; a state is the actions that led to it. A discount of −1 is two players with
+    opposed interests who move in turn."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.players = 2 if found["env_config"]["discount"] == -1.0 else 1
+        self.zero_sum = self.players == 2
+        self.nodes: dict[tuple[int, ...], dict[str, Any]] = {}
+        waiting: list[tuple[tuple[int, ...], dict[str, Any]]] = [((), found["tree"])]
+        while waiting:
+            path, node = waiting.pop()
+            self.nodes[path] = node
+            waiting += [((*path, child["action"]), child) for child in node["child_stats"]]
+        self.width = len(found["tree"]["child_stats"])
+
+    def reset(self, seed: int, options: Any = None) -> tuple[int, ...]:
+        return ()
+
+    def current_player(self, state: tuple[int, ...]) -> int:
+        return len(state) % self.players
+
+    def observation(self, state: tuple[int, ...], player: int = 0) -> str:
+        return " ".join(map(str, state))
+
+    def legal_actions(self, state: tuple[int, ...]) -> list[str]:
+        return [str(action) for action in range(self.width)]
+
+    def step(self, state: tuple[int, ...], action: str) -> tuple[int, ...]:
+        return (*state, int(action))
+
+    def rewards(self, state: tuple[int, ...]) -> tuple[float, ...]:
+        reward = float(self.nodes[state].get("reward", 0.0)) if state else 0.0
+        return (reward, -reward) if self.zero_sum else (reward,)
+
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        paths = [tuple(map(int, transcript[-1].text.split())) for transcript in transcripts]
+        return [np.log([child["prior"] for child in self.nodes[path]["child_stats"]]) for path in paths]
+
+
+@pytest.mark.parametrize(
+    "name", ["gumbel_muzero_tree", "gumbel_muzero_reward_tree", "muzero_tree", "muzero_qtransform_tree"]
+)
+def test_the_engine_rebuilds_the_tree_that_mctx_stores(name: str) -> None:
+    if not (STORED / f"{name}.json").exists():
+        pytest.skip(f"this mctx comes without {name}.json")
+    found = json.loads((STORED / f"{name}.json").read_text(encoding="utf-8"))
+    process, config = Stored(found), found["algorithm_config"]
+    # Fixed bounds −1 and 1 scale Q to (Q + 1) / 2, an unvisited child's to 0: up to ½, Q / 2 and −½
+    scale = 0.5 if config["qtransform"] == "qtransform_by_min_max" else 1.0
+    options: dict[str, Any] = {"selection": "alphazero", "exploration": C_INIT, "exploration_base": C_BASE}
+    if name.startswith("gumbel"):
+        options = {"selection": "gumbel", "considered": config["max_num_considered_actions"], "gumbel_scale": 0.0}
+        options |= config["qtransform_kwargs"]
+    elif scale == 0.5:
+        options |= {"unvisited_value": "constant", "fpu_value": -0.5}
+    else:
+        options |= {"unvisited_value": "zero", "normalise": "siblings"}
+    settings = SearchSettings(
+        simulations=found["tree"]["visit"],
+        discount=abs(found["env_config"]["discount"]),
+        uniform_prior=0.0,
+        solve=False,
+        revisit=True,
+        max_depth=1000,
+        **options,
+    )
+
+    def judge(simulator: Any, state: tuple[int, ...], transcript: Transcript) -> float:
+        return scale * process.nodes[state]["raw_value_view"] * (-1.0 if process.current_player(state) == 1 else 1.0)
+
+    root = Root((), (observed(""),))
+    [tree] = search(process, [root], process, ValueFunction(judge), settings)  # type: ignore[arg-type]
+    visited = {tree.states[node]: node for node in range(len(tree)) if tree.visits(node)}
+    assert visited.keys() == {path for path, node in process.nodes.items() if node.get("visit")}
+    for path, node in visited.items():
+        stored = process.nodes[path]
+        assert tree.visits(node) == stored["visit"]
+        sign = -1.0 if process.zero_sum and path else 1.0  # for who moved there, not for who moves
+        earned = stored.get("reward", 0.0) if path else 0.0
+        expected = earned + (settings.discount if path else 1.0) * sign * scale * stored["value_view"]
+        assert tree.value(node) == pytest.approx(expected, abs=1e-3)

@@ -56,6 +56,11 @@ class CompiledRules:
     action_text: Callable[[int], str]
     sources: tuple[str, ...] = field(default=())
 
+    def __post_init__(self) -> None:
+        for name, value, most in (("players", self.players, 2), ("max_actions", self.max_actions, 255)):
+            if not 1 <= value <= most:
+                raise ValueError(f"CompiledRules.{name} is {value!r}; expected a number from 1 to {most}")
+
 
 def _operation(arguments: int, emit: Callable[..., Any]) -> Any:
     """A function of ``arguments`` int64 numbers to one, compiled to what ``emit(builder, *values)`` writes."""

@@ -1,0 +1,402 @@
+"""Trees that are searched on: a tree that was extended equals one of one go, or the extension is refused in words; and
+what happens when the search goes on after the root was moved, or below an earlier limit of depth.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from branchwise.envs.games.board import BoardState
+from branchwise.envs.games.kernels import CompiledRules
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.search import compiled
+from branchwise.search.array_tree import ArrayTree
+from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
+from branchwise.search.compiled_store import load_compiled, save_compiled
+from branchwise.search.engine import Root, extend, search
+from branchwise.search.evaluation import ValueFunction
+from branchwise.search.resume import search_into
+from branchwise.search.settings import SearchSettings
+from branchwise.search.store import load_trees, save_trees
+from branchwise.search.transcript import Transcript, observed
+from branchwise.search.tree import Tree
+
+GAME = TicTacToe()
+RULES: dict[str, dict[str, Any]] = {
+    "ucb1": {},
+    "uct": {},
+    "puct": {},
+    "alphazero": {"unvisited_value": "constant", "fpu_value": -0.2},
+    "p_ucb": {"unvisited_value": "reduced", "fpu_value": 0.3},
+    "uct_bonus": {"bonus_terms": ("early_depth",)},
+    "minimax": {"backup": "minimax"},
+    "softmax": {},
+    "gumbel": {"solve": False, "considered": 4},
+}
+COMPILED = {name: RULES[name] for name in ("ucb1", "uct", "puct", "alphazero", "gumbel")}
+
+
+@njit(cache=True)
+def board_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return ((state[0] * 37 + state[1] * 101) % 1009) / 504.5 - 1.0, random
+
+
+def settings(rule: str, simulations: int, **others: Any) -> SearchSettings:
+    return SearchSettings(selection=rule, simulations=simulations, **RULES[rule], **others)  # type: ignore[arg-type]
+
+
+def grown(rule: str, simulations: int) -> Tree:
+    root = Root(GAME.reset(0), task={"seed": 0})
+    [tree] = search(GAME, [root], None, KernelEvaluator(board_value), settings(rule, simulations), generator())
+    return tree
+
+
+def compiled_grown(rule: str, simulations: int, **others: Any) -> CompiledTree:
+    chosen = settings(rule, simulations, **others)
+    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], None, KernelEvaluator(board_value), chosen, generator())
+    assert isinstance(tree, CompiledTree)
+    return tree
+
+
+def generator() -> np.random.Generator:
+    return np.random.default_rng(3)
+
+
+def resumed(tree: Tree, chosen: SearchSettings) -> Tree:
+    return extend(GAME, [tree], None, KernelEvaluator(board_value), chosen)[0]
+
+
+def compiled_resumed(tree: CompiledTree, chosen: SearchSettings | None = None) -> CompiledTree:
+    return compiled.extend([tree], None, KernelEvaluator(board_value), chosen)[0]
+
+
+def stopped(rule: str, simulations: int, nodes: int, **others: Any) -> Tree:
+    """A search that a limit of nodes stopped on its way to ``simulations``."""
+    root = Root(GAME.reset(0), task={"seed": 0})
+    chosen = settings(rule, simulations, max_nodes=nodes, **others)
+    [tree] = search(GAME, [root], None, KernelEvaluator(board_value), chosen, generator())
+    assert tree.stopped == "max_nodes"
+    return tree
+
+
+# ---- every rule, in one go or in two ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_tree_that_was_extended_equals_one_go_or_is_refused(rule: str) -> None:
+    first, whole = grown(rule, 40), grown(rule, 150)
+    if rule == "gumbel":
+        with pytest.raises(ValueError, match=r"tree 0 cannot be extended to simulations=150: .* simulations=40"):
+            resumed(first, settings(rule, 150))
+    else:
+        assert np.array_equal(resumed(first, settings(rule, 150)).nodes, whole.nodes)
+
+
+@pytest.mark.parametrize("rule", COMPILED)
+def test_a_compiled_tree_that_was_extended_equals_one_go_or_is_refused(rule: str) -> None:
+    first, whole = compiled_grown(rule, 40), compiled_grown(rule, 600)
+    if rule == "gumbel":
+        with pytest.raises(ValueError, match=r"tree 0 cannot be extended to simulations=600: .* simulations=40"):
+            compiled_resumed(first, settings(rule, 600))
+    else:
+        assert np.array_equal(compiled_resumed(first, settings(rule, 600)).nodes, whole.nodes)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_an_interrupted_search_that_is_resumed_equals_one_go(rule: str, tmp_path: Any) -> None:
+    part, whole = stopped(rule, 150, 200), grown(rule, 150)
+    assert 1 < part.counters["simulations"] < 150
+    save_trees(tmp_path / "tree.parquet", [part])
+    [loaded] = load_trees(tmp_path / "tree.parquet", GAME)
+    for tree in (part, loaded):
+        assert np.array_equal(resumed(tree, settings(rule, 150)).nodes, whole.nodes)
+        assert tree.best_action() == whole.best_action()
+
+
+@pytest.mark.parametrize("rule", COMPILED)
+def test_an_interrupted_compiled_search_that_is_resumed_equals_one_go(rule: str, tmp_path: Any) -> None:
+    part, whole = compiled_grown(rule, 600, max_nodes=400), compiled_grown(rule, 600)
+    assert part.stopped == "max_nodes"
+    assert 1 < part.simulations < 600
+    save_compiled(tmp_path / "trees.npz", [part])
+    [loaded] = load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
+    for tree in (part, loaded):
+        assert np.array_equal(compiled_resumed(tree, settings(rule, 600)).nodes, whole.nodes)
+        assert tree.best_action() == whole.best_action()
+
+
+@pytest.mark.parametrize("rule", COMPILED)
+def test_a_compiled_tree_goes_on_after_a_move_or_is_refused(rule: str) -> None:
+    tree = compiled_grown(rule, 100)
+    tree.reroot(tree.best_action())
+    kept = tree.visits()
+    if rule == "gumbel":
+        with pytest.raises(ValueError, match=r"re-rooted, or searched by another rule.*search anew from its root"):
+            compiled_resumed(tree, settings(rule, 200))
+    else:
+        compiled_resumed(tree, settings(rule, 200))
+        assert tree.visits() == 200 > kept
+        assert sum(tree.visits(child) for child in tree.children()) == 199
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_tree_goes_on_after_a_move_or_is_refused(rule: str) -> None:
+    tree = grown(rule, 100)
+    tree.reroot(max(tree.children(), key=tree.visits))
+    if rule == "gumbel":
+        with pytest.raises(ValueError, match=r"re-rooted, or searched by another rule.*search anew from its root"):
+            resumed(tree, settings(rule, 200))
+        resumed(tree, SearchSettings(simulations=200, solve=False))  # the cure that the message names
+    else:
+        resumed(tree, settings(rule, 200))
+    assert tree.visits(0) == 200
+    assert sum(tree.visits(child) for child in tree.children()) == 199
+
+
+def test_a_gumbel_plan_is_made_anew_as_long_as_no_action_was_visited() -> None:
+    whole, compiled_whole = grown("gumbel", 64), compiled_grown("gumbel", 64)
+    assert np.array_equal(resumed(grown("gumbel", 1), settings("gumbel", 64)).nodes, whole.nodes)
+    extended = compiled_resumed(compiled_grown("gumbel", 1), settings("gumbel", 64))
+    assert np.array_equal(extended.nodes, compiled_whole.nodes)
+
+
+def test_a_gumbel_plan_is_not_exchanged_on_the_way() -> None:
+    other = SearchSettings(selection="gumbel", simulations=150, solve=False, considered=2)
+    with pytest.raises(ValueError, match="other numbers than considered=2"):
+        resumed(stopped("gumbel", 150, 200), other)
+    part = compiled_grown("gumbel", 600, max_nodes=400)
+    with pytest.raises(ValueError, match="other numbers than considered=2"):
+        compiled_resumed(part, SearchSettings(selection="gumbel", simulations=600, solve=False, considered=2))
+    with pytest.raises(ValueError, match="searched by another rule"):
+        resumed(grown("puct", 40), settings("gumbel", 80))
+    assert resumed(grown("gumbel", 40), settings("gumbel", 30)).visits(0) == 40  # nothing is left to do
+
+
+def test_a_tree_of_a_version_with_fewer_options_is_resumed(tmp_path: Any) -> None:
+    path, root = tmp_path / "tree.parquet", Root(GAME.reset(0), task={"seed": 0})
+    tree = grown("uct", 40)
+    for name in ("fpu_value", "value_scale", "maxvisit_init", "rescale_values"):
+        del tree.settings[name]
+    save_trees(path, [tree])
+    arguments = (path, GAME, [root], None, KernelEvaluator(board_value))
+    [resumed_tree] = search_into(*arguments, settings("uct", 80), generator())
+    assert np.array_equal(resumed_tree.nodes, grown("uct", 80).nodes)
+    with pytest.raises(ValueError, match="fpu_value"):
+        search_into(*arguments, SearchSettings(unvisited_value="constant", fpu_value=0.5), generator())
+
+
+def test_a_compiled_gumbel_tree_becomes_a_tree_that_plays_the_same() -> None:
+    tree = compiled_grown("gumbel", 64)
+    other = tree.to_tree()
+    assert other.best_action() == tree.best_action()
+    for node in (0, tree.children()[0]):
+        np.testing.assert_allclose(other.policy_target(node)[1], tree.policy_target(node)[1], atol=1e-6)
+
+
+# ---- below an earlier limit of depth ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rule", [rule for rule in COMPILED if rule != "gumbel"])
+def test_a_compiled_tree_goes_on_below_an_earlier_depth_limit_as_the_general_one(rule: str) -> None:
+    shallow, deep = settings(rule, 400, max_depth=2), settings(rule, 700)
+    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], None, KernelEvaluator(board_value), shallow, generator())
+    [other] = search(GAME, [Root(GAME.reset(0))], None, KernelEvaluator(board_value), shallow, generator())
+    assert isinstance(tree, CompiledTree)
+    assert_same(compiled_resumed(tree, deep), 0, resumed(other, deep), 0)
+
+
+def assert_same(tree: CompiledTree, node: int, other: Tree, there: int) -> None:
+    assert tree.visits(node) == other.visits(there)
+    if tree.visits(node):
+        assert tree.mean(node) == pytest.approx(other.mean(there), abs=1e-5)
+        children = {other.actions[child]: child for child in other.children(there)}
+        for child in tree.children(node):
+            assert_same(tree, child, other, children[tree.action(child)])
+
+
+def test_a_compiled_tree_that_is_deeper_than_the_limit_stays_in_its_memory() -> None:
+    tree = compiled_grown("uct", 2000)
+    chosen = settings("uct", 4000, max_depth=1)
+    compiled_resumed(tree, chosen)
+    other = compiled_grown("uct", 2000).to_tree()
+    resumed(other, chosen)
+    assert_same(tree, 0, other, 0)
+
+
+def test_random_ties_go_round_all_children_below_an_earlier_depth_limit() -> None:
+    shallow = settings("uct", 300, random_ties=True, max_depth=1)
+    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], None, None, shallow, generator())
+    assert isinstance(tree, CompiledTree)
+    compiled.extend([tree], settings=settings("uct", 1000, random_ties=True, max_depth=2))
+    below = [[tree.visits(child) for child in tree.children(node)] for node in tree.children()]
+    assert all(min(visits) > 0 for visits in below)
+    orders = {tuple(tree.action(child) for child in tree.children(node)) for node in tree.children()}
+    assert orders != {tuple(sorted(order)) for order in orders}
+
+
+def test_compiled_trees_of_different_games_or_settings_are_not_extended_together() -> None:
+    from branchwise.envs.games.connect_four import ConnectFour
+
+    other = ConnectFour()
+    chosen = settings("uct", 20)
+    [one] = compiled.search(GAME, [Root(GAME.reset(0))], None, None, chosen)
+    [two] = compiled.search(other, [Root(other.reset(0))], None, None, chosen)
+    with pytest.raises(ValueError, match="trees of tic_tac_toe and of connect_four"):
+        compiled.extend([one, two], settings=settings("uct", 40))  # type: ignore[list-item]
+    [three] = compiled.search(GAME, [Root(GAME.reset(0))], None, None, settings("uct", 30))
+    with pytest.raises(ValueError, match="different settings"):
+        compiled.extend([one, three])  # type: ignore[list-item]
+
+
+def test_a_compiled_gumbel_tree_of_one_simulation_is_read_back(tmp_path: Any) -> None:
+    tree = compiled_grown("gumbel", 1)
+    save_compiled(tmp_path / "trees.npz", [tree])
+    [loaded] = load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
+    assert loaded.gumbel.tolist() == tree.gumbel.tolist()
+
+
+@pytest.mark.parametrize("visits", [0, -5])
+def test_a_file_whose_visits_lead_a_kernel_astray_is_refused(visits: int, tmp_path: Any) -> None:
+    tree = compiled_grown("uct", 200)
+    tree.nodes["visits"][1] = visits
+    save_compiled(tmp_path / "trees.npz", [tree])
+    with pytest.raises(ValueError, match=r"node 1: .*damaged"):
+        load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
+
+
+def test_a_file_that_counts_its_simulations_wrongly_is_refused(tmp_path: Any) -> None:
+    tree = compiled_grown("gumbel", 64)
+    tree.simulations = 10
+    save_compiled(tmp_path / "trees.npz", [tree])
+    with pytest.raises(ValueError, match="simulations=10 and 64 visits"):
+        load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_actions", 256), ("max_actions", 0), ("players", 3)])
+def test_rules_beyond_what_a_compiled_node_holds_are_refused(name: str, value: int) -> None:
+    given = {"name": "x", "players": 2, "words": 1, "max_actions": 9, "max_depth": 9, "legal": None, "step": None}
+    with pytest.raises(ValueError, match=f"CompiledRules.{name} is {value}; expected a number from 1"):
+        CompiledRules(**{**given, name: value}, rollout=None, encode=tuple, action_text=str)
+
+
+# ---- zero priors, and actions that are lost --------------------------------------------------------------------------
+
+
+class Shop(Simulator[tuple[str, ...]]):
+    """Five actions to depth 3, for one player."""
+
+    def reset(self, seed: int, options: Any = None) -> tuple[str, ...]:
+        return ()
+
+    def current_player(self, state: tuple[str, ...]) -> int:
+        return TERMINAL if len(state) == 3 else 0
+
+    def observation(self, state: tuple[str, ...], player: int = 0) -> str:
+        return "".join(state) or "start"
+
+    def legal_actions(self, state: tuple[str, ...]) -> list[str]:
+        return list("abcde")
+
+    def step(self, state: tuple[str, ...], action: str) -> tuple[str, ...]:
+        return (*state, action)
+
+    def rewards(self, state: tuple[str, ...]) -> tuple[float, ...]:
+        return (sum("abcde".index(action) for action in state) / 12.0,) if len(state) == 3 else (0.0,)
+
+
+class Sure:
+    """Gives the actions these probabilities."""
+
+    calls = 0
+
+    def __init__(self, *shares: float) -> None:
+        with np.errstate(divide="ignore"):
+            self.logps = np.log(np.array(shares))
+
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [self.logps for _ in transcripts]
+
+    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+        raise NotImplementedError
+
+
+PLAN = SearchSettings(selection="gumbel", simulations=32, solve=False, uniform_prior=0.0)
+
+
+@pytest.mark.parametrize(
+    ("shares", "possible"), [((1.0, 0.0, 0.0, 0.0, 0.0), {"a"}), ((0.0, 0.5, 0.0, 0.25, 0.25), {"b", "d", "e"})]
+)
+def test_actions_of_prior_zero_are_not_considered(shares: tuple[float, ...], possible: set[str]) -> None:
+    root = Root((), (observed("start"),))
+    flat = ValueFunction(lambda simulator, state, transcript: 0.0)
+    [tree] = search(Shop(), [root], Sure(*shares), flat, PLAN, generator())  # type: ignore[arg-type]
+    assert {tree.actions[child] for child in tree.children() if tree.visits(child)} == possible
+    array = ArrayTree(PLAN, actions=5, rng=generator())
+    leaves = array.next()
+    while len(leaves):
+        leaves = array.step(np.zeros(len(leaves)), np.tile(shares, (len(leaves), 1)))
+    assert {"abcde"[i] for i in np.flatnonzero(array.visits())} == possible
+
+
+@njit(cache=True)
+def likes_the_middle(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
+    for i in range(count):
+        logits[i] = 0.0 if actions[i] == 4 else -np.inf
+    if state[0] | state[1]:
+        logits[:count] = 0.0
+
+
+def test_actions_of_prior_zero_are_not_considered_in_compiled_search() -> None:
+    arguments = (KernelPolicy(likes_the_middle), KernelEvaluator(board_value), PLAN, generator())
+    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], *arguments)
+    assert {
+        tree.actions[c] if isinstance(tree, Tree) else tree.action(c) for c in tree.children() if tree.visits(c)
+    } == {GAME.rules.action_text(4)}
+    assert tree.best_action() == GAME.rules.action_text(4)
+
+
+@pytest.mark.parametrize("lost", [{"b"}, {"a", "c", "d"}, set("abcde")])
+def test_a_gumbel_search_goes_on_without_actions_whose_evaluation_fails(lost: set[str]) -> None:
+    def judge(simulator: Any, state: tuple[str, ...], transcript: Transcript) -> float:
+        if len(state) == 1 and state[0] in lost:
+            raise RuntimeError("out of order")
+        return 0.5
+
+    chosen = SearchSettings(selection="gumbel", simulations=32, solve=False, max_failed_share=1.0)
+    root = Root((), (observed("start"),))
+    [tree] = search(Shop(), [root], None, ValueFunction(judge), chosen, generator())
+    visits = {tree.actions[child]: tree.visits(child) for child in tree.children()}
+    assert tree.counters["failed_leaves"] == len(lost)
+    assert sum(visits.values()) == (31 - len(lost) if len(lost) < 5 else 0)
+    assert not any(visits[action] for action in lost)
+    assert np.isfinite(tree.value(0))
+    assert tree.best_action() not in lost or len(lost) == 5
+
+
+def test_an_array_tree_goes_on_without_leaves_that_fail_and_movers_that_are_nobody() -> None:
+    array = ArrayTree(PLAN, actions=5, rng=generator())
+    leaves, asked = array.next(), []
+    while len(leaves):
+        asked += leaves.tolist()
+        array.movers[:1] = 7 if leaves[0] == 2 else 0
+        value = np.nan if leaves[0] == 3 else 0.5
+        leaves = array.step(np.full(1, value), np.full((1, 5), 0.2))
+    assert asked.count(2) == asked.count(3) == 1
+    assert array.failed == 2
+    assert array.visits()[[1, 2]].tolist() == [0, 0]
+    assert array.visits().sum() == 31
+
+
+def test_a_root_that_never_evaluates_ends_a_gumbel_search() -> None:
+    state = BoardState(0, 0, 0)
+
+    def broken(simulator: Any, state: Any, transcript: Any) -> float:
+        raise RuntimeError("never")
+
+    chosen = SearchSettings(selection="gumbel", simulations=4, solve=False, max_failed_share=1.0)
+    [tree] = search(GAME, [Root(state)], None, ValueFunction(broken), chosen, generator())
+    assert tree.visits(0) == 0
