@@ -175,7 +175,7 @@ def extend(
     ``settings``: None for each tree's own."""
     if not trees:
         return trees
-    settings = settings or trees[0].settings
+    settings = trees[0].settings if settings is None else checked_settings(settings)
     reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")
