@@ -19,6 +19,7 @@ from ..envs.listed import ListedActions
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
 from ..search import compiled
+from ..search.border import checked_settings
 from ..search.engine import Root, SearchSettings, SearchStopped, search
 from ..search.evaluation import Evaluator, LeafFunction, as_evaluator
 from ..search.expansion import NOTHING_PROPOSED
@@ -47,7 +48,7 @@ class SearchingAgent:
         self.policy: Policy = as_policy(policy)
         self.evaluator: Evaluator = as_evaluator(evaluator)
         self.view = view
-        self.settings = settings or SearchSettings()
+        self.settings = checked_settings(settings)
         kind = "search" if self.settings.hide_outcome else "oracle search"
         self.name = name or f"{kind}, {self.settings.simulations} simulations"
 

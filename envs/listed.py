@@ -23,6 +23,11 @@ class ListedActions:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._simulator, name)
 
+    @property
+    def unwrapped(self) -> Simulator[Any]:
+        """The simulator inside all wrappers, for players who know one game's rules."""
+        return getattr(self._simulator, "unwrapped", self._simulator)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return ListedActions, (self._simulator,)
 

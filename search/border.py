@@ -125,8 +125,8 @@ def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
                 " branchwise.envs.listed.ListedActions(simulator), which lists what the environment suggests"
             )
         return
-    offered = getattr(policy, "offers", None)
-    if not callable(getattr(policy, method, None)) or (offered is not None and method not in offered):
+    methods = (method, "propose_each") if method == "propose" else (method,)
+    if method not in getattr(policy, "offers", (method,)) or not any(hasattr(policy, name) for name in methods):
         actions = "free-text actions" if method == "propose" else "a list of actions"
         cure = f"FunctionPolicy({method}=…) makes a policy of a function"
         raise TypeError(f"{name} takes {actions}, and the policy {type(policy).__name__} has no {method}(); {cure}")

@@ -192,6 +192,7 @@ def extend(
         settings = trees[0].settings
         if any(tree.settings != settings for tree in trees):
             raise ValueError("the trees were searched with different settings; pass those to go on with")
+    settings = checked_settings(settings)
     reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")

@@ -70,7 +70,7 @@ LEAST_LEAVES_BEFORE_STOPPING = 20
 class SearchStopped(RuntimeError):  # noqa: N818 - not an error of the caller's
     """Too many leaves failed, or all. ``trees`` holds what was searched until then."""
 
-    def __init__(self, message: str, trees: Sequence[Any]) -> None:
+    def __init__(self, message: str, trees: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.trees = trees
 

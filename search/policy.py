@@ -98,7 +98,7 @@ def as_policy(policy: Any) -> Any:
     anything else."""
     if isinstance(policy, type):
         raise TypeError(f"policy is the class {policy.__name__}; pass an object of it, {policy.__name__}(…)")
-    if policy is None or hasattr(policy, "score") or hasattr(policy, "propose"):
+    if policy is None or any(hasattr(policy, name) for name in ("score", "propose", "propose_each")):
         return policy
     if callable(policy):
         return FunctionPolicy(policy)

@@ -14,9 +14,10 @@ from branchwise.envs.games.kernels import CompiledRules
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.grpo import GRPOEnvironment
 from branchwise.envs.listed import ListedActions
+from branchwise.envs.opponents import draw_outcome
 from branchwise.envs.outcomes import SuccessOutcome
-from branchwise.envs.registry import environments, simulator_for
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.registry import environments, opponent_for, simulator_for
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.envs.views import SinglePlayerView, without_view
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
@@ -182,6 +183,22 @@ def test_search_by_rollouts_reads_no_future_through_a_wrapper() -> None:
         for simulator in (view, SuccessOutcome(view), ListedActions(view))  # type: ignore[list-item]
     ]
     assert len(set(decisions)) == 1
+
+
+NAMED = [(row.id, name) for row in environments() if row.players > 1 for name in dict(row.opponents)]
+
+
+@pytest.mark.parametrize(("env_id", "name"), NAMED)
+def test_every_named_opponent_plays_the_same_in_a_listed_game(env_id: str, name: str) -> None:
+    game, opponent = whole(env_id), opponent_for(env_id, name)
+    state, rng = game.reset(3), np.random.default_rng(0)
+    while game.current_player(state) == CHANCE:
+        state = game.step(state, draw_outcome(game, state, rng))
+    try:
+        bare = opponent(game, state, np.random.default_rng(1))
+    except TypeError:  # it says that it plays another game
+        pytest.skip(f"{name} does not play {env_id} as it is by default")
+    assert opponent(ListedActions(game), state, np.random.default_rng(1)) == bare  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("env_id", IDS)

@@ -2,6 +2,7 @@
 were, and agents do not play its answer; a number from outside that no computer can add up costs its leaf; an exception
 without words, a bonus that raises and calls that never come back leave the search whole."""
 
+import pickle
 import re
 import threading
 import time
@@ -137,10 +138,12 @@ def test_one_lost_leaf_stops_no_tree_that_is_continued_from_many_good_ones() -> 
     assert tree.visits(0) == 30
 
 
-def test_the_trees_of_a_stopped_search_are_handed_out() -> None:
+def test_the_trees_of_a_stopped_search_are_handed_out_also_to_another_process() -> None:
     with pytest.raises(SearchStopped) as stopped:
         grow(SomeFail(6), trees=1)
-    assert stopped.value.trees[0].visits(0) == 2
+    for error in (stopped.value, pickle.loads(pickle.dumps(stopped.value))):
+        assert str(error).startswith("6 of 8 leaves failed")
+        assert error.trees[0].visits(0) == 2
 
 
 def test_the_command_ends_with_one_line_and_code_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -314,7 +314,7 @@ class BayesianPlayer:
     floor = 0.1
 
     def __call__(self, simulator: Simulator[Any], state: LiarsDiceState, rng: np.random.Generator) -> str:
-        game = simulator
+        game = getattr(simulator, "unwrapped", simulator)
         assert isinstance(game, LiarsDice)
         player = game.current_player(state)
         rolls, prior, holds = _chances(game.dice, game.sides)

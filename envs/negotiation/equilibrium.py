@@ -51,6 +51,7 @@ def persuasion_rate(p: float, v: float, c: float = 0.0) -> float:
 
 def equilibrium_partner(simulator: Any, state: OfferState, rng: np.random.Generator) -> str:
     """The subgame-perfect move in GLEE's bargaining or buyer–seller game; ``TypeError`` elsewhere."""
+    simulator = getattr(simulator, "unwrapped", simulator)
     if isinstance(simulator, BargainingSimulator):
         return _bargain(simulator, state)
     if isinstance(simulator, BuyerSellerSimulator):
