@@ -20,6 +20,7 @@ JSON_FILES: Final = (
     *("config.json", "generation_config.json", "model.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
 )
+_NOUNS: Final = {"AutoModelForCausalLM": "causal language model", "AutoTokenizer": "tokenizer"}
 _CURE: Final = "copy or download the folder again, or save the model anew"
 
 
@@ -49,8 +50,8 @@ def pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
                 "model is gated"
             ) from error
         raise ValueError(
-            f"{str(source)!r} is not a model that transformers {transformers.__version__} can load as "
-            f"{kind.__name__}: {type(error).__name__}: {first_line(error)}; {_CURE}"
+            f"{str(source)!r} is not a {_NOUNS.get(kind.__name__, 'model')} that transformers "
+            f"{transformers.__version__} can load: {type(error).__name__}: {first_line(error)}; {_CURE}"
         ) from error
 
 

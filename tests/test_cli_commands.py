@@ -16,7 +16,7 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.store import load_pairs, load_trees
 from branchwise.search.transcript import observed
 from branchwise.training.demonstrations import phrases
-from branchwise.training.rows import sft_rows
+from branchwise.training.rows import sft_rows, step_key
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
 ENV = "branchwise/WebShop-v0"
@@ -131,7 +131,8 @@ def test_step_dpo_then_bench_on_the_same_goals(place: Path, paired: str) -> None
 def test_sft_trains_on_the_chosen_sides(place: Path, paired: str) -> None:
     done = branchwise("train", "pairs.jsonl", "--model", "tiny", "--out", "sft", "--method", "sft", cwd=place)
     assert done.returncode == 0, done.stderr
-    chosen = {(pair.prompt, pair.chosen) for pair in load_pairs(place / "pairs.jsonl")}
+    pairs = load_pairs(place / "pairs.jsonl")
+    chosen = {step_key((pair.prompt, pair.chosen[0].text), "last_observation") for pair in pairs}
     assert f"SFT on {len(chosen)} rows" in done.stdout
     assert weights(place / "sft") != weights(place / "tiny")
 

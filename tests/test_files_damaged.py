@@ -230,7 +230,7 @@ def test_weights_that_are_a_pickle_with_code_run_none(place: Path, tmp_path: Pat
 
     path.unlink()
     torch.save({"weight": Boom()}, path.with_name("pytorch_model.bin"))
-    with pytest.raises(ValueError, match="is not a model that transformers"):
+    with pytest.raises(ValueError, match="is not a causal language model that transformers"):
         LanguageModel.load(path.parent)
     assert not (tmp_path / "ran").exists()
 

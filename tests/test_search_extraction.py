@@ -293,6 +293,8 @@ def test_every_field_of_a_row_says_where_it_comes_from() -> None:
     assert best_path_pairs(deep, round=5)[0] == [replace(best, kind="best_path")]
     unseen = replace(best, rejected=(acted("skip"),), rejected_visits=0, ref_rejected_logp=-3.0, kind="best_path")
     worst = built({"n": 3, "children": {"a": {"n": 2, "q": 0.5, "end": True}, "b": {"logp": -3.0}}})
+    near = built({"n": 3, "children": {"a": {"n": 2, "q": 0.5, "end": True}, "b": {"n": 1, "q": 0.25}}})
+    assert [pair.rejected_q for pair in best_path_pairs(near)[0]] == [0.25]
     [pair] = best_path_pairs(worst, unvisited="zero")[0]
     assert (pair.rejected_q, pair.rejected_visits, pair.ref_rejected_logp) == (0.0, 0, unseen.ref_rejected_logp)
     left = PreferencePair(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_search_store import grown
 
 from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
@@ -16,11 +17,13 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
-from branchwise.search.extraction import PreferencePair, sibling_pairs
+from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, save_pairs, save_trees
 from branchwise.search.transcript import Turn, acted, observed
 from branchwise.training.from_pairs import has_logged, train_step_dpo
+from branchwise.training.loop import extract
 from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.recipe import load_recipe
 from branchwise.training.rows import without_repeats
 
 PAIR = PreferencePair((observed("goal red shirt"),), (acted("click[one]"),), (acted("click[two]"),), kind="sibling")
@@ -181,3 +184,16 @@ def test_sibling_pairs_of_one_tree_have_no_repeats() -> None:
     pairs = sibling_pairs(tree)[0]
     assert len(pairs) > 10
     assert without_repeats(pairs) == pairs
+
+
+@pytest.mark.parametrize("recipe", ["tree_sft", "step_dpo"])
+def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recipe: str, tmp_path: Path) -> None:
+    """The tree logged the tokens of its steps, and the roll-outs' file keeps none."""
+    trees = grown(12)
+    steps = [step for tree in trees for step in best_paths(tree)[0]]
+    assert any(turn.token_ids for step in steps for turn in step.chosen)
+    save_trees(tmp_path / "trees.parquet", trees)
+    save_pairs(tmp_path / "winners.jsonl", steps)
+    assert load_pairs(tmp_path / "winners.jsonl") != steps
+    rows, _ = extract(load_recipe(recipe), tmp_path, 1, np.random.default_rng(0), "all_turns")
+    assert sum(not row.rejected for row in rows) == len(steps)
