@@ -36,8 +36,6 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"no settings file {path}") from None
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
-    if data is None:
-        raise SettingsError(f"{path} is empty; expected 'key: value' lines")
     if not isinstance(data, dict):
         raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
     return data

@@ -111,16 +111,17 @@ def read_figures(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except RecursionError:
-        raise _damaged(path, "brackets nested too deeply") from None
+        raise _damaged(path, "is not readable as JSON (brackets nested too deeply)") from None
     except ValueError as error:
-        raise _damaged(path, "the file is empty" if not path.stat().st_size else f"not JSON: {error}") from None
+        empty = not path.stat().st_size
+        raise _damaged(path, f"is not readable as JSON ({'the file is empty' if empty else error})") from None
     if not isinstance(found, dict):
-        raise _damaged(path, f"it holds {type(found).__name__}, not an object of figures")
+        raise _damaged(path, f"holds {type(found).__name__}, not an object of figures")
     return found
 
 
 def _damaged(path: Path, fault: str) -> DamagedStage:
-    return DamagedStage(f"{path} is damaged ({fault}); delete the folder {path.parent} and run the same command again")
+    return DamagedStage(f"{path} {fault}; delete the folder {path.parent} and run the same command again")
 
 
 def read_from(folder: Path, read: Callable[[Path], T]) -> T:
