@@ -359,8 +359,7 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
         for player, name in enumerate(self._names):
             to_move = player in self._moves
             self.state_now = self._moves.get(player, now)
-            texts: dict[int, str] = {}
-            mask = self._all_actions
+            mask, texts = self._all_actions, dict[int, str]()
             if to_move and not self.text:
                 mask, texts = self._actions.choices(self.state_now)
             if self.text:
