@@ -222,7 +222,7 @@ def loop(
 def search(
     env: EnvArgument,
     out: Annotated[
-        Path, typer.Option(help="The trees, as parquet; a file that stands is gone on with.", dir_okay=False)
+        Path, typer.Option(help="Output file (parquet). If it exists, the search resumes from it.", dir_okay=False)
     ],
     model: Annotated[
         str | None,
