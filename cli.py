@@ -222,7 +222,7 @@ def loop(
 def search(
     env: EnvArgument,
     out: Annotated[
-        Path, typer.Option(help="The trees, as parquet; a file that stands is gone on with.", dir_okay=False)
+        Path, typer.Option(help="Output file (parquet). If it exists, the search resumes from it.", dir_okay=False)
     ],
     model: Annotated[
         str | None,
@@ -258,13 +258,14 @@ def search(
     from .search.resume import search_into
     from .training.settings import build, override
 
+    given = {"simulations": simulations}
+    build(SearchSettings, override(given, assignments or ()))  # a wrong setting: an error before a model is loaded
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else _language_model(model, history)
     evaluator = RandomRollout() if policy is None else PolicyRollout(policy)
     simulator, roots = _roots(env, split, goals, option)
-    known = {**suited_settings(simulator), "simulations": simulations}
-    settings = build(SearchSettings, override(known, assignments or ()))
+    settings = build(SearchSettings, override({**suited_settings(simulator), **given}, assignments or ()))
     if policy is None:
         simulator = ListedActions(simulator)
     try:

@@ -98,7 +98,7 @@ class Forward:
         whole = self._head is None and self.model.base_model is not self.model
         reader = self.model if whole else self.model.base_model
         if cache is not None:
-            known[_name_of_cache(type(reader))] = cache
+            known[_name_of_cache(type(reader))] = cache  # type: ignore[arg-type]
         out = reader(input_ids=self.tensor(tokens), attention_mask=mask, use_cache=cache is not None, **known)
         return out.logits if whole else out.last_hidden_state
 
