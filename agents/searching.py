@@ -33,8 +33,8 @@ class SearchingAgent:
     """Plays the best action of a search with ``policy`` and ``evaluator`` under ``settings``.
 
     Where the policy proposes nothing at a root, or every action there leads back, the first legal action is played, or
-    the empty text, which the environment counts as invalid. Whatever else failed in a whole tree is no answer, and raises
-    SearchStopped.
+    the empty text, which the environment counts as invalid. Whatever else failed in a whole tree is no answer, and
+    raises SearchStopped.
     """
 
     def __init__(
