@@ -33,8 +33,9 @@ from .agent import Decision
 class SearchingAgent:
     """Plays the best action of a search with ``policy`` and ``evaluator`` under ``settings``.
 
-    Where the policy proposes nothing at a root, the first legal action is played, or the empty text, which the
-    environment counts as invalid. Whatever else failed in a whole tree is no answer: SearchStopped.
+    Where the policy proposes nothing at a root, or every action there leads back, the first legal action is played, or
+    the empty text, which the environment counts as invalid. Whatever else failed in a whole tree is no answer, and
+    raises SearchStopped.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class SearchingAgent:
         return [Decision(self._action(game, tree), int(tree.counters["model_calls"])) for tree in trees]
 
     def _action(self, simulator: Simulator[Any], tree: Tree) -> str:
-        if tree.visits(0):
-            return tree.best_action()
-        if not _proposed_nothing(tree):
+        if tree.last_error and not tree.visits(0) and not _proposed_nothing(tree):
             raise SearchStopped(f"every leaf of a tree failed; the last one because {tree.last_error}", [tree])
+        if len(tree.children(0)):
+            return tree.best_action()
         legal = simulator.legal_actions(tree.states[0])
         return legal[0] if legal else ""
 
