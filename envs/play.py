@@ -58,9 +58,12 @@ def play(
         with suppress(ImportError):
             import readline  # noqa: F401 (arrow keys edit the line, and bring back earlier ones)
     try:
-        observation, info = env.reset(seed=seed, options=None if goal is None else {"goal": goal})
-        if goal is not None and "goal" not in info and _is_ours(env_id):
-            raise ValueError(f"goal={goal}: {env_id} has no goals; seed=… names an episode")
+        try:
+            observation, info = env.reset(seed=seed, options=None if goal is None else {"goal": goal})
+        except ValueError as error:
+            if "unknown reset option 'goal'" not in str(error):
+                raise
+            raise ValueError(f"goal={goal}: {env_id} has no goals; seed=… names an episode") from None
         total, steps, over = 0.0, 0, False
         while not over:
             commands = info.get("admissible_commands")

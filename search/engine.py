@@ -268,7 +268,7 @@ def _check(
     if settings.information != "perfect" and not hides(simulator):
         raise ValueError(
             f"information={settings.information!r} draws states that a player cannot tell apart, and {name} has no"
-            " resample; write one, or search with information='perfect'"
+            " resample that draws anything anew; write one, or search with information='perfect'"
         )
     for tree in trees:
         if tree.simulator is None:

@@ -97,7 +97,8 @@ def test_files_of_hostile_names_are_written_and_named_clean(tmp_path: Path, monk
         done = CliRunner().invoke(cli.app, arguments)
         assert done.exit_code == 0, done.output
         assert is_clean(done.output), ascii(done.output)
-    assert {path.name for path in tmp_path.iterdir()} == {trees, pairs, folder}
+    anchors = f"{pairs.removesuffix('.jsonl')}.anchors.jsonl"
+    assert {path.name for path in tmp_path.iterdir()} == {trees, pairs, anchors, folder}
 
 
 class Hostile(TicTacToe):

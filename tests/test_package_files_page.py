@@ -25,6 +25,7 @@ WORDS = {
     "EXPANDED": "expanded", "TERMINAL": "terminal", "VALUED": "value known", "SOLVED": "solved", "FAILED": "failed",
     "INVALID": "invalid action", "LINKED": "leads to a state that another node holds", "SHARED": "such a state",
     "BUSY": "an evaluation under way", "INFORMATION": "an information set", "OUTCOMES": "a chance node",
+    "INCOMPLETE": "an action is missing here", "UNSTEPPED": "the simulator was not stepped into it",
 }  # fmt: skip
 
 

@@ -287,7 +287,8 @@ class Breaks(Graph):
         self.how, self.where = how, where
 
     def broken(self, state: Place) -> bool:
-        return state.clock > 0 and uniform("broken", (self.seed, state)) < self.where
+        """Not after the first move: a search refuses a simulator whose first step breaks a promise."""
+        return state.clock > 1 and uniform("broken", (self.seed, state)) < self.where
 
     def step(self, state: Place, action: str) -> Place:
         after = super().step(state, action)

@@ -90,8 +90,3 @@ def test_the_command_grows_a_game_without_a_model_and_goes_on(
     assert "tree.parquet: 1 trees" in said
     assert "50 simulations, 0 model calls" in said
     assert said.count("(root)") == 2  # the outlines of both trees
-    for name, reason in (("KuhnPoker", "begins with luck"), ("DealOrNoDeal", "pass --model")):
-        with pytest.raises(SystemExit) as left:
-            cli.app(["search", f"branchwise/{name}-v0", "--out", "other.parquet"])
-        assert left.value.code != 0
-        assert reason in capsys.readouterr().err

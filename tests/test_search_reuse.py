@@ -17,7 +17,7 @@ from branchwise.search import compiled
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
 from branchwise.search.compiled_store import load_compiled, save_compiled
-from branchwise.search.engine import Root, extend, search
+from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
@@ -398,5 +398,6 @@ def test_a_root_that_never_evaluates_ends_a_gumbel_search() -> None:
         raise RuntimeError("never")
 
     chosen = SearchSettings(selection="gumbel", simulations=4, solve=False, max_failed_share=1.0)
-    [tree] = search(GAME, [Root(state)], None, ValueFunction(broken), chosen, generator())
-    assert tree.visits(0) == 0
+    with pytest.raises(SearchStopped, match=r"4 of 4 leaves failed") as stopped:
+        search(GAME, [Root(state)], None, ValueFunction(broken), chosen, generator())
+    assert stopped.value.trees[0].visits(0) == 0
