@@ -231,7 +231,7 @@ def test_a_model_that_is_not_there_is_refused_before_the_run_s_folder_is_made(tm
     [
         (["base.heads=3"], "width=32; expected a multiple of 6"),
         (["base.catalogues=161"], "lessons=160 for catalogues=161; expected at least one a catalogue"),
-        (["rounds=100000000"], "rounds=100000000; expected at most 1000"),
+        (["rounds=100000000"], "rounds=100000000; the limit is 1,000"),
         (["recipes=[rft, rft]", "search_recipe=''"], "has one twice"),
         (["recipes=[]", "search_recipe=''"], "recipes is empty"),
         (["critic.holdout=-0.1"], r"holdout in \[0, 1\), got 32 and -0.1"),

@@ -393,7 +393,7 @@ def test_errors_name_the_pair_and_the_cure(tokenizer, tmp_path) -> None:
         train(pairs_of(2, margin=0.1), loss="ipo")
     with pytest.raises(ValueError, match="every row is an anchor"):
         train([dataclasses.replace(pair, rejected=()) for pair in pairs_of(2)], sft_weight=0.0)
-    with pytest.raises(ValueError, match="take one of sigmoid"):
+    with pytest.raises(ValueError, match="expected one of sigmoid"):
         PreferenceSettings(loss="dpo")  # type: ignore[arg-type]
 
 

@@ -26,7 +26,6 @@ MOST: Final = 100_000_000
 """The largest settings of a run, by name and of any other: a stage is planned for every round, whatever is finished."""
 
 FOLDER: Final = Path(__file__).parent / "recipes"
-MOST_ROUNDS: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +166,6 @@ class RunConfig:
             raise ValueError(f"seed={self.seed}; expected a whole number from 0 on")
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
-        if self.rounds > MOST_ROUNDS:
-            raise ValueError(f"rounds={self.rounds}; expected at most {MOST_ROUNDS}")
         history_named(self.history)
         object.__setattr__(self, "env", environment_row(self.env).id)
         if "split" in self.env_options:

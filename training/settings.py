@@ -37,7 +37,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise SettingsError(f"{path} is not readable as YAML: {error}") from None
     if not isinstance(data, dict):
-        raise SettingsError(f"{path} holds {type(data).__name__}; expected 'key: value' lines")
+        found = "nothing" if data is None else type(data).__name__
+        raise SettingsError(f"{path} holds {found}; expected 'key: value' lines")
     return data
 
 
