@@ -48,7 +48,8 @@ def test_a_game_for_one_has_no_opponents() -> None:
     assert "no option 'opponents'" in done.output
 
 
-def test_envs_lists_each_on_one_line() -> None:
+def test_envs_lists_each_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)  # pytest-xdist gives it to its workers
     lines = CliRunner().invoke(cli.app, ["envs"]).output.splitlines()
     for row in (line for line in lines if "branchwise/" in line):
         assert row.split()[1].isdecimal()
