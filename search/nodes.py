@@ -164,27 +164,14 @@ def _add_children(
 
 
 @njit(cache=True)
-def _fill_path(nodes: np.ndarray, node: int, path: np.ndarray) -> int:
-    """Write the way from the root to ``node`` into ``path``; returns its depth."""
-    depth = 0
-    step = nodes[node].parent
-    while step >= 0:
-        depth += 1
-        step = nodes[step].parent
-    for place in range(depth, -1, -1):
-        path[place] = node
-        node = nodes[node].parent
-    return depth
-
-
-@njit(cache=True)
 def _path(nodes: np.ndarray, node: int) -> np.ndarray:
+    """The nodes from the root to ``node`` by their parents: int32 ``[depth + 1]``."""
     length = 0
     step = node
     while step >= 0:
         length += 1
         step = nodes[step].parent
-    path = np.empty(length, np.int64)
+    path = np.empty(length, np.int32)
     for place in range(length - 1, -1, -1):
         path[place] = node
         node = nodes[node].parent
