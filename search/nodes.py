@@ -277,6 +277,8 @@ def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
                 record.flags = (record.flags | other.flags) & ~LINKED
                 record.proof = other.proof
                 record.hint = other.hint
+                for child in range(record.first_child, record.first_child + record.children):
+                    nodes[child].parent = old
                 other.first_child = old
                 other.children = 0
                 other.flags |= LINKED
