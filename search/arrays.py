@@ -16,7 +16,7 @@ from .backup import UNPROVEN
 from .compiling import say_if_compiling
 from .descent import PATH_TOO_SHORT, _select
 from .gumbel import gumbel_draws, halving_plan, why_not_planned
-from .nodes import HEAD, NODE, WALK, _add_children, _fill_path
+from .nodes import HEAD, NODE, WALK, _add_children, _path
 
 
 class _Entries:
@@ -41,12 +41,13 @@ class _Entries:
         path, numbers, whole = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int64)
         tree = (nodes, values, head, walk)
         self.select = entry(_select, *tree, path, numbers, whole)
-        self.back_up = entry(_back_up_from, *tree, path, 0, 0, numbers)
+        self.back_up = entry(_back_up_from, *tree, path, 0, numbers)
         self.add_children = entry(_add_children, nodes, head, 0, numbers, numbers, whole, whole)
         self.ready = True
 
 
 _ENTRIES = _Entries()
+_PARENTS = np.zeros(0, np.int32)  # the path of a leaf that was reached by its parents
 
 
 def entry(kernel: Any, *arguments: Any) -> Callable[..., Any]:
@@ -168,29 +169,23 @@ class NodeArrays:
     def back_up(self, leaf: int, value: float | np.ndarray, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Tell the value of a selected leaf's state to all nodes above it: of player 0, or float64 ``[players]`` where
         all returns are kept. ``path``: how the simulation came there, where the leaf has several parents."""
-        if path is None:
-            path, depth = self._path, -1
-        else:
-            depth = len(path) - 1
+        path = _PARENTS if path is None else path
         self._returns.fill(value) if isinstance(value, float) else np.copyto(self._returns, value)
-        _ENTRIES.back_up(self._nodes, self._values, self._head, walk, path, leaf, depth, self._returns)
+        _ENTRIES.back_up(self._nodes, self._values, self._head, walk, path, leaf, self._returns)
 
     def take_back(self, leaf: int, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back; the leaf is not tried again, unless it is the root."""
-        depth = self._walk_back(leaf) if path is None else len(path) - 1
-        _abandon(self._nodes, walk, self._path if path is None else path, depth)
+        path = _path(self._nodes, leaf) if path is None else path
+        _abandon(self._nodes, walk, path, len(path) - 1)
 
     def release(self, leaf: int, path: np.ndarray | None = None) -> None:
         """Forget a selection, as if it had not been made."""
-        depth = self._walk_back(leaf) if path is None else len(path) - 1
-        _release(self._nodes, self._path if path is None else path, depth)
+        path = _path(self._nodes, leaf) if path is None else path
+        _release(self._nodes, path, len(path) - 1)
 
     def has_gumbel(self) -> bool:
         """Whether the root has its Gumbel draws."""
         return len(self._gumbel) > 0
-
-    def _walk_back(self, leaf: int) -> int:
-        return _fill_path(self._nodes, leaf, self._path)
 
 
 @njit(cache=True)
@@ -201,13 +196,11 @@ def _back_up_from(
     walk: np.ndarray,
     path: np.ndarray,
     leaf: int,
-    depth: int,
     returns: np.ndarray,
 ) -> None:
-    """``depth`` −1: the path is that of the leaf's parents, and is written into ``path``."""
-    if depth < 0:
-        depth = _fill_path(nodes, leaf, path)
-    _back_up(nodes, values, head, walk, path, depth, returns)
+    """:func:`_back_up` over ``path``; over the leaf's parents where that is empty."""
+    taken = path if path.shape[0] > 0 else _path(nodes, leaf)
+    _back_up(nodes, values, head, walk, taken, taken.shape[0] - 1, returns)
 
 
 def _grown(array: np.ndarray, length: int) -> np.ndarray:

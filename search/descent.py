@@ -323,15 +323,27 @@ def _outcome(nodes: np.ndarray, head: np.ndarray, source: int) -> int:
 
 @njit(cache=True)
 def _arrays_of_children(nodes: np.ndarray, source: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(Q, zero without a visit; visits, without those under way; prior) of each child: float64 ``[children]``."""
     count = int(nodes[source].children)
     first = nodes[source].first_child
     values, visits, prior = np.empty(count), np.empty(count), np.empty(count)
     for i in range(count):
         record = nodes[first + i]
-        visits[i] = float(record.visits) + float(record.pending)
+        visits[i] = float(record.visits)
         values[i] = record.value_sum / record.visits if record.visits > 0 else 0.0
         prior[i] = 0.0 if record.flags & FAILED else record.prior
     return values, visits, prior
+
+
+@njit(cache=True)
+def _started_visits(nodes: np.ndarray, source: int) -> np.ndarray:
+    """The visits of each child, those under way included: float64 ``[children]``. Plans and shares of visits count
+    them; Q and what is completed by it know nothing of them yet."""
+    first = nodes[source].first_child
+    visits = np.empty(int(nodes[source].children))
+    for i in range(visits.shape[0]):
+        visits[i] = float(nodes[first + i].visits) + float(nodes[first + i].pending)
+    return visits
 
 
 @njit(cache=True)
@@ -354,7 +366,8 @@ def _gumbel_root_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray, 
     sigma = completed(
         values, visits, prior, nodes[0].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
     )
-    chosen = planned_choice(gumbel, np.log(prior), sigma, visits, _open_children(nodes, 0), considered)
+    started = _started_visits(nodes, 0)
+    chosen = planned_choice(gumbel, np.log(prior), sigma, started, _open_children(nodes, 0), considered)
     return nodes[0].first_child + chosen if chosen >= 0 else -1
 
 
@@ -374,7 +387,7 @@ def _gumbel_final_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray)
 @njit(cache=True)
 def _gumbel_child(nodes: np.ndarray, walk: np.ndarray, source: int) -> int:
     policy = np.where(_open_children(nodes, source), _improved_policy(nodes, walk, source), -np.inf)
-    chosen = interior_choice(policy, _arrays_of_children(nodes, source)[1])
+    chosen = interior_choice(policy, _started_visits(nodes, source))
     return nodes[source].first_child + chosen if chosen >= 0 else -1
 
 

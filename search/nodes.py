@@ -164,27 +164,14 @@ def _add_children(
 
 
 @njit(cache=True)
-def _fill_path(nodes: np.ndarray, node: int, path: np.ndarray) -> int:
-    """Write the way from the root to ``node`` into ``path``; returns its depth."""
-    depth = 0
-    step = nodes[node].parent
-    while step >= 0:
-        depth += 1
-        step = nodes[step].parent
-    for place in range(depth, -1, -1):
-        path[place] = node
-        node = nodes[node].parent
-    return depth
-
-
-@njit(cache=True)
 def _path(nodes: np.ndarray, node: int) -> np.ndarray:
+    """The nodes from the root to ``node`` by their parents: int32 ``[depth + 1]``."""
     length = 0
     step = node
     while step >= 0:
         length += 1
         step = nodes[step].parent
-    path = np.empty(length, np.int64)
+    path = np.empty(length, np.int32)
     for place in range(length - 1, -1, -1):
         path[place] = node
         node = nodes[node].parent
@@ -290,6 +277,8 @@ def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
                 record.flags = (record.flags | other.flags) & ~LINKED
                 record.proof = other.proof
                 record.hint = other.hint
+                for child in range(record.first_child, record.first_child + record.children):
+                    nodes[child].parent = old
                 other.first_child = old
                 other.children = 0
                 other.flags |= LINKED

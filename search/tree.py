@@ -592,8 +592,10 @@ class Tree(NodeArrays):
             kept = getattr(self, name)
             setattr(self, name, [kept[old] for old in order.tolist()])
         moved = {int(place[old]): turn for old, turn in self._agent_turns.items() if place[old] > 0}
-        self.known = {}
-        self.asked = {int(place[old]): known for old, known in self.asked.items() if place[old] >= 0}
+        asked = {
+            int(place[self.source(old)]): known for old, known in self.asked.items()
+        }  # as the children, handed over
+        self.asked = {node: known for node, known in asked.items() if node >= 0}
         self._agent_turns = moved
         if self._values.shape[1]:
             self._values = self._values[order]
@@ -612,7 +614,10 @@ class Tree(NodeArrays):
                 same = not self.zero_sum or chooser == max(int(root["player"]), 0)
                 root["value_sum"] = (of_state if same else -of_state) * visits
         self.actions[0], self.logps[0] = "", float("nan")
+        if self.settings.get("transpositions") and self.simulator is not None:
+            self._transcripts = [None] * self.size  # some came through parents that are gone
         self._transcripts[0] = transcript
+        self._index_states()
         self._gumbel, self._considered = np.zeros(0), np.zeros(0, np.int64)
         self._worded = self._word_bytes = 0
         self.noisy, self.stopped = False, ""
@@ -660,10 +665,18 @@ class Tree(NodeArrays):
         self._positions = [
             simulator.position(state) if there else None for state, there in zip(states, stepped_into, strict=True)
         ]
+        self._index_states()
+
+    def _index_states(self) -> None:
+        """Fill ``known`` by the nodes."""
+        self.known = {}
         if self.settings.get("transpositions"):
-            for node, state in enumerate(states):
+            depths = [0]
+            for node, state in enumerate(self._states):
+                if node:
+                    depths.append(depths[self.parent(node)] + 1)
                 if not self.has(node, TERMINAL | LINKED | UNSTEPPED):
-                    self.known.setdefault((self.depth(node), state), node)
+                    self.known.setdefault((depths[node], state), node)
 
     def all_returns(self) -> np.ndarray:
         """The sums of all players' returns beside each node, and their rewards: float64 ``[nodes, 2 · players]``, or

@@ -104,6 +104,26 @@ def test_a_deep_tree_is_saved_loaded_and_rerooted(trees: dict[str, Tree], tmp_pa
     assert reading.principal_variation(loaded) == list(range(1, STEPS))
 
 
+@pytest.mark.parametrize("failed", [False, True])
+@pytest.mark.parametrize(
+    "options", [{"selection": "softmax"}, {"selection": "uct_bonus", "whole_tree": True}, {"selection": "uct"}]
+)
+def test_every_rule_backs_up_and_takes_back_along_the_whole_path(options: dict[str, Any], failed: bool) -> None:
+    steps = 600  # more than the room that a tree's path starts with
+
+    def value(simulator: Any, state: int, transcript: Any) -> list[float]:
+        return [float("nan") if failed and state == steps else 0.0] * simulator.players
+
+    settings = SearchSettings(simulations=steps + 1, max_depth=steps + 1, revisit=True, **options)
+    zeros = ValueFunction(value)
+    zeros.reads_transcripts = False  # type: ignore[attr-defined]
+    bonus = (lambda tree, node: 0.0) if "whole_tree" in options else None
+    [tree] = search(Chain(), [Root(0, (observed("0"),))], None, zeros, settings, bonus=bonus)
+    assert tree.nodes["visits"].tolist()[: steps + 1] == [steps + 1 - failed - node for node in range(steps + 1)]
+    assert not tree.nodes["pending"].any()
+    assert tree.counters["failed_leaves"] == failed
+
+
 def test_a_rollout_of_3_000_steps_keeps_its_transcript() -> None:
     rollout = RandomRollout(max_steps=STEPS, keep_successes=True)
     settings = SearchSettings(simulations=2, selection="uct")

@@ -12,6 +12,7 @@ from branchwise.search.descent import (
     _arrays_of_children,
     _bounds,
     _open_children,
+    _started_visits,
     _state_value,
     _visited_prior,
     _visits_of_state,
@@ -74,7 +75,8 @@ def test_bounds_and_masses_are_over_all_children() -> None:
     tree._nodes["pending"][4] = 1
     assert _visited_prior(tree._nodes, 1) == 1.0 + 2.0 + 3.0 + 4.0
     values, visits, prior = _arrays_of_children(tree._nodes, 1)
-    assert (values.tolist(), visits.tolist(), prior.tolist()) == ([-2, 0, 1, 3], [2, 1, 5, 1], [1, 2, 3, 4])
+    assert (values.tolist(), visits.tolist(), prior.tolist()) == ([-2, 0, 1, 3], [2, 0, 5, 1], [1, 2, 3, 4])
+    assert _started_visits(tree._nodes, 1).tolist() == [2, 1, 5, 1]
 
 
 def test_open_children_are_possible_and_not_lost() -> None:

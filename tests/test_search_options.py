@@ -313,6 +313,23 @@ def test_gumbel_plays_the_best_of_the_most_visited() -> None:
     assert tree.visits(next(c for c in tree.children() if tree.actions[c] == action(tree, "gumbel"))) == most
 
 
+@pytest.mark.parametrize("leaves", [1, 4, 16])
+def test_gumbel_is_the_same_where_all_values_are_shifted(leaves: int) -> None:
+    """Completed Q-values are scaled between their least and their largest, so a leaf that is still under way, of which
+    nothing is known, must not count as a zero among them."""
+
+    def judged(shift: float) -> ValueFunction:  # sixteenths, so that sums are exact
+        return ValueFunction(lambda simulator, state, _: shift + round(16 * number(state, 100)) / 16)
+
+    options: dict[str, Any] = {"selection": "gumbel", "solve": False, "max_depth": DEPTH - 1, "leaves_per_tree": leaves}
+    for seed in range(10):
+        plain, shifted = (grown(Bush(), Priors(), judged(shift), seed=seed, **options) for shift in (0.0, -64.0))
+        assert plain.actions == shifted.actions
+        assert plain.nodes["visits"].tolist() == shifted.nodes["visits"].tolist()
+        np.testing.assert_allclose(plain.policy_target()[1], shifted.policy_target()[1], rtol=1e-9)
+        assert plain.best_action() == shifted.best_action()
+
+
 def test_the_answer_is_the_one_of_the_search_that_was_set(tmp_path: Path) -> None:
     """Whoever asks, and after a file too; ``visits`` still says what was visited most, which after Gumbel is often a
     tie of several."""

@@ -15,7 +15,7 @@ from branchwise.search.extraction import anchors, best_path_pairs, best_paths, s
 from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.transcript import observed
-from branchwise.search.tree import LINKED, Tree
+from branchwise.search.tree import EXPANDED, LINKED, Tree
 
 LENGTH = 6
 
@@ -223,5 +223,34 @@ def test_a_saved_tree_loads_gives_the_same_pairs_and_grows_on_as_it_would(
                 extend(simulator, growing, policy, evaluator(simulator, settings), more)
         else:
             extend(simulator, growing, policy, evaluator(simulator, settings), more)
+    for found, expected in zip(loaded, trees, strict=True):
+        same(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name, (_, options) in SEARCHES.items() if "information" not in options])
+def test_a_rerooted_tree_is_sound_and_a_saved_one_grows_on_as_it_would(name: str, tmp_path: Path) -> None:
+    game, options = SEARCHES[name]
+    simulator, policy = Sums(**game), Digits()
+    settings = SearchSettings(**{"simulations": 40, "exploration": 1.0, **options})
+    trees = grown(simulator, settings, policy)
+    for tree in trees:
+        expanded = [child for child in tree.children() if tree.has(tree.source(child), EXPANDED)]
+        tree.reroot(max(expanded, key=tree.visits))
+        for node in range(len(tree)):
+            assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
+            assert tree.depth(node) == tree.states[tree.source(node)].depth - tree.states[0].depth
+            assert tree.chooser(node) == max(tree.player(max(tree.parent(node), 0)), 0)
+    save_trees(tmp_path / "trees.parquet", trees, observations=False)
+    loaded = load_trees(tmp_path / "trees.parquet", simulator)
+    for found, expected in zip(loaded, trees, strict=True):
+        same(found, expected)
+        assert [found.transcript(node) for node in range(len(found))] == [
+            expected.transcript(node) for node in range(len(expected))
+        ]
+    if settings.selection == "gumbel":
+        return  # a plan is not laid over visits (test_search_reuse.py)
+    more = SearchSettings(**{"simulations": 60, "exploration": 1.0, **options})
+    for growing in (trees, loaded):
+        extend(simulator, growing, policy, evaluator(simulator, settings), more)
     for found, expected in zip(loaded, trees, strict=True):
         same(found, expected)
