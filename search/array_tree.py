@@ -175,7 +175,8 @@ class ArrayTree(NodeArrays):
         visits = self.visits(node).astype(np.float64)
         if visits.any() and self.settings.selection == "gumbel":
             return _improved_policy(self._nodes, self._walk, node)
-        return visit_shares(visits, self._of_children(node, "prior").astype(np.float64), self.known_returns(node))
+        prior = self._of_children(node, "prior").astype(np.float64)
+        return visit_shares(visits, self.q_values(node), prior, self.known_returns(node))
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child is known to return to who moves, as ``targets.playable`` takes it: float64

@@ -365,6 +365,7 @@ class _Run:
             _copy(tree.nodes, nodes)
         tree.stopped = ""
         while left > 0 and not tree.stopped:
+            before = size
             size, tree.random, done = self.compiled(nodes, size, root, tree.random, min(left, _CHUNK), *given)
             left -= done
             tree.simulations += done
@@ -383,15 +384,21 @@ class _Run:
                 tree.stopped = "interrupted"
             if self.told is not None:
                 self.told.add(tree, done)
-            if not all(np.isfinite(nodes[name][:size]).all() for name in self.from_kernels):
-                raise SearchStopped(
-                    f"the kernel of a KernelEvaluator or KernelPolicy gave {tree.rules.name} NaN, infinity, or values"
-                    " whose sum is beyond what float32 holds (3.4e38)",
-                    [tree],
-                )
+            self.check_finite(tree, nodes[:1])  # a chunk looks at the root and at what it added, the end at everything
+            self.check_finite(tree, nodes[before:size])
+        self.check_finite(tree, nodes[:size])
         if 2 * size < len(nodes):
             tree.nodes = np.zeros(size, COMPILED_NODE)
             _copy(nodes[:size], tree.nodes)
+
+    def check_finite(self, tree: CompiledTree, nodes: np.ndarray) -> None:
+        """Raise SearchStopped where what a caller's kernels gave made one of these nodes' numbers no number."""
+        if not all(np.isfinite(nodes[name]).all() for name in self.from_kernels):
+            raise SearchStopped(
+                f"the kernel of a KernelEvaluator or KernelPolicy gave {tree.rules.name} NaN, infinity, or values"
+                " whose sum is beyond what float32 holds (3.4e38)",
+                [tree],
+            )
 
     def _given(self, tree: CompiledTree) -> tuple[np.ndarray, ...]:
         """The arguments of the compiled loop that do not change while a tree grows."""
@@ -401,7 +408,7 @@ class _Run:
         if settings.selection != "gumbel":
             return self.given, self.plan.scales, walk, choices
         plan = np.zeros(max(settings.simulations - 1, 1), np.int64)
-        return self.given, tree.gumbel, np.zeros(len(tree.gumbel)), plan, walk, choices
+        return self.given, tree.gumbel, np.full(len(tree.gumbel), np.nan), plan, walk, choices
 
 
 class _Told:

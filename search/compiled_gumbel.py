@@ -152,7 +152,8 @@ def grow(
     choices: np.ndarray,
 ) -> tuple[int, int, int]:
     """``compiled_loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
-    room for as many; ``plan``: room for ``gumbel.halving_plan``, int64, of at least the simulations that the root will
+    room for as many, NaN before the root has children, and what :func:`prepare_root` made of them from then on;
+    ``plan``: room for ``gumbel.halving_plan``, int64, of at least the simulations that the root will
     have had."""
     discount = rules[0].discount
     uniform = rules[0].uniform_prior
@@ -162,7 +163,7 @@ def grow(
     scratch = choices["logit"]
     last_start = nodes.shape[0] - choices.shape[0]
     considered = rules[0].considered
-    if nodes[0].children > 0:
+    if nodes[0].children > 0 and np.isnan(drawn[0]):  # once a search: the plan is as long as the search
         prepare_root(nodes, gumbel, drawn, plan, considered)
     done = 0
     walk[0].node = 0

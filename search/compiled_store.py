@@ -99,6 +99,8 @@ def _tree(
         given: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value for name, value in kept["settings"].items()
         }
+        if given.get("unvisited_value") == "reduced" and given.get("fpu_value") == 0.0:
+            given["unvisited_value"] = "parent"  # the same rule: it was once accepted
         settings = SearchSettings(**given)
         tree = CompiledTree(simulator, rules, root.state, settings, int(kept["random"]), kept["task"], kept["index"])
         tree.simulations = int(kept["simulations"])

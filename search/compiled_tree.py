@@ -24,8 +24,8 @@ from .gumbel import halving_plan, root_answer
 from .nodes import EXPANDED, NODE, TERMINAL, VALUED
 from .nodes import SOLVED as TREE_SOLVED
 from .settings import SearchSettings
-from .targets import playable, visit_shares
-from .tree import FinalRule, Tree
+from .targets import FinalRule, best_of, visit_shares
+from .tree import Tree
 
 _NAMES: Final = {0: "", PROVEN_LOSS: "loss", PROVEN_DRAW: "draw", PROVEN_WIN: "win"}
 _VALUES: Final = {PROVEN_LOSS: -1.0, PROVEN_DRAW: 0.0, PROVEN_WIN: 1.0}
@@ -134,24 +134,19 @@ class CompiledTree:
             final = self.settings.final
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
-        known_returns = self.known_returns(node)
-        left = [child for child, may in zip(self.children(node), playable(known_returns), strict=True) if may]
-        children = [child for child in left if self.visits(child)]
-        if not children:
-            return next(iter(left), -1)
+        children = self.children(node)
+        best = best_of(*self._child_numbers(node), self._priors(node), final)
+        return children[best] if best >= 0 else -1
 
-        def rank(child: int) -> tuple[float, float, int]:
-            value = self.value(child)
-            return (self.visits(child), value, -child) if final == "visits" else (value, self.visits(child), -child)
+    def _child_numbers(self, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``."""
+        children = self.children(node)
+        values = np.array([self.value(child) for child in children], np.float64)
+        return self.known_returns(node), self._of(children, "visits"), values
 
-        best = max((child for child in children if not self.is_solved(child)), key=rank, default=-1)
-        solved = [child for child in children if self.is_solved(child)]
-        if solved:
-            worth = dict(zip(self.children(node), known_returns.tolist(), strict=True))
-            known = max(solved, key=lambda child: (worth[child], self.visits(child), -child))
-            if best < 0 or worth[known] >= self.value(best):
-                best = known
-        return best
+    def _priors(self, node: int) -> np.ndarray:
+        """The priors of a node's children, equal where the rule does not keep them: float64 ``[children]``."""
+        return np.nan_to_num(np.array([self.prior(child) for child in self.children(node)], np.float64), nan=1.0)
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
@@ -178,8 +173,8 @@ class CompiledTree:
         visits = self._of(children, "visits")
         if visits.any() and self.settings.selection == "gumbel":
             return actions, self._gumbel_answer(node)[1]
-        prior = np.nan_to_num([self.prior(child) for child in children], nan=1.0)
-        return actions, visit_shares(visits, prior, self.known_returns(node))
+        known, _, values = self._child_numbers(node)
+        return actions, visit_shares(visits, values, self._priors(node), known)
 
     def principal_variation(self, final: FinalRule | None = None) -> list[str]:
         """The best action, the best answer to it, and so on, as far as children were visited."""

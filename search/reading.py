@@ -50,7 +50,8 @@ def action(
         return tree.actions[tree.best_child(node, None if by == "search" else by)]
     if not temperature >= 0.0:
         raise ValueError(f"temperature is {temperature}; expected 0 (the most visited) or more")
-    visits = np.array([tree.visits(child) for child in children], np.float64) * playable(tree.known_returns(node))
+    known, visits, values = tree.child_numbers(node)
+    visits = visits * playable(known, visits, values)
     if temperature == 0.0 or not visits.any():
         return tree.actions[tree.best_child(node, "visits")]
     with np.errstate(divide="ignore"):

@@ -33,7 +33,7 @@ class SearchSettings:
         value, ``reduced`` (that minus fpu_value · √(prior mass of the visited children)), ``constant`` (fpu_value),
         ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic said
         of it. Under ``normalise``, zero and constant are values after scaling.
-    fpu_value: of ``reduced`` and ``constant``.
+    fpu_value: of ``reduced`` (a factor; KataGo's is 0.2, and 0 is refused) and ``constant`` (a value).
     proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
         one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
@@ -199,6 +199,11 @@ class SearchSettings:
                 hidden and self.unvisited_value == "reduced",
                 "unvisited_value='reduced' needs the prior mass of all children, and in information sets"
                 " the available ones change from walk to walk; use another value",
+            ),
+            (
+                self.unvisited_value == "reduced" and self.fpu_value == 0.0,
+                "unvisited_value='reduced' with fpu_value=0.0 reduces nothing; set fpu_value (KataGo: 0.2), or use"
+                " unvisited_value='parent'",
             ),
             (
                 gumbel and self.solve,

@@ -6,7 +6,7 @@ asked beyond its numbers (principal variation, table of children, pictures) stan
 
 import sys
 from collections.abc import Hashable, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 
@@ -42,7 +42,7 @@ from .nodes import (
 )
 from .selection import noisy_prior
 from .stepping import StepRules, stepped
-from .targets import playable, visit_shares
+from .targets import FinalRule, best_of, visit_shares
 from .transcript import Transcript, Turn, acted, observed, said
 
 __all__ = [
@@ -81,8 +81,6 @@ COUNTERS: Final = (
     "dropped_revisits",
     "transpositions",
 )
-
-FinalRule = Literal["visits", "value"]
 
 
 class _States(Sequence[Any]):
@@ -300,8 +298,9 @@ class Tree(NodeArrays):
         setting ``final``, and at the root after ``gumbel`` what Gumbel MuZero plays.
 
         What is proven comes first (``targets.py``). Solved children are no longer visited, so their visits say nothing:
-        each counts with the best return that was found below it, and is preferred where that is at least the value of
-        the child that the rule would choose. Where no child was visited, the largest prior decides.
+        each counts with the best return that was found below it, and the best of them are preferred where that is at
+        least the value of the open child that the rule would choose. Where no child was visited, the largest prior
+        decides.
         """
         if final is None:
             if node == 0 and self.settings.get("selection") == "gumbel" and self.has_gumbel():
@@ -309,30 +308,15 @@ class Tree(NodeArrays):
             final = self.settings.get("final", "visits")
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
-        nodes = self._nodes
-        known = self.known_returns(node)
-        found = zip(self.children(node), known.tolist(), playable(known), strict=True)
-        left = [(child, worth) for child, worth, may in found if may]
-        visited = [(child, worth) for child, worth in left if nodes[child]["visits"] > 0]
-        if not visited:
-            return max(
-                (child for child, _ in left), key=lambda child: (float(nodes[child]["prior"]), -child), default=-1
-            )
-        open_children = [child for child, worth in visited if np.isnan(worth)]
-        solved = [(worth, -child) for child, worth in visited if not np.isnan(worth)]
-        best = -1
-        if open_children:
+        children = self.children(node)
+        best = best_of(*self.child_numbers(node), self._nodes["prior"][np.array(children, np.int64)], final)
+        return children[best] if best >= 0 else -1
 
-            def rank(child: int) -> tuple[float, float, int]:
-                value = self.value(child)
-                return (self.visits(child), value, -child) if final == "visits" else (value, self.visits(child), -child)
-
-            best = max(open_children, key=rank)
-        if solved:
-            most, negative = max(solved)
-            if best < 0 or most >= self.value(best):
-                best = -negative
-        return best
+    def child_numbers(self, node: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``."""
+        children = self.children(node)
+        visits = self._nodes["visits"][np.array(children, np.int64)].astype(np.float64)
+        return self.known_returns(node), visits, np.array([self.value(child) for child in children], np.float64)
 
     def gumbel_child(self) -> int:
         """The root's child that Gumbel MuZero plays."""
@@ -429,7 +413,8 @@ class Tree(NodeArrays):
         if visits.any() and self.settings.get("selection") == "gumbel":
             shares = _improved_policy(self._nodes, self._gumbel_options(), self.source(node))
         else:
-            shares = visit_shares(visits, records["prior"].astype(np.float64), self.known_returns(node))
+            known, _, values = self.child_numbers(node)
+            shares = visit_shares(visits, values, records["prior"].astype(np.float64), known)
         return [self.actions[child] for child in children], shares
 
     # ---- growing ----------------------------------------------------------------------------------------------

@@ -559,3 +559,38 @@ def test_threads_grow_the_same_trees_and_merge() -> None:
 
 def test_scales_are_those_of_the_formulas() -> None:
     assert exploration_scale(50, 1.3, 19652.0) / math.sqrt(7) == pytest.approx(uct(0.0, 7, 50, 1.3, 0.1))
+
+
+# ---- work that is done once -----------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=64, selection="gumbel", solve=False)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(0))
+    assert isinstance(tree, CompiledTree)
+    with compiled.Interruption([tree], None, compiled.save_compiled) as interruption:
+        run = compiled._Run([tree], settings, game.rules.rollout, None, None, interruption)
+    given = run._given(tree)
+    drawn, plan = given[2], given[3]
+    for expected in (drawn, np.full(9, 7.0)):
+        run.compiled(tree.nodes, len(tree), game.rules.encode(tree.state), tree.random, 0, *given)
+        assert np.isfinite(drawn).all()
+        assert np.array_equal(drawn, expected)
+        assert plan.any() == (expected is drawn)
+        drawn[:], plan[:] = 7.0, 0  # what a second call would overwrite
+
+
+def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked, isfinite = [0], np.isfinite
+
+    def counting(numbers: Any) -> Any:
+        checked[0] += np.size(numbers)
+        return isfinite(numbers)
+
+    monkeypatch.setattr(np, "isfinite", counting)
+    monkeypatch.setattr(compiled, "_CHUNK", 20)
+    settings = SearchSettings(simulations=1000, selection="puct", exploration=1.5, prior_temperature=0.7)
+    kernels = KernelPolicy(skewed_logits), KernelEvaluator(maze_value)
+    [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], *kernels, settings, np.random.default_rng(0))
+    assert checked[0] <= 2 * (2 * len(tree) + 50)  # two numbers of each node, twice; the root 50 times more

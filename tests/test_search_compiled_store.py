@@ -1,5 +1,6 @@
 """Compiled trees on disk, and signals during a compiled search."""
 
+import copy
 import signal
 import subprocess
 import sys
@@ -136,3 +137,13 @@ def test_a_signal_saves_and_leaves(tmp_path: Path, number: int, workers: int) ->
     done = trees[0].simulations
     compiled.extend(trees, settings=SearchSettings(simulations=done + 10, selection="uct"))
     assert trees[0].simulations == done + 10
+
+
+def test_a_reduction_by_nothing_that_was_once_accepted_is_loaded_as_the_parents_value(tmp_path: Path) -> None:
+    trees = searched(40, selection="puct", random_ties=False, unvisited_value="reduced", fpu_value=0.2)
+    for tree in trees:
+        tree.settings = copy.copy(tree.settings)
+        object.__setattr__(tree.settings, "fpu_value", 0.0)  # the settings would refuse it
+    save_compiled(tmp_path / "trees.npz", trees)
+    for tree in load_compiled(tmp_path / "trees.npz", GAME, ROOTS):
+        assert (tree.settings.unvisited_value, tree.settings.fpu_value) == ("parent", 0.0)

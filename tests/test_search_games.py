@@ -307,6 +307,7 @@ def test_a_call_that_takes_too_long_costs_its_leaf() -> None:
         ({"value_scale": 0.5}, "options of selection='gumbel'"),
         ({"selection": "uct", "rescale_values": False}, "options of selection='gumbel'"),
         ({"fpu_value": 0.2}, "fpu_value=0.2 is read under"),
+        ({"unvisited_value": "reduced"}, "reduces nothing; set fpu_value"),
         ({"selection": "uct", "unvisited_value": "constant"}, "no effect under selection='uct'"),
         ({"selection": "gumbel", "solve": False, "unvisited_value": "reduced"}, "no effect under selection='gumbel'"),
         ({"information": "single_observer", "unvisited_value": "reduced"}, "information sets"),

@@ -18,7 +18,7 @@ from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.settings import SearchSettings
-from branchwise.search.targets import playable, visit_shares
+from branchwise.search.targets import best_of, playable, visit_shares
 from branchwise.search.tree import Tree
 from branchwise.training.value_model import value_rows
 
@@ -55,28 +55,58 @@ def outcome(state: BoardState, action: str) -> float:
     ("known", "left"),
     [
         ([NAN, INF, NAN, INF], [0, 1, 0, 1]),  # proven wins alone
-        ([NAN, -INF, 0.0], [1, 0, 1]),  # no proven loss while another move exists
+        ([NAN, -INF, NAN], [1, 0, 1]),  # no proven loss while another move exists
         ([-INF, -INF], [1, 1]),  # nothing else exists
         ([-INF, 0.0, 0.0], [0, 1, 1]),  # all solved: the best
         ([0.3, 0.7, -INF], [0, 1, 0]),
-        ([0.3, NAN], [1, 1]),  # the open one may be better
+        ([0.3, NAN], [0, 1]),  # the open one looks better
+        ([0.5, NAN], [1, 0]),  # it does not
+        ([0.6, 0.3, NAN, 0.6], [1, 0, 0, 1]),
         ([NAN, NAN], [1, 1]),
         ([], []),
     ],
 )
 def test_what_is_proven_leaves_these_actions(known: list[float], left: list[int]) -> None:
-    assert playable(np.array(known, np.float64)).tolist() == [bool(each) for each in left]
+    returns = np.array(known, np.float64)
+    ones = np.ones(len(known))
+    assert playable(returns, ones, 0.5 * ones).tolist() == [bool(each) for each in left]
+
+
+def test_the_rival_of_what_is_known_is_the_open_action_that_the_rule_would_choose() -> None:
+    known, visits = np.array([0.4, NAN, NAN, NAN]), np.array([90.0, 9.0, 3.0, 0.0])
+    values = np.array([0.4, 0.3, 0.5, NAN])
+    prior = np.full(4, 0.25)
+    assert playable(known, visits, values, "visits").tolist() == [True, False, False, False]
+    assert playable(known, visits, values, "value").tolist() == [False, True, True, True]
+    assert best_of(known, visits, values, prior, "visits") == 0
+    assert best_of(known, visits, values, prior, "value") == 2
+    assert playable(known, visits * [1, 0, 0, 0], values).tolist() == [True, False, False, False]  # no rival
+
+
+def test_the_target_is_largest_at_the_best_action_whatever_is_known() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(3_000):
+        count = int(rng.integers(1, 6))
+        known = rng.choice([NAN, NAN, INF, -INF, 0.0, 0.5], count)
+        visits = rng.integers(0, 5, count).astype(float)
+        values = np.where(visits > 0, rng.normal(size=count), NAN)
+        prior = rng.dirichlet(np.ones(count))
+        target = visit_shares(visits, values, prior, known)
+        assert target.sum() == pytest.approx(1.0)
+        assert target[best_of(known, visits, values, prior)] == target.max() > 0.0
 
 
 def test_shares_are_those_of_the_visits_of_the_actions_that_are_left() -> None:
     visits, prior = np.array([6.0, 3.0, 1.0]), np.array([0.2, 0.3, 0.5])
-    assert visit_shares(visits, prior, np.array([NAN, NAN, NAN])) == pytest.approx([0.6, 0.3, 0.1])
-    assert visit_shares(visits, prior, np.array([-INF, NAN, NAN])) == pytest.approx([0.0, 0.75, 0.25])
-    assert visit_shares(visits, prior, np.array([NAN, INF, INF])) == pytest.approx([0.0, 0.75, 0.25])
-    assert visit_shares(np.array([6.0, 0.0, 0.0]), prior, np.array([-INF, NAN, NAN])) == pytest.approx(
-        [0, 0.375, 0.625]
-    )
-    assert visit_shares(np.zeros(2), np.array([0.0, 1.0]), np.array([INF, NAN])).tolist() == [1.0, 0.0]
+
+    def shares(*known: float, visits: np.ndarray = visits) -> list[float]:
+        return visit_shares(visits, np.zeros(3), prior, np.array(known)).tolist()
+
+    assert shares(NAN, NAN, NAN) == pytest.approx([0.6, 0.3, 0.1])
+    assert shares(-INF, NAN, NAN) == pytest.approx([0.0, 0.75, 0.25])
+    assert shares(NAN, INF, INF) == pytest.approx([0.0, 0.75, 0.25])
+    assert shares(-INF, NAN, NAN, visits=visits * [1, 0, 0]) == pytest.approx([0, 0.375, 0.625])
+    assert visit_shares(np.zeros(2), np.zeros(2), np.array([0.0, 1.0]), np.array([INF, NAN])).tolist() == [1.0, 0.0]
 
 
 # ---- the trees ------------------------------------------------------------------------------------------------------
@@ -156,7 +186,7 @@ def test_targets_and_answers_agree_with_the_exact_values_at_every_position_that_
                     continue
                 actions, target = tree.policy_target(node)
                 assert target.sum() == pytest.approx(1.0)
-                assert target[list(tree.children(node)).index(tree.best_child(node))] > 0.0
+                assert target[list(tree.children(node)).index(tree.best_child(node, "visits"))] == target.max()
                 proofs = [tree.proof(child) for child in tree.children(node)]
                 for share, proof in zip(target, proofs, strict=True):
                     if "win" in proofs:
@@ -220,6 +250,41 @@ def test_where_all_is_solved_one_player_learns_the_best_action_alone() -> None:
         assert dict(zip(*tree.policy_target(node), strict=True)) == {"0": 0.0, "1": 0.0, "2": 1.0}
     assert tree.best_action() == "2"
     assert reading.action(tree, "temperature", 1.0, np.random.default_rng(0)) == "2"
+
+
+class EndOrGoOn(Shelves):
+    """``0`` ends the episode and earns ``paid``; ``1`` opens 39 more steps that pay nothing."""
+
+    def __init__(self, paid: float, players: int = 1) -> None:
+        self.paid, self.players = paid, players
+        self.zero_sum = players == 2
+
+    def current_player(self, state: tuple[int, ...]) -> int:
+        return TERMINAL if state[:1] == (0,) or len(state) == 40 else len(state) % self.players
+
+    def legal_actions(self, state: tuple[int, ...]) -> list[str]:
+        return ["0", "1"] if not state else ["1", "2"]
+
+    def rewards(self, state: tuple[int, ...]) -> tuple[float, ...]:
+        paid = self.paid if state == (0,) else 0.0
+        return (paid,) if self.players == 1 else (paid, -paid)
+
+
+@pytest.mark.parametrize(
+    ("paid", "of_open", "players", "best"),
+    [(1.0, 0.2, 1, "0"), (0.1, 0.2, 1, "1"), (0.0, -0.8, 2, "0"), (0.0, 0.8, 2, "1")],
+)
+def test_a_known_return_beside_an_open_action_is_played_and_learnt_where_it_is_better(
+    paid: float, of_open: float, players: int, best: str
+) -> None:
+    options = SearchSettings(simulations=200, selection="puct")
+    rng = np.random.default_rng(0)
+    [tree] = search(EndOrGoOn(paid, players), [Root(())], None, ValueFunction(lambda *_: of_open), options, rng)
+    assert tree.is_solved(tree.children()[0])
+    assert not tree.is_solved(tree.children()[1])
+    assert tree.best_action() == tree.best_action("value") == best
+    assert dict(zip(*tree.policy_target(), strict=True)) == {best: 1.0, "10"[int(best)]: 0.0}
+    assert {reading.action(tree, "temperature", 1.0, rng) for _ in range(50)} == {best}
 
 
 def test_a_critic_and_pairs_learn_what_is_proven() -> None:
