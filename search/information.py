@@ -58,10 +58,15 @@ class InformationWalk:
                         path.pop(), earned.pop()
                     raise RuntimeError(tree.last_error)
                 edge = tree.choose_available(node, edges, self.walk)
+                try:
+                    after, gained = self._step(state, tree.actions[edge], tree.rng)
+                    mover = checked_player(self.simulator, after)
+                except Exception as error:
+                    tree.close_edge(edge, edges, failure("the simulator", error))
+                    continue
+                state = after
                 path.append(edge)
-                earned.append(np.zeros(self.simulator.players))
-                state, earned[-1] = self._step(state, tree.actions[edge], tree.rng)
-                mover = checked_player(self.simulator, state)
+                earned.append(gained)
                 if mover == GAME_OVER:
                     leaf.flags = TERMINAL | VALUED
                     break
