@@ -24,7 +24,7 @@ from .expansion import Expansion, Selected
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
-from .stepping import checked_outcomes, checked_player, checked_rewards
+from .stepping import checked_outcome, checked_player, checked_rewards
 from .transcript import Transcript, observed
 from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
@@ -126,9 +126,7 @@ class InformationWalk:
         state = simulator.step(state, action)
         earned = np.array(checked_rewards(simulator, state), np.float64)
         while simulator.current_player(state) == CHANCE:
-            names, probabilities = checked_outcomes(simulator, state)
-            place = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
-            state = simulator.step(state, names[min(place, len(names) - 1)])
+            state = simulator.step(state, checked_outcome(simulator, state, rng))
             earned += checked_rewards(simulator, state)
         return state, earned
 
