@@ -20,7 +20,7 @@ def parse_json(text: str | bytes, where: str, expected: str) -> Any:
     except RecursionError:
         raise ValueError(f"{where}: not JSON that can be read (brackets nested too deeply); {expected}") from None
     except ValueError as error:
-        raise ValueError(f"{where}: not JSON ({error}); {expected}") from None
+        raise ValueError(f"{where}: not JSON ({error if text else 'it is empty'}); {expected}") from None
 
 
 def read_json(path: str | Path, expected: str) -> Any:

@@ -18,6 +18,7 @@ import numpy as np
 from .abilities import text_array
 from .arguments import checked_options
 from .forfeits import has_forfeited
+from .opponents import draw_from
 from .simulator import CHANCE, TERMINAL, Simulator
 
 try:
@@ -354,8 +355,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             native = self._game.new_initial_state()
             for number in state.history:
                 if native.is_chance_node():
-                    numbers, weights = zip(*native.chance_outcomes(), strict=True)
-                    number = numbers[int(np.searchsorted(np.cumsum(weights), rng.random() * sum(weights), "right"))]
+                    number = draw_from(native.chance_outcomes(), rng)
                 elif native.is_terminal() or number not in native.legal_actions():
                     break
                 native.apply_action(number)

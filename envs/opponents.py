@@ -11,15 +11,16 @@ is found by setting key and counter (0.5 µs) instead of hashing a seed sequence
 of a state. Not handled here: opponents that search, which live a floor up, and are passed in.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from .abilities import suggested_actions
 from .simulator import Simulator
 
+T = TypeVar("T")
 Opponent = Callable[[Simulator[Any], Any, np.random.Generator], str]
 
 _WORDS = 2**64 - 1
@@ -59,13 +60,18 @@ def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = Non
 
 def draw_outcome(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
     """An outcome of the chance node ``state``, as probable as :meth:`Simulator.chance_outcomes` says."""
-    outcomes = simulator.chance_outcomes(state)
+    return draw_from(simulator.chance_outcomes(state), rng)
+
+
+def draw_from(outcomes: Iterable[tuple[T, float]], rng: np.random.Generator) -> T:
+    """One of the outcomes (at least one), by the probability beside it. They sum to 1, but for rounding: what that
+    leaves over is the last outcome's."""
     left = rng.random()
     for outcome, probability in outcomes:
         left -= probability
         if left < 0.0:
             return outcome
-    return outcomes[-1][0]  # the probabilities sum to one only within rounding
+    return outcome
 
 
 class Stream(np.random.Generator):

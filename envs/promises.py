@@ -4,6 +4,7 @@ Searches look at their first step by these, ``branchwise.testing.check_simulator
 Promises about several answers (equal states behave alike, steps are pure) are in ``testing.py``.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ def fault_of_actions(actions: Any) -> Fault | None:
         if wrong:
             return Fault(f"legal_actions has {shown(wrong[0])}", "an action is a text (str); turn others into texts")
     if len(set(actions)) < len(actions):
-        twice = next(action for place, action in enumerate(actions) if action in actions[:place])
+        twice = Counter(actions).most_common(1)[0][0]
         return Fault(f"legal_actions has {twice!r} twice", "list an action once")
     return None
 

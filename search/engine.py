@@ -18,7 +18,8 @@ they are asked again one at a time.
 What fails costs its leaf: an exception, a number that is NaN, infinite or beyond ±3.4e38 (float32), an answer of the
 wrong length, too late or missing, from policy, critic, evaluator, bonus or simulator, is counted in
 ``tree.counters["failed_leaves"]``, with the last reason in ``tree.last_error``, and the search continues. An action
-whose step fails costs itself alone (``failed_actions``). The search stops with :class:`SearchStopped` past
+whose step fails costs itself alone (``failed_actions``): another is selected in its place, and the node fails where all
+of its actions did; an outcome of chance costs its leaf. The search stops with :class:`SearchStopped` past
 ``max_failed_share``, which is looked at from 20 leaves on and, however few there were, at the end; and where every leaf
 failed.
 
@@ -57,7 +58,7 @@ from .nodewise import best_leaf, softmax_leaf
 from .policy import Policy, PolicyFunction, as_policy
 from .settings import SearchSettings, walk_of
 from .transcript import Transcript
-from .tree import EXPANDED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
+from .tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]
@@ -311,6 +312,7 @@ class _Run:
         self.expansion = Expansion(simulator, policy, critic, settings, self.zero_sum, same, bonus, self._count_calls)
         widens = settings.widening > 0.0 and policy is not None
         self.widening = Widening(self.expansion, settings, self.walk, trees) if widens else None
+        self.nodewise = settings.selection == "softmax" or settings.whole_tree
         self.information = (
             None
             if settings.information == "perfect"
@@ -421,19 +423,21 @@ class _Run:
         if self.information is not None:
             assert isinstance(tree, InformationTree)
             return self.information.next(tree)
-        if self.settings.selection == "softmax":
-            return softmax_leaf(tree, self.settings, drawn)
-        if self.settings.whole_tree:
-            return best_leaf(tree, self.settings)
         while True:
-            node, depth, flags = tree.select(self.walk)
-            if node < 0:
+            luck = tree.luck(drawn=self.settings.selection == "softmax")
+            leaf = self._selected(tree, drawn)
+            if leaf is None:
                 return None
-            path = tree.path_taken(depth) if self.settings.transpositions else None
-            leaf = reached(tree, node, depth, flags, path)
-            flags = leaf.flags
             if leaf.error:
+                if not self._costs_itself_alone(leaf):
+                    return leaf
+                tree.close_action(leaf.node, leaf.error, self.walk, leaf.path)
+                if not self.settings.random_ties:  # of ties broken alike once more, some would never be chosen
+                    tree.set_luck(luck)  # the outcomes of chance stay, as if the action had not been tried
+                continue
+            if self.nodewise:
                 return leaf
+            node, flags, path = leaf.node, leaf.flags, leaf.path
             if flags & SOLVED and not flags & VALUED:
                 leaf.value = tree.known_value(node)
             if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
@@ -446,6 +450,28 @@ class _Run:
                 leaf.error = failure("the simulator", error)
                 return leaf
             tree.release(node, path)
+
+    def _selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
+        settings = self.settings
+        if settings.selection == "softmax":
+            return softmax_leaf(tree, settings, drawn)
+        if settings.whole_tree:
+            return best_leaf(tree, settings)
+        node, depth, flags = tree.select(self.walk)
+        if node < 0:
+            return None
+        return reached(tree, node, depth, flags, tree.path_taken(depth) if settings.transpositions else None)
+
+    def _costs_itself_alone(self, leaf: Selected) -> bool:
+        """Whether a step that failed costs no leaf: an action beside others that have not failed. An outcome of chance
+        does, whenever it is drawn: without it the mean would be another."""
+        tree = leaf.tree
+        if tree.has(leaf.node, FAILED):
+            return False
+        parent = tree.parent(leaf.node)
+        first, count = tree.children(parent)[0], len(tree.children(parent))
+        failed = np.count_nonzero(tree.nodes["flags"][first : first + count] & FAILED)
+        return not tree.has(parent, OUTCOMES) and failed + 1 < count
 
     def _reason_to_stop(self) -> str:
         settings = self.settings

@@ -26,7 +26,7 @@ import numpy as np
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, PolicyFunction, as_policy, propose
 from .selection import drawn, usable
-from .stepping import checked_outcomes
+from .stepping import checked_outcome
 from .transcript import Transcript, acted, observed, said
 
 
@@ -175,15 +175,8 @@ class _Played:
     def _settle_chance(self) -> None:
         """Draw outcomes until a player is to move or the episode is over."""
         while (player := self.simulator.current_player(self.state)) == CHANCE:
-            names, probabilities = checked_outcomes(self.simulator, self.state)
-            draw = self.leaf.rng.random()
-            drawn_outcome = names[-1]
-            for outcome, probability in zip(names, probabilities.tolist(), strict=True):
-                draw -= probability
-                if draw < 0.0:
-                    drawn_outcome = outcome
-                    break
-            self.state = self.simulator.step(self.state, drawn_outcome)
+            outcome = checked_outcome(self.simulator, self.state, self.leaf.rng)
+            self.state = self.simulator.step(self.state, outcome)
             self._earn()
         self.over = player == TERMINAL
 

@@ -438,8 +438,8 @@ class Expansion:
 
 
 def reached(tree: Tree, node: int, depth: int, flags: int, path: np.ndarray | None = None) -> Selected:
-    """A leaf that was selected, with its state. The simulator is stepped into it where it was not yet; a step that
-    fails costs this leaf, now and whenever an outcome of chance leads here again."""
+    """A leaf that was selected, with its state, or with the ``error`` of its step. The simulator is stepped into it
+    where it was not yet; an outcome of chance whose step failed is not stepped into again."""
     leaf = Selected(tree, node, depth, flags, path)
     if flags & FAILED and flags & SOLVED:
         leaf.error = tree.last_error

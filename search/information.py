@@ -24,7 +24,7 @@ from .expansion import Expansion, Selected
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
-from .stepping import checked_outcomes, checked_player, checked_rewards
+from .stepping import checked_outcome, checked_player, checked_rewards
 from .transcript import Transcript, observed
 from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
@@ -58,10 +58,15 @@ class InformationWalk:
                         path.pop(), earned.pop()
                     raise RuntimeError(tree.last_error)
                 edge = tree.choose_available(node, edges, self.walk)
+                try:
+                    after, gained = self._step(state, tree.actions[edge], tree.rng)
+                    mover = checked_player(self.simulator, after)
+                except Exception as error:
+                    tree.close_edge(edge, edges, failure("the simulator", error))
+                    continue
+                state = after
                 path.append(edge)
-                earned.append(np.zeros(self.simulator.players))
-                state, earned[-1] = self._step(state, tree.actions[edge], tree.rng)
-                mover = checked_player(self.simulator, state)
+                earned.append(gained)
                 if mover == GAME_OVER:
                     leaf.flags = TERMINAL | VALUED
                     break
@@ -121,9 +126,7 @@ class InformationWalk:
         state = simulator.step(state, action)
         earned = np.array(checked_rewards(simulator, state), np.float64)
         while simulator.current_player(state) == CHANCE:
-            names, probabilities = checked_outcomes(simulator, state)
-            place = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
-            state = simulator.step(state, names[min(place, len(names) - 1)])
+            state = simulator.step(state, checked_outcome(simulator, state, rng))
             earned += checked_rewards(simulator, state)
         return state, earned
 

@@ -17,7 +17,7 @@ from .backup import UNPROVEN
 from .compiling import say_if_compiling
 from .descent import _best_of
 from .transcript import Transcript, observed
-from .tree import EXPANDED, INFORMATION, Tree
+from .tree import EXPANDED, FAILED, INFORMATION, Tree
 
 
 class InformationTree(Tree):
@@ -162,6 +162,13 @@ class InformationTree(Tree):
     def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
         """Which of these actions of an information set the rule takes; each counts as available once more."""
         return int(_best_of(self._nodes, self._head, walk, node, edges))
+
+    def close_edge(self, edge: int, edges: np.ndarray, error: str) -> None:
+        """The step of ``edge``, chosen among ``edges``, failed: it is not tried again, and nothing was chosen."""
+        self.counters["failed_actions"] += 1
+        self.last_error = error
+        self._nodes["flags"][edge] |= FAILED
+        self._nodes["hint"][edges] -= 1.0
 
     def back_up_information(self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, walk: np.ndarray) -> None:
         """Tell a simulation's returns (float64 ``[players]``) to its path; ``rewards``: float64 ``[path, players]``."""

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..envs.opponents import draw_from
+from ..envs.promises import Fault, fault_of_player, fault_of_rewards
 from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
 from .calls import LARGEST
@@ -62,23 +64,26 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
 def checked_player(simulator: Simulator[Any], state: Any) -> int:
     """``simulator.current_player(state)``. Raises ValueError for a player whom the game does not have."""
     player = simulator.current_player(state)
-    if not GAME_OVER <= player < simulator.players:
-        raise ValueError(
-            f"{type(simulator).__name__}.current_player gave {player!r}; expected 0 to {simulator.players - 1}, CHANCE"
-            " or TERMINAL"
-        )
+    if type(player) is not int or not GAME_OVER <= player < simulator.players:  # the usual answer costs no call
+        _raise(simulator, fault_of_player(player, simulator.players))
     return player
 
 
 def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
     """``simulator.rewards(state)``: one finite number a player, up to ±3.4e38. Raises ValueError for others."""
     rewards = simulator.rewards(state)
-    if len(rewards) != simulator.players or not all(-LARGEST <= reward <= LARGEST for reward in rewards):
+    if type(rewards) is not tuple or len(rewards) != simulator.players:
+        _raise(simulator, fault_of_rewards(rewards, simulator.players))
+    if not all(-LARGEST <= reward <= LARGEST for reward in rewards):
         raise ValueError(
-            f"{type(simulator).__name__}.rewards gave {rewards}; expected a finite number of at most 3.4e38 for each of"
-            f" {simulator.players} players"
+            f"{type(simulator).__name__}.rewards gave {rewards}; expected finite numbers of at most 3.4e38"
         )
     return rewards
+
+
+def _raise(simulator: Simulator[Any], fault: Fault | None) -> None:
+    if fault is not None:
+        raise ValueError(f"{type(simulator).__name__}: {fault.what}; {fault.cure}")
 
 
 def checked_outcomes(simulator: Simulator[Any], state: Any) -> tuple[list[str], np.ndarray]:
@@ -89,6 +94,12 @@ def checked_outcomes(simulator: Simulator[Any], state: Any) -> tuple[list[str], 
     if not len(outcomes) or not abs(probabilities.sum() - 1.0) < 1e-6 or (probabilities < 0.0).any():
         raise ValueError(f"chance_outcomes gave probabilities {probabilities[:8]}; expected them to sum to 1")
     return [name for name, _ in outcomes], probabilities
+
+
+def checked_outcome(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+    """An outcome of a chance node, drawn by its probability. Raises ValueError as :func:`checked_outcomes`."""
+    names, probabilities = checked_outcomes(simulator, state)
+    return draw_from(zip(names, probabilities.tolist(), strict=True), rng)
 
 
 def _check_interests(simulator: Simulator[Any], rewards: Sequence[float], over: bool, proofs: bool) -> None:

@@ -549,6 +549,21 @@ class Tree(NodeArrays):
         self.count_failure(error)
         self.take_back(leaf, walk, path)
 
+    def close_action(self, child: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
+        """Take back the simulation that selected an action whose step failed; it is not tried again."""
+        self.last_error = error
+        self.take_back(child, walk, path)
+
+    def luck(self, drawn: bool = False) -> tuple[int, Any]:
+        """Where the random numbers of selection are: the tree's own, and where they are ``drawn`` from it, ``rng``."""
+        return int(self._head["noise"][0]), self.rng.bit_generator.state if drawn else None
+
+    def set_luck(self, luck: tuple[int, Any]) -> None:
+        """Put the random numbers of selection back to where :meth:`luck` found them."""
+        self._head["noise"] = luck[0]
+        if luck[1] is not None:
+            self.rng.bit_generator.state = luck[1]
+
     def count_failure(self, error: str) -> None:
         """Something failed, for the reason given."""
         self.counters["failed_leaves"] += 1

@@ -11,7 +11,14 @@ import pytest
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.gym_shell import SimulatorEnv
-from branchwise.envs.opponents import borrow_generator, draw_outcome, named_opponent, random_opponent, return_generator
+from branchwise.envs.opponents import (
+    borrow_generator,
+    draw_from,
+    draw_outcome,
+    named_opponent,
+    random_opponent,
+    return_generator,
+)
 from branchwise.envs.registry import opponent_for, simulator_for
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.envs.views import SinglePlayerView
@@ -267,3 +274,12 @@ def test_outcomes_are_drawn_as_often_as_their_probabilities_say() -> None:
     rng = np.random.default_rng(0)
     drawn = Counter(draw_outcome(Loaded(), (0,), rng) for _ in range(4_000))
     assert abs(drawn["1"] - 400) < 4 * 19  # four standard deviations
+
+
+@pytest.mark.parametrize("shares", [(0.3, 0.7), (0.0, 1.0), (1.0, 0.0), (0.3, 0.7 - 1e-7)])
+def test_a_draw_takes_the_outcome_in_whose_part_of_the_unit_interval_the_number_falls(
+    shares: tuple[float, float],
+) -> None:
+    for seed in range(200):
+        drawn = draw_from(zip("ab", shares, strict=True), np.random.default_rng(seed))
+        assert drawn == ("a" if np.random.default_rng(seed).random() < shares[0] else "b")

@@ -336,7 +336,7 @@ def test_missing_folder_is_an_error_with_the_cure(tmp_path: Path) -> None:
 def test_broken_figures_name_the_file(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     (tmp_path / "base" / "figures.json").write_text('{"validation_success": 0.2')
-    with pytest.raises(ValueError, match=r"base.figures\.json is not readable as JSON"):
+    with pytest.raises(ValueError, match=r"base.figures\.json: not JSON"):
         write_report(tmp_path)
 
 

@@ -13,6 +13,7 @@ import pytest
 
 import branchwise  # noqa: F401 (registers the environments)
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.promises import fault_of_actions
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
@@ -347,3 +348,40 @@ def test_numbers_of_numpy_and_lists_become_pythons_own() -> None:
     assert settings == SearchSettings(simulations=8, exploration=0.5, proposals_by_depth=(4, 2))
     assert hash(settings) == hash(SearchSettings(simulations=8, exploration=0.5, proposals_by_depth=(4, 2)))
     assert json.loads(json.dumps(settings.as_json()))["simulations"] == 8
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong", "words"),
+    [
+        ("current_player", 0.5, "current_player gives 0.5 (float) with players=1; return 0, CHANCE or TERMINAL"),
+        ("current_player", 1, "current_player gives 1 (int) with players=1; return 0, CHANCE or TERMINAL"),
+        ("rewards", {0: 1.0}, "rewards gives {0: 1.0} (dict) with players=1; return one number a player, as (0.0,)"),
+        ("rewards", (1.0, 0.0), "rewards gives (1.0, 0.0) (tuple) with players=1; return one number a player, as"),
+        ("rewards", np.zeros((1, 1)), "rewards gives array([[0.]]) (ndarray) with players=1; return one number"),
+    ],
+)
+def test_a_step_further_on_is_refused_by_the_same_rules_as_the_first(method: str, wrong: Any, words: str) -> None:
+    right = getattr(Walk(), method)
+    simulator = Walk(**{method: lambda state: wrong if state.steps == "rl" else right(state)})
+    settings = SearchSettings(simulations=40, exploration=3.0)
+    tree = grow(simulator, evaluator=lambda *_: 0.5, settings=settings)
+    assert tree.counters["failed_actions"] == 1
+    assert tree.last_error.startswith(f"the simulator failed: ValueError: Walk: {words}")
+
+
+class Counted(str):
+    """An action that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_an_action_that_is_listed_twice_is_found_among_many_in_linear_time() -> None:
+    actions = [Counted(f"a{i}") for i in range(2_000)] + [Counted("a1999")]
+    assert fault_of_actions(actions) == ("legal_actions has 'a1999' twice", "list an action once")
+    assert Counted.compared < 10 * len(actions)

@@ -115,6 +115,29 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
         benchmark(tmp_path).play(Interrupted())
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"[" * 200_000, b"\xff", b"[]"])
+def test_damaged_settings_and_lines_are_one_line_with_the_cure(tmp_path: Path, damage: bytes) -> None:
+    benchmark(tmp_path).play(Interrupted())
+    (tmp_path / "episodes" / "random.jsonl").write_bytes(damage + b"\n")
+    with pytest.raises(ValueError, match=r"random\.jsonl, line 1: no.*; remove the file to play anew$") as of_line:
+        benchmark(tmp_path).play(Interrupted())
+    (tmp_path / "bench.json").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"bench\.json: not .*; remove .*, or name another --out$") as of_settings:
+        benchmark(tmp_path)
+    assert "\n" not in f"{of_line.value}{of_settings.value}"
+
+
+def test_agents_whose_names_read_alike_have_files_of_their_own(tmp_path: Path) -> None:
+    names = ["runs/a/model", "runs_a_model", "runs a model", "/runs/a/model/", "é" * 200, "é" * 201, "/", "", "agent"]
+    for name in names:
+        agent = Interrupted()
+        agent.name = name
+        benchmark(tmp_path).play(agent)
+    files = {file.name for file in (tmp_path / "episodes").iterdir()}
+    assert len(files) == len(names)
+    assert {"runs_a_model.jsonl", "agent.jsonl"} <= files
+
+
 def bench(*arguments: object) -> list[str]:
     return ["bench", "branchwise/TicTacToe-v0", "--agent", "mcts", "--simulations", "3000", *map(str, arguments)]
 

@@ -118,12 +118,12 @@ def test_stages_that_cannot_all_be_done_are_refused_before_any_is(
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (b"", "is not readable as JSON (the file is empty)"),
-        (b"null", "holds NoneType, not an object of figures"),
-        (b"[1]", "holds list"),
-        (b'{"n": 1', "is not readable as JSON (Expecting"),
-        (b"\x00\xff\xfe", "is not readable as JSON ("),
-        (b"[" * 200_000, "is not readable as JSON (brackets nested too deeply)"),
+        (b"", ": not JSON (it is empty)"),
+        (b"null", " holds NoneType, not an object of figures"),
+        (b"[1]", " holds list"),
+        (b'{"n": 1', ": not JSON (Expecting"),
+        (b"\x00\xff\xfe", ": not UTF-8 ("),
+        (b"[" * 200_000, ": not JSON that can be read (brackets nested too deeply)"),
     ],
 )
 def test_a_damaged_stage_is_named_with_its_cure_before_any_work(tmp_path: Path, content: bytes, fault: str) -> None:
@@ -135,7 +135,7 @@ def test_a_damaged_stage_is_named_with_its_cure_before_any_work(tmp_path: Path, 
         run_stages(stages, tmp_path, Heard())
     said = str(damaged.value)
     assert "\n" not in said
-    assert said.startswith(f"{tmp_path / 'good' / FIGURES} {fault}")
+    assert said.startswith(f"{tmp_path / 'good' / FIGURES}{fault}")
     assert said.endswith(f"delete the folder {tmp_path / 'good'} and run the same command again")
     assert isinstance(damaged.value, ValueError)  # bad input: exit code 2
     shutil.rmtree(tmp_path / "good")

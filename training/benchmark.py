@@ -9,6 +9,7 @@ is lost are the episodes under way. More tasks or other agents may be asked for 
 What it does not do: survive a power cut to the last episode (lines are flushed, not synced).
 """
 
+import hashlib
 import json
 import re
 import time
@@ -21,6 +22,7 @@ from typing import Any, BinaryIO, Final
 from ..agents.agent import Agent
 from ..agents.baselines import ByRule
 from ..agents.searching import RolloutSearcher
+from ..envs.json_files import parse_json, read_json
 from ..envs.simulator import Simulator
 from ..search.episode import Episode
 from ..search.files import atomically
@@ -77,8 +79,8 @@ class EpisodeLog:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
+                row = parse_json(line, f"{path}, line {number}", "remove the file to play anew")
                 try:
-                    row = json.loads(line)
                     episode, seconds = episode_from_json(row), float(row["seconds"])
                 except (ValueError, KeyError, TypeError, AttributeError) as error:
                     raise ValueError(
@@ -153,13 +155,12 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     """Write down what is played in ``folder``, or check that it is what was played there before."""
     file = folder / SETTINGS
     if file.exists():
+        cure = f"remove {folder}, or name another --out"
+        known = read_json(file, cure)
         try:
-            known = json.loads(file.read_text(encoding="utf-8"))
             other = {name for name in known.keys() | settings.keys() if known.get(name) != settings.get(name)}
-        except (ValueError, AttributeError) as error:
-            raise ValueError(
-                f"{file}: not what bench writes ({error}); remove {folder}, or name another --out"
-            ) from error
+        except AttributeError as error:
+            raise ValueError(f"{file}: not what bench writes ({error}); {cure}") from error
         if other:
             found = ", ".join(f"{name}={known.get(name)!r}" for name in sorted(other))
             raise ValueError(f"{folder} holds a benchmark with {found}; name another --out, or remove it")
@@ -175,9 +176,11 @@ def _key(task: Task) -> str:
 
 
 def _file_name(agent: str) -> str:
-    """An agent's name as that of a file.
+    """An agent's name as that of a file. Where characters are replaced or left out, a hash of the name tells it from
+    others that would read alike.
 
-    >>> _file_name("runs/web_shop/base/model+mcts")
-    'runs_web_shop_base_model+mcts'
+    >>> _file_name("mcts"), _file_name("runs/base/model+mcts")
+    ('mcts', 'runs_base_model+mcts-e02fe92c')
     """
-    return re.sub(r"[^\w+-]+", "_", agent).strip("_")[-100:] or "agent"
+    readable = re.sub(r"[^\w+-]+", "_", agent).strip("_")[-100:] or "agent"
+    return readable if readable == agent else f"{readable}-{hashlib.sha256(agent.encode()).hexdigest()[:8]}"

@@ -4,7 +4,6 @@
 do: read episodes, trees or pairs; whoever shows them does (``report_samples.py``).
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..envs.json_files import read_json
 from .readable import agent_name, agent_order, number
 from .stages import FIGURES, read_figures
 
@@ -79,12 +79,7 @@ def budgets(run: Run) -> Iterator[str]:
 
 
 def _json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is not readable as JSON ({error}); delete it and run the same command again"
-        ) from None
+    return read_json(path, "delete it and run the same command again")
 
 
 def _optional(path: Path) -> dict[str, Any]:

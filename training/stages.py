@@ -28,6 +28,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol, TypeVar
 
+from ..envs.json_files import read_json
 from ..search.files import atomically, make_folder, publish, sync
 
 T = TypeVar("T")
@@ -108,20 +109,14 @@ def figures(run: Path, stage: str) -> dict[str, Any]:
 
 def read_figures(path: Path) -> dict[str, Any]:
     """The object in a stage's ``figures.json``."""
+    cure = f"delete the folder {path.parent} and run the same command again"
     try:
-        found = json.loads(path.read_bytes())
-    except RecursionError:
-        raise _damaged(path, "is not readable as JSON (brackets nested too deeply)") from None
+        found = read_json(path, cure)
     except ValueError as error:
-        empty = not path.stat().st_size
-        raise _damaged(path, f"is not readable as JSON ({'the file is empty' if empty else error})") from None
+        raise DamagedStage(str(error)) from None
     if not isinstance(found, dict):
-        raise _damaged(path, f"holds {type(found).__name__}, not an object of figures")
+        raise DamagedStage(f"{path} holds {type(found).__name__}, not an object of figures; {cure}")
     return found
-
-
-def _damaged(path: Path, fault: str) -> DamagedStage:
-    return DamagedStage(f"{path} {fault}; delete the folder {path.parent} and run the same command again")
 
 
 def read_from(folder: Path, read: Callable[[Path], T]) -> T:

@@ -22,6 +22,7 @@ import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from ..opponents import draw_from
 from ..simulator import CHANCE, TERMINAL, Simulator
 
 _CHANCE: Final = CHANCE  # a global that numba reads as a constant
@@ -56,7 +57,7 @@ class Equilibrium:
     def draw(self, player: int, information: str, rng: np.random.Generator) -> str:
         """An action of ``player`` in the information state; ``KeyError`` where the game has none such."""
         actions, probabilities = self.policy[player, information]
-        return actions[int(np.searchsorted(np.cumsum(probabilities)[:-1], rng.random(), side="right"))]
+        return draw_from(zip(actions, probabilities, strict=True), rng)
 
 
 def solve(simulator: Simulator[Any], iterations: int = 1_000, seed: int = 0) -> Equilibrium:

@@ -184,6 +184,8 @@ BETWEEN: Final = re.compile(
 _MATRIX: Final = re.compile(r"\\begin\{([pbB]?matrix|smallmatrix|array)\}(?:\{[|clr]*\})?(.*)\\end\{\1\}", re.DOTALL)
 _BASE: Final = re.compile(r"\(?([0-9A-Za-z]*\d[0-9A-Za-z]*)\)?_(?:(\d)|\{(\d{1,2})\})")
 _COLON: Final = re.compile(r"\d+(?::\d+)+")
+SCALARS: Final = frozenset(("number", "expression", "base", "colon"))
+"""Kinds of answers that are one value."""
 _RELATION: Final = re.compile(r"\\le(?![a-z])|\\ge(?![a-z])|\\ne(?![a-z])|\\approx(?![a-z])|\\equiv(?![a-z])|<|>|=")
 _FLIPPED: Final = {"\\ge": "\\le", ">": "<"}
 _DOTS: Final = "\\ldots"
@@ -283,16 +285,13 @@ def _scalar(text: str) -> Answer:
 def _relation(text: str) -> Answer | None:
     signs = _RELATION.findall(text)
     sides = [_read(side) for side in _RELATION.split(text)]
-    if len(signs) > 3 or any(side is None or side.kind not in _SCALARS for side in sides):
+    if len(signs) > 3 or any(side is None or side.kind not in SCALARS for side in sides):
         return None
     if any(sign in _FLIPPED for sign in signs):
         signs, sides = [_FLIPPED.get(sign, sign) for sign in signs[::-1]], sides[::-1]
         if set(signs) - {"<", "\\le", "="} or any(sign in ("<", "\\le") for sign in _RELATION.findall(text)):
             return None  # 1 < x > 0: two directions in one chain
     return Answer("relation", (tuple(sides), tuple(signs)))
-
-
-_SCALARS: Final = frozenset(("number", "expression", "base", "colon"))
 
 
 def _items(kind: str, parts: list[str]) -> Answer | None:

@@ -38,7 +38,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .answers import BETWEEN, Answer, balanced, read, spelt, words_of
+from .answers import BETWEEN, SCALARS, Answer, balanced, read, spelt, words_of
 from .child import Child
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
@@ -54,7 +54,6 @@ _FUNCTIONS: Final = frozenset(
     ("sqrt", "frac", "cdot", "pi", "sin", "cos", "tan", "log", "ln", "exp", "arcsin", "arccos", "arctan", "sec", "csc")
 )
 _NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
-_SCALARS: Final = frozenset(("number", "expression", "base", "colon"))
 _DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
@@ -127,7 +126,7 @@ def _in_format(wanted: Answer, given: Answer, gold: str, answer: str) -> bool:
     """Whether ``given`` is one thing of ``wanted``'s kind, with no name, unit or words that ``wanted`` has not."""
     if (given.name and not wanted.name) or (given.unit and not wanted.unit):
         return False
-    if wanted.kind in _SCALARS and given.kind not in _SCALARS:
+    if wanted.kind in SCALARS and given.kind not in SCALARS:
         return False
     if wanted.kind == "number":
         return given.kind == "number"
@@ -164,7 +163,7 @@ def _same(gold: Answer, given: Answer, deadline: float) -> bool:
     """Whether the trees are equal; raises ``_UndecidedError``."""
     if (given.name and given.name != gold.name) or (given.unit and given.unit != gold.unit):
         return False
-    if gold.kind in _SCALARS and given.kind in _SCALARS:
+    if gold.kind in SCALARS and given.kind in SCALARS:
         return _same_scalar(gold, given, deadline)
     if gold.kind != given.kind:
         return False
