@@ -183,12 +183,11 @@ class ArrayTree(NodeArrays):
         ``[actions]``, NaN for an open one; of several players without proofs only what cannot be played is known."""
         known = _KNOWN[self._proofs(node)]
         solved = np.isnan(known) & (self._of_children(node, "flags") & SOLVED != 0)
-        for i in np.flatnonzero(solved).tolist():
-            child = int(self._nodes["first_child"][node]) + i
-            if self.players == 1:
-                known[i] = _best_return(self._nodes, child, self.settings.discount)
-            elif not self._nodes["visits"][child]:
-                known[i] = -np.inf
+        if self.players == 1 and solved.any():
+            first = int(self._nodes["first_child"][node])
+            known[solved] = _best_return(self._nodes, first + np.flatnonzero(solved), self.settings.discount)
+        elif self.players > 1:
+            known[solved & (self._of_children(node, "visits") == 0)] = -np.inf
         return known
 
     def _proofs(self, node: int) -> np.ndarray:

@@ -179,10 +179,10 @@ def _path(nodes: np.ndarray, node: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
-    """One player: the largest return of any visited path that starts with the action into ``node`` and ends in a
-    childless node; over the outcomes of chance, the mean of those by visits."""
-    order, place = _visited_below(nodes, node)
+def _best_return(nodes: np.ndarray, tops: np.ndarray, discount: float) -> np.ndarray:
+    """One player: the largest return of any visited path that starts with the action into each of ``tops`` (siblings)
+    and ends in a childless node; over the outcomes of chance, the mean of those by visits. Float64 ``[tops]``."""
+    order, below = _visited_below(nodes, tops)
     found = np.empty(order.shape[0])
     for i in range(order.shape[0] - 1, -1, -1):
         record = nodes[order[i]]
@@ -190,36 +190,40 @@ def _best_return(nodes: np.ndarray, node: int, discount: float) -> float:
         best = -np.inf
         total = 0.0
         visits = 0.0
+        place = below[i]
         for child in range(source.first_child, source.first_child + source.children):
             if nodes[child].visits > 0:
-                below = found[place[child]]
-                best = max(best, below)
-                total += below * nodes[child].visits
+                best = max(best, found[place])
+                total += found[place] * nodes[child].visits
                 visits += nodes[child].visits
+                place += 1
         if best == -np.inf:
             found[i] = record.value_sum / record.visits if record.visits > 0 else -np.inf
         else:
             found[i] = action_return(record.reward, discount, total / visits if source.player == CHANCE else best)
-    return found[0]
+    return found[: tops.shape[0]]
 
 
 @njit(cache=True)
-def _best_returns(nodes: np.ndarray, values: np.ndarray, node: int, discount: float) -> np.ndarray:
-    """All players' returns of the action into ``node``, every choice below it the mover's own best among what was
-    visited (max^n): float64 ``[players]``. Where an action is missing or failed, who moves may have something better:
-    there the mean counts."""
+def _best_returns(nodes: np.ndarray, values: np.ndarray, tops: np.ndarray, discount: float) -> np.ndarray:
+    """All players' returns of the action into each of ``tops`` (siblings), every choice below it the mover's own best
+    among what was visited (max^n): float64 ``[tops, players]``. Where an action is missing or failed, who moves may
+    have something better: there the mean counts."""
     players = values.shape[1] // 2
-    order, place = _visited_below(nodes, node)
+    order, below = _visited_below(nodes, tops)
     found = np.empty((order.shape[0], players))
     for i in range(order.shape[0] - 1, -1, -1):
         source = nodes[_source(nodes, order[i])]
         mover = max(source.player, 0)
         complete = not source.flags & INCOMPLETE
         best = -1
+        place = below[i]
         for child in range(source.first_child, source.first_child + source.children):
             complete = complete and not nodes[child].flags & FAILED
-            if nodes[child].visits > 0 and (best < 0 or found[place[child], mover] > found[best, mover]):
-                best = place[child]
+            if nodes[child].visits > 0:
+                if best < 0 or found[place, mover] > found[best, mover]:
+                    best = place
+                place += 1
         for player in range(players):
             if best >= 0 and complete:
                 reward = values[order[i], players + player]
@@ -228,29 +232,41 @@ def _best_returns(nodes: np.ndarray, values: np.ndarray, node: int, discount: fl
                 found[i, player] = values[order[i], player] / nodes[order[i]].visits
             else:
                 found[i, player] = np.nan
-    return found[0]
+    return found[: tops.shape[0]]
 
 
 @njit(cache=True)
-def _visited_below(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """(``top`` and the visited nodes below it, level by level; the place there of each node, −1 where it has none). No
-    recursion: a tree may be as deep as an episode is long. A state with several parents stands there once, and after
-    all of them, since they are equally deep."""
-    order = np.empty(nodes.shape[0], np.int32)
-    place = np.full(nodes.shape[0], -1, np.int32)
-    order[0] = top
-    place[top] = 0
-    length = 1
+def _visited_below(nodes: np.ndarray, tops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(``tops`` and the visited nodes below them, level by level; where among these the visited children of each are:
+    the place of the first, the others follow). The room is that of what is found. No recursion: a tree may be as deep
+    as an episode is long. The children of a state with several parents are there once, and after all of these, since
+    they are equally deep."""
+    room = max(2 * tops.shape[0], 16)
+    order, below = np.empty(room, np.int64), np.empty(room, np.int64)
+    length = tops.shape[0]
+    order[:length] = tops
+    shared = {np.int64(-1): np.int64(-1)}  # state with several parents → place of its children
     done = 0
     while done < length:
-        source = nodes[_source(nodes, order[done])]
+        state = np.int64(_source(nodes, order[done]))
+        source = nodes[state]
+        below[done] = length
         done += 1
+        if source.flags & SHARED:
+            if state in shared:
+                below[done - 1] = shared[state]
+                continue
+            shared[state] = length
+        if length + source.children > room:
+            room = 2 * (length + source.children)
+            longer, lower = np.empty(room, np.int64), np.empty(room, np.int64)
+            longer[:length], lower[:done] = order[:length], below[:done]
+            order, below = longer, lower
         for child in range(source.first_child, source.first_child + source.children):
-            if nodes[child].visits > 0 and place[child] < 0:
-                place[child] = length
+            if nodes[child].visits > 0:
                 order[length] = child
                 length += 1
-    return order[:length], place
+    return order[:length], below[:length]
 
 
 @njit(cache=True)

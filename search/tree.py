@@ -334,30 +334,31 @@ class Tree(NodeArrays):
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
         ``[children]``, NaN for an open one."""
-        return np.array([self._known(child) for child in self.children(node)], np.float64)
+        children = self.children(node)
+        known = np.full(len(children), np.nan)
+        found = [i for i, child in enumerate(children) if self.is_solved(child)]
+        if found:
+            returns = self._solved_returns([children[i] for i in found])
+            known[found] = np.where(np.isnan(returns), -np.inf, returns)  # NaN: it failed, and has no value
+            proofs = [self.proof(children[i]) for i in found]
+            known[[i for i, proof in zip(found, proofs, strict=True) if proof == "win"]] = np.inf
+            known[[i for i, proof in zip(found, proofs, strict=True) if proof == "loss"]] = -np.inf
+        return known
 
-    def _known(self, child: int) -> float:
-        if not self.is_solved(child):
-            return np.nan
-        proof = self.proof(child)
-        if proof in ("win", "loss"):
-            return np.inf if proof == "win" else -np.inf
-        known = self._known_return(child)
-        return -np.inf if np.isnan(known) else known  # it failed, and has no value
-
-    def _known_return(self, child: int) -> float:
-        """What a solved child is worth: one player takes the best that was found, in a zero-sum game the proof decides,
-        in any other each player takes its own best (max^n)."""
+    def _solved_returns(self, siblings: Sequence[int]) -> np.ndarray:
+        """What solved siblings are worth to who chose them: one player takes the best that was found, in a zero-sum
+        game the proof decides, in any other each player takes its own best (max^n). Float64 ``[siblings]``."""
         if self.players == 1:
-            return float(_best_return(self._nodes, child, self.discount))
+            return _best_return(self._nodes, np.array(siblings, np.int64), self.discount)
         if self._values.shape[1]:
-            return float(self._solved_returns(child)[self.chooser(child)])
-        proof = int(self._nodes[self.source(child)]["proof"])
-        return float(proven_value(opposite_proof(proof) if self.chooser(child) == 1 else proof, self.value(child)))
-
-    def _solved_returns(self, node: int) -> np.ndarray:
-        """All players' returns of the action into a solved node, every choice below it the mover's own best."""
-        return _best_returns(self._nodes, self._values, node, self.discount)
+            returns = _best_returns(self._nodes, self._values, np.array(siblings, np.int64), self.discount)
+            return returns[np.arange(len(siblings)), [self.chooser(child) for child in siblings]]
+        worth = []
+        for child in siblings:
+            proof = int(self._nodes[self.source(child)]["proof"])
+            proof = opposite_proof(proof) if self.chooser(child) == 1 else proof
+            worth.append(float(proven_value(proof, self.value(child))))
+        return np.array(worth)
 
     def is_decided(self, left: int) -> bool:
         """Whether the most visited child of the root stays so, whatever ``left`` simulations find; false where some are
@@ -373,9 +374,10 @@ class Tree(NodeArrays):
         player the best that was found, else the mean."""
         if self._values.shape[1]:
             earned = self._values[node, self.players :]
-            return (self._solved_returns(node) - earned) / max(self.discount, 1e-300)
+            returns = _best_returns(self._nodes, self._values, np.array([node]), self.discount)[0]
+            return (returns - earned) / max(self.discount, 1e-300)
         proof = int(self._nodes[self.source(node)]["proof"])
-        value = self.value(node) if self.players > 1 else float(_best_return(self._nodes, node, self.discount))
+        value = self.value(node) if self.players > 1 else float(self._solved_returns([node])[0])
         value = (value - float(self._nodes[node]["reward"])) / max(self.discount, 1e-300)
         return float(proven_value(proof, value if self.chooser(node) == 0 else -value))
 

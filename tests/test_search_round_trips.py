@@ -227,6 +227,35 @@ def test_a_saved_tree_loads_gives_the_same_pairs_and_grows_on_as_it_would(
         same(found, expected)
 
 
+def best_returns(tree: Tree, node: int) -> np.ndarray:
+    """What the visited paths below the action into a node return to all players, each taking its own best."""
+    kids = [child for child in tree.children(node) if tree.visits(child)]
+    if not kids:
+        return tree.returns(node)
+    below = np.array([best_returns(tree, child) for child in kids])
+    best = below[np.argmax(below[:, tree.player(tree.source(node))])]
+    rewards = tree.all_returns()[node, tree.players :] if tree.players > 1 else [tree.nodes["reward"][node]]
+    return rewards + tree.discount * best
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["puct", "discounted", "revisit", "transpositions", "transpositions, three players", "three players"],
+)
+def test_known_returns_of_solved_actions_are_the_best_below_each(name: str) -> None:
+    game, options = SEARCHES[name]
+    compared = 0
+    for tree in grown(Sums(**game), SearchSettings(**{"simulations": 500, "exploration": 1.0, **options}), None):
+        for node in range(len(tree)):
+            children = tree.children(node)
+            for child, known in zip(children, tree.known_returns(node), strict=True):
+                assert np.isnan(known) != tree.is_solved(child)
+                if not np.isnan(known) and tree.visits(child):
+                    assert known == pytest.approx(best_returns(tree, child)[tree.chooser(child)])
+                    compared += len(tree.children(child)) > 0
+    assert compared > 20
+
+
 @pytest.mark.parametrize("name", [name for name, (_, options) in SEARCHES.items() if "information" not in options])
 def test_a_rerooted_tree_is_sound_and_a_saved_one_grows_on_as_it_would(name: str, tmp_path: Path) -> None:
     game, options = SEARCHES[name]
