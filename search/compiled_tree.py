@@ -62,6 +62,7 @@ class CompiledTree:
         self.stopped = ""
         self.nodes = np.zeros(1, COMPILED_NODE)
         self.gumbel = np.zeros(0)
+        self._found: tuple[np.ndarray, np.ndarray] | None = None  # records, and what _best_returns found in them
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -71,10 +72,10 @@ class CompiledTree:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rules, whose compiled functions belong to the process; the simulator has them."""
-        return {name: value for name, value in vars(self).items() if name != "rules"}
+        return {name: value for name, value in vars(self).items() if name != "rules"} | {"_found": None}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        vars(self).update(kept)
+        vars(self).update({"_found": None} | kept)
         self.rules = self.simulator.rules  # type: ignore[attr-defined]
 
     # ---- reading ----------------------------------------------------------------------------------------------
@@ -154,8 +155,35 @@ class CompiledTree:
         children = self.children(node)
         flags = self.nodes["flags"][children.start : children.stop]
         if self.rules.players == 1 and (flags & SOLVED).any():
-            return self.to_tree().known_returns(node)  # the best return below needs the rewards on the way
+            return np.where(flags & SOLVED, self._best_returns()[children.start : children.stop], np.nan)
         return np.where(flags & SOLVED, _KNOWN[flags & PROOF], np.nan)
+
+    def _best_returns(self) -> np.ndarray:
+        """One player: of each visited node the largest return of any visited path that starts with the action into it
+        and ends in a childless node (as ``nodes._best_return``), −inf of others: float64 ``[nodes]``. Found for all
+        nodes in one pass, and kept as long as the tree has these records: rewards are no part of them, and need the
+        steps from the root."""
+        if self._found is None or self._found[0] is not self.nodes:
+            visits, firsts, counts = (self.nodes[name].tolist() for name in ("visits", "first_child", "children"))
+            codes, step = self.nodes["action"].tolist(), self.rules.step
+            states: dict[int, Any] = {0: self.rules.encode(self.state)}
+            rewards = [0.0] * len(self)
+            visited: list[list[int]] = []
+            for node in range(len(self)):  # a node lies before its children
+                below = [child for child in range(firsts[node], firsts[node] + counts[node]) if visits[child]]
+                visited.append(below)
+                if node in states:
+                    state = states.pop(node)
+                    for child in below:
+                        states[child], rewards[child], _ = step(state, codes[child])
+            best = np.full(len(self), -np.inf)
+            for node in range(len(self) - 1, -1, -1):
+                if visited[node]:
+                    best[node] = rewards[node] + self.settings.discount * max(best[child] for child in visited[node])
+                elif visits[node]:
+                    best[node] = self.mean(node)
+            self._found = self.nodes, best
+        return self._found[1]
 
     def best_action(self, final: FinalRule | None = None) -> str:
         """The action to play at the root (:meth:`best_child`). Raises ValueError before the second simulation."""

@@ -313,10 +313,13 @@ class Tree(NodeArrays):
         return children[best] if best >= 0 else -1
 
     def child_numbers(self, node: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``."""
+        """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``. Of
+        chance's outcomes none is known: nobody chooses the best."""
         children = self.children(node)
         visits = self._nodes["visits"][np.array(children, np.int64)].astype(np.float64)
-        return self.known_returns(node), visits, np.array([self.value(child) for child in children], np.float64)
+        chance = self.player(self.source(node)) == CHANCE
+        known = np.full(len(children), np.nan) if chance else self.known_returns(node)
+        return known, visits, np.array([self.value(child) for child in children], np.float64)
 
     def gumbel_child(self) -> int:
         """The root's child that Gumbel MuZero plays."""

@@ -3,6 +3,7 @@
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -579,6 +580,31 @@ def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
         assert np.array_equal(drawn, expected)
         assert plan.any() == (expected is drawn)
         drawn[:], plan[:] = 7.0, 0  # what a second call would overwrite
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_conversion(
+    discount: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SearchSettings(simulations=150, selection="uct", discount=discount)
+    [tree] = compiled.search(
+        Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings, np.random.default_rng(0)
+    )
+    assert isinstance(tree, CompiledTree)
+    solved = 0
+    for simulations in (150, 400, 4_000):  # partly solved, further, and to the end; the tree grows in between
+        compiled.extend([tree], None, KernelEvaluator(maze_value), replace(settings, simulations=simulations))
+        general = tree.to_tree()
+        with monkeypatch.context() as patched:
+            patched.setattr(CompiledTree, "to_tree", None)
+            for node in range(0, len(tree), 5):
+                known = tree.known_returns(node)
+                assert known == pytest.approx(general.known_returns(node), rel=1e-6, nan_ok=True)
+                solved += int(np.isfinite(known).sum())
+            line = tree.principal_variation()
+        assert pickle.loads(pickle.dumps(tree)).principal_variation() == line
+    assert tree.is_solved()
+    assert solved > 100
 
 
 def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from branchwise.agents.searching import SearchingAgent
 from branchwise.envs.games.board import BoardState
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search import compiled, reading
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.compiled import CompiledTree
@@ -285,6 +285,27 @@ def test_a_known_return_beside_an_open_action_is_played_and_learnt_where_it_is_b
     assert tree.best_action() == tree.best_action("value") == best
     assert dict(zip(*tree.policy_target(), strict=True)) == {best: 1.0, "10"[int(best)]: 0.0}
     assert {reading.action(tree, "temperature", 1.0, rng) for _ in range(50)} == {best}
+
+
+class Coin(Shelves):
+    """One choice, then luck: heads (1 in 10) pay 1."""
+
+    def current_player(self, state: tuple[int, ...]) -> int:
+        return (0, CHANCE, TERMINAL)[len(state)]
+
+    def chance_outcomes(self, state: tuple[int, ...]) -> list[tuple[str, float]]:
+        return [("0", 0.1), ("1", 0.9)]
+
+    def rewards(self, state: tuple[int, ...]) -> tuple[float, ...]:
+        return (1.0 if len(state) == 2 and state[1] == 0 else 0.0,)
+
+
+def test_luck_does_not_choose_the_best_known_outcome() -> None:
+    tree = grown((), Coin())
+    child = tree.children()[0]
+    actions, target = tree.policy_target(child)
+    assert actions[int(target.argmax())] == tree.actions[tree.best_child(child, "visits")] == "1"
+    assert (target > 0.0).all()
 
 
 def test_a_critic_and_pairs_learn_what_is_proven() -> None:
