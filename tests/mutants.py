@@ -69,6 +69,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "search/compiled_loop.py": COMPILED,
     "search/compiled_gumbel.py": ("search_compiled", "search_reuse", *COMPILED),
     "search/compiled_tree.py": ("search_compiled", "search_proven", "search_compiled_store", *COMPILED),
+    "search/compiled_store.py": ("search_compiled_store", *COMPILED),
     "search/array_tree.py": ("search_array_tree", *COMPILED),
     "agents/prompting.py": ("agents_prompting", *AGENTS),
     "agents/packing.py": ("agents_packing", "agents_language_model", *AGENTS),
