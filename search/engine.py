@@ -470,7 +470,7 @@ class _Run:
             return False
         parent = tree.parent(leaf.node)
         first, count = tree.children(parent)[0], len(tree.children(parent))
-        failed = np.count_nonzero(tree.nodes["flags"][first : first + count] & FAILED)
+        failed = int(np.count_nonzero(tree.nodes["flags"][first : first + count] & FAILED))
         return not tree.has(parent, OUTCOMES) and failed + 1 < count
 
     def _reason_to_stop(self) -> str:

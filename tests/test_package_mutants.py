@@ -54,6 +54,11 @@ def test_the_changes_are_those_of_the_list(wrong: str, is_made: bool) -> None:
     assert any(wrong in text for text in texts) == is_made
 
 
+def test_every_file_of_the_search_that_holds_kernels_is_a_core_file() -> None:
+    kernels = {file for file in (mutants.ROOT / "search").glob("*.py") if "\n@njit" in file.read_text(encoding="utf-8")}
+    assert {f"search/{file.name}" for file in kernels} <= set(mutants.CORE)
+
+
 def test_each_core_file_exists_and_has_tests() -> None:
     for path, names in mutants.CORE.items():
         assert (mutants.ROOT / path).is_file()

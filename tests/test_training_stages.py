@@ -210,11 +210,10 @@ def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: 
         Stage("slow", work.wait_for_ever, ("good",), {"mark": str(tmp_path / "slow_started")}),
         Stage("after", work.write, ("bad",), {"read": ("good",)}),
     ]
-    started = time.monotonic()
     with pytest.raises(StageFailed, match="stage 'bad': ValueError: no data in row 7"):
         run_stages(stages, tmp_path, Heard(), workers=2)
-    assert time.monotonic() - started < work.NEVER / 2  # did not wait for the slow one
-    assert [stage.name for stage in stages if is_finished(tmp_path, stage.name)] == ["good"]
+    finished = [stage.name for stage in stages if is_finished(tmp_path, stage.name)]
+    assert finished == ["good"]  # "slow" would be, had the run waited for it
     before = figures(tmp_path, "good")
 
     mended = [stages[0], Stage("bad", work.write, ("good",), {"add": 6}), stages[3]]
@@ -263,11 +262,10 @@ def test_a_stage_whose_process_is_killed_twice_ends_the_run(tmp_path: Path, work
 def test_a_killed_process_is_noticed_at_once_beside_another_that_works(
     tmp_path: Path, work: ModuleType, place: int
 ) -> None:
-    """Two sleeping stages, the process of one of them killed from outside: its second process is at work soon after,
-    and when that is killed too the run ends within two seconds."""
+    """Two sleeping stages, the process of one of them killed from outside: its second process is at work while the
+    other sleeps, and when that is killed too the run ends, and the other with it, before it has slept enough."""
     marks = [tmp_path / "mark_0", tmp_path / "mark_1"]
     stages = [Stage(f"sleeps_{i}", work.wait_for_ever, (), {"mark": str(mark)}) for i, mark in enumerate(marks)]
-    killed: list[float] = []
 
     def kill(times: int) -> None:
         for _ in range(times):
@@ -275,7 +273,6 @@ def test_a_killed_process_is_noticed_at_once_beside_another_that_works(
                 _when_written(mark)
             pid = int(marks[place].read_text())
             marks[place].unlink()
-            killed.append(time.monotonic())
             os.kill(pid, signal.SIGKILL)
 
     heard = Heard()
@@ -283,9 +280,9 @@ def test_a_killed_process_is_noticed_at_once_beside_another_that_works(
     killer.start()
     with pytest.raises(StageFailed, match=f"the process that ran 'sleeps_{place}' was killed"):
         run_stages(stages, tmp_path / "run", heard, workers=2)
-    assert time.monotonic() - killed[-1] < 2.0
     killer.join()
     assert heard.of("repeated") == [f"sleeps_{place}"]
+    assert heard.of("finished") == []
     assert _ends(int(marks[1 - place].read_text()))
 
 
