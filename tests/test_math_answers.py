@@ -258,6 +258,35 @@ Evelyn                  | \text{Evelyn}                 | correct
 \binom{5}{2}            | 10                            | correct
 5!                      | 120                           | correct
 \log_2 8                | 3                             | correct
+|x+5|                   | x+5                           | wrong
+|x-100|                 | 100-x                         | wrong
+|2x-7|                  | 7-2x                          | wrong
+|x-1|+|x-3|             | |2x-4|                        | wrong
+|x^2-200x+9999|         | x^2-200x+9999                 | wrong
+|x-3|                   | \sqrt{x^2-6x+9}               | correct
+|x-y|                   | x-y                           | wrong
+\min(x,10)              | x                             | wrong
+\max(x,10)              | 10                            | wrong
+\max(a,b)               | \frac{a+b+|a-b|}{2}           | correct
+\sqrt{(x-5)^2}          | 5-x                           | wrong
+\frac{|x-6|}{6-x}       | 1                             | wrong
+|x-10|<3                | 10-x<3                        | wrong
+|n|                     | n                             | wrong
+|k|                     | k                             | wrong
+\sqrt{m^2}              | m                             | wrong
+\lfloor x\rfloor+1      | \lceil x\rceil                | wrong
+\lfloor x+1\rfloor      | \lfloor x\rfloor+1            | correct
+1+e^{-1000}             | 1                             | wrong
+x+10^{-150}             | x                             | wrong
+\sqrt{ab}               | \sqrt{a}\sqrt{b}              | correct
+\binom{n}{k}            | \binom{n}{n-k}                | correct
+\binom{n}{2}            | \frac{n(n-1)}{2}              | correct
+2^n                     | 2 \cdot 2^{n-1}               | correct
+2^n                     | n^2                           | wrong
+\ln(x-100)              | \ln(x-101)                    | wrong
+1,1,2                   | 1,2,2                         | wrong
+1,1,2                   | 2,1,1                         | correct
+1,2                     | 1,2,2                         | wrong
 """
 TABLE = [tuple(part.strip() for part in line.split(" | ")) for line in CASES.strip().splitlines()]
 

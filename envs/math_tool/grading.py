@@ -12,8 +12,9 @@ What counts as equal:
   right answer.
 - Expressions are equal where their values are, to a hundred digits, or at points where they have letters
   (``verify_worker.py``). A decimal is its fraction, so that ``1.414214`` is not ``\\sqrt{2}``; ``\\sqrt{4}`` is ``2``.
-- A list of answers, with or without ``\\{…\\}``, is equal in any order; tuples, intervals and matrices item by item,
-  each with its own brackets, so that ``(1,2)`` is neither ``\\{1,2\\}`` nor ``[1,2]``; lists with dots as written.
+- A list of answers, with or without ``\\{…\\}``, is equal in any order, with each item as often; tuples, intervals and
+  matrices item by item, each with its own brackets, so that ``(1,2)`` is neither ``\\{1,2\\}`` nor ``[1,2]``; lists
+  with dots as written.
 - A relation is equal from either side (``5 \\ge x``), and where one is a positive multiple of the other.
 - The unit and the name of the right answer (``10\\text{ cm}``, ``x=5``) may be left out, not changed: nothing is
   converted. A numeral in another base equals only itself in that base, ``12:30`` only ``12:30``.
@@ -169,14 +170,22 @@ def _same(gold: Answer, given: Answer, deadline: float) -> bool:
         return False
     one, other = gold.content, given.content
     if gold.kind in ("list", "union"):
-        return all(any(_same(a, b, deadline) for b in other) for a in one) and all(
-            any(_same(a, b, deadline) for a in one) for b in other
-        )
+        return len(one) == len(other) and _same_in_some_order(one, list(other), deadline)
     if gold.kind == "matrix":
         return len(one) == len(other) and all(_all_same(*rows, deadline) for rows in zip(one, other, strict=True))
     if gold.kind == "relation":
         return _same_relation(one, other, deadline)
     return _all_same(one, other, deadline)
+
+
+def _same_in_some_order(one: Sequence[Answer], other: list[Answer], deadline: float) -> bool:
+    """Whether each item of ``one`` has its own equal in ``other``: ``1,1,2`` is not ``1,2,2``."""
+    for item in one:
+        place = next((place for place, candidate in enumerate(other) if _same(item, candidate, deadline)), None)
+        if place is None:
+            return False
+        del other[place]
+    return True
 
 
 def _all_same(one: Sequence[Answer], other: Sequence[Answer], deadline: float) -> bool:

@@ -4,9 +4,11 @@
 
 - their values agree to ``DIGITS`` significant digits, for expressions without letters (exactly, where both are
   rational);
-- at each of ``POINTS`` points they have the same value, for expressions with letters (identities of analytic functions
-  are decided by that but for coincidence): at positive and negative rational points, and at whole numbers for the
-  letters k, m and n; points at which a side is not real or not finite say nothing, but for complex expressions.
+- at every point of ``_points`` they have the same value, for expressions with letters: small, large and whole numbers
+  of both signs, and both sides of each number of the expressions and of each root at which a function such as ``|x-5|``
+  bends (identities of analytic functions are decided by that but for coincidence). The letters k, m and n are whole,
+  and positive in a factorial, a binomial or a bound of a sum. Points at which a part is not real or not finite say
+  nothing, but for complex expressions; of those that say something, there must be ``ENOUGH``.
 
 With a ``sign``, ``gold`` and ``answer`` are the differences of the sides of two relations, which are the same where one
 is a constant times the other: any but 0 for ``=`` and ``\\ne``, a positive one for ``<`` and ``\\le``.
@@ -27,7 +29,9 @@ from typing import Any
 
 MEMORY = 2 << 30  # bytes of address space; sympy alone maps 0.4 of them
 DIGITS = 100
-POINTS = 8
+ENOUGH = 2  # points with a value on both sides
+BASE = 12  # points at random
+MOST = 64  # points for one comparison
 WHOLE = frozenset("kmn")
 
 
@@ -92,50 +96,131 @@ def _equal(right: Any, given: Any, complex_: bool) -> bool | None:
     if not symbols:
         return _same_value(right, given)
     compared = 0
-    for point in _points(symbols):
-        values = [_value(side.subs(point)) for side in (right, given)]
+    for point in _points(right, given):
+        if not complex_ and not (_real_at(right, point) and _real_at(given, point)):
+            continue
+        sides = right.subs(point), given.subs(point)
+        values = [_value(side) for side in sides]
         if None in values:
             continue
         if not complex_ and any(abs(value.as_real_imag()[1]) > 10**-DIGITS for value in values):
             continue
         compared += 1
-        if not _close(*values):
+        if not (_close(*values) and _cancels(*sides)):
             return False
-    if compared >= POINTS // 4:
-        return True
-    return _simplified(right, given)
+    return True if compared >= ENOUGH else _simplified(right, given)
 
 
 def _proportional(right: Any, given: Any, sign: str) -> bool | None:
-    symbols = sorted(right.free_symbols | given.free_symbols, key=str)
     ratios = []
-    for point in _points(symbols):
-        top, bottom = _value(right.subs(point)), _value(given.subs(point))
-        if top is None or bottom is None or top == 0 or bottom == 0:
+    for point in _points(right, given):
+        if not (_real_at(right, point) and _real_at(given, point)):
             continue
+        top, bottom = _value(right.subs(point)), _value(given.subs(point))
+        if top is None or bottom is None or top == bottom == 0:
+            continue
+        if top == 0 or bottom == 0:
+            return False
         ratios.append(top / bottom)
-    if len(ratios) < POINTS // 4:
+    if len(ratios) < ENOUGH:
         return None
     if not all(_close(ratio, ratios[0]) for ratio in ratios):
         return False
     return sign in ("=", "\\ne") or bool(ratios[0] > 0)
 
 
-def _points(symbols: list[Any]) -> list[dict[Any, Any]]:
+def _points(right: Any, given: Any) -> list[dict[Any, Any]]:
+    """At most ``MOST`` points: some at random, some far out, and one for each of ``_marks`` of each letter."""
     from sympy import Rational
 
     rng = random.Random(0)
+    symbols = sorted(right.free_symbols | given.free_symbols, key=str)
+    counts = [letter for side in (right, given) for letter in _counts(side)]
+    steep = [letter for side in (right, given) for letter in _exponents(side)]
     points: list[dict[Any, Any]] = []
-    for place in range(POINTS):
+    for place in range(BASE + 4):
         point: dict[Any, Any] = {}
-        for symbol in symbols:
-            if str(symbol) in WHOLE:
-                point[symbol] = Rational(place + 1 + rng.randrange(3))
+        for index, symbol in enumerate(symbols):
+            positive = place < 4 or symbol in counts
+            sign = 1 if positive or (place >> index % 3) & 1 else -1
+            if str(symbol) in WHOLE or symbol in counts:
+                size = Rational(place % BASE + 1 + rng.randrange(3))
             else:
-                sign = -1 if place % 2 and rng.random() < 0.7 else 1
-                point[symbol] = sign * Rational(rng.randrange(20, 400), 97)
+                size = Rational(rng.randrange(20, 400), 97)
+            far = place >= BASE and symbol not in counts and symbol not in steep
+            point[symbol] = sign * (size + 1009 * (index + 1) if far else size)
         points.append(point)
-    return points
+    marks = []
+    for symbol in symbols:
+        bound = 30 if symbol in counts else 100 if symbol in steep else 10**6
+        whole = str(symbol) in WHOLE or symbol in counts
+        values = _marks(right, given, symbol, whole)
+        lowest = 1 if symbol in counts else -bound
+        marks.append([{symbol: value} for value in values if lowest <= value <= bound])
+    for row in range(max(map(len, marks), default=0)):
+        points += [points[row % BASE] | letter[row] for letter in marks if row < len(letter)]
+    return points[:MOST]
+
+
+def _counts(expression: Any) -> set[Any]:
+    """The letters in a factorial, a binomial, or a bound of a sum or product: they count, from 1."""
+    from sympy import Product, Sum, binomial, factorial
+
+    inside = list(expression.atoms(factorial, binomial))
+    inside += [bound for series in expression.atoms(Sum, Product) for limits in series.limits for bound in limits[1:]]
+    return set().union(*(part.free_symbols for part in inside))
+
+
+def _exponents(expression: Any) -> set[Any]:
+    """The letters in an exponent: far out, the power would have too many digits."""
+    from sympy import Pow, exp
+
+    inside = [power.exp for power in expression.atoms(Pow)] + [power.args[0] for power in expression.atoms(exp)]
+    return set().union(*(part.free_symbols for part in inside))
+
+
+def _marks(right: Any, given: Any, symbol: Any, whole: bool) -> list[Any]:
+    """Values of ``symbol`` around which two expressions may differ: the roots of the argument of a function with a bend
+    or a jump, the numbers of both expressions with either sign, and a few small whole numbers."""
+    from sympy import Abs, Max, Min, Number, Piecewise, Poly, Pow, Rational, ceiling, floor, sign
+    from sympy.core.relational import Relational  # type: ignore[import-untyped]
+
+    bends: list[Any] = []
+    for side in (right, given):
+        for function in side.atoms(Abs, sign, floor, ceiling):
+            bends.append(function.args[0])
+        for function in side.atoms(Max, Min):
+            bends += [one - other for one in function.args for other in function.args if one is not other]
+        for function in side.atoms(Piecewise):
+            bends += [relation.lhs - relation.rhs for _, when in function.args for relation in when.atoms(Relational)]
+        bends += [power.base for power in side.atoms(Pow) if power.exp.is_integer is not True]
+    centres: list[Any] = []
+    for bend in bends:
+        if bend.free_symbols == {symbol} and bend.is_polynomial(symbol) and 1 <= Poly(bend, symbol).degree() <= 8:
+            roots = [root.as_real_imag() for root in Poly(bend, symbol).nroots(n=30, maxsteps=100)]
+            centres += [Rational(str(real)).limit_denominator(10**9) for real, other in roots if abs(other) < 1e-9]
+    numbers = {abs(Rational(number)) for side in (right, given) for number in side.atoms(Number) if number.is_Rational}
+    centres += [0, *(value for number in sorted(numbers - {0})[:8] for value in (number, -number)), -3, 5]
+    step = 1 if whole else Rational(10, 97)
+    values = [value for centre in centres for value in (centre, centre + step, centre - step)]
+    return list(dict.fromkeys(Rational(round(value)) if whole else Rational(value) for value in values))
+
+
+def _real_at(expression: Any, point: dict[Any, Any]) -> bool:
+    """Whether no part of ``expression`` leaves the real numbers: no root or logarithm of a negative number."""
+    from sympy import Pow, log
+
+    parts = [(power.base, power.exp) for power in expression.atoms(Pow) if power.exp.is_integer is not True]
+    parts += [(logarithm.args[0], None) for logarithm in expression.atoms(log)]
+    for base, exponent in parts:
+        value = base.subs(point).doit().evalf(DIGITS)
+        if (
+            value.is_comparable
+            and value < 0
+            and (exponent is None or exponent.subs(point).doit().is_integer is not True)
+        ):
+            return False
+    return True
 
 
 def _same_value(right: Any, given: Any) -> bool | None:
@@ -145,7 +230,7 @@ def _same_value(right: Any, given: Any) -> bool | None:
     if (right.is_Rational and given.is_Rational) or right.is_infinite or given.is_infinite:
         return False
     one, other = _value(right), _value(given)
-    return None if one is None or other is None else _close(one, other)
+    return None if one is None or other is None else _close(one, other) and _cancels(right, given)
 
 
 def _value(expression: Any) -> Any:
@@ -163,6 +248,13 @@ def _close(one: Any, other: Any) -> bool:
     from sympy import Float
 
     return bool(abs(one - other) <= max(abs(one), abs(other)) * Float(10, DIGITS) ** -DIGITS)
+
+
+def _cancels(right: Any, given: Any) -> bool:
+    """Whether two expressions without letters, equal to ``DIGITS`` digits, have no difference that can be computed:
+    ``1+e^{-1000}`` is not 1."""
+    rest = (right - given).doit().evalf(2, maxn=10 * DIGITS)
+    return not any(part.is_comparable and part != 0 for part in rest.as_real_imag())
 
 
 def _simplified(right: Any, given: Any) -> bool | None:
