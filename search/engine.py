@@ -35,8 +35,9 @@ from typing import Any
 import numpy as np
 
 from ..envs.abilities import hides
+from ..envs.opponents import endless_chance
 from ..envs.promises import shown
-from ..envs.simulator import Simulator
+from ..envs.simulator import MOST_DRAWS, Simulator
 from . import swe_search
 from .border import (
     check_first_step,
@@ -425,6 +426,7 @@ class _Run:
             return softmax_leaf(tree, self.settings, drawn)
         if self.settings.whole_tree:
             return best_leaf(tree, self.settings)
+        outcomes = 0
         while True:
             node, depth, flags = tree.select(self.walk)
             if node < 0:
@@ -439,6 +441,9 @@ class _Run:
             if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
                 return leaf
             try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them
+                outcomes += 1
+                if outcomes > MOST_DRAWS:
+                    raise endless_chance(self.simulator)
                 self.expansion.expand_chance(tree, tree.source(node))
             except Refused:
                 raise

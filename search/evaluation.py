@@ -23,6 +23,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..envs.opponents import past_chance
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, PolicyFunction, as_policy, propose
 from .selection import drawn, usable
@@ -174,18 +175,23 @@ class _Played:
 
     def _settle_chance(self) -> None:
         """Draw outcomes until a player is to move or the episode is over."""
-        while (player := self.simulator.current_player(self.state)) == CHANCE:
-            names, probabilities = checked_outcomes(self.simulator, self.state)
-            draw = self.leaf.rng.random()
-            drawn_outcome = names[-1]
-            for outcome, probability in zip(names, probabilities.tolist(), strict=True):
-                draw -= probability
-                if draw < 0.0:
-                    drawn_outcome = outcome
-                    break
-            self.state = self.simulator.step(self.state, drawn_outcome)
-            self._earn()
+        player = self.simulator.current_player(self.state)
+        if player == CHANCE:
+            _, player = past_chance(self.simulator, self.state, self._outcome, self._take)
         self.over = player == TERMINAL
+
+    def _outcome(self, state: Any) -> str:
+        names, probabilities = checked_outcomes(self.simulator, state)
+        draw = self.leaf.rng.random()
+        for outcome, probability in zip(names, probabilities.tolist(), strict=True):
+            draw -= probability
+            if draw < 0.0:
+                return outcome
+        return names[-1]
+
+    def _take(self, state: Any) -> None:
+        self.state = state
+        self._earn()
 
     def _earn(self) -> None:
         for player, reward in enumerate(self.simulator.rewards(self.state)):

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.simulator import CHANCE, Simulator
+from ..envs.opponents import past_chance
 from ..envs.simulator import TERMINAL as GAME_OVER
+from ..envs.simulator import Simulator
 from .calls import failure
 from .expansion import Expansion, Selected
 from .information_tree import InformationTree
@@ -120,12 +121,16 @@ class InformationWalk:
         simulator = self.simulator
         state = simulator.step(state, action)
         earned = np.array(checked_rewards(simulator, state), np.float64)
-        while simulator.current_player(state) == CHANCE:
+
+        def draw(state: Any) -> str:
             names, probabilities = checked_outcomes(simulator, state)
             place = int(np.searchsorted(np.cumsum(probabilities), rng.random(), side="right"))
-            state = simulator.step(state, names[min(place, len(names) - 1)])
-            earned += checked_rewards(simulator, state)
-        return state, earned
+            return names[min(place, len(names) - 1)]
+
+        def passed(state: Any) -> None:
+            earned[:] += checked_rewards(simulator, state)
+
+        return past_chance(simulator, state, draw, passed)[0], earned
 
     def _key(self, state: Any, viewer: int, mover: int) -> str:
         observer = viewer if self.settings.information == "single_observer" else mover
