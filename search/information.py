@@ -21,7 +21,7 @@ from ..envs.opponents import past_chance
 from ..envs.simulator import TERMINAL as GAME_OVER
 from ..envs.simulator import Simulator
 from .calls import failure
-from .expansion import Expansion, Selected
+from .expansion import Expansion, Selected, prepare_root
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
@@ -96,6 +96,8 @@ class InformationWalk:
             assert leaf.logps is not None
             priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
             leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logged)
+            if leaf.node == 0:
+                prepare_root(leaf.tree, self.settings)
 
     def back_up(self, leaf: Selected) -> None:
         assert isinstance(leaf.tree, InformationTree)
