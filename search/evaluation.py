@@ -27,7 +27,7 @@ from ..envs.opponents import past_chance
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, PolicyFunction, as_policy, propose
 from .selection import drawn, usable
-from .stepping import checked_outcomes
+from .stepping import checked_outcomes, checked_rewards
 from .transcript import Transcript, acted, observed, said
 
 
@@ -194,8 +194,12 @@ class _Played:
         self._earn()
 
     def _earn(self) -> None:
-        for player, reward in enumerate(self.simulator.rewards(self.state)):
-            self.value[player] += self.weight * reward
+        try:
+            for player, reward in enumerate(self.simulator.rewards(self.state)):
+                self.value[player] += self.weight * reward
+        except (TypeError, IndexError):
+            checked_rewards(self.simulator, self.state)  # names the method and the cure
+            raise
 
     def succeeded(self) -> bool:
         return bool(self.simulator.info(self.state)["success"])

@@ -26,7 +26,7 @@ from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
 from .stepping import checked_outcomes, checked_player, checked_rewards
-from .transcript import Transcript, observed
+from .transcript import Transcript, known, observed
 from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 
@@ -83,7 +83,7 @@ class InformationWalk:
     def transcript(self, leaf: Selected) -> Transcript:
         """What the policy reads: all that the player to move knows."""
         mover = leaf.tree.player(leaf.node)
-        return (observed(self.simulator.information_state(leaf.state, mover)),)
+        return (observed(known(self.simulator, leaf.state, mover)),)
 
     def expand(self, leaves: list[Selected]) -> None:
         """Give each information set the actions of its first determinisation; others are added as they turn up."""
@@ -136,4 +136,4 @@ class InformationWalk:
 
     def _key(self, state: Any, viewer: int, mover: int) -> str:
         observer = viewer if self.settings.information == "single_observer" else mover
-        return self.simulator.information_state(state, observer)
+        return known(self.simulator, state, observer)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..envs.promises import shown
 from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
 from .calls import LARGEST
@@ -62,21 +63,25 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
 def checked_player(simulator: Simulator[Any], state: Any) -> int:
     """``simulator.current_player(state)``. Raises ValueError for a player whom the game does not have."""
     player = simulator.current_player(state)
-    if not GAME_OVER <= player < simulator.players:
+    if not isinstance(player, int | np.integer) or not GAME_OVER <= player < simulator.players:
         raise ValueError(
-            f"{type(simulator).__name__}.current_player gave {player!r}; expected 0 to {simulator.players - 1}, CHANCE"
-            " or TERMINAL"
+            f"{type(simulator).__name__}.current_player gave {shown(player)}; return 0 to {simulator.players - 1},"
+            " CHANCE or TERMINAL"
         )
-    return player
+    return int(player)
 
 
 def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
     """``simulator.rewards(state)``: one finite number a player, up to ±3.4e38. Raises ValueError for others."""
     rewards = simulator.rewards(state)
-    if len(rewards) != simulator.players or not all(-LARGEST <= reward <= LARGEST for reward in rewards):
+    try:
+        sound = len(rewards) == simulator.players and all(-LARGEST <= reward <= LARGEST for reward in rewards)
+    except TypeError:  # they are no numbers, or not several
+        sound = False
+    if not sound:
         raise ValueError(
-            f"{type(simulator).__name__}.rewards gave {rewards}; expected a finite number of at most 3.4e38 for each of"
-            f" {simulator.players} players"
+            f"{type(simulator).__name__}.rewards gave {shown(rewards)}; return a finite number of at most 3.4e38 for"
+            f" each of {simulator.players} players"
         )
     return rewards
 
@@ -86,6 +91,12 @@ def checked_outcomes(simulator: Simulator[Any], state: Any) -> tuple[list[str], 
     they are none."""
     outcomes = simulator.chance_outcomes(state)
     probabilities = np.array([probability for _, probability in outcomes], np.float64)
+    for name, _ in outcomes:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{type(simulator).__name__}.chance_outcomes names an outcome {shown(name)}; an outcome is a text"
+                " (str), as an action is: turn others into texts"
+            )
     if not len(outcomes) or not abs(probabilities.sum() - 1.0) < 1e-6 or (probabilities < 0.0).any():
         raise ValueError(f"chance_outcomes gave probabilities {probabilities[:8]}; expected them to sum to 1")
     return [name for name, _ in outcomes], probabilities
