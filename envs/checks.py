@@ -16,7 +16,8 @@ from gymnasium import spaces
 from .abilities import suggested_actions
 from .adapters import frozen_observation
 from .hostile_texts import hostile_texts
-from .simulator import CHANCE, TERMINAL, Simulator
+from .opponents import past_chance
+from .simulator import TERMINAL, Simulator
 
 
 def promise(kept: bool, what: str, cure: str) -> None:
@@ -77,9 +78,7 @@ def _plain(text: str) -> str:
 
 def _to_a_player(simulator: Simulator[Any], state: Any, rng: random.Random) -> Any:
     """The first state from ``state`` on in which somebody is to move, or the end."""
-    while simulator.current_player(state) == CHANCE:
-        state = simulator.step(state, rng.choice(simulator.chance_outcomes(state))[0])
-    return state
+    return past_chance(simulator, state, lambda state: rng.choice(simulator.chance_outcomes(state))[0])[0]
 
 
 def _sensible(simulator: Simulator[Any], state: Any) -> Sequence[str]:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from .abilities import suggested_actions
-from .simulator import Simulator
+from .simulator import CHANCE, MOST_DRAWS, Simulator
 
 T = TypeVar("T")
 Opponent = Callable[[Simulator[Any], Any, np.random.Generator], str]
@@ -72,6 +72,31 @@ def draw_from(outcomes: Iterable[tuple[T, float]], rng: np.random.Generator) -> 
         if left < 0.0:
             return outcome
     return outcome
+
+
+def past_chance(
+    simulator: Simulator[Any],
+    state: Any,
+    draw: Callable[[Any], str],
+    passed: Callable[[Any], None] = lambda state: None,
+) -> tuple[Any, int]:
+    """The first state from ``state`` on that is no chance node, and its player (or ``TERMINAL``). ``draw`` gives the
+    outcome of each chance node; ``passed`` gets the state after it. Raises RuntimeError where chance never ends."""
+    for _ in range(MOST_DRAWS + 1):
+        player = simulator.current_player(state)
+        if player != CHANCE:
+            return state, player
+        state = simulator.step(state, draw(state))
+        passed(state)
+    raise endless_chance(simulator)
+
+
+def endless_chance(simulator: Simulator[Any]) -> RuntimeError:
+    """What is raised where more than ``MOST_DRAWS`` draws of chance follow each other."""
+    return RuntimeError(
+        f"{type(simulator).__name__} draws chance more than {MOST_DRAWS} times in a row; let step lead from a chance"
+        " node to a player's move or to the end"
+    )
 
 
 class Stream(np.random.Generator):

@@ -18,6 +18,8 @@ import numpy as np
 
 CHANCE: Final = -1
 TERMINAL: Final = -2
+MOST_DRAWS: Final = 1_000
+"""Draws of chance that may follow each other before a player is to move or the episode is over."""
 
 State = TypeVar("State", bound=Hashable)
 
@@ -76,7 +78,8 @@ class Simulator(Protocol[State]):
         return state
 
     def chance_outcomes(self, state: State) -> Sequence[tuple[str, float]]:
-        """At a ``CHANCE`` state: its outcomes, as actions for :meth:`step`, with their probabilities (sum 1)."""
+        """At a ``CHANCE`` state: its outcomes, as actions for :meth:`step`, with their probabilities (sum 1). After at
+        most ``MOST_DRAWS`` of them a player is to move or the episode is over."""
         kind = type(self).__name__  # a body of nothing but a raise would make the method abstract to mypy
         raise NotImplementedError(f"{kind} has no chance nodes")
 

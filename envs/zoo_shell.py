@@ -25,7 +25,7 @@ from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from .abilities import ActionTable, array_of, array_space, success_of, suggested_actions
 from .gym_shell import SimulatorEnv, UnicodeText, rendered
-from .opponents import borrow_generator, draw_outcome, return_generator
+from .opponents import borrow_generator, draw_outcome, past_chance, return_generator
 from .simulator import CHANCE, TERMINAL, Simulator
 
 _SEEDS = 2**31
@@ -116,18 +116,24 @@ class _Table:
 
     def _play_chance(self, earned: list[float] | None) -> int:
         """Draw luck until somebody is to move; returns who, and adds to ``earned`` what the draws paid."""
-        simulator, state = self.simulator, self.state_now
-        mover = simulator.current_player(state)
-        while mover == CHANCE:
+        simulator = self.simulator
+        mover = simulator.current_player(self.state_now)
+        if mover != CHANCE:
+            return mover
+
+        def draw(state: Any) -> str:
             rng = borrow_generator(self._seed, self._draws)
             self._draws += 1
-            state = simulator.step(state, draw_outcome(simulator, state, rng))
+            outcome = draw_outcome(simulator, state, rng)
             return_generator(rng)
+            return outcome
+
+        def passed(state: Any) -> None:
             if earned is not None:
                 for player, reward in enumerate(simulator.rewards(state)):
                     earned[player] += reward
-            mover = simulator.current_player(state)
-        self.state_now = state
+
+        self.state_now, mover = past_chance(simulator, self.state_now, draw, passed)
         return mover
 
     def _meant(self, action: Any) -> str:

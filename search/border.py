@@ -20,6 +20,7 @@ from ..envs.promises import (
     shown,
 )
 from ..envs.simulator import TERMINAL, Simulator
+from .nodes import MAX_PLAYERS
 from .settings import SearchSettings
 from .transcript import Turn
 
@@ -60,7 +61,8 @@ def check_hook(name: str, hook: Any, method: str = "") -> None:
 
 
 def check_simulator_methods(simulator: Any) -> None:
-    """Raises TypeError where something else is passed in its place, ValueError where its ``players`` is no number."""
+    """Raises TypeError where something else is passed in its place, ValueError where its ``players`` is no number, or
+    more than a tree holds."""
     if isinstance(simulator, type):
         raise TypeError(f"simulator is the class {simulator.__name__}; pass an object of it, {simulator.__name__}(…)")
     missing = [method for method in NEEDED if not callable(getattr(simulator, method, None))]
@@ -73,6 +75,11 @@ def check_simulator_methods(simulator: Any) -> None:
             cure = "a Gymnasium environment becomes a simulator by branchwise.envs.adapters.GymnasiumSimulator"
         raise TypeError(f"simulator is {shown(simulator)}, which has no {', '.join(missing)}; {cure}")
     _refuse(simulator, fault_of_players(simulator))
+    if simulator.players > MAX_PLAYERS:
+        raise ValueError(
+            f"{type(simulator).__name__}.players is {simulator.players}; a tree holds at most {MAX_PLAYERS} players, so"
+            " search a game of fewer, or one player's view of it (branchwise.envs.views)"
+        )
 
 
 def check_root(simulator: Simulator[Any], name: str, state: Any, transcript: Any, task: Any) -> None:

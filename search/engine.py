@@ -36,8 +36,9 @@ from typing import Any
 import numpy as np
 
 from ..envs.abilities import hides
+from ..envs.opponents import endless_chance
 from ..envs.promises import shown
-from ..envs.simulator import Simulator
+from ..envs.simulator import MOST_DRAWS, Simulator
 from . import swe_search
 from .border import (
     check_first_step,
@@ -423,6 +424,7 @@ class _Run:
         if self.information is not None:
             assert isinstance(tree, InformationTree)
             return self.information.next(tree)
+        outcomes = 0
         while True:
             luck = tree.luck(drawn=self.settings.selection == "softmax")
             leaf = self._selected(tree, drawn)
@@ -443,6 +445,9 @@ class _Run:
             if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
                 return leaf
             try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them
+                outcomes += 1
+                if outcomes > MOST_DRAWS:
+                    raise endless_chance(self.simulator)
                 self.expansion.expand_chance(tree, tree.source(node))
             except Refused:
                 raise

@@ -23,10 +23,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..envs.opponents import past_chance
 from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .policy import Policy, PolicyFunction, as_policy, propose
 from .selection import drawn, usable
-from .stepping import checked_outcome
+from .stepping import checked_outcome, checked_rewards
 from .transcript import Transcript, acted, observed, said
 
 
@@ -174,15 +175,25 @@ class _Played:
 
     def _settle_chance(self) -> None:
         """Draw outcomes until a player is to move or the episode is over."""
-        while (player := self.simulator.current_player(self.state)) == CHANCE:
-            outcome = checked_outcome(self.simulator, self.state, self.leaf.rng)
-            self.state = self.simulator.step(self.state, outcome)
-            self._earn()
+        player = self.simulator.current_player(self.state)
+        if player == CHANCE:
+            _, player = past_chance(self.simulator, self.state, self._outcome, self._take)
         self.over = player == TERMINAL
 
+    def _outcome(self, state: Any) -> str:
+        return checked_outcome(self.simulator, state, self.leaf.rng)
+
+    def _take(self, state: Any) -> None:
+        self.state = state
+        self._earn()
+
     def _earn(self) -> None:
-        for player, reward in enumerate(self.simulator.rewards(self.state)):
-            self.value[player] += self.weight * reward
+        try:
+            for player, reward in enumerate(self.simulator.rewards(self.state)):
+                self.value[player] += self.weight * reward
+        except (TypeError, IndexError):
+            checked_rewards(self.simulator, self.state)  # names the method and the cure
+            raise
 
     def succeeded(self) -> bool:
         return bool(self.simulator.info(self.state)["success"])

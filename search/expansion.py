@@ -30,7 +30,7 @@ from .selection import dirichlet_noise, mixed_prior, usable
 from .settings import SearchSettings
 from .stepping import Refused, Stepped, checked_outcomes, stepped
 from .transcript import Transcript, acted
-from .tree import EXPANDED, FAILED, INVALID, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
+from .tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
 
 NOTHING_PROPOSED: Final = "it proposed nothing"
 
@@ -301,6 +301,12 @@ class Expansion:
         assert logps is not None
         logged = leaf.logged
         kept = children.kept
+        if len(kept) > MAX_CHILDREN:
+            leaf.error = (
+                f"{type(self.simulator).__name__} has {len(kept)} actions in one state, and a node holds at most"
+                f" {MAX_CHILDREN}; list fewer, or let a policy propose some (legal_actions gives None)"
+            )
+            return
         dropped = len(actions) - len(kept)
         if dropped:
             logps = logps[kept]

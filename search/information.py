@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.simulator import CHANCE, Simulator
+from ..envs.opponents import past_chance
 from ..envs.simulator import TERMINAL as GAME_OVER
+from ..envs.simulator import Simulator
 from .calls import failure
-from .expansion import Expansion, Selected
+from .expansion import Expansion, Selected, prepare_root
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
 from .stepping import checked_outcome, checked_player, checked_rewards
-from .transcript import Transcript, observed
+from .transcript import Transcript, known, observed
 from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 
@@ -87,7 +88,7 @@ class InformationWalk:
     def transcript(self, leaf: Selected) -> Transcript:
         """What the policy reads: all that the player to move knows."""
         mover = leaf.tree.player(leaf.node)
-        return (observed(self.simulator.information_state(leaf.state, mover)),)
+        return (observed(known(self.simulator, leaf.state, mover)),)
 
     def expand(self, leaves: list[Selected]) -> None:
         """Give each information set the actions of its first determinisation; others are added as they turn up."""
@@ -100,6 +101,8 @@ class InformationWalk:
             assert leaf.logps is not None
             priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
             leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logged)
+            if leaf.node == 0:
+                prepare_root(leaf.tree, self.settings)
 
     def back_up(self, leaf: Selected) -> None:
         assert isinstance(leaf.tree, InformationTree)
@@ -125,11 +128,15 @@ class InformationWalk:
         simulator = self.simulator
         state = simulator.step(state, action)
         earned = np.array(checked_rewards(simulator, state), np.float64)
-        while simulator.current_player(state) == CHANCE:
-            state = simulator.step(state, checked_outcome(simulator, state, rng))
-            earned += checked_rewards(simulator, state)
-        return state, earned
+
+        def draw(state: Any) -> str:
+            return checked_outcome(simulator, state, rng)
+
+        def passed(state: Any) -> None:
+            earned[:] += checked_rewards(simulator, state)
+
+        return past_chance(simulator, state, draw, passed)[0], earned
 
     def _key(self, state: Any, viewer: int, mover: int) -> str:
         observer = viewer if self.settings.information == "single_observer" else mover
-        return self.simulator.information_state(state, observer)
+        return known(self.simulator, state, observer)

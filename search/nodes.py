@@ -75,6 +75,7 @@ INCOMPLETE: Final = 2048  # an action is missing here: it was dropped, or there 
 UNSTEPPED: Final = 4096  # the simulator was not stepped into this node: its state, player, reward and end are unknown
 
 MAX_CHILDREN: Final = 65535
+MAX_PLAYERS: Final = 127
 MAX_PENDING: Final = 255
 CHANCE: Final = -1
 

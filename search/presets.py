@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ..envs.abilities import hides
-from ..envs.opponents import draw_outcome
-from ..envs.simulator import CHANCE, Simulator
+from ..envs.opponents import draw_outcome, past_chance
+from ..envs.simulator import Simulator
 
 
 def suited_settings(simulator: Simulator[Any]) -> dict[str, Any]:
@@ -30,9 +30,12 @@ def deal(simulator: Simulator[Any], task: Mapping[str, Any]) -> list[str]:
     state = simulator.reset(int(task["seed"]), task.get("options"))
     rng = np.random.default_rng(int(task["seed"]))
     dealt: list[str] = []
-    while simulator.current_player(state) == CHANCE:
+
+    def draw(state: Any) -> str:
         dealt.append(draw_outcome(simulator, state, rng))
-        state = simulator.step(state, dealt[-1])
+        return dealt[-1]
+
+    past_chance(simulator, state, draw)
     return dealt
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..envs.opponents import draw_from
-from ..envs.promises import Fault, fault_of_player, fault_of_rewards
+from ..envs.promises import Fault, fault_of_player, fault_of_rewards, shown
 from ..envs.simulator import CHANCE, Simulator
 from ..envs.simulator import TERMINAL as GAME_OVER
 from .calls import LARGEST
@@ -74,9 +74,14 @@ def checked_rewards(simulator: Simulator[Any], state: Any) -> Sequence[float]:
     rewards = simulator.rewards(state)
     if type(rewards) is not tuple or len(rewards) != simulator.players:
         _raise(simulator, fault_of_rewards(rewards, simulator.players))
-    if not all(-LARGEST <= reward <= LARGEST for reward in rewards):
+    try:
+        sound = all(-LARGEST <= reward <= LARGEST for reward in rewards)
+    except TypeError:  # they are no numbers
+        sound = False
+    if not sound:
         raise ValueError(
-            f"{type(simulator).__name__}.rewards gave {rewards}; expected finite numbers of at most 3.4e38"
+            f"{type(simulator).__name__}.rewards gave {shown(rewards)}; return a finite number of at most 3.4e38 for"
+            f" each of {simulator.players} players"
         )
     return rewards
 
@@ -91,6 +96,12 @@ def checked_outcomes(simulator: Simulator[Any], state: Any) -> tuple[list[str], 
     they are none."""
     outcomes = simulator.chance_outcomes(state)
     probabilities = np.array([probability for _, probability in outcomes], np.float64)
+    for name, _ in outcomes:
+        if not isinstance(name, str):
+            raise ValueError(
+                f"{type(simulator).__name__}.chance_outcomes names an outcome {shown(name)}; an outcome is a text"
+                " (str), as an action is: turn others into texts"
+            )
     if not len(outcomes) or not abs(probabilities.sum() - 1.0) < 1e-6 or (probabilities < 0.0).any():
         raise ValueError(f"chance_outcomes gave probabilities {probabilities[:8]}; expected them to sum to 1")
     return [name for name, _ in outcomes], probabilities

@@ -19,7 +19,8 @@
 
 Every file is written under a temporary name in its own folder, flushed to disk and renamed, so a file that stands is
 whole. Errors are ValueError and name file, line or node, what was expected, and the cure. Lone surrogates, which
-UTF-8 cannot hold, become U+FFFD. Not here: compression options, appending, remote file systems.
+UTF-8 cannot hold, become U+FFFD; of trees, ``about`` has the exact texts of such nodes (``exact``), which are read in
+their place. Not here: compression options, appending, remote file systems.
 """
 
 import json
@@ -41,6 +42,7 @@ from .episode import Episode
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
+from .nodes import MAX_PLAYERS
 from .presets import start
 from .transcript import ROLES, Transcript, Turn, acted, messages, said
 from .tree import EXPANDED, LINKED, NODE, UNSTEPPED, Tree
@@ -52,8 +54,6 @@ GENERATORS: Final = {
     for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
 }
 """The generators that a tree file may name."""
-MAX_PLAYERS: Final = 127
-"""Nodes keep their player in eight bits."""
 
 Row = TypeVar("Row")
 
@@ -81,7 +81,8 @@ _SCHEMA: Final = pa.schema(
 
 def save_trees(path: str | Path, trees: Sequence[Tree], observations: bool = True) -> None:
     """Write trees as parquet. ``observations=False`` leaves the observations out: smaller, but transcripts then need
-    the simulator. Raises ValueError for no trees or a task that JSON cannot hold."""
+    the simulator. The file has no observation of a node where the simulator fails to give one. Raises ValueError for no
+    trees or a task that JSON cannot hold."""
     if not trees:
         raise ValueError(f"{path}: no trees to save; a file needs at least one")
     with atomically(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
@@ -155,6 +156,10 @@ def _columns(path: Path) -> dict[str, Any]:
 def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
     count = len(tree)
     nodes = tree.nodes
+    observations = observations and not isinstance(tree, InformationTree)
+    # A state that another way led to has children of its own, though nobody passed here.
+    met = [bool(nodes["visits"][node]) or tree.has(tree.source(node), EXPANDED) for node in range(count)]
+    seen = [_observation(tree, node) if observations and node and met[node] else None for node in range(count)]
     about = {
         "index": tree.index,
         "task": tree.task,
@@ -169,17 +174,12 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
         "root": None if tree.simulator is None else _root_text(tree, tree.simulator, tree.states[0]),
+        "exact": {"action": _not_utf8(tree.actions), "observation": _not_utf8(seen)},
     }
     try:
         about_text = json.dumps(about, default=_number)
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
-    observations = observations and not isinstance(tree, InformationTree)
-    # A state that another way led to has children of its own, though nobody passed here.
-    met = [bool(nodes["visits"][node]) or tree.has(tree.source(node), EXPANDED) for node in range(count)]
-    seen = [
-        _text(tree.transcript(node)[-1].text) if observations and node and met[node] else None for node in range(count)
-    ]
     logged = [
         json.dumps(_turn_to_json(tree.agent_turn(node))) if tree.agent_turn(node).token_ids else None
         for node in range(count)
@@ -189,7 +189,7 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "node": np.arange(count, dtype=np.int32),
         "action": [_text(action) for action in tree.actions],
         "logp": pa.array(tree.logps, pa.float64(), from_pandas=False),
-        "observation": seen,
+        "observation": [None if text is None else _text(text) for text in seen],
         "logged": logged,
         **{name: np.ascontiguousarray(nodes[name]) for name, _ in _NODE_COLUMNS},
         "returns": tree.all_returns().tolist() if tree.all_returns().shape[1] else [None] * count,
@@ -208,7 +208,13 @@ def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator
     try:
         about = parse_json(columns["about"][0], "JSON", "expected an object")
         tree = _tree_from_about(about, nodes)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        for name, texts in about.get("exact", {}).items():
+            column = columns[name] = list(columns[name])
+            for node, text in texts.items():
+                if column[int(node)] != _text(text):
+                    raise ValueError(f"the {name} of node {node} is {column[int(node)]!r}, and exactly {text!r}")
+                column[int(node)] = text
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ValueError(f"{where}: the root's 'about' is not what save_trees writes ({error!r})") from error
     turns = {}
     for node, text in enumerate(columns["logged"]):
@@ -293,11 +299,23 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
         raise ValueError(f"{where}, node {int(np.argmax(bad))}: no such player, proof or visits; the file is damaged")
 
 
-def _root_text(tree: Tree, simulator: Simulator[Any], state: Any) -> str:
+def _observation(tree: Tree, node: int) -> str | None:
+    """What is observed at a node; None where the simulator fails to say it, which must not cost the whole file."""
+    try:
+        return tree.transcript(node)[-1].text
+    except Exception:
+        return None
+
+
+def _root_text(tree: Tree, simulator: Simulator[Any], state: Any) -> str | None:
     """What tells the root's state from others: what is known there to the player of a search of hidden information,
-    else what is seen there."""
-    hidden = isinstance(tree, InformationTree)
-    return _text(simulator.information_state(state, tree.player(0)) if hidden else said(simulator, state))
+    else what is seen there; None where the simulator fails to say it."""
+    try:
+        if isinstance(tree, InformationTree):
+            return _text(simulator.information_state(state, tree.player(0)))
+        return _text(said(simulator, state))
+    except Exception:
+        return None
 
 
 def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None) -> None:
@@ -317,8 +335,9 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
                 " episode needs its moves in its transcript"
             )
 
-    if root is not None:
-        check(0, root, _root_text(tree, simulator, state))
+    found = _root_text(tree, simulator, state)
+    if root is not None and found is not None:
+        check(0, root, found)
     states: list[Any] = [state]
     information = isinstance(tree, InformationTree)
     checks = 3
@@ -330,7 +349,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
         states.append(state)
         if checks and tree.has_transcript(node):
             checks -= 1
-            check(node, tree.transcript(node)[-1].text, _text(said(simulator, state)))
+            check(node, _text(tree.transcript(node)[-1].text), _text(said(simulator, state)))
     tree.attach(simulator, states)
 
 
@@ -582,6 +601,11 @@ def _number(value: object) -> object:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
     raise TypeError(f"{value!r} cannot be written as JSON")
+
+
+def _not_utf8(texts: Sequence[str | None]) -> dict[str, str]:
+    """Those of the texts, by their place, that UTF-8 cannot hold as they are."""
+    return {str(place): text for place, text in enumerate(texts) if text is not None and _text(text) != text}
 
 
 def _text(text: str) -> str:

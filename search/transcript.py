@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+from ..envs.promises import shown
 from ..envs.simulator import Simulator
 
 Role = Literal["system", "user", "assistant"]
@@ -50,7 +51,20 @@ def messages(transcript: Sequence[Turn]) -> list[dict[str, str]]:
 
 
 def said(simulator: Simulator[Any], state: Any) -> str:
-    """What is observed in a state by the player who is to move there (at ends and chance nodes by player 0)."""
+    """What is observed in a state by the player who is to move there (at ends and chance nodes by player 0). Raises
+    TypeError where that is no text."""
     if simulator.players == 1:
-        return simulator.observation(state)
-    return simulator.observation(state, max(simulator.current_player(state), 0))
+        text: Any = simulator.observation(state)
+    else:
+        text = simulator.observation(state, max(simulator.current_player(state), 0))
+    if not isinstance(text, str):
+        raise TypeError(f"{type(simulator).__name__}.observation gave {shown(text)}; return a text (str)")
+    return text
+
+
+def known(simulator: Simulator[Any], state: Any, player: int) -> str:
+    """All that ``player`` knows in a state. Raises TypeError where that is no text."""
+    text: Any = simulator.information_state(state, player)
+    if not isinstance(text, str):
+        raise TypeError(f"{type(simulator).__name__}.information_state gave {shown(text)}; return a text (str)")
+    return text
