@@ -61,6 +61,13 @@ HistoryOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of all draws.")]
 
 
+def _file(text: str) -> Path:
+    """The path of a file that a command writes; a name that ends as a folder's does is none."""
+    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+        raise typer.BadParameter(f"{text!r} is a folder, where a file is expected; add a name")
+    return Path(text)
+
+
 class Extract(enum.StrEnum):
     """Which contrasts of a tree become pairs."""
 
@@ -222,7 +229,10 @@ def loop(
 def search(
     env: EnvArgument,
     out: Annotated[
-        Path, typer.Option(help="Output file (parquet). If it exists, the search resumes from it.", dir_okay=False)
+        Path,
+        typer.Option(
+            help="Output file (parquet). If it exists, the search resumes from it.", parser=_file, metavar="FILE"
+        ),
     ],
     model: Annotated[
         str | None,
@@ -252,6 +262,7 @@ def search(
     from .envs.listed import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
+    from .search.files import check_output
     from .search.graph import outline
     from .search.presets import suited_settings
     from .search.progress import SearchBar
@@ -260,6 +271,7 @@ def search(
 
     given = {"simulations": simulations}
     build(SearchSettings, override(given, assignments or ()))  # a wrong setting: an error before a model is loaded
+    check_output(out)
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else _language_model(model, history)
@@ -328,7 +340,7 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
 @reported
 def pairs(
     trees: Annotated[Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.")],
-    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", parser=_file, metavar="FILE")],
     extract: Annotated[
         Extract,
         typer.Option(
@@ -350,7 +362,8 @@ def pairs(
 
     Example: branchwise pairs trees.parquet --out pairs.jsonl --threshold 0.2
     """
-    from .search.store import load_trees, save_pairs
+    from .search.files import check_output
+    from .search.store import anchors_beside, check_replaceable, load_trees, save_pairs
 
     given = {"--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors}
     if extract is Extract.BEST_PATH_STEPS:
@@ -358,6 +371,9 @@ def pairs(
     if extract is Extract.BEST_PATH and anchors is False:
         _refuse({"--min-visits": min_visits}, "--extract best-path --no-anchors takes what the path visited")
     least, visits = 0.1 if threshold is None else threshold, min_visits or 1
+    for written in (out, anchors_beside(out)):
+        check_output(written, trees)
+    check_replaceable(out)
     found: list[PreferencePair] = []
     dropped: Counter[str] = Counter()
     for tree in load_trees(trees):
@@ -422,7 +438,8 @@ def train(
 
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 3e-4
     """
-    from .search.store import load_pairs
+    from .search.files import check_model_output
+    from .search.store import anchors_beside, load_pairs
     from .training.from_pairs import has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
     from .training.settings import SettingsError, build, override
@@ -435,6 +452,7 @@ def train(
         raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
+    check_model_output(out, pairs, anchors_beside(pairs), model)
     rows = load_pairs(pairs)
     ours = any(pair.kind for pair in rows)  # who wrote the others' prompts meant them to be read whole
     policy = _language_model(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")

@@ -181,6 +181,29 @@ def check_file(path: str | Path, cure: str) -> None:
         raise ValueError(f"{path}: {what}; {cure}")
 
 
+def check_output(path: str | Path, *inputs: str | Path) -> None:
+    """Raises ValueError where ``path`` cannot be written, or where writing it would replace one of ``inputs`` (files or
+    folders that are read) or a folder that one of them is in."""
+    target = Path(path)
+    for source in map(Path, inputs):
+        if os.path.realpath(source) == os.path.realpath(target) or (
+            source.exists() and target.exists() and source.samefile(target)
+        ):
+            raise ValueError(f"{target} is read by this command, which would replace it by its output; name another")
+        if target.is_dir() and source.exists() and Path(os.path.realpath(target)) in source.resolve().parents:
+            raise ValueError(f"{target} is the folder of {source}, which is read, and would be replaced; name another")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise ValueError(f"{target} is a device or a pipe, and a file is expected; name another")
+
+
+def check_model_output(folder: str | Path, *inputs: str | Path) -> None:
+    """As :func:`check_output`, of a folder that gets a model; what is there may be an earlier model, or nothing."""
+    check_output(folder, *inputs)
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds something else than a model, which would be lost; name another folder")
+
+
 def check_unpacked(path: str | Path, unpacked: int) -> None:
     """Raises ValueError where a compressed file would take more than 1 GiB (``MAX_UNPACKED``) unpacked, and more than
     200 times (``MAX_RATIO``) its own size: a small file must not fill the memory."""

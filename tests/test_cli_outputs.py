@@ -1,0 +1,89 @@
+"""What a command writes never replaces what it reads, nor a file or folder of another kind."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from branchwise import cli
+from branchwise.search.store import load_trees
+
+GAME = "TicTacToe-v0"
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    return done.exit_code, " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.fixture
+def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    code, said = run("search", GAME, "--goals", 2, "--simulations", 50, "--out", "t.parquet")
+    assert code == 0, said
+    return tmp_path / "t.parquet"
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "./t.parquet", "link.parquet", "hard.parquet", "sub/../t.parquet"])
+def test_pairs_never_replace_their_trees(trees: Path, out: str) -> None:
+    before = trees.read_bytes()
+    (trees.parent / "sub").mkdir()
+    (trees.parent / "link.parquet").symlink_to(trees)
+    (trees.parent / "hard.parquet").hardlink_to(trees)
+    code, said = run("pairs", "t.parquet", "--out", out)
+    assert code == 2
+    assert "is read by this command" in said
+    assert trees.read_bytes() == before
+
+
+def test_pairs_never_remove_trees_that_have_the_name_of_anchors(trees: Path) -> None:
+    trees.rename("x.anchors.parquet")
+    code, said = run("pairs", "x.anchors.parquet", "--out", "x.parquet")
+    assert code == 2
+    assert "is read by this command" in said
+    assert len(load_trees("x.anchors.parquet")) == 2
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.anchors.txt"])
+def test_pairs_never_replace_a_file_of_another_kind(trees: Path, name: str) -> None:
+    Path(name).write_text("my notes\n")
+    code, said = run("pairs", "t.parquet", "--out", "notes.txt", "--threshold", 0.01)
+    assert code == 2
+    assert "holds no pairs" in said
+    assert Path(name).read_text() == "my notes\n"
+
+
+def test_pairs_replace_earlier_pairs(trees: Path) -> None:
+    for _ in range(2):
+        assert run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[0] == 0
+    other = ("search", GAME, "--goals", 2, "--simulations", 50, "--out", "p.jsonl")
+    assert run(*other)[0] == 2
+
+
+@pytest.mark.parametrize("out", ["new/", "."])
+def test_a_name_of_a_folder_is_no_file(trees: Path, out: str) -> None:
+    for command in (("search", GAME), ("pairs", "t.parquet")):
+        code, said = run(*command, "--out", out)
+        assert code == 2
+        assert "is a folder" in said
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(("out", "word"), [(".", "is the folder of"), ("other", "something else"), ("m", "is read by")])
+def test_a_trained_model_replaces_neither_its_input_nor_other_files(trees: Path, out: str, word: str) -> None:
+    assert run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[0] == 0
+    Path("other").mkdir()
+    Path("other/thesis.txt").write_text("years of work\n")
+    Path("m").mkdir()
+    Path("m/config.json").write_text("{}")
+    code, said = run("train", "p.jsonl", "--model", "m", "--out", out)
+    assert code == 2
+    assert word in said
+    assert Path("other/thesis.txt").exists()
+    assert Path("m/config.json").exists()
+
+
+def test_a_device_is_no_output(trees: Path) -> None:
+    code, said = run("search", GAME, "--out", "/dev/full")
+    assert code == 2
+    assert "device" in said
