@@ -35,7 +35,7 @@ def search_into(
     other process can write to the file.
 
     Each root's ``task`` needs a ``seed``, by which states are made again. Raises ValueError where the file holds trees
-    of other tasks, or grown by other settings.
+    of other tasks, or grown by other settings or with another generator.
     """
     with only_writer(path):
         saving = _Saving(path, progress)
@@ -44,6 +44,7 @@ def search_into(
         else:
             trees = load_trees(path, simulator)
             _check(path, trees, roots, settings)
+            _check_draws(path, trees, rng)
             trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
         save_trees(path, trees)
         return trees
@@ -79,8 +80,8 @@ class _Saving:
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:
     if [tree.task for tree in trees] != [root.task for root in roots]:
         raise ValueError(
-            f"{path} stands, and its {len(trees)} trees are of other tasks than the {len(roots)} asked for; name"
-            " another file, or remove it"
+            f"{path} exists, and its {len(trees)} trees are of other tasks (goals, split or options of the environment)"
+            f" than the {len(roots)} asked for; name another file, or remove it"
         )
     asked = settings.as_json()
     for tree in trees:
@@ -90,4 +91,15 @@ def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], setti
             other.pop(limit, None)
         if other:
             found = ", ".join(f"{name}={value!r}" for name, value in other.items())
-            raise ValueError(f"{path} stands, and was grown with {found}; name another file, or remove it")
+            raise ValueError(f"{path} exists, and was grown with {found}; name another file, or remove it")
+
+
+def _check_draws(path: str | Path, trees: Sequence[Tree], rng: np.random.Generator) -> None:
+    """Each tree draws from a child of the search's generator, and the increment of a PCG64 never changes in drawing:
+    it tells one seed from another. Other generators keep nothing of theirs."""
+    for tree, fresh in zip(trees, rng.spawn(len(trees)), strict=True):
+        kept, asked = (maker.bit_generator.state for maker in (tree.rng, fresh))
+        if kept["bit_generator"] == asked["bit_generator"] == "PCG64" and kept["state"]["inc"] != asked["state"]["inc"]:
+            raise ValueError(
+                f"{path} exists, and was grown with another seed; resume with that one, name another file, or remove it"
+            )
