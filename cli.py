@@ -201,14 +201,18 @@ def loop(
 
     Example: branchwise loop web_shop --out runs/web_shop
     """
+    from .agents.named import check_model
     from .training.display import ProgressDisplay, ResultsTable
     from .training.loop import is_done, run_loop
     from .training.recipe import load_config, run_folder_named
     from .training.run_folder import budgets, read_run
+    from .training.stages import is_finished
 
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or run_folder_named(config)
     done_before = is_done(settings, run)
+    if settings.model and not is_finished(run, "base"):
+        check_model(settings.model, _tell)
     try:
         with ProgressDisplay(_errors()) as display:
             rows = run_loop(settings, run, display, workers)

@@ -87,3 +87,17 @@ def test_a_device_is_no_output(trees: Path) -> None:
     code, said = run("search", GAME, "--out", "/dev/full")
     assert code == 2
     assert "device" in said
+
+
+@pytest.mark.parametrize(("model", "word"), [("nope", "the hub did not give it"), ("./nope", "not a folder")])
+def test_a_run_whose_model_is_not_there_is_refused_before_its_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, word: str
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    code, said = run("loop", "smoke", "--model", model, "--out", "y")
+    assert code == 2
+    assert word in said
+    assert not Path("y").exists()
