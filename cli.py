@@ -36,6 +36,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
+MOST_GOALS = 1_000_000
+MOST_SIMULATIONS = 100_000_000
+"""Limits of counts: far above any use, and low enough that a slip of the finger is an error and no endless wait."""
 BAD_INPUT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 STOPPED = "stopped by Ctrl-C"
 
@@ -195,7 +198,7 @@ def loop(
     model: Annotated[
         str | None, typer.Option(help="Start from this model (a folder or a Hugging Face id), not from scratch.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Stages that run side by side.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="Stages that run side by side.")] = 2,
 ) -> None:
     """Search, train and evaluate, round after round; goes on where an earlier call was stopped.
 
@@ -244,9 +247,11 @@ def search(
             help="The policy: a model folder or a Hugging Face id. Without one, equal priors and random roll-outs."
         ),
     ] = None,
-    goals: Annotated[int, typer.Option(min=1, help="Goals (without goals: seeds) 0 to N−1, one tree each.")] = 64,
+    goals: Annotated[
+        int, typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, one tree each.")
+    ] = 64,
     split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default train.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations a tree.")] = 16,
+    simulations: Annotated[int, typer.Option(min=1, max=MOST_SIMULATIONS, help="Simulations a tree.")] = 16,
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
@@ -353,7 +358,9 @@ def pairs(
         ),
     ] = Extract.SIBLINGS,
     threshold: Annotated[float | None, typer.Option(min=0, help="The least difference of value; default 0.1.")] = None,
-    min_visits: Annotated[int | None, typer.Option(min=1, help="The least visits of both sides; default 1.")] = None,
+    min_visits: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SIMULATIONS, help="The least visits of both sides; default 1.")
+    ] = None,
     anchors: Annotated[
         bool | None,
         typer.Option(
@@ -507,7 +514,8 @@ def bench(
     ],
     split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default test.")] = None,
     goals: Annotated[
-        int, typer.Option(min=1, help="Goals (without goals: seeds) 0 to N−1, the same for every agent.")
+        int,
+        typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, the same for every agent."),
     ] = 300,
     seed: SeedOption = 0,
     opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
@@ -516,6 +524,7 @@ def bench(
         int,
         typer.Option(
             min=0,
+            max=MOST_SIMULATIONS,
             help="Models search too, in a row of their own: so many simulations a decision. Of mcts; default 100.",
         ),
     ] = 0,

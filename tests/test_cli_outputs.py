@@ -101,3 +101,28 @@ def test_a_run_whose_model_is_not_there_is_refused_before_its_folder_is_made(
     assert code == 2
     assert word in said
     assert not Path("y").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("search", GAME, "--out", "t.parquet"), "--goals"),
+        (("search", GAME, "--out", "t.parquet"), "--simulations"),
+        (("bench", GAME, "--agent", "random"), "--goals"),
+        (("bench", GAME, "--agent", "mcts"), "--simulations"),
+        (("pairs", "t.parquet", "--out", "p.jsonl"), "--min-visits"),
+        (("loop", "smoke"), "--workers"),
+    ],
+)
+def test_every_count_has_a_limit(command: tuple[str, ...], option: str) -> None:
+    code, said = run(*command, option, 10**20)
+    assert code == 2
+    assert "less than or equal" in said
+
+
+@pytest.mark.parametrize("name", ["simulations", "proposals", "top_nodes", "considered", "max_depth"])
+def test_a_setting_that_counts_has_a_limit_and_is_named_once(name: str, tmp_path: Path) -> None:
+    code, said = run("search", GAME, "--out", tmp_path / "t.parquet", "--set", f"{name}={10**20}")
+    assert code == 2
+    assert said.count("SearchSettings") == 1
+    assert name in said
