@@ -109,7 +109,8 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             code = exit_code(error)
             if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
                 raise
-            _say(f"branchwise: {' '.join(str(error).split())}", err=True)
+            named = isinstance(error, OSError) and error.filename is None and error.strerror
+            _say(f"branchwise: {' '.join(str(named or error).split())}", err=True)
             raise typer.Exit(code) from None
 
     return wrapped
@@ -271,7 +272,7 @@ def search(
     from .envs.listed import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
-    from .search.files import check_output
+    from .search.files import DISK_FAULTS, check_output
     from .search.graph import outline
     from .search.presets import suited_settings
     from .search.progress import SearchBar
@@ -296,6 +297,11 @@ def search(
         if out.exists():
             _say(f"{out}: what was searched is saved; the same command goes on with it", err=True)
         raise
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        kept = "what was searched since its last save" if out.exists() else "what was searched"
+        raise OSError(f"{error.strerror}. {kept.capitalize()} is lost; then run the same command again") from error
     if len(trees) == 1:
         _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())

@@ -14,6 +14,7 @@ lives, what a killed process left on the same host stays.
 """
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -27,12 +28,14 @@ from typing import Final
 
 MAX_UNPACKED: Final = 2**30
 MAX_RATIO: Final = 200
+DISK_FAULTS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _DAY: Final = 86_400.0
 
 
 @contextmanager
 def atomically(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed."""
+    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed. Raises
+    OSError that names ``path`` where the disk is full or cannot be written."""
     target = Path(path)
     make_folder(target.parent)
     sweep(target)
@@ -40,9 +43,14 @@ def atomically(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         publish(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            why = os.strerror(error.errno)
+            raise OSError(error.errno, f"{target} is not written: {why}; make room there, or name another place") from (
+                error
+            )
         raise
 
 
@@ -194,6 +202,11 @@ def check_output(path: str | Path, *inputs: str | Path) -> None:
             raise ValueError(f"{target} is the folder of {source}, which is read, and would be replaced; name another")
     if target.exists() and not target.is_file() and not target.is_dir():
         raise ValueError(f"{target} is a device or a pipe, and a file is expected; name another")
+    missing = target.absolute()
+    while not missing.parent.exists():
+        missing = missing.parent
+    if missing != target.absolute() and missing.parent == Path(missing.anchor):
+        raise ValueError(f"{target}: there is no folder {missing}; make it, or name a place in one that exists")
 
 
 def check_model_output(folder: str | Path, *inputs: str | Path) -> None:

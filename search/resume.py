@@ -1,6 +1,7 @@
 """A search whose trees stand in a file: saved while it grows and when it is stopped, and taken up again from there."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import numpy as np
 from ..envs.simulator import Simulator
 from .engine import Progress, Root, extend, search
 from .evaluation import Evaluator
+from .files import DISK_FAULTS
 from .locks import only_writer
 from .policy import Policy
 from .settings import SearchSettings
@@ -33,6 +35,8 @@ def search_into(
     Ctrl-C or SIGTERM. Where the file stands already its trees are grown on, to ``settings.simulations`` each, as if
     they had not been stopped (as long as models and evaluators keep no state of their own). While this is at work no
     other process can write to the file.
+
+    A save on the way that finds the disk full is a warning, and the search continues; at the end it is an OSError.
 
     Each root's ``task`` needs a ``seed``, by which states are made again. Raises ValueError where the file holds trees
     of other tasks, or grown by other settings or with another generator.
@@ -73,8 +77,13 @@ class _Saving:
         if self.progress is not None:
             self.progress(simulations, nodes, model_calls)
         if time.monotonic() - self.last >= SECONDS_BETWEEN_SAVES:
-            save_trees(self.path, self._trees)
             self.last = time.monotonic()
+            try:
+                save_trees(self.path, self._trees)
+            except OSError as error:
+                if error.errno not in DISK_FAULTS:
+                    raise
+                warnings.warn(f"{error.strerror}; the trees are kept in memory and saved later", stacklevel=2)
 
 
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:

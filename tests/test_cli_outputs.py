@@ -1,11 +1,20 @@
 """What a command writes never replaces what it reads, nor a file or folder of another kind."""
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from branchwise import cli
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.search import resume
+from branchwise.search.engine import Root
+from branchwise.search.evaluation import RandomRollout
+from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees
 
 GAME = "TicTacToe-v0"
@@ -126,3 +135,51 @@ def test_a_setting_that_counts_has_a_limit_and_is_named_once(name: str, tmp_path
     assert code == 2
     assert said.count("SearchSettings") == 1
     assert name in said
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """The system refuses to write more than a little to a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_with_the_file_and_what_is_lost(trees: Path) -> None:
+    before = trees.read_bytes()
+    with no_room():
+        code, said = run("search", GAME, "--goals", 2, "--simulations", 50, "--out", "new.parquet")
+        again, more = run("search", GAME, "--goals", 2, "--simulations", 60, "--out", "t.parquet")
+        pairs, third = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)
+    assert (code, again, pairs) == (1, 1, 1)
+    assert "new.parquet is not written" in said
+    assert "What was searched is lost" in said
+    assert "since its last save" in more
+    assert "jsonl is not written" in third
+    assert trees.read_bytes() == before
+
+
+def test_a_search_outlives_a_save_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 0.0)
+    game, left = TicTacToe(), [3]
+
+    def progress(simulations: int, nodes: int, model_calls: int) -> None:
+        left[0] -= 1
+        size = 100 if left[0] > 0 else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    path, settings = tmp_path / "t.parquet", SearchSettings(simulations=20, solve=False)
+    roots = [Root(game.reset(0), task={"seed": 0})]
+    with pytest.warns(UserWarning, match="kept in memory"):
+        resume.search_into(path, game, roots, None, RandomRollout(), settings, np.random.default_rng(0), progress)
+    assert load_trees(path)[0].counters["simulations"] == 20
+
+
+def test_no_folder_is_made_at_the_root_of_the_file_system(tmp_path: Path) -> None:
+    code, said = run("search", GAME, "--out", "/branchwise-nowhere/t.parquet")
+    assert code == 2
+    assert "there is no folder /branchwise-nowhere" in said
+    assert not Path("/branchwise-nowhere").exists()
