@@ -36,6 +36,9 @@ app = typer.Typer(
     add_completion=False,
 )
 
+MOST_GOALS = 1_000_000
+MOST_SIMULATIONS = 100_000_000
+"""Limits of counts: far above any use, and low enough that a slip of the finger is an error and no endless wait."""
 BAD_INPUT = (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError)
 STOPPED = "stopped by Ctrl-C"
 
@@ -59,6 +62,13 @@ HistoryOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="The seed of all draws.")]
+
+
+def _file(text: str) -> Path:
+    """The path of a file that a command writes; a name that ends as a folder's does is none."""
+    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+        raise typer.BadParameter(f"{text!r} is a folder, where a file is expected; add a name")
+    return Path(text)
 
 
 class Extract(enum.StrEnum):
@@ -99,7 +109,8 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             code = exit_code(error)
             if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
                 raise
-            _say(f"branchwise: {' '.join(str(error).split())}", err=True)
+            named = isinstance(error, OSError) and error.filename is None and error.strerror
+            _say(f"branchwise: {' '.join(str(named or error).split())}", err=True)
             raise typer.Exit(code) from None
 
     return wrapped
@@ -188,20 +199,24 @@ def loop(
     model: Annotated[
         str | None, typer.Option(help="Start from this model (a folder or a Hugging Face id), not from scratch.")
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Stages that run side by side.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=1000, help="Stages that run side by side.")] = 2,
 ) -> None:
     """Search, train and evaluate, round after round; goes on where an earlier call was stopped.
 
     Example: branchwise loop web_shop --out runs/web_shop
     """
+    from .agents.named import check_model
     from .training.display import ProgressDisplay, ResultsTable
     from .training.loop import is_done, run_loop
     from .training.recipe import load_config, run_folder_named
     from .training.run_folder import budgets, read_run
+    from .training.stages import is_finished
 
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or run_folder_named(config)
     done_before = is_done(settings, run)
+    if settings.model and not is_finished(run, "base"):
+        check_model(settings.model, _tell)
     try:
         with ProgressDisplay(_errors()) as display:
             rows = run_loop(settings, run, display, workers)
@@ -222,7 +237,10 @@ def loop(
 def search(
     env: EnvArgument,
     out: Annotated[
-        Path, typer.Option(help="Output file (parquet). If it exists, the search resumes from it.", dir_okay=False)
+        Path,
+        typer.Option(
+            help="Output file (parquet). If it exists, the search resumes from it.", parser=_file, metavar="FILE"
+        ),
     ],
     model: Annotated[
         str | None,
@@ -230,9 +248,11 @@ def search(
             help="The policy: a model folder or a Hugging Face id. Without one, equal priors and random roll-outs."
         ),
     ] = None,
-    goals: Annotated[int, typer.Option(min=1, help="Goals (without goals: seeds) 0 to N−1, one tree each.")] = 64,
+    goals: Annotated[
+        int, typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, one tree each.")
+    ] = 64,
     split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default train.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, help="Simulations a tree.")] = 16,
+    simulations: Annotated[int, typer.Option(min=1, max=MOST_SIMULATIONS, help="Simulations a tree.")] = 16,
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
@@ -252,6 +272,7 @@ def search(
     from .envs.listed import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
+    from .search.files import DISK_FAULTS, check_output
     from .search.graph import outline
     from .search.presets import suited_settings
     from .search.progress import SearchBar
@@ -260,6 +281,7 @@ def search(
 
     given = {"simulations": simulations}
     build(SearchSettings, override(given, assignments or ()))  # a wrong setting: an error before a model is loaded
+    check_output(out)
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else _language_model(model, history)
@@ -275,6 +297,11 @@ def search(
         if out.exists():
             _say(f"{out}: what was searched is saved; the same command goes on with it", err=True)
         raise
+    except OSError as error:
+        if error.errno not in DISK_FAULTS:
+            raise
+        kept = "what was searched since its last save" if out.exists() else "what was searched"
+        raise OSError(f"{error.strerror}. {kept.capitalize()} is lost; then run the same command again") from error
     if len(trees) == 1:
         _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
@@ -328,7 +355,7 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
 @reported
 def pairs(
     trees: Annotated[Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.")],
-    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", dir_okay=False)],
+    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", parser=_file, metavar="FILE")],
     extract: Annotated[
         Extract,
         typer.Option(
@@ -337,7 +364,9 @@ def pairs(
         ),
     ] = Extract.SIBLINGS,
     threshold: Annotated[float | None, typer.Option(min=0, help="The least difference of value; default 0.1.")] = None,
-    min_visits: Annotated[int | None, typer.Option(min=1, help="The least visits of both sides; default 1.")] = None,
+    min_visits: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SIMULATIONS, help="The least visits of both sides; default 1.")
+    ] = None,
     anchors: Annotated[
         bool | None,
         typer.Option(
@@ -350,7 +379,8 @@ def pairs(
 
     Example: branchwise pairs trees.parquet --out pairs.jsonl --threshold 0.2
     """
-    from .search.store import load_trees, save_pairs
+    from .search.files import check_output
+    from .search.store import anchors_beside, check_replaceable, load_trees, save_pairs
 
     given = {"--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors}
     if extract is Extract.BEST_PATH_STEPS:
@@ -358,6 +388,9 @@ def pairs(
     if extract is Extract.BEST_PATH and anchors is False:
         _refuse({"--min-visits": min_visits}, "--extract best-path --no-anchors takes what the path visited")
     least, visits = 0.1 if threshold is None else threshold, min_visits or 1
+    for written in (out, anchors_beside(out)):
+        check_output(written, trees)
+    check_replaceable(out)
     found: list[PreferencePair] = []
     dropped: Counter[str] = Counter()
     for tree in load_trees(trees):
@@ -422,7 +455,8 @@ def train(
 
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 3e-4
     """
-    from .search.store import load_pairs
+    from .search.files import check_model_output
+    from .search.store import anchors_beside, load_pairs
     from .training.from_pairs import has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
     from .training.settings import SettingsError, build, override
@@ -435,6 +469,7 @@ def train(
         raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
+    check_model_output(out, pairs, anchors_beside(pairs), model)
     rows = load_pairs(pairs)
     ours = any(pair.kind for pair in rows)  # who wrote the others' prompts meant them to be read whole
     policy = _language_model(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")
@@ -485,7 +520,8 @@ def bench(
     ],
     split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default test.")] = None,
     goals: Annotated[
-        int, typer.Option(min=1, help="Goals (without goals: seeds) 0 to N−1, the same for every agent.")
+        int,
+        typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, the same for every agent."),
     ] = 300,
     seed: SeedOption = 0,
     opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
@@ -494,6 +530,7 @@ def bench(
         int,
         typer.Option(
             min=0,
+            max=MOST_SIMULATIONS,
             help="Models search too, in a row of their own: so many simulations a decision. Of mcts; default 100.",
         ),
     ] = 0,

@@ -90,10 +90,33 @@ def language_model(
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-    if not Path(source).exists() and not source.startswith((".", "/", "~")) and source.count("/") < 2:
-        tell(f"{source!r} is {unknown}; asking the Hugging Face hub for it")
-        logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # the error says it in one line
+    if is_hub_id(source):
+        _announce(source, unknown, tell)
     if history is None and not (Path(source) / SETTINGS_FILE).is_file():
         history = usual
     given = {"history": history, "dtype": dtype}
     return LanguageModel.load(source, **{name: value for name, value in given.items() if value is not None})
+
+
+def check_model(source: str, tell: Callable[[str], None] = print) -> None:
+    """Raises what :func:`language_model` would where there is no model ``source``, without loading its weights."""
+    import transformers
+
+    from .language_model import check_model_folder
+    from .pretrained import pretrained
+
+    if not is_hub_id(source):
+        check_model_folder(source)
+        return
+    _announce(source, "no folder here", tell)
+    pretrained(transformers.AutoConfig, source)
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether ``source`` can only be an id on the Hugging Face hub."""
+    return not Path(source).exists() and not source.startswith((".", "/", "~")) and source.count("/") < 2
+
+
+def _announce(source: str, unknown: str, tell: Callable[[str], None]) -> None:
+    tell(f"{source!r} is {unknown}; asking the Hugging Face hub for it")
+    logging.getLogger("huggingface_hub").setLevel(logging.CRITICAL)  # the error says it in one line

@@ -14,6 +14,7 @@ lives, what a killed process left on the same host stays.
 """
 
 import ctypes
+import errno
 import os
 import re
 import shutil
@@ -27,12 +28,14 @@ from typing import Final
 
 MAX_UNPACKED: Final = 2**30
 MAX_RATIO: Final = 200
+DISK_FAULTS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _DAY: Final = 86_400.0
 
 
 @contextmanager
 def atomically(path: str | Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed."""
+    """A temporary name beside ``path`` to write to; renamed to ``path`` when the block ends well, else removed. Raises
+    OSError that names ``path`` where the disk is full or cannot be written."""
     target = Path(path)
     make_folder(target.parent)
     sweep(target)
@@ -40,9 +43,14 @@ def atomically(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         publish(temporary, target)
-    except BaseException:
+    except BaseException as error:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            why = os.strerror(error.errno)
+            raise OSError(error.errno, f"{target} is not written: {why}; make room there, or name another place") from (
+                error
+            )
         raise
 
 
@@ -179,6 +187,34 @@ def check_file(path: str | Path, cure: str) -> None:
     if not Path(path).is_file():
         what = "a folder, where a file is expected" if Path(path).is_dir() else "no such file"
         raise ValueError(f"{path}: {what}; {cure}")
+
+
+def check_output(path: str | Path, *inputs: str | Path) -> None:
+    """Raises ValueError where ``path`` cannot be written, or where writing it would replace one of ``inputs`` (files or
+    folders that are read) or a folder that one of them is in."""
+    target = Path(path)
+    for source in map(Path, inputs):
+        if os.path.realpath(source) == os.path.realpath(target) or (
+            source.exists() and target.exists() and source.samefile(target)
+        ):
+            raise ValueError(f"{target} is read by this command, which would replace it by its output; name another")
+        if target.is_dir() and source.exists() and Path(os.path.realpath(target)) in source.resolve().parents:
+            raise ValueError(f"{target} is the folder of {source}, which is read, and would be replaced; name another")
+    if target.exists() and not target.is_file() and not target.is_dir():
+        raise ValueError(f"{target} is a device or a pipe, and a file is expected; name another")
+    missing = target.absolute()
+    while not missing.parent.exists():
+        missing = missing.parent
+    if missing != target.absolute() and missing.parent == Path(missing.anchor):
+        raise ValueError(f"{target}: there is no folder {missing}; make it, or name a place in one that exists")
+
+
+def check_model_output(folder: str | Path, *inputs: str | Path) -> None:
+    """As :func:`check_output`, of a folder that gets a model; what is there may be an earlier model, or nothing."""
+    check_output(folder, *inputs)
+    folder = Path(folder)
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} holds something else than a model, which would be lost; name another folder")
 
 
 def check_unpacked(path: str | Path, unpacked: int) -> None:

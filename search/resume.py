@@ -1,6 +1,7 @@
 """A search whose trees stand in a file: saved while it grows and when it is stopped, and taken up again from there."""
 
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +11,7 @@ import numpy as np
 from ..envs.simulator import Simulator
 from .engine import Progress, Root, extend, search
 from .evaluation import Evaluator
+from .files import DISK_FAULTS
 from .locks import only_writer
 from .policy import Policy
 from .settings import SearchSettings
@@ -34,8 +36,10 @@ def search_into(
     they had not been stopped (as long as models and evaluators keep no state of their own). While this is at work no
     other process can write to the file.
 
+    A save on the way that finds the disk full is a warning, and the search continues; at the end it is an OSError.
+
     Each root's ``task`` needs a ``seed``, by which states are made again. Raises ValueError where the file holds trees
-    of other tasks, or grown by other settings.
+    of other tasks, or grown by other settings or with another generator.
     """
     with only_writer(path):
         saving = _Saving(path, progress)
@@ -44,6 +48,7 @@ def search_into(
         else:
             trees = load_trees(path, simulator)
             _check(path, trees, roots, settings)
+            _check_draws(path, trees, rng)
             trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
         save_trees(path, trees)
         return trees
@@ -72,15 +77,20 @@ class _Saving:
         if self.progress is not None:
             self.progress(simulations, nodes, model_calls)
         if time.monotonic() - self.last >= SECONDS_BETWEEN_SAVES:
-            save_trees(self.path, self._trees)
             self.last = time.monotonic()
+            try:
+                save_trees(self.path, self._trees)
+            except OSError as error:
+                if error.errno not in DISK_FAULTS:
+                    raise
+                warnings.warn(f"{error.strerror}; the trees are kept in memory and saved later", stacklevel=2)
 
 
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:
     if [tree.task for tree in trees] != [root.task for root in roots]:
         raise ValueError(
-            f"{path} stands, and its {len(trees)} trees are of other tasks than the {len(roots)} asked for; name"
-            " another file, or remove it"
+            f"{path} exists, and its {len(trees)} trees are of other tasks (goals, split or options of the environment)"
+            f" than the {len(roots)} asked for; name another file, or remove it"
         )
     asked = settings.as_json()
     for tree in trees:
@@ -90,4 +100,15 @@ def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], setti
             other.pop(limit, None)
         if other:
             found = ", ".join(f"{name}={value!r}" for name, value in other.items())
-            raise ValueError(f"{path} stands, and was grown with {found}; name another file, or remove it")
+            raise ValueError(f"{path} exists, and was grown with {found}; name another file, or remove it")
+
+
+def _check_draws(path: str | Path, trees: Sequence[Tree], rng: np.random.Generator) -> None:
+    """Each tree draws from a child of the search's generator, and the increment of a PCG64 never changes in drawing:
+    it tells one seed from another. Other generators keep nothing of theirs."""
+    for tree, fresh in zip(trees, rng.spawn(len(trees)), strict=True):
+        kept, asked = (maker.bit_generator.state for maker in (tree.rng, fresh))
+        if kept["bit_generator"] == asked["bit_generator"] == "PCG64" and kept["state"]["inc"] != asked["state"]["inc"]:
+            raise ValueError(
+                f"{path} exists, and was grown with another seed; resume with that one, name another file, or remove it"
+            )

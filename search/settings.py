@@ -20,6 +20,9 @@ Normalise = Literal["no", "tree", "siblings"]
 Information = Literal["perfect", "single_observer", "multiple_observer"]
 Final = Literal["visits", "value"]
 
+MAX_COUNT = 2**31 - 1
+"""Nodes of a tree are numbered in 32 bits."""
+
 _NORMALISE_CODES = {"no": NORMALISE_NOT, "tree": NORMALISE_TREE, "siblings": NORMALISE_SIBLINGS}
 
 
@@ -128,9 +131,9 @@ class SearchSettings:
     def __post_init__(self) -> None:
         check_fields(self)
         for name, low, high in (
-            ("simulations", 1, np.inf),
+            ("simulations", 1, MAX_COUNT),
             ("exploration", 0.0, np.inf),
-            ("proposals", 1, np.inf),
+            ("proposals", 1, MAX_COUNT),
             ("uniform_prior", 0.0, 1.0),
             ("discount", 0.0, 1.0),
             ("leaves_per_tree", 1, MAX_PENDING),
@@ -138,9 +141,9 @@ class SearchSettings:
             ("max_depth", 1, np.inf),
             ("max_failed_share", 0.0, 1.0),
             ("exploitation", 0.0, np.inf),
-            ("top_nodes", 1, np.inf),
+            ("top_nodes", 1, MAX_COUNT),
             ("apart", 0.0, 1.0),
-            ("considered", 1, np.inf),
+            ("considered", 1, MAX_COUNT),
             ("gumbel_scale", 0.0, np.inf),
             ("value_scale", 0.0, np.inf),
             ("maxvisit_init", 0.0, np.inf),

@@ -371,9 +371,10 @@ def anchors_beside(path: str | Path) -> Path:
 def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
     """Write pairs as JSONL, and those without a rejected side to :func:`anchors_beside`; where there are no others
     (steps for supervised training), to ``path`` itself. Raises ValueError for no pairs, and for turns whose role does
-    not say whose they are."""
+    not say whose they are, or where one of the two files exists and holds no pairs."""
     if not pairs:
         raise ValueError(f"{path}: no pairs to save; lower the threshold, or search more")
+    check_replaceable(path)
     beside = anchors_beside(path)
     contrasts = [_pair_to_json(pair) for pair in pairs if pair.rejected]
     anchors = [_pair_to_json(pair) for pair in pairs if not pair.rejected]
@@ -382,6 +383,17 @@ def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
     else:
         beside.unlink(missing_ok=True)
     _write_lines(path, contrasts or anchors)
+
+
+def check_replaceable(path: str | Path) -> None:
+    """Raises ValueError where a file that :func:`save_pairs` would replace or remove exists, and holds no pairs."""
+    for file in (Path(path), anchors_beside(path)):
+        if not file.is_file() or not file.stat().st_size:
+            continue
+        with open(file, "rb") as opened:
+            line = opened.readline()
+        if not line.startswith(b"{") or not any(word in line for word in (b'"prompt"', b'"chosen"')):
+            raise ValueError(f"{file} exists and holds no pairs; it is not overwritten: name another, or remove it")
 
 
 def load_pairs(path: str | Path) -> list[PreferencePair]:

@@ -64,6 +64,16 @@ def test_more_simulations_go_on_and_other_rules_are_refused(tmp_path: Path) -> N
     assert path.read_bytes() == before
 
 
+def test_another_seed_is_refused_and_the_trees_stay(tmp_path: Path) -> None:
+    path = tmp_path / "trees.parquet"
+    searched(path)
+    before = path.read_bytes()
+    for seed in (1, 2):
+        with pytest.raises(ValueError, match="another seed"):
+            resume.search_into(path, GAME, ROOTS, None, RandomRollout(), SETTINGS, np.random.default_rng(seed), None)
+    assert path.read_bytes() == before
+
+
 def test_trees_are_written_while_they_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 0.0)
     path = tmp_path / "trees.parquet"

@@ -122,7 +122,9 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
-        raise SettingsError(f"{where.rstrip('.') or kind.__name__}: {error}") from None
+        place = where.rstrip(".") or kind.__name__
+        named = str(error).startswith((f"{place}.", f"{place}:"))
+        raise SettingsError(f"{error}" if named else f"{place}: {error}") from None
 
 
 def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:

@@ -1,0 +1,185 @@
+"""What a command writes never replaces what it reads, nor a file or folder of another kind."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from branchwise import cli
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.search import resume
+from branchwise.search.engine import Root
+from branchwise.search.evaluation import RandomRollout
+from branchwise.search.settings import SearchSettings
+from branchwise.search.store import load_trees
+
+GAME = "TicTacToe-v0"
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    return done.exit_code, " ".join(done.output.replace("│", " ").split())
+
+
+@pytest.fixture
+def trees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    code, said = run("search", GAME, "--goals", 2, "--simulations", 50, "--out", "t.parquet")
+    assert code == 0, said
+    return tmp_path / "t.parquet"
+
+
+@pytest.mark.parametrize("out", ["t.parquet", "./t.parquet", "link.parquet", "hard.parquet", "sub/../t.parquet"])
+def test_pairs_never_replace_their_trees(trees: Path, out: str) -> None:
+    before = trees.read_bytes()
+    (trees.parent / "sub").mkdir()
+    (trees.parent / "link.parquet").symlink_to(trees)
+    (trees.parent / "hard.parquet").hardlink_to(trees)
+    code, said = run("pairs", "t.parquet", "--out", out)
+    assert code == 2
+    assert "is read by this command" in said
+    assert trees.read_bytes() == before
+
+
+def test_pairs_never_remove_trees_that_have_the_name_of_anchors(trees: Path) -> None:
+    trees.rename("x.anchors.parquet")
+    code, said = run("pairs", "x.anchors.parquet", "--out", "x.parquet")
+    assert code == 2
+    assert "is read by this command" in said
+    assert len(load_trees("x.anchors.parquet")) == 2
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.anchors.txt"])
+def test_pairs_never_replace_a_file_of_another_kind(trees: Path, name: str) -> None:
+    Path(name).write_text("my notes\n")
+    code, said = run("pairs", "t.parquet", "--out", "notes.txt", "--threshold", 0.01)
+    assert code == 2
+    assert "holds no pairs" in said
+    assert Path(name).read_text() == "my notes\n"
+
+
+def test_pairs_replace_earlier_pairs(trees: Path) -> None:
+    for _ in range(2):
+        assert run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[0] == 0
+    other = ("search", GAME, "--goals", 2, "--simulations", 50, "--out", "p.jsonl")
+    assert run(*other)[0] == 2
+
+
+@pytest.mark.parametrize("out", ["new/", "."])
+def test_a_name_of_a_folder_is_no_file(trees: Path, out: str) -> None:
+    for command in (("search", GAME), ("pairs", "t.parquet")):
+        code, said = run(*command, "--out", out)
+        assert code == 2
+        assert "is a folder" in said
+    assert not Path("new").exists()
+
+
+@pytest.mark.parametrize(("out", "word"), [(".", "is the folder of"), ("other", "something else"), ("m", "is read by")])
+def test_a_trained_model_replaces_neither_its_input_nor_other_files(trees: Path, out: str, word: str) -> None:
+    assert run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[0] == 0
+    Path("other").mkdir()
+    Path("other/thesis.txt").write_text("years of work\n")
+    Path("m").mkdir()
+    Path("m/config.json").write_text("{}")
+    code, said = run("train", "p.jsonl", "--model", "m", "--out", out)
+    assert code == 2
+    assert word in said
+    assert Path("other/thesis.txt").exists()
+    assert Path("m/config.json").exists()
+
+
+def test_a_device_is_no_output(trees: Path) -> None:
+    code, said = run("search", GAME, "--out", "/dev/full")
+    assert code == 2
+    assert "device" in said
+
+
+@pytest.mark.parametrize(("model", "word"), [("nope", "the hub did not give it"), ("./nope", "not a folder")])
+def test_a_run_whose_model_is_not_there_is_refused_before_its_folder_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, word: str
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    code, said = run("loop", "smoke", "--model", model, "--out", "y")
+    assert code == 2
+    assert word in said
+    assert not Path("y").exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "option"),
+    [
+        (("search", GAME, "--out", "t.parquet"), "--goals"),
+        (("search", GAME, "--out", "t.parquet"), "--simulations"),
+        (("bench", GAME, "--agent", "random"), "--goals"),
+        (("bench", GAME, "--agent", "mcts"), "--simulations"),
+        (("pairs", "t.parquet", "--out", "p.jsonl"), "--min-visits"),
+        (("loop", "smoke"), "--workers"),
+    ],
+)
+def test_every_count_has_a_limit(command: tuple[str, ...], option: str) -> None:
+    code, said = run(*command, option, 10**20)
+    assert code == 2
+    assert "less than or equal" in said
+
+
+@pytest.mark.parametrize("name", ["simulations", "proposals", "top_nodes", "considered", "max_depth"])
+def test_a_setting_that_counts_has_a_limit_and_is_named_once(name: str, tmp_path: Path) -> None:
+    code, said = run("search", GAME, "--out", tmp_path / "t.parquet", "--set", f"{name}={10**20}")
+    assert code == 2
+    assert said.count("SearchSettings") == 1
+    assert name in said
+
+
+@contextmanager
+def no_room() -> Iterator[None]:
+    """The system refuses to write more than a little to a file, as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_with_the_file_and_what_is_lost(trees: Path) -> None:
+    before = trees.read_bytes()
+    with no_room():
+        code, said = run("search", GAME, "--goals", 2, "--simulations", 50, "--out", "new.parquet")
+        again, more = run("search", GAME, "--goals", 2, "--simulations", 60, "--out", "t.parquet")
+        pairs, third = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)
+    assert (code, again, pairs) == (1, 1, 1)
+    assert "new.parquet is not written" in said
+    assert "What was searched is lost" in said
+    assert "since its last save" in more
+    assert "jsonl is not written" in third
+    assert trees.read_bytes() == before
+
+
+def test_a_search_outlives_a_save_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resume, "SECONDS_BETWEEN_SAVES", 0.0)
+    game, left = TicTacToe(), [3]
+
+    def progress(simulations: int, nodes: int, model_calls: int) -> None:
+        left[0] -= 1
+        size = 100 if left[0] > 0 else resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+
+    path, settings = tmp_path / "t.parquet", SearchSettings(simulations=20, solve=False)
+    roots = [Root(game.reset(0), task={"seed": 0})]
+    with pytest.warns(UserWarning, match="kept in memory"):
+        resume.search_into(path, game, roots, None, RandomRollout(), settings, np.random.default_rng(0), progress)
+    assert load_trees(path)[0].counters["simulations"] == 20
+
+
+def test_no_folder_is_made_at_the_root_of_the_file_system(tmp_path: Path) -> None:
+    code, said = run("search", GAME, "--out", "/branchwise-nowhere/t.parquet")
+    assert code == 2
+    assert "there is no folder /branchwise-nowhere" in said
+    assert not Path("/branchwise-nowhere").exists()
