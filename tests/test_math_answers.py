@@ -287,6 +287,40 @@ x+10^{-150}             | x                             | wrong
 1,1,2                   | 1,2,2                         | wrong
 1,1,2                   | 2,1,1                         | correct
 1,2                     | 1,2,2                         | wrong
+\sum_{k=1}^{n} k        | \frac{n(n+1)}{2}              | correct
+\sum_{i=1}^{n} i        | \frac{n(n+1)}{2}              | correct
+\sum_{k=1}^{n} k        | \frac{n(n-1)}{2}              | wrong
+2^n                     | \sum_{k=0}^{n}\binom{n}{k}    | correct
+S=\sum_{k=1}^{n} k      | \frac{n(n+1)}{2}              | correct
+n!                      | \prod_{j=1}^n j               | correct
+1-\frac{1}{\mathrm e}   | 1-\frac{1}{e}                 | correct
+1-\frac{1}{\mathrm{e}}  | 1-\frac1e                     | correct
+1-\frac{1}{\mathrm{e}}  | 1+\frac1e                     | wrong
+1+2i                    | 1+2\mathrm{i}                 | correct
+\sqrt[3]{-8}            | -2                            | correct
+\sqrt[3]{-8}            | 2                             | wrong
+\sqrt[3]{x^3}           | x                             | correct
+\sqrt[3]{x}             | x^{1/3}                       | correct
+|(x-5)^3|               | (x-5)^3                       | wrong
+|x^2-2\pi x|            | x^2-2\pi x                    | wrong
+(-8)^{1/3}              | -2                            | wrong
+3 \times 10^8           | 3x10^8                        | correct
+3 \times 10^8           | 3x10^7                        | wrong
+\frac{\pi}{4}           | \frac\pi4                     | correct
+\frac{\pi}{6}           | \frac\pi{6}                   | correct
+\frac{1}{\pi}           | \frac1\pi                     | correct
+\frac{\sqrt{2}}{2}      | \frac{\sqrt2}2                | correct
+\tan^{-1} 1             | \frac\pi4                     | correct
+2^{-3}                  | 2⁻³                           | correct
+10^{-6}                 | 10⁻⁶                          | correct
+x^{12}+1                | x¹²+1                         | correct
+x^2+1                   | x²+1                          | correct
+[2,\infty)              | x\ge2                         | ungradable
+|x-10|<3                | 7<x<13                        | ungradable
+|x-10|<3                | 7<x<14                        | wrong
+x^2<4                   | -2<x<2                        | ungradable
+x^2<4                   | -2\le x\le 2                  | wrong
+x^2<4                   | x<2                           | wrong
 """
 TABLE = [tuple(part.strip() for part in line.split(" | ")) for line in CASES.strip().splitlines()]
 

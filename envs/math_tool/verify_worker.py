@@ -13,6 +13,11 @@
 With a ``sign``, ``gold`` and ``answer`` are the differences of the sides of two relations, which are the same where one
 is a constant times the other: any but 0 for ``=`` and ``\\ne``, a positive one for ``<`` and ``\\le``.
 
+Where ``gold`` and ``answer`` are lists ``[side, sign, side, …]``, they are relations of any form. Then the reply is
+``wrong`` where one holds at a point at which the other does not, and ``ungradable`` otherwise.
+
+``\\sqrt[3]{-8}`` is -2, the real root, and ``(-8)^{1/3}`` the principal root, which is complex.
+
 Nothing is rounded: a decimal comes as a fraction, so that ``1.414214`` is not ``\\sqrt{2}``. Expressions with functions
 that have no name (``f(x)``) are simplified. The reply is ``ungradable`` where a side cannot be parsed.
 
@@ -20,6 +25,7 @@ Run by path with ``python -I``: it imports nothing of the package. It ends when 
 limited. Time is the parent's to watch.
 """
 
+import itertools
 import json
 import logging
 import random
@@ -56,10 +62,12 @@ def main() -> None:
         print(reply, flush=True)
 
 
-def compare(gold: str, answer: str, sign: str) -> bool | None:
+def compare(gold: Any, answer: Any, sign: str) -> bool | None:
     """Whether both are the same; ``None`` where that cannot be decided."""
     from sympy import Expr
 
+    if isinstance(gold, list):
+        return _same_truth(gold, answer)
     # A lone i is the imaginary unit in both or in neither.
     complex_ = any(re.search(r"(?<![a-zA-Z\\])(?<!_)(?<!_\{)i(?![a-zA-Z])", text) for text in (gold, answer))
     right, given = parsed(gold, complex_), parsed(answer, complex_)
@@ -83,12 +91,18 @@ def _is_open(expression: Any) -> bool:
 
 def parsed(text: str, complex_: bool) -> Any:
     from latex2sympy2_extended import latex2sympy
-    from sympy import I
+    from sympy import Abs, I, sign
 
     expression = latex2sympy(text, is_real=not complex_, convert_degrees=True, normalization_config=None)
+    if not complex_ and re.search(r"\\sqrt\[\d*[13579]\]", text) and not re.search(r"\^\{[^{}]*(?:/|\\frac)", text):
+        expression = expression.replace(_is_odd_root, lambda power: sign(power.base) * Abs(power.base) ** power.exp)
     if complex_ and hasattr(expression, "free_symbols"):
         expression = expression.subs({letter: I for letter in expression.free_symbols if str(letter) == "i"})
     return expression
+
+
+def _is_odd_root(expression: Any) -> bool:
+    return bool(expression.is_Pow and expression.exp.is_Rational and expression.exp.p == 1 and expression.exp.q % 2)
 
 
 def _equal(right: Any, given: Any, complex_: bool) -> bool | None:
@@ -127,6 +141,32 @@ def _proportional(right: Any, given: Any, sign: str) -> bool | None:
     if not all(_close(ratio, ratios[0]) for ratio in ratios):
         return False
     return sign in ("=", "\\ne") or bool(ratios[0] > 0)
+
+
+def _same_truth(gold: list[str], answer: list[str]) -> bool | None:
+    """``False`` where one of two relations ``[side, sign, side, …]`` holds at a point at which the other does not."""
+    from sympy import Tuple
+
+    relations = []
+    for relation in (gold, answer):
+        sides = [parsed(side, complex_=False) for side in relation[::2]]
+        relations.append(Tuple(*(left - right for left, right in itertools.pairwise(sides))))
+    for point in _points(*relations):
+        if not all(_real_at(relation, point) for relation in relations):
+            continue
+        truths = []
+        for relation, signs in zip(relations, (gold[1::2], answer[1::2]), strict=True):
+            values = [_value(difference.subs(point)) for difference in relation]
+            if any(value is None or not value.is_comparable for value in values):
+                break
+            truths.append(all(_holds(value, sign) for value, sign in zip(values, signs, strict=True)))
+        if len(truths) == 2 and truths[0] != truths[1]:
+            return False
+    return None
+
+
+def _holds(difference: Any, sign: str) -> bool:
+    return bool({"<": difference < 0, "\\le": difference <= 0, "=": difference == 0, "\\ne": difference != 0}[sign])
 
 
 def _points(right: Any, given: Any) -> list[dict[Any, Any]]:
@@ -182,10 +222,12 @@ def _exponents(expression: Any) -> set[Any]:
 def _marks(right: Any, given: Any, symbol: Any, whole: bool) -> list[Any]:
     """Values of ``symbol`` around which two expressions may differ: the roots of the argument of a function with a bend
     or a jump, the numbers of both expressions with either sign, and a few small whole numbers."""
-    from sympy import Abs, Max, Min, Number, Piecewise, Poly, Pow, Rational, ceiling, floor, sign
+    from mpmath.libmp import NoConvergence  # type: ignore[import-untyped]
+    from sympy import Abs, Max, Min, Number, Piecewise, Poly, Pow, Rational, Tuple, ceiling, floor, sign
     from sympy.core.relational import Relational  # type: ignore[import-untyped]
+    from sympy.polys.polyerrors import DomainError, PolynomialError  # type: ignore[import-untyped]
 
-    bends: list[Any] = []
+    bends = [difference for side in (right, given) if isinstance(side, Tuple) for difference in side]
     for side in (right, given):
         for function in side.atoms(Abs, sign, floor, ceiling):
             bends.append(function.args[0])
@@ -197,8 +239,12 @@ def _marks(right: Any, given: Any, symbol: Any, whole: bool) -> list[Any]:
     centres: list[Any] = []
     for bend in bends:
         if bend.free_symbols == {symbol} and bend.is_polynomial(symbol) and 1 <= Poly(bend, symbol).degree() <= 8:
-            roots = [root.as_real_imag() for root in Poly(bend, symbol).nroots(n=30, maxsteps=100)]
-            centres += [Rational(str(real)).limit_denominator(10**9) for real, other in roots if abs(other) < 1e-9]
+            try:
+                roots = Poly(bend, symbol).sqf_part().nroots(n=30, maxsteps=100)  # a multiple root would not converge
+            except (NoConvergence, PolynomialError, DomainError):
+                continue
+            parts = [root.as_real_imag() for root in roots]
+            centres += [Rational(str(real)).limit_denominator(10**9) for real, other in parts if abs(other) < 1e-9]
     numbers = {abs(Rational(number)) for side in (right, given) for number in side.atoms(Number) if number.is_Rational}
     centres += [0, *(value for number in sorted(numbers - {0})[:8] for value in (number, -number)), -3, 5]
     step = 1 if whole else Rational(10, 97)
