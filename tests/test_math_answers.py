@@ -265,6 +265,15 @@ Evelyn                  | \text{Evelyn}                 | correct
 |x^2-200x+9999|         | x^2-200x+9999                 | wrong
 |x-3|                   | \sqrt{x^2-6x+9}               | correct
 |x-y|                   | x-y                           | wrong
+|x-10^6|                | 10^6-x                        | wrong
+|x-10^{50}|             | 10^{50}-x                     | wrong
+|x+y-10^6|              | 10^6-x-y                      | wrong
+2^{|x-200|}             | 2^{200-x}                     | wrong
+\tan x                  | \frac{\sin x}{\cos x}         | correct
+\arcsin x               | \frac{\pi}{2}-\arccos x       | correct
+2^{2^n}                 | 4^{2^{n-1}}                   | correct
+\frac{1-x^{n+1}}{1-x}   | \sum_{k=0}^n x^k              | correct
+\frac{n!}{(n-k)!}       | k!\binom{n}{k}                | correct
 \min(x,10)              | x                             | wrong
 \max(x,10)              | 10                            | wrong
 \max(a,b)               | \frac{a+b+|a-b|}{2}           | correct
@@ -319,6 +328,9 @@ x^2+1                   | x²+1                          | correct
 |x-10|<3                | 7<x<13                        | ungradable
 |x-10|<3                | 7<x<14                        | wrong
 x^2<4                   | -2<x<2                        | ungradable
+|x|>5                   | x>5 \text{ or } x<-5          | ungradable
+(-\infty,-5)\cup(5,\infty) | |x|>5                     | ungradable
+x \ge 2                 | 2                             | wrong
 x^2<4                   | -2\le x\le 2                  | wrong
 x^2<4                   | x<2                           | wrong
 """

@@ -57,7 +57,7 @@ _FUNCTIONS: Final = frozenset(
 )
 _NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
 _SCALARS: Final = frozenset(("number", "expression", "base", "colon"))
-_SETS: Final = frozenset(("(,)", "[,)", "(,]", "[,]", "union"))
+_INTERVALS: Final = frozenset(("(,)", "[,)", "(,]", "[,]", "union"))
 _DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
@@ -170,7 +170,7 @@ def _same(gold: Answer, given: Answer, deadline: float) -> bool:
     if gold.kind in _SCALARS and given.kind in _SCALARS:
         return _same_scalar(gold, given, deadline)
     if gold.kind != given.kind:
-        if any(map(_is_inequality, (gold, given))) and {gold.kind, given.kind} & _SETS:
+        if any(map(_has_inequality, (gold, given))) and all(map(_is_set, (gold, given))):
             raise _UndecidedError
         return False
     one, other = gold.content, given.content
@@ -215,6 +215,16 @@ def _same_relation(one: Any, other: Any, deadline: float) -> bool:
 
 def _is_inequality(answer: Answer) -> bool:
     return answer.kind == "relation" and not {"<", "\\le", "\\ne"}.isdisjoint(answer.content[1])
+
+
+def _has_inequality(answer: Answer) -> bool:
+    """Whether ``answer`` is an inequality, or several: ``x>5 \\text{ or } x<-5``."""
+    return _is_inequality(answer) or (answer.kind == "list" and any(map(_is_inequality, answer.content)))
+
+
+def _is_set(answer: Answer) -> bool:
+    """Whether ``answer`` may be a set of real numbers, written as intervals or as inequalities."""
+    return answer.kind in _INTERVALS or _has_inequality(answer)
 
 
 def _disprove(one: Any, other: Any, deadline: float) -> None:

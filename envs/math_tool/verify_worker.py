@@ -177,6 +177,7 @@ def _points(right: Any, given: Any) -> list[dict[Any, Any]]:
     symbols = sorted(right.free_symbols | given.free_symbols, key=str)
     counts = [letter for side in (right, given) for letter in _counts(side)]
     steep = [letter for side in (right, given) for letter in _exponents(side)]
+    towers = [letter for side in (right, given) for power in _powers(side) for letter in _exponents(power)]
     points: list[dict[Any, Any]] = []
     for place in range(BASE + 4):
         point: dict[Any, Any] = {}
@@ -192,13 +193,13 @@ def _points(right: Any, given: Any) -> list[dict[Any, Any]]:
         points.append(point)
     marks = []
     for symbol in symbols:
-        bound = 30 if symbol in counts else 100 if symbol in steep else 10**6
+        bound = 30 if symbol in counts or symbol in towers else 1000 if symbol in steep else 10**100
         whole = str(symbol) in WHOLE or symbol in counts
-        values = _marks(right, given, symbol, whole)
+        values = _marks(right, given, symbol, points[0], whole)
         lowest = 1 if symbol in counts else -bound
         marks.append([{symbol: value} for value in values if lowest <= value <= bound])
     for row in range(max(map(len, marks), default=0)):
-        points += [points[row % BASE] | letter[row] for letter in marks if row < len(letter)]
+        points += [points[0] | letter[row] for letter in marks if row < len(letter)]
     return points[:MOST]
 
 
@@ -213,15 +214,20 @@ def _counts(expression: Any) -> set[Any]:
 
 def _exponents(expression: Any) -> set[Any]:
     """The letters in an exponent: far out, the power would have too many digits."""
+    return set().union(*(power.free_symbols for power in _powers(expression)))
+
+
+def _powers(expression: Any) -> list[Any]:
+    """The exponents in ``expression``."""
     from sympy import Pow, exp
 
-    inside = [power.exp for power in expression.atoms(Pow)] + [power.args[0] for power in expression.atoms(exp)]
-    return set().union(*(part.free_symbols for part in inside))
+    return [power.exp for power in expression.atoms(Pow)] + [power.args[0] for power in expression.atoms(exp)]
 
 
-def _marks(right: Any, given: Any, symbol: Any, whole: bool) -> list[Any]:
+def _marks(right: Any, given: Any, symbol: Any, point: dict[Any, Any], whole: bool) -> list[Any]:
     """Values of ``symbol`` around which two expressions may differ: the roots of the argument of a function with a bend
-    or a jump, the numbers of both expressions with either sign, and a few small whole numbers."""
+    or a jump, with the other letters at ``point``, the numbers of both expressions with either sign, and a few small
+    whole numbers."""
     from mpmath.libmp import NoConvergence  # type: ignore[import-untyped]
     from sympy import Abs, Max, Min, Number, Piecewise, Poly, Pow, Rational, Tuple, ceiling, floor, sign
     from sympy.core.relational import Relational  # type: ignore[import-untyped]
@@ -237,14 +243,16 @@ def _marks(right: Any, given: Any, symbol: Any, whole: bool) -> list[Any]:
             bends += [relation.lhs - relation.rhs for _, when in function.args for relation in when.atoms(Relational)]
         bends += [power.base for power in side.atoms(Pow) if power.exp.is_integer is not True]
     centres: list[Any] = []
-    for bend in bends:
+    others = {letter: value for letter, value in point.items() if letter != symbol}
+    for bend in (bend.subs(others).doit() for bend in bends):
         if bend.free_symbols == {symbol} and bend.is_polynomial(symbol) and 1 <= Poly(bend, symbol).degree() <= 8:
             try:
                 roots = Poly(bend, symbol).sqf_part().nroots(n=30, maxsteps=100)  # a multiple root would not converge
             except (NoConvergence, PolynomialError, DomainError):
                 continue
             parts = [root.as_real_imag() for root in roots]
-            centres += [Rational(str(real)).limit_denominator(10**9) for real, other in parts if abs(other) < 1e-9]
+            real = [Rational(str(part)).limit_denominator(10**9) for part, other in parts if abs(other) < 1e-9]
+            centres += [*real, *(2 * root for root in real)]  # at the bend, and beyond it
     numbers = {abs(Rational(number)) for side in (right, given) for number in side.atoms(Number) if number.is_Rational}
     centres += [0, *(value for number in sorted(numbers - {0})[:8] for value in (number, -number)), -3, 5]
     step = 1 if whole else Rational(10, 97)
@@ -279,28 +287,35 @@ def _same_value(right: Any, given: Any) -> bool | None:
     return None if one is None or other is None else _close(one, other) and _cancels(right, given)
 
 
-def _value(expression: Any) -> Any:
-    """The value of an expression without letters, to ``DIGITS`` digits; ``None`` where it has none that is finite."""
+def _value(expression: Any, digits: int = DIGITS) -> Any:
+    """The value of an expression without letters, to ``digits`` digits; ``None`` where it has none that is finite."""
     from sympy import Integer
     from sympy.core.function import AppliedUndef  # type: ignore[import-untyped]
 
-    value = expression.doit().evalf(DIGITS + 20)
+    value = expression.doit().evalf(digits + 20)
     if not value.is_number or not value.is_finite or value.atoms(AppliedUndef):
         return None
     return value if value.as_real_imag()[1] != 0 or value.is_comparable else Integer(0)  # all of its digits cancelled
 
 
-def _close(one: Any, other: Any) -> bool:
+def _close(one: Any, other: Any, digits: int = DIGITS) -> bool:
     from sympy import Float
 
-    return bool(abs(one - other) <= max(abs(one), abs(other)) * Float(10, DIGITS) ** -DIGITS)
+    return bool(abs(one - other) <= max(abs(one), abs(other)) * Float(10, digits) ** -digits)
 
 
 def _cancels(right: Any, given: Any) -> bool:
     """Whether two expressions without letters, equal to ``DIGITS`` digits, have no difference that can be computed:
     ``1+e^{-1000}`` is not 1."""
-    rest = (right - given).doit().evalf(2, maxn=10 * DIGITS)
-    return not any(part.is_comparable and part != 0 for part in rest.as_real_imag())
+    from sympy import Add
+
+    rest = (right - given).doit()
+    if rest.is_Rational:
+        return bool(rest == 0)
+    if not rest.has(Add):  # nothing is left to cancel, so that the first digits are right
+        return not any(part.is_comparable and part != 0 for part in rest.evalf(2).as_real_imag())
+    values = [_value(side, 10 * DIGITS) for side in (right, given)]
+    return None in values or _close(values[0], values[1], 10 * DIGITS)
 
 
 def _simplified(right: Any, given: Any) -> bool | None:
