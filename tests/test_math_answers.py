@@ -265,6 +265,15 @@ Evelyn                  | \text{Evelyn}                 | correct
 |x^2-200x+9999|         | x^2-200x+9999                 | wrong
 |x-3|                   | \sqrt{x^2-6x+9}               | correct
 |x-y|                   | x-y                           | wrong
+|x-10^6|                | 10^6-x                        | wrong
+|x-10^{50}|             | 10^{50}-x                     | wrong
+|x+y-10^6|              | 10^6-x-y                      | wrong
+2^{|x-200|}             | 2^{200-x}                     | wrong
+\tan x                  | \frac{\sin x}{\cos x}         | correct
+\arcsin x               | \frac{\pi}{2}-\arccos x       | correct
+2^{2^n}                 | 4^{2^{n-1}}                   | correct
+\frac{1-x^{n+1}}{1-x}   | \sum_{k=0}^n x^k              | correct
+\frac{n!}{(n-k)!}       | k!\binom{n}{k}                | correct
 \min(x,10)              | x                             | wrong
 \max(x,10)              | 10                            | wrong
 \max(a,b)               | \frac{a+b+|a-b|}{2}           | correct
@@ -287,6 +296,43 @@ x+10^{-150}             | x                             | wrong
 1,1,2                   | 1,2,2                         | wrong
 1,1,2                   | 2,1,1                         | correct
 1,2                     | 1,2,2                         | wrong
+\sum_{k=1}^{n} k        | \frac{n(n+1)}{2}              | correct
+\sum_{i=1}^{n} i        | \frac{n(n+1)}{2}              | correct
+\sum_{k=1}^{n} k        | \frac{n(n-1)}{2}              | wrong
+2^n                     | \sum_{k=0}^{n}\binom{n}{k}    | correct
+S=\sum_{k=1}^{n} k      | \frac{n(n+1)}{2}              | correct
+n!                      | \prod_{j=1}^n j               | correct
+1-\frac{1}{\mathrm e}   | 1-\frac{1}{e}                 | correct
+1-\frac{1}{\mathrm{e}}  | 1-\frac1e                     | correct
+1-\frac{1}{\mathrm{e}}  | 1+\frac1e                     | wrong
+1+2i                    | 1+2\mathrm{i}                 | correct
+\sqrt[3]{-8}            | -2                            | correct
+\sqrt[3]{-8}            | 2                             | wrong
+\sqrt[3]{x^3}           | x                             | correct
+\sqrt[3]{x}             | x^{1/3}                       | correct
+|(x-5)^3|               | (x-5)^3                       | wrong
+|x^2-2\pi x|            | x^2-2\pi x                    | wrong
+(-8)^{1/3}              | -2                            | wrong
+3 \times 10^8           | 3x10^8                        | correct
+3 \times 10^8           | 3x10^7                        | wrong
+\frac{\pi}{4}           | \frac\pi4                     | correct
+\frac{\pi}{6}           | \frac\pi{6}                   | correct
+\frac{1}{\pi}           | \frac1\pi                     | correct
+\frac{\sqrt{2}}{2}      | \frac{\sqrt2}2                | correct
+\tan^{-1} 1             | \frac\pi4                     | correct
+2^{-3}                  | 2⁻³                           | correct
+10^{-6}                 | 10⁻⁶                          | correct
+x^{12}+1                | x¹²+1                         | correct
+x^2+1                   | x²+1                          | correct
+[2,\infty)              | x\ge2                         | ungradable
+|x-10|<3                | 7<x<13                        | ungradable
+|x-10|<3                | 7<x<14                        | wrong
+x^2<4                   | -2<x<2                        | ungradable
+|x|>5                   | x>5 \text{ or } x<-5          | ungradable
+(-\infty,-5)\cup(5,\infty) | |x|>5                     | ungradable
+x \ge 2                 | 2                             | wrong
+x^2<4                   | -2\le x\le 2                  | wrong
+x^2<4                   | x<2                           | wrong
 """
 TABLE = [tuple(part.strip() for part in line.split(" | ")) for line in CASES.strip().splitlines()]
 

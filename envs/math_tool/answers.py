@@ -35,9 +35,11 @@ _SIGNS: Final = str.maketrans(
         **{"\u2212": "-", "\u2013": "-", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2018": "'", "\u2019": "'"},
         **{"×": "\\times ", "·": "\\cdot ", "÷": "/", "π": "\\pi ", "∞": "\\infty ", "√": "\\sqrt ", "±": "\\pm "},
         **{"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "°": "^\\circ ", "∪": "\\cup ", "∈": "\\in ", "…": "\\ldots "},
-        **{"½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}", "²": "^2", "³": "^3"},
+        **{"½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}"},
     }
 )
+_RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_GREEK: Final = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|pi|rho|sigma|tau|phi|omega)(?![a-zA-Z])"
 _SPELLINGS: Final = tuple(
     (re.compile(pattern), plain)
     for pattern, plain in (
@@ -58,13 +60,15 @@ _SPELLINGS: Final = tuple(
         (r"\\rbrace(?![a-zA-Z])", r"\\}"),
         (r"\\(?:cdots|dots|dotsc|dotsb)(?![a-zA-Z])|\.{3}", r"\\ldots "),
         (r"\\(?:varnothing)(?![a-zA-Z])", r"\\emptyset"),
+        (r"\\(?:mathrm|mathit|rm)\s*(?:\{\s*([ei])\s*\}|([ei])(?![a-zA-Z]))", r"{\1\2}"),  # constants, upright
+        (r"(?<=\d)\s*[xX]\s*(?=10\^)", r"\\times "),  # 3x10^8
         (r"\\(?:mathrm|mathbf|mathit|textbf|textit|textrm|textnormal|mbox|rm)(?=\{)", r"\\text"),
         (r"\*\*", "^"),
         (r"(?<![a-zA-Z\\])(sqrt|pi)(?![a-zA-Z])", r"\\\1 "),
         (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}"),
-        (r"\\frac\s*([0-9a-zA-Z])", r"\\frac{\1}"),
-        (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
+        (rf"\\frac\s*([0-9a-zA-Z]|{_GREEK})", r"\\frac{\1}"),
+        (rf"(\\frac\s*\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}})\s*([0-9a-zA-Z]|{_GREEK})", r"\1{\2}"),
         (r"\^\s*\{\s*\\circ\s*\}", r"^\\circ "),
         (r"\s+", " "),
     )
@@ -84,7 +88,7 @@ def spelt(text: str) -> str:
     for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and text[-2:] != "\\$":
             text = text[len(left) : -len(right)].strip()
-    text = text.translate(_SIGNS)
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", _raised, text.translate(_SIGNS))
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
     # Blanks inside \text{…} are kept, one of several; outside they are kept between letters, between digits, and after
@@ -93,6 +97,11 @@ def spelt(text: str) -> str:
     parts[::2] = [_BLANK.sub("", part) for part in parts[::2]]
     parts[1::2] = [part.replace("{ ", "{").replace(" }", "}") for part in parts[1::2]]
     return re.sub(r"(?<=[^.])\.$|(?<=\d)[,;]$", "", "".join(parts).strip())
+
+
+def _raised(found: re.Match[str]) -> str:
+    power = found[0].translate(_RAISED)
+    return f"^{power}" if len(power) == 1 else f"^{{{power}}}"
 
 
 # ---- numbers -----------------------------------------------------------------------------------------------------
@@ -239,12 +248,12 @@ def _read(text: str) -> Answer | None:
     parts = _split(BETWEEN.sub(",", text), ",")
     if len(parts) > 1:
         return _lifted(_items("sequence" if _DOTS in (part.strip() for part in parts) else "list", parts))
-    if (named := _NAME.match(text)) is not None and len(_RELATION.findall(text)) == text.count("=") <= 1:
+    if (named := _NAME.match(text)) is not None and len(_signs(text)) == _outside(text).count("=") <= 1:
         rest = _read(text[named.end() :])
         if rest is not None and not rest.name and not _LETTER.fullmatch(text[named.end() :]):
             return rest._replace(name=named[1] if named[0].endswith("=") else "")
     flipped = re.fullmatch(r"(.+)=([a-zA-Z])", text)
-    if flipped is not None and not _RELATION.search(flipped[1]) and not _LETTER.fullmatch(flipped[1]):
+    if flipped is not None and not _signs(flipped[1]) and not _LETTER.fullmatch(flipped[1]):
         rest = _read(flipped[1])
         return None if rest is None else rest._replace(name=flipped[2])
     if len(parts := _split(text, "\\cup")) > 1:
@@ -257,7 +266,7 @@ def _read(text: str) -> Answer | None:
         rows = [row for row in re.split(r"\\\\", matrix[2]) if row.strip()]
         cells = [[_read(cell) for cell in row.split("&")] for row in rows]
         return None if any(None in row for row in cells) else Answer("matrix", tuple(map(tuple, cells)))
-    if _RELATION.search(text) is not None:
+    if _signs(text):
         return _relation(text)
     if "\\pm" in text:
         both = [text.replace("\\mp", "+" if sign == "-" else "-").replace("\\pm", sign) for sign in "+-"]
@@ -283,15 +292,32 @@ def _scalar(text: str) -> Answer:
 
 
 def _relation(text: str) -> Answer | None:
-    signs = _RELATION.findall(text)
-    sides = [_read(side) for side in _RELATION.split(text)]
+    found = _signs(text)
+    signs = [sign[0] for sign in found]
+    starts, ends = [0, *(sign.end() for sign in found)], [*(sign.start() for sign in found), len(text)]
+    sides = [_read(text[start:end]) for start, end in zip(starts, ends, strict=True)]
     if len(signs) > 3 or any(side is None or side.kind not in SCALARS for side in sides):
         return None
     if any(sign in _FLIPPED for sign in signs):
         signs, sides = [_FLIPPED.get(sign, sign) for sign in signs[::-1]], sides[::-1]
-        if set(signs) - {"<", "\\le", "="} or any(sign in ("<", "\\le") for sign in _RELATION.findall(text)):
+        if set(signs) - {"<", "\\le", "="} or any(sign[0] in ("<", "\\le") for sign in found):
             return None  # 1 < x > 0: two directions in one chain
     return Answer("relation", (tuple(sides), tuple(signs)))
+
+
+def _signs(text: str) -> list[re.Match[str]]:
+    """The signs of a relation outside of brackets: none in ``\\sum_{k=1}^n k``."""
+    return list(_RELATION.finditer(_outside(text)))
+
+
+def _outside(text: str) -> str:
+    """``text`` with a blank for every character inside brackets."""
+    depth, plain = 0, []
+    for character in text:
+        depth -= character in _CLOSE
+        plain.append(" " if depth > 0 else character)
+        depth += character in _OPEN
+    return "".join(plain)
 
 
 def _items(kind: str, parts: list[str]) -> Answer | None:

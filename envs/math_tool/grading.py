@@ -23,8 +23,9 @@ What counts as equal:
 latex2sympy, math-verify's parser, reads LaTeX into sympy, which can take for ever on a few characters. It runs in a
 child process with a limit on memory, which is killed when it is late; the answer then is ``ungradable``.
 
-What it does not do: look at how an answer was found, read an answer outside ``\\boxed{…}``, or take an interval for an
-inequality.
+What it does not do: look at how an answer was found, or read an answer outside ``\\boxed{…}``. It solves no inequality:
+of ``|x-10|<3`` and ``7<x<13``, or ``[2,\\infty)`` and ``x \\ge 2``, the outcome is ``ungradable``; it is ``wrong`` only
+where one inequality holds at a point at which the other does not.
 """
 
 import atexit
@@ -55,6 +56,7 @@ _FUNCTIONS: Final = frozenset(
     ("sqrt", "frac", "cdot", "pi", "sin", "cos", "tan", "log", "ln", "exp", "arcsin", "arccos", "arctan", "sec", "csc")
 )
 _NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
+_INTERVALS: Final = frozenset(("(,)", "[,)", "(,]", "[,]", "union"))
 _DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
 _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
@@ -167,6 +169,8 @@ def _same(gold: Answer, given: Answer, deadline: float) -> bool:
     if gold.kind in SCALARS and given.kind in SCALARS:
         return _same_scalar(gold, given, deadline)
     if gold.kind != given.kind:
+        if any(map(_has_inequality, (gold, given))) and all(map(_is_set, (gold, given))):
+            raise _UndecidedError
         return False
     one, other = gold.content, given.content
     if gold.kind in ("list", "union"):
@@ -174,7 +178,11 @@ def _same(gold: Answer, given: Answer, deadline: float) -> bool:
     if gold.kind == "matrix":
         return len(one) == len(other) and all(_all_same(*rows, deadline) for rows in zip(one, other, strict=True))
     if gold.kind == "relation":
-        return _same_relation(one, other, deadline)
+        if _same_relation(one, other, deadline):
+            return True
+        if _is_inequality(gold) and _is_inequality(given):
+            _disprove(one, other, deadline)
+        return False
     return _all_same(one, other, deadline)
 
 
@@ -202,6 +210,34 @@ def _same_relation(one: Any, other: Any, deadline: float) -> bool:
         return False
     gold, given = (f"({_latex(left)})-({_latex(right)})" for left, right in (sides, given_sides))
     return _compared(gold, given, deadline, signs[0])
+
+
+def _is_inequality(answer: Answer) -> bool:
+    return answer.kind == "relation" and not {"<", "\\le", "\\ne"}.isdisjoint(answer.content[1])
+
+
+def _has_inequality(answer: Answer) -> bool:
+    """Whether ``answer`` is an inequality, or several: ``x>5 \\text{ or } x<-5``."""
+    return _is_inequality(answer) or (answer.kind == "list" and any(map(_is_inequality, answer.content)))
+
+
+def _is_set(answer: Answer) -> bool:
+    """Whether ``answer`` may be a set of real numbers, written as intervals or as inequalities."""
+    return answer.kind in _INTERVALS or _has_inequality(answer)
+
+
+def _disprove(one: Any, other: Any, deadline: float) -> None:
+    """Raise ``_UndecidedError`` unless one relation holds at a point at which the other does not."""
+    chains = []
+    for sides, signs in (one, other):
+        if not {side.kind for side in sides} <= {"number", "expression"}:
+            raise _UndecidedError
+        chain = [_latex(sides[0])]
+        for sign, side in zip(signs, sides[1:], strict=True):
+            chain += [sign, _latex(side)]
+        chains.append(chain)
+    if _worker().compare(chains[0], chains[1], "", deadline - time.monotonic()) != "wrong":
+        raise _UndecidedError
 
 
 def _same_scalar(gold: Answer, given: Answer, deadline: float) -> bool:
@@ -245,8 +281,11 @@ class VerifyWorker:
         script = Path(__file__).with_name("verify_worker.py")
         self._child = Child([sys.executable, "-I", str(script)], {**os.environ, "OMP_NUM_THREADS": "1"})
 
-    def compare(self, gold: str, answer: str, sign: str = "", seconds: float | None = None) -> Verdict:
-        """Whether the expressions (with a ``sign``: the relations to 0) are equal, within ``seconds``."""
+    def compare(
+        self, gold: str | list[str], answer: str | list[str], sign: str = "", seconds: float | None = None
+    ) -> Verdict:
+        """Whether the expressions (with a ``sign``: the relations to 0; lists: ``[side, sign, side, …]``) are equal,
+        within ``seconds``."""
         seconds = self.seconds if seconds is None else min(seconds, self.seconds)
         reply = self._child.ask(json.dumps([gold, answer, sign]).encode(), seconds) if seconds > 0 else None
         return reply.decode() if reply in (b"correct", b"wrong") else "ungradable"  # type: ignore[return-value]
