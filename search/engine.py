@@ -378,6 +378,8 @@ class _Run:
             if leaf.error:
                 self.failed += 1
                 tree.abandon(leaf.node, leaf.error, self.walk, leaf.path)
+                if self.widening is not None:  # it may have closed nodes above it
+                    self.widening.touch(tree, tree.path(leaf.node) if leaf.path is None else leaf.path.tolist())
                 continue
             if self.information is not None:
                 self.information.back_up(leaf)
