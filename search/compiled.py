@@ -182,7 +182,8 @@ def extend(
     """Go on with trees of one game until each has had ``settings.simulations`` simulations, earlier ones included;
     returns them. ``settings``: None for the trees' own.
 
-    A tree that was extended equals one that was searched in one go. Under ``gumbel``, whose plan depends on
+    With ``leaves_per_tree=1`` a tree that was extended equals one that was searched in one go; with more it need not:
+    the rounds begin elsewhere, and other leaves share them. Under ``gumbel``, whose plan depends on
     ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
     (ValueError), nor after ``CompiledTree.reroot``.
     """

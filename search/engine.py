@@ -171,7 +171,8 @@ def extend(
 ) -> list[Tree]:
     """Go on with trees until each has had ``settings.simulations`` simulations, earlier ones included; returns them.
 
-    A tree that was saved, loaded and extended equals one that was searched in one go. Under ``gumbel``, whose plan
+    With ``leaves_per_tree=1`` a tree that was saved, loaded and extended equals one that was searched in one go; with
+    more it need not: the rounds begin elsewhere, and other leaves share them. Under ``gumbel``, whose plan
     depends on ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
     (ValueError), nor after ``Tree.reroot``.
     """
@@ -380,6 +381,8 @@ class _Run:
             if leaf.error:
                 self.failed += 1
                 tree.abandon(leaf.node, leaf.error, self.walk, leaf.path)
+                if self.widening is not None:  # it may have closed nodes above it
+                    self.widening.touch(tree, tree.path(leaf.node) if leaf.path is None else leaf.path.tolist())
                 continue
             if self.information is not None:
                 self.information.back_up(leaf)

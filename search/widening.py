@@ -54,8 +54,11 @@ class Widening:
                     tree.count_failure(leaf.error)
 
     def _short(self, tree: Tree) -> list[Selected]:
-        """The touched nodes that are short, from behind: when one gets children, those before it do not move."""
+        """The touched nodes that are short, from behind: when one gets children, those before it do not move. Under
+        transpositions a simulation may close a child of nodes that it did not pass, so all are looked at."""
         nodes = self.touched[id(tree)][1]
+        if self.settings.transpositions:
+            nodes.update(tree.asked)
         short = [node for node in sorted(nodes & tree.asked.keys(), reverse=True) if self.is_short(tree, node)]
         nodes.clear()
         return [

@@ -1,0 +1,81 @@
+"""Progressive widening over free text: a tree that was extended equals one of one go, where ways lead to one state and
+where leaves fail."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.search.engine import Root, SearchSettings, extend, search
+from branchwise.search.evaluation import ValueFunction
+from branchwise.search.policy import Proposal
+from branchwise.search.transcript import Transcript
+
+State = tuple[str, ...]
+
+
+class Bag(Simulator[State]):
+    """Four letters, whose order does not matter."""
+
+    def reset(self, seed: int, options: Any = None) -> State:
+        return ()
+
+    def current_player(self, state: State) -> int:
+        return TERMINAL if len(state) >= 4 else 0
+
+    def observation(self, state: State, player: int = 0) -> str:
+        return " ".join(state) or "-"
+
+    def legal_actions(self, state: State) -> None:
+        return None
+
+    def step(self, state: State, action: str) -> State:
+        return tuple(sorted((*state, action)))
+
+    def rewards(self, state: State) -> tuple[float]:
+        return (sum(map(ord, "".join(state))) % 7 / 7.0 if len(state) >= 4 else 0.0,)
+
+
+class Letters:
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.zeros(len(actions)) for actions in candidates]
+
+    def propose_each(
+        self, transcripts: Sequence[Transcript], count: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
+        return [[Proposal("abcdefg"[int(rng.integers(7))], -1.0) for _ in range(count)] for rng in rngs]
+
+    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
+        return self.propose_each(transcripts, count, [rng] * len(transcripts))
+
+
+def value(simulator: Simulator[Any], state: State, transcript: Transcript) -> float:
+    return 0.1 * len(state)
+
+
+def value_but_of_c(simulator: Simulator[Any], state: State, transcript: Transcript) -> float:
+    return float("nan") if "c" in state and len(state) > 1 else 0.1 * len(state)
+
+
+@pytest.mark.parametrize(("transpositions", "valued"), [(True, value), (True, value_but_of_c), (False, value_but_of_c)])
+def test_a_widened_tree_that_was_extended_equals_one_of_one_go(transpositions: bool, valued: Any) -> None:
+    settings = SearchSettings(
+        simulations=60,
+        selection="uct",
+        widening=1.0,
+        widening_power=1.0,
+        transpositions=transpositions,
+        proposals=1,
+        revisit=True,
+        max_failed_share=1.0,
+    )
+    game, root, evaluator = Bag(), Root((), (), {"seed": 0}), ValueFunction(valued)
+    [whole] = search(game, [root], Letters(), evaluator, settings, 134)
+    for cut in range(18, 60, 3):
+        [tree] = search(game, [root], Letters(), evaluator, replace(settings, simulations=cut), 134)
+        [tree] = extend(game, [tree], Letters(), evaluator, settings)
+        assert tree.actions == whole.actions, cut
+        assert np.array_equal(tree.nodes, whole.nodes), cut
