@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from branchwise import cli
@@ -183,3 +184,9 @@ def test_no_folder_is_made_at_the_root_of_the_file_system(tmp_path: Path) -> Non
     assert code == 2
     assert "there is no folder /branchwise-nowhere" in said
     assert not Path("/branchwise-nowhere").exists()
+
+
+def test_the_quickstarts_settings_for_trl_run_without_a_gpu() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "quickstart.md").read_text()
+    settings = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert settings["use_cpu"] is True
