@@ -310,6 +310,9 @@ def search(
         f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
         f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
     )
+    ends = Counter(tree.stopped for tree in trees if tree.stopped)
+    if set(ends) - {"simulations"}:
+        _say(f"stopped: {', '.join(f'{count} {reason}' for reason, count in ends.most_common())}")
     if failed := totals["failed_leaves"]:
         reason = next((tree.last_error for tree in trees if tree.last_error), "")
         _say(f"{failed} leaves failed, the last with: {reason}", err=True)
@@ -399,10 +402,15 @@ def pairs(
             dropped += left_out
     lost = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
     if not found:
-        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. Lower --threshold, or search more")
+        cures = {"below threshold": "lower --threshold", "too few visits": "lower --min-visits"}
+        cure = ", ".join([*(cure for reason, cure in cures.items() if dropped[reason]), "search with more simulations"])
+        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. The cure: {cure}")
     save_pairs(out, found)
     kinds = Counter(pair.kind for pair in found)
     _say(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
+    without = sum(not pair.rejected for pair in found)
+    if 0 < without < len(found):
+        _say(f"{anchors_beside(out)}: {without} of the rows, those without a rejected side")
     if lost:
         _say(f"left out: {lost}")
 

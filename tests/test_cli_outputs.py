@@ -190,3 +190,31 @@ def test_the_quickstarts_settings_for_trl_run_without_a_gpu() -> None:
     page = (Path(__file__).parents[1] / "docs" / "quickstart.md").read_text()
     settings = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
     assert settings["use_cpu"] is True
+
+
+def test_search_prints_why_trees_stopped_before_their_simulations(tmp_path: Path) -> None:
+    code, said = run(
+        "search",
+        "KuhnPoker-v0",
+        "--goals",
+        2,
+        "--simulations",
+        16,
+        "--out",
+        tmp_path / "a.parquet",
+        "--set",
+        "max_nodes=2",
+    )
+    assert code == 0
+    assert "stopped: 2 max_nodes" in said
+
+
+def test_pairs_advise_what_would_help_and_name_the_anchors_file(trees: Path) -> None:
+    assert run("search", GAME, "--goals", 1, "--simulations", 2, "--out", "small.parquet")[0] == 0
+    nothing = run("pairs", "small.parquet", "--out", "p.jsonl")[1]
+    assert "search with more simulations" in nothing
+    assert "--threshold" not in nothing
+    assert "lower --threshold" in run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 50, "--no-anchors")[1]
+    said = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[1]
+    rows = len(Path("p.anchors.jsonl").read_text().splitlines())
+    assert f"p.anchors.jsonl: {rows} of the rows" in said
