@@ -651,18 +651,37 @@ def _named_options(env: str, assignments: Sequence[str] | None) -> Iterator[dict
     """The options; an environment that has no such option, or cannot take the value, is the user's error, not a bug."""
     import gymnasium as gym
 
+    from .envs.registry import OptionError
+
     options = parsed_options(assignments)
-    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     try:
         yield options
     except gym.error.Error as error:
         raise ValueError(f"{error}") from error
     except TypeError as error:
-        if str(error).startswith(env):  # said at the border, with its cure
+        if isinstance(error, OptionError) or str(error).startswith(env):  # said at the border, with its cure
             raise ValueError(f"{error}") from error
+        if wrong := _of_another_type(env, options):
+            raise ValueError(f"{env}: {'; '.join(wrong)}") from error
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ValueError(
             f"{env} with {given or 'no options'}: {error}; `branchwise envs --json` has the options with defaults"
         ) from error
+
+
+def _of_another_type(env: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with options whose value has another type than their default."""
+    from .envs.registry import accepted_options
+
+    try:
+        defaults = accepted_options(env)
+    except ValueError:  # an environment of somebody else's
+        return []
+    return [
+        f"{name}={value!r} is no value of this option; expected one like {defaults[name]!r}, its default"
+        for name, value in options.items()
+        if isinstance(defaults.get(name), int | float | str | tuple) and type(value) is not type(defaults[name])
+    ]
 
 
 def _simulator(

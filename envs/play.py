@@ -28,8 +28,10 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from .gym_shell import SimulatorEnv
 from .registry import environments, make_env
 from .terminal import printable, printable_line
+from .views import without_view
 
 GAP = "…"
 FENCE = "```"
@@ -76,6 +78,8 @@ def play(
         while not over:
             commands = info.get("admissible_commands")
             output(f"\n{_page(observation, env)}\n")
+            if not steps and (game := _open_spiel_game(env)):
+                output(_wrapped(f"The game is {game}. Another one: --option game=NAME, such as game=chess."))
             if commands:
                 output(_menu(commands, bold))
             if not steps:
@@ -108,6 +112,16 @@ def _make(env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     if not isinstance(env.action_space, spaces.Text):
         raise TypeError(f"{env_id} takes actions of {env.action_space}, which are not text; play shows text alone.")
     return env
+
+
+def _open_spiel_game(env: gym.Env[Any, Any]) -> str:
+    """The name of the game that OpenSpiel plays in ``env``; empty in other environments."""
+    from .open_spiel import OpenSpielSimulator
+
+    if not isinstance(env.unwrapped, SimulatorEnv):
+        return ""
+    simulator, _ = without_view(env.unwrapped.simulator, env.unwrapped.state)
+    return simulator.game if isinstance(simulator, OpenSpielSimulator) else ""
 
 
 def _is_ours(env_id: str) -> bool:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from branchwise import cli
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.registry import environment_row, environments
 from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
@@ -218,3 +219,34 @@ def test_pairs_advise_what_would_help_and_name_the_anchors_file(trees: Path) -> 
     said = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[1]
     rows = len(Path("p.anchors.jsonl").read_text().splitlines())
     assert f"p.anchors.jsonl: {rows} of the rows" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (("play", "WebShop-v0", "--opponent", "x"), "has one player, so it has no opponents"),
+        (("play", GAME, "--opponent", "Perfect"), "did you mean 'perfect'?"),
+        (("play", "WebShop-v0", "--option", "splt=test"), "did you mean split?"),
+        (("play", "Hex-v0", "--option", "size=big"), "size='big' is no value of this option"),
+        (("loop", "webshop"), "did you mean web_shop?"),
+    ],
+)
+def test_what_was_meant_is_named_without_the_words_of_python(command: tuple[str, ...], word: str) -> None:
+    code, said = run(*command)
+    assert code == 2
+    assert word in said
+    assert "not supported between" not in said
+    assert "with no options" not in said
+
+
+def test_a_version_may_be_left_out_where_there_is_one_alone() -> None:
+    for row in environments():
+        assert environment_row(row.id.partition("/")[2].partition("-v")[0].lower()) is row
+
+
+def test_a_game_of_open_spiel_is_named() -> None:
+    pytest.importorskip("pyspiel")
+    code, said = run("play", "Chess")
+    assert code == 2
+    assert "OpenSpiel-v0, with --option game=chess" in said
+    assert "The game is kuhn_poker" in run("play", "OpenSpiel-v0")[1]
