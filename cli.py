@@ -9,6 +9,7 @@ of the line. Heavy imports stand inside the functions, so that ``--help`` answer
 import enum
 import functools
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -716,9 +717,17 @@ def _language_model(
 
 def _say(line: str, err: bool = False) -> None:
     """Print text that may hold what strangers wrote: names, actions, reasons."""
-    from .envs.terminal import printable
+    from .envs.terminal import printable, wrapped
 
-    typer.echo(printable(line), err=err)
+    stream, shown = sys.stderr if err else sys.stdout, printable(line)
+    typer.echo(wrapped(shown, _columns()) if stream.isatty() else shown, err=err)  # in a file a line is a line
+
+
+def _columns() -> int:
+    """The width of the terminal, as ``COLUMNS`` or the system says; a floor below which nothing can be read."""
+    from .envs.terminal import NARROWEST
+
+    return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 def _tell(line: str) -> None:
@@ -736,7 +745,8 @@ def _console() -> "Console":
     """The standard output; where it is no terminal, as wide as ``COLUMNS`` says, or enough for a table."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=140)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=_columns() if known else 140)
 
 
 def _errors() -> "Console":
