@@ -28,7 +28,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@touch $@
 
 run: setup
-	$(BIN)/branchwise loop $(CONFIG) --out $(RUN)
+	$(BIN)/branchwise loop '$(CONFIG)' --out '$(RUN)'
 
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal

@@ -9,6 +9,7 @@ of the line. Heavy imports stand inside the functions, so that ``--help`` answer
 import enum
 import functools
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -310,6 +311,9 @@ def search(
         f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
         f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
     )
+    ends = Counter(tree.stopped for tree in trees if tree.stopped)
+    if set(ends) - {"simulations"}:
+        _say(f"stopped: {', '.join(f'{count} {reason}' for reason, count in ends.most_common())}")
     if failed := totals["failed_leaves"]:
         reason = next((tree.last_error for tree in trees if tree.last_error), "")
         _say(f"{failed} leaves failed, the last with: {reason}", err=True)
@@ -399,10 +403,15 @@ def pairs(
             dropped += left_out
     lost = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
     if not found:
-        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. Lower --threshold, or search more")
+        cures = {"below threshold": "lower --threshold", "too few visits": "lower --min-visits"}
+        cure = ", ".join([*(cure for reason, cure in cures.items() if dropped[reason]), "search with more simulations"])
+        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. The cure: {cure}")
     save_pairs(out, found)
     kinds = Counter(pair.kind for pair in found)
     _say(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
+    without = sum(not pair.rejected for pair in found)
+    if 0 < without < len(found):
+        _say(f"{anchors_beside(out)}: {without} of the rows, those without a rejected side")
     if lost:
         _say(f"left out: {lost}")
 
@@ -643,18 +652,37 @@ def _named_options(env: str, assignments: Sequence[str] | None) -> Iterator[dict
     """The options; an environment that has no such option, or cannot take the value, is the user's error, not a bug."""
     import gymnasium as gym
 
+    from .envs.registry import OptionError
+
     options = parsed_options(assignments)
-    given = ", ".join(f"{name}={value!r}" for name, value in options.items())
     try:
         yield options
     except gym.error.Error as error:
         raise ValueError(f"{error}") from error
     except TypeError as error:
-        if str(error).startswith(env):  # said at the border, with its cure
+        if isinstance(error, OptionError) or str(error).startswith(env):  # said at the border, with its cure
             raise ValueError(f"{error}") from error
+        if wrong := _of_another_type(env, options):
+            raise ValueError(f"{env}: {'; '.join(wrong)}") from error
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
         raise ValueError(
             f"{env} with {given or 'no options'}: {error}; `branchwise envs --json` has the options with defaults"
         ) from error
+
+
+def _of_another_type(env: str, options: Mapping[str, Any]) -> list[str]:
+    """What is wrong with options whose value has another type than their default."""
+    from .envs.registry import accepted_options
+
+    try:
+        defaults = accepted_options(env)
+    except ValueError:  # an environment of somebody else's
+        return []
+    return [
+        f"{name}={value!r} is no value of this option; expected one like {defaults[name]!r}, its default"
+        for name, value in options.items()
+        if isinstance(defaults.get(name), int | float | str | tuple) and type(value) is not type(defaults[name])
+    ]
 
 
 def _simulator(
@@ -689,9 +717,17 @@ def _language_model(
 
 def _say(line: str, err: bool = False) -> None:
     """Print text that may hold what strangers wrote: names, actions, reasons."""
-    from .envs.terminal import printable
+    from .envs.terminal import printable, wrapped
 
-    typer.echo(printable(line), err=err)
+    stream, shown = sys.stderr if err else sys.stdout, printable(line)
+    typer.echo(wrapped(shown, _columns()) if stream.isatty() else shown, err=err)  # in a file a line is a line
+
+
+def _columns() -> int:
+    """The width of the terminal, as ``COLUMNS`` or the system says; a floor below which nothing can be read."""
+    from .envs.terminal import NARROWEST
+
+    return max(NARROWEST, shutil.get_terminal_size().columns)
 
 
 def _tell(line: str) -> None:
@@ -709,7 +745,8 @@ def _console() -> "Console":
     """The standard output; where it is no terminal, as wide as ``COLUMNS`` says, or enough for a table."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() or "COLUMNS" in os.environ else Console(width=140)
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=_columns() if known else 140)
 
 
 def _errors() -> "Console":

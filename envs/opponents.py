@@ -11,6 +11,7 @@ is found by setting key and counter (0.5 µs) instead of hashing a seed sequence
 of a state. Not handled here: opponents that search, which live a floor up, and are passed in.
 """
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from typing import Any, TypeVar
@@ -51,8 +52,10 @@ def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = Non
     except (ImportError, AttributeError, ValueError) as error:
         raise ValueError(f"opponents={name!r}: {error}; known by name: {', '.join(known)}.") from error
     if found is None:
+        near = difflib.get_close_matches(name.casefold(), known, 1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"opponents={name!r}: expected {' or '.join(map(repr, known))}, a 'module:name', "
+            f"opponents={name!r}: {hint}expected {' or '.join(map(repr, known))}, a 'module:name', "
             "or a function (simulator, state, generator) -> action."
         )
     return found() if isinstance(found, type) else found

@@ -5,8 +5,9 @@ A line is a number from the list, or the command itself; the label of a command 
 own, and where a number could mean two commands the person is asked: nobody plays a move that he did not mean. A command
 with gaps, shown as ellipses (``search[…]``, ``offer[food=… water=…]``), is chosen and then filled, gap by gap; in one
 line its name or first letter followed by the texts is enough: ``s red shoes``, ``offer 2 1``. Several lines are one
-answer between two lines of three backticks, which belong to it (a block of code), or between ``<<`` and ``.``, which do
-not. ``?`` explains, ``q`` leaves; so do the end of the input and Ctrl-C. Any other line goes to the environment as it
+answer between two lines of three backticks, which belong to it (a block of code, marked as Python where the environment
+asks for that), or between ``<<`` and ``.``, which do not. ``?`` explains, ``q`` leaves, also at a gap; so do the end of
+the input and Ctrl-C. Any other line goes to the environment as it
 is, which is the judge of what makes sense.
 
 In a game of several players the person is one of them (option ``player``) and the others are ``opponents``, by name.
@@ -27,15 +28,22 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from .gym_shell import SimulatorEnv
 from .registry import environments, make_env
 from .terminal import printable, printable_line
+from .views import without_view
 
 GAP = "…"
 FENCE = "```"
+CODE = "```python"
 _NAME = re.compile(rf"[^\[\]:{GAP}]+")
 _NAME_OF_GAP = re.compile(r"([^\s\[\]=:,]+)\W*$")
 _MOST_LISTED = 400
 _MOST_MOVES = 12
+
+
+class _LeavingError(Exception):
+    """The person leaves from a gap."""
 
 
 def play(
@@ -50,7 +58,8 @@ def play(
 
     ``goal`` is the goal's index where the environment has goals (``reset(options={"goal": goal})``); ``seed`` names the
     episode otherwise. Raises ``ValueError`` for an unknown id, ``TypeError`` for an unknown option and for an
-    environment whose actions are not text, and whatever the environment raises for a goal that it does not have.
+    environment whose actions are not text, KeyboardInterrupt on Ctrl-C, and whatever the environment raises for a goal
+    that it does not have.
     """
     env = _make(env_id, dict(options or {}))
     bold = _bold if output is print and sys.stdout.isatty() and "NO_COLOR" not in os.environ else str
@@ -65,14 +74,17 @@ def play(
                 raise
             raise ValueError(f"goal={goal}: {env_id} has no goals; seed=… names an episode") from None
         total, steps, over = 0.0, 0, False
+        fence = CODE if CODE in str(observation) else FENCE
         while not over:
             commands = info.get("admissible_commands")
             output(f"\n{_page(observation, env)}\n")
+            if not steps and (game := _open_spiel_game(env)):
+                output(_wrapped(f"The game is {game}. Another one: --option game=NAME, such as game=chess."))
             if commands:
                 output(_menu(commands, bold))
             if not steps:
-                output(_hint(commands))
-            action = _ask(commands, input, output)
+                output(_hint(commands, fence))
+            action = _ask(commands, input, output, fence)
             if action is None:
                 output(f"Left after {_steps(steps)}.")
                 return
@@ -85,8 +97,10 @@ def play(
         output(bold(_result(total, steps, info, truncated=bool(truncated))))
         for line in _components(info):
             output(line)
-    except (EOFError, KeyboardInterrupt):
+    except (EOFError, KeyboardInterrupt) as left:
         output("\nLeft before the end.")
+        if isinstance(left, KeyboardInterrupt):
+            raise
     finally:
         env.close()
 
@@ -100,25 +114,42 @@ def _make(env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     return env
 
 
+def _open_spiel_game(env: gym.Env[Any, Any]) -> str:
+    """The name of the game that OpenSpiel plays in ``env``; empty in other environments."""
+    from .open_spiel import OpenSpielSimulator
+
+    if not isinstance(env.unwrapped, SimulatorEnv):
+        return ""
+    simulator, _ = without_view(env.unwrapped.simulator, env.unwrapped.state)
+    return simulator.game if isinstance(simulator, OpenSpielSimulator) else ""
+
+
 def _is_ours(env_id: str) -> bool:
     return env_id not in gym.registry or env_id.rpartition(":")[2] in {row.id for row in environments()}
 
 
-def _ask(commands: Sequence[str] | None, input: Callable[[str], str], output: Callable[[str], object]) -> str | None:
+def _ask(
+    commands: Sequence[str] | None, input: Callable[[str], str], output: Callable[[str], object], fence: str
+) -> str | None:
     """The next action, or ``None`` to leave."""
     while True:
         line = input("> ").strip()
         if line == "<<" or (line.startswith(FENCE) and FENCE not in line.removeprefix(FENCE)):
-            return _block(line, input)
+            return _block(fence if line == FENCE else line, input)
         found = meanings(line, commands or ())
         if not found and line in ("q", "quit"):
             return None
         if not found and line in ("?", "help"):
-            output("\n".join(map(_wrapped, _help(commands))))
+            output(_help_page(commands, fence))
         elif len(found) > 1:
             output(f"{line} could be {' or '.join(map(printable_line, found))}: type the whole command.")
         elif found and GAP in found[0]:
-            if (filled := _filled(found[0], input)) is not None:
+            output("Fill the gap, and press Enter; Enter alone cancels. (? explains, q leaves)")
+            try:
+                filled = _filled(found[0], input, lambda: output(_help_page(commands, fence)))
+            except _LeavingError:
+                return None
+            if filled is not None:
                 return filled
             output("A gap was left empty: nothing is sent.")
         elif found:
@@ -139,11 +170,15 @@ def _block(opening: str, input: Callable[[str], str]) -> str:
     return "\n".join([*lines, FENCE] if fenced else lines)
 
 
-def _filled(command: str, input: Callable[[str], str]) -> str | None:
+def _filled(command: str, input: Callable[[str], str], explain: Callable[[], object]) -> str | None:
     """``command`` with what the person puts into its gaps, or ``None`` where one stays empty."""
     texts = []
     for name in gaps(command):
-        if not (text := input(f"{name}: ").strip()):
+        while (text := input(f"{name}: ").strip()) in ("?", "help"):
+            explain()
+        if text in ("q", "quit"):
+            raise _LeavingError
+        if not text:
             return None
         texts.append(text)
     return fill(command, texts)
@@ -240,15 +275,20 @@ def _numbered(commands: Sequence[str]) -> bool:
     return not any(command.split()[-1].isdecimal() for command in commands if command.strip())
 
 
-def _hint(commands: Sequence[str] | None) -> str:
+def _hint(commands: Sequence[str] | None, fence: str) -> str:
     if not commands:
-        return f"Type your answer, or several lines between two of {FENCE}. (? explains, q leaves)"
+        block = f"several lines between two of {FENCE}" if fence == FENCE else f"lines between {fence} and {FENCE}"
+        return f"Type your answer, or {block}. (? explains, q leaves)"
     if _numbered(commands):
         return "Type a number, or the command itself. (? explains, q leaves)"
     return "Type one of these commands. (? explains, q leaves)"
 
 
-def _help(commands: Sequence[str] | None) -> list[str]:
+def _help_page(commands: Sequence[str] | None, fence: str) -> str:
+    return "\n".join(map(_wrapped, _help(commands, fence)))
+
+
+def _help(commands: Sequence[str] | None, fence: str) -> list[str]:
     lines = []
     if not commands:
         lines.append("Any text is an answer: type it and press Enter. q leaves.")
@@ -268,6 +308,8 @@ def _help(commands: Sequence[str] | None) -> list[str]:
         f"Several lines are one answer between two lines of {FENCE}, which are part of it, or between a line << and a "
         "line . which are not."
     )
+    if fence == CODE:
+        lines.append(f"A block that begins with {FENCE} alone is sent as a {CODE} block.")
     return lines
 
 

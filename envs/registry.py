@@ -37,6 +37,10 @@ _SPLITS = ("train", "validation", "test")
 _VIEW_OPTIONS = {"player": 0, "opponents": "random"}
 
 
+class OptionError(TypeError):
+    """An environment has no such option; the message names those that it has."""
+
+
 @dataclass(frozen=True, slots=True)
 class EnvironmentRow:
     """A registered environment.
@@ -358,20 +362,39 @@ def described(row: EnvironmentRow) -> dict[str, Any]:
 
 
 def environment_row(env_id: str) -> EnvironmentRow:
-    """The row of ``env_id``: ``branchwise/`` may be left out, letters' case does not matter, and a module before a
-    colon is passed over. ``ValueError`` names near ids.
+    """The row of ``env_id``: ``branchwise/`` may be left out, and so may the version where there is one alone; letters'
+    case does not matter, and a module before a colon is passed over. ``ValueError`` names near ids.
 
-    >>> environment_row("webshop-v0").id
-    'branchwise/WebShop-v0'
+    >>> environment_row("webshop-v0").id, environment_row("Hex").id
+    ('branchwise/WebShop-v0', 'branchwise/Hex-v0')
     """
     wanted = env_id.rpartition(":")[2]
     rows = {row.id: row for row in _ENVIRONMENTS}
     by_name = {name.rpartition("/")[2].lower(): name for name in rows}
     if wanted.lower().removeprefix("branchwise/") in by_name:
         return rows[by_name[wanted.lower().removeprefix("branchwise/")]]
+    versions = [row for name, row in by_name.items() if name.rpartition("-v")[0] == _short(wanted)]
+    if len(versions) == 1:
+        return rows[versions[0]]
+    if _short(wanted) in _open_spiel_games():
+        raise ValueError(
+            f"No environment {env_id!r}: it is a game of OpenSpiel-v0, with --option game={_short(wanted)}."
+        )
     near = difflib.get_close_matches(wanted.rpartition("/")[2].lower(), by_name, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(by_name[name] for name in near)}? " if near else ""
     raise ValueError(f"No environment {env_id!r}: {hint}Registered: {', '.join(rows)}.")
+
+
+def _short(env_id: str) -> str:
+    return env_id.lower().removeprefix("branchwise/")
+
+
+def _open_spiel_games() -> list[str]:
+    try:
+        import pyspiel
+    except ImportError:
+        return []
+    return list(pyspiel.registered_names())
 
 
 def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:
@@ -380,9 +403,13 @@ def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:
         return
     accepted = accepted_options(row.id)
     unknown = sorted(options.keys() - accepted.keys())
+    if row.players == 1 and (view := [name for name in unknown if name in _VIEW_OPTIONS]):
+        raise OptionError(f"{row.id} has one player, so it has no {' and no '.join(view)}; leave it out.")
     if unknown:
-        raise TypeError(
-            f"{row.id} has no option {', '.join(map(repr, unknown))}; accepted: {', '.join(accepted) or 'none'}."
+        near = [name for wrong in unknown for name in difflib.get_close_matches(str(wrong), accepted, 1)]
+        hint = f"did you mean {' and '.join(near)}? " if near else ""
+        raise OptionError(
+            f"{row.id} has no option {', '.join(map(repr, unknown))}; {hint}accepted: {', '.join(accepted) or 'none'}."
         )
 
 

@@ -10,7 +10,11 @@ What it does not do: escape markup; HTML and rich do that themselves. Files keep
 """
 
 import re
+import textwrap
 from typing import Final
+
+NARROWEST: Final = 40
+"""Columns that a terminal is taken to have at least: below, no table can be read."""
 
 _UNSAFE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
@@ -34,3 +38,20 @@ def printable_line(text: str) -> str:
     'two lines'
     """
     return printable(" ".join(text.split()))
+
+
+def wrapped(text: str, columns: int) -> str:
+    """``text`` in lines of at most ``columns`` (and at least :data:`NARROWEST`), broken between words alone; a number
+    and its unit, joined by a space that does not break, are one word.
+
+    >>> print(wrapped("of forty columns that a terminal has: 4.7\u202fs", 1))
+    of forty columns that a terminal has:
+    4.7\u202fs
+    """
+    width = max(columns, NARROWEST)
+    return "\n".join(
+        line
+        if len(line) <= width
+        else textwrap.fill(line, width, replace_whitespace=False, break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )

@@ -20,7 +20,12 @@ from branchwise.training.preference import train_preference
 from branchwise.training.preference_loss import PreferenceSettings
 
 ENV, MODE = "branchwise/WebShop-v0", "compact"
-policy = LanguageModel.load(sys.argv[1], history="last_observation")
+if len(sys.argv) != 3:
+    sys.exit("usage: python examples/stages.py MODEL OUT, a model's folder and the trained one's")
+try:
+    policy = LanguageModel.load(sys.argv[1], history="last_observation")
+except (FileNotFoundError, ValueError) as error:
+    sys.exit(f"{error}")
 tasks = [{"seed": 0, "options": {"goal": goal}} for goal in range(32)]
 test = simulator_for(ENV, observation_mode=MODE, split="test")
 before, _ = evaluate(test, tasks, PolicyAgent(policy), env=ENV, split="test", seed=0)

@@ -15,10 +15,15 @@ from branchwise.training.loop import run_loop
 from branchwise.training.recipe import load_config
 
 if __name__ == "__main__":  # the stages run in processes of their own, which import this file
+    if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
+        sys.exit("usage: python examples/train_web_shop.py [RUN] [CONFIG]")
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/example")
-    config = load_config(sys.argv[2] if len(sys.argv) > 2 else "web_shop", ["seed=1"])
-    with ProgressDisplay(Console()) as display:
-        rows = run_loop(config, run, display, workers=2)
+    try:
+        config = load_config(sys.argv[2] if len(sys.argv) > 2 else "web_shop", ["seed=1"])
+        with ProgressDisplay(Console()) as display:
+            rows = run_loop(config, run, display, workers=2)
+    except ValueError as error:
+        sys.exit(f"{error}")
     for row in rows:
         print(f"{row.agent:30} {row.success:6.1%}  [{row.success_low:.1%}, {row.success_high:.1%}]")
     print(run / "report.html")

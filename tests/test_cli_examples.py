@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,3 +55,30 @@ def test_documented_commands_have_the_options_that_are_shown(page: Path) -> None
     for words in shown:
         known = {name for parameter in commands[words[1]].params for name in parameter.opts}
         assert {word for word in words if word.startswith("--")} <= known, words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("stages.py",), "usage: "),
+        (("stages.py", "nothing/here/at all", "out"), "not a folder with a model"),
+        (("train_web_shop.py", "--help"), "usage: "),
+        (("train_web_shop.py", "run", "nothing"), "no settings file"),
+    ],
+)
+def test_an_example_with_wrong_arguments_ends_with_one_line(
+    arguments: tuple[str, ...], word: str, tmp_path: Path
+) -> None:
+    program = [sys.executable, str(ROOT / "examples" / arguments[0]), *arguments[1:]]
+    done = subprocess.run(program, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert word in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_run_takes_a_folder_with_a_space() -> None:
+    done = subprocess.run(
+        ["make", "-n", "run", "RUN=runs/my smoke"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "loop 'web_shop' --out 'runs/my smoke'" in done.stdout

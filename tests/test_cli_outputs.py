@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from branchwise import cli
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.registry import environment_row, environments
 from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
@@ -183,3 +185,68 @@ def test_no_folder_is_made_at_the_root_of_the_file_system(tmp_path: Path) -> Non
     assert code == 2
     assert "there is no folder /branchwise-nowhere" in said
     assert not Path("/branchwise-nowhere").exists()
+
+
+def test_the_quickstarts_settings_for_trl_run_without_a_gpu() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "quickstart.md").read_text()
+    settings = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert settings["use_cpu"] is True
+
+
+def test_search_prints_why_trees_stopped_before_their_simulations(tmp_path: Path) -> None:
+    code, said = run(
+        "search",
+        "KuhnPoker-v0",
+        "--goals",
+        2,
+        "--simulations",
+        16,
+        "--out",
+        tmp_path / "a.parquet",
+        "--set",
+        "max_nodes=2",
+    )
+    assert code == 0
+    assert "stopped: 2 max_nodes" in said
+
+
+def test_pairs_advise_what_would_help_and_name_the_anchors_file(trees: Path) -> None:
+    assert run("search", GAME, "--goals", 1, "--simulations", 2, "--out", "small.parquet")[0] == 0
+    nothing = run("pairs", "small.parquet", "--out", "p.jsonl")[1]
+    assert "search with more simulations" in nothing
+    assert "--threshold" not in nothing
+    assert "lower --threshold" in run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 50, "--no-anchors")[1]
+    said = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[1]
+    rows = len(Path("p.anchors.jsonl").read_text().splitlines())
+    assert f"p.anchors.jsonl: {rows} of the rows" in said
+
+
+@pytest.mark.parametrize(
+    ("command", "word"),
+    [
+        (("play", "WebShop-v0", "--opponent", "x"), "has one player, so it has no opponents"),
+        (("play", GAME, "--opponent", "Perfect"), "did you mean 'perfect'?"),
+        (("play", "WebShop-v0", "--option", "splt=test"), "did you mean split?"),
+        (("play", "Hex-v0", "--option", "size=big"), "size='big' is no value of this option"),
+        (("loop", "webshop"), "did you mean web_shop?"),
+    ],
+)
+def test_what_was_meant_is_named_without_the_words_of_python(command: tuple[str, ...], word: str) -> None:
+    code, said = run(*command)
+    assert code == 2
+    assert word in said
+    assert "not supported between" not in said
+    assert "with no options" not in said
+
+
+def test_a_version_may_be_left_out_where_there_is_one_alone() -> None:
+    for row in environments():
+        assert environment_row(row.id.partition("/")[2].partition("-v")[0].lower()) is row
+
+
+def test_a_game_of_open_spiel_is_named() -> None:
+    pytest.importorskip("pyspiel")
+    code, said = run("play", "Chess")
+    assert code == 2
+    assert "OpenSpiel-v0, with --option game=chess" in said
+    assert "The game is kuhn_poker" in run("play", "OpenSpiel-v0")[1]

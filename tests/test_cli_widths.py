@@ -1,6 +1,13 @@
 """Every table that a command prints, at 60, 80 and 120 columns: each name and figure is there, and no line is wider."""
 
+import contextlib
+import io
+import os
+import pty
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -8,7 +15,7 @@ from typer.testing import CliRunner
 
 from branchwise import cli
 from branchwise.envs.registry import environments
-from branchwise.training.display import ResultsTable
+from branchwise.training.display import ProgressDisplay, ResultsTable
 from branchwise.training.evaluation import ResultRow
 from branchwise.training.readable import agent_name
 
@@ -84,3 +91,48 @@ def test_search_prints_its_tree_within_the_width(width: int, monkeypatch: pytest
     outline = done.stdout.split("t.parquet:")[0].splitlines()
     assert len(outline) > 5
     assert max(map(len, outline)) <= width
+
+
+@pytest.mark.parametrize("columns", ["1", "0", "39", "x"])
+def test_a_terminal_of_no_width_is_taken_to_have_forty_columns(columns: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    shown = CliRunner().invoke(cli.app, ["envs"]).output
+    assert "branchwise/WebShop-v0" in shown
+
+
+def test_the_last_lines_of_stages_break_between_words_and_never_before_a_unit() -> None:
+    for width in range(40, 80):
+        file = io.StringIO()
+        console = Console(file=file, width=width, force_terminal=True, color_system=None)
+        display = ProgressDisplay(console)
+        figures = {"validation_success": 0.25, "promoted": False}
+        display.finished("step_dpo/round_1/model with words", figures, 4.7)
+        text = file.getvalue()
+        assert max(map(len, text.splitlines())) <= width
+        assert "25.0\u202f%" in text
+        assert "4.7\xa0s" in text
+
+
+def test_in_a_file_a_finished_stage_is_one_line_with_plain_blanks() -> None:
+    file = io.StringIO()
+    display = ProgressDisplay(Console(file=file, width=40))
+    display.finished("step_dpo/round_1/model", {"validation_success": 0.25, "promoted": False}, 4.7)
+    assert file.getvalue() == "step_dpo/round_1/model: done, validation success 25.0 %, not promoted, 4.7 s\n"
+
+
+def test_an_error_on_a_terminal_breaks_between_words(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", "from branchwise.cli import main; main()", "play", "WebShop-v0"]
+    main, other = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "80"}
+    done = subprocess.Popen([*program, "--option", "splt=test"], stdout=other, stderr=other, env=environment)
+    os.close(other)
+    text = b""
+    with contextlib.suppress(OSError):  # its end, on Linux
+        while part := os.read(main, 4096):
+            text += part
+    os.close(main)
+    assert done.wait(60) == 2
+    lines = text.decode().split("\r\n")
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= 80
+    assert "near_duplicates," in text.decode()

@@ -141,7 +141,8 @@ def test_interrupt_leaves_politely() -> None:
     def interrupt(prompt: str) -> str:
         raise KeyboardInterrupt
 
-    play("doors-v0", input=interrupt, output=shown.append)
+    with pytest.raises(KeyboardInterrupt):
+        play("doors-v0", input=interrupt, output=shown.append)
     assert shown[-1] == "\nLeft before the end."
 
 
@@ -240,6 +241,25 @@ def test_a_line_that_could_be_two_commands_is_asked_again(commands: list[str], l
 )
 def test_gaps_are_filled_by_the_person(lines: tuple[str, ...], action: str) -> None:
     assert sent(["offer[food=… water=… wood=…]", "say: …", "walk away"], *lines) == [action]
+
+
+@pytest.mark.parametrize("leave", ["q", "quit"])
+def test_q_leaves_from_a_gap_and_a_question_mark_explains(leave: str) -> None:
+    shown = played("1", "?", leave)
+    assert "say[…]: choose it and fill the gap" in shown
+    assert "Enter alone cancels" in shown
+    assert shown.endswith("Left after 0 steps.")
+    assert "heard say[red]" in played("1", "?", "red")
+
+
+def test_a_block_between_plain_fences_is_code_where_the_environment_asks_for_python() -> None:
+    waiting, shown = iter(["```", "print(6 * 7)", "```", "q"]), []
+    play("branchwise/MathTool-v0", seed=1, input=lambda prompt: next(waiting), output=shown.append)
+    text = "\n".join(map(str, shown))
+    assert "lines between ```python and ```" in text
+    assert "→ ```python" in text
+    assert "42" in text
+    assert "Invalid action" not in text
 
 
 def test_several_lines_are_one_answer() -> None:

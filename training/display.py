@@ -8,6 +8,7 @@ What it does not do: measure. Figures are what stages returned.
 """
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from rich.table import Column, Table
 from rich.text import Text
 
-from ..envs.terminal import printable, printable_line
+from ..envs.terminal import printable, printable_line, wrapped
 from .evaluation import ResultRow
 from .readable import agent_name, duration, interval, is_oracle, number, percent
 
@@ -115,10 +116,15 @@ class ProgressDisplay:
     def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None:
         if self._progress and stage in self._tasks:
             self._progress.remove_task(self._tasks.pop(stage))
-        self._line(f"{stage}: {', '.join(filter(None, ('done', key_figure(figures), duration(seconds))))}")
+        took = duration(seconds).replace(" ", "\N{NO-BREAK SPACE}")
+        self._line(f"{stage}: {', '.join(filter(None, ('done', key_figure(figures), took)))}")
 
     def _line(self, text: str) -> None:
-        self.console.print(Text(printable_line(text)), soft_wrap=True)
+        if self.console.is_terminal:  # in a file a line is a line
+            shown = wrapped(printable(re.sub(r"[ \t\r\n\v\f]+", " ", text)), self.console.width)
+        else:
+            shown = printable_line(text)
+        self.console.print(Text(shown), soft_wrap=True)
 
 
 class ResultsTable:

@@ -593,7 +593,7 @@ def judge(context: StageContext) -> dict[str, Any]:
     tasks = _tasks(config, "test")
     row, episodes = evaluate(
         simulator, tasks, _agent(config, context), env=config.env, split="test", seed=config.seed,
-        progress=lambda done: context.tell(done, len(tasks), "episodes"),
+        progress=lambda done: context.tell(done, len(tasks), f"{done} of {len(tasks)} episodes"),
     )  # fmt: skip
     save_episodes(context.folder / "episodes.jsonl", episodes)
     return asdict(row)

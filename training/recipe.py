@@ -5,6 +5,7 @@ trains, and the settings that are tried on validation goals. A :class:`RunConfig
 model, budgets, and which recipes are compared. Both are YAML files (``recipes/``), read strictly.
 """
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -233,6 +234,8 @@ def _find(name: str) -> Path:
     if ours.is_file() and path.suffix == "":
         return ours
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in FOLDER.glob("*.yaml")))
-        raise SettingsError(f"no settings file {name!r}; give a path, or one of ours: {known}")
+        known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
+        hint = f"did you mean {near[0]}? Or " if near else ""
+        raise SettingsError(f"no settings file {name!r}; {hint}give a path, or one of ours: {', '.join(known)}")
     return path
