@@ -429,7 +429,7 @@ class _Run:
             return softmax_leaf(tree, self.settings, drawn)
         if self.settings.whole_tree:
             return best_leaf(tree, self.settings)
-        outcomes = 0
+        outcomes, draws = 0, tree.draws
         while True:
             node, depth, flags = tree.select(self.walk)
             if node < 0:
@@ -454,6 +454,7 @@ class _Run:
                 leaf.error = failure("the simulator", error)
                 return leaf
             tree.release(node, path)
+            tree.draws = draws  # so that the way back here is the same, and one outcome is drawn beyond
 
     def _reason_to_stop(self) -> str:
         settings = self.settings
