@@ -162,6 +162,15 @@ class NodeArrays:
             return self.select(walk)
         return found
 
+    @property
+    def draws(self) -> int:
+        """Where the walk's own random numbers (outcomes of chance, ties) are; set it back to repeat them."""
+        return int(self._head["noise"][0])
+
+    @draws.setter
+    def draws(self, place: int) -> None:
+        self._head["noise"] = place
+
     def path_taken(self, depth: int) -> np.ndarray:
         """The nodes of the last :meth:`select`: int32 ``[depth + 1]``."""
         return self._path[: depth + 1].copy()

@@ -427,7 +427,7 @@ class _Run:
         if self.information is not None:
             assert isinstance(tree, InformationTree)
             return self.information.next(tree)
-        outcomes = 0
+        outcomes, draws = 0, tree.draws
         while True:
             luck = tree.luck(drawn=self.settings.selection == "softmax")
             leaf = self._selected(tree, drawn)
@@ -458,6 +458,7 @@ class _Run:
                 leaf.error = failure("the simulator", error)
                 return leaf
             tree.release(node, path)
+            tree.draws = draws  # so that the way back here is the same, and one outcome is drawn beyond
 
     def _selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
         settings = self.settings

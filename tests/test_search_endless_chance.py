@@ -83,3 +83,21 @@ def test_as_many_draws_as_are_allowed_pass() -> None:
     game, rng = Deal(), np.random.default_rng(0)
     state, player = past_chance(game, "", lambda state: draw_outcome(game, state, rng))
     assert (state, player) == ("0" * MOST_DRAWS, TERMINAL)
+
+
+@pytest.mark.parametrize("random_ties", [False, True])
+def test_six_cards_in_a_row_take_six_chance_nodes(random_ties: bool) -> None:
+    class Cards(Loop):
+        def reset(self, seed: int, options: Any = None) -> Any:
+            return ()
+
+        def current_player(self, state: Any) -> int:
+            return 0 if len(state) in (0, 7) else CHANCE if len(state) < 7 else TERMINAL
+
+        def step(self, state: Any, action: str) -> Any:
+            return (*state, action)
+
+    settings = SearchSettings(simulations=2, revisit=True, random_ties=random_ties)
+    [tree] = search(Cards(outcomes=30), [Root(())], None, RandomRollout(), settings, 0)
+    assert tree.size == 1 + 2 + 6 * 30 + 2  # the actions of the root and after the cards
+    assert not tree.counters["failed_leaves"]

@@ -223,8 +223,9 @@ class Twin:
         return best[0]
 
     def select(self) -> Node | None:
+        draws = self.noise
         while True:
-            node = self.root
+            node, self.noise = self.root, draws
             while node.children:
                 node = self.choose(node)
                 if node.solved:
