@@ -127,7 +127,7 @@ def test_a_reward_of_a_wrong_type_names_the_method_and_the_cure(reward: Any) -> 
 
     with pytest.raises(
         SearchStopped,
-        match=r"Paid(\.rewards gave|: rewards gives) .*; return (a finite number of at most 3.4e38|one number a player)",
+        match=r"Paid(\.rewards gave|: rewards gives) .*; return (a finite number of at|one number a player)",
     ):
         searched(Paid())
 
