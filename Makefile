@@ -33,11 +33,13 @@ run: setup
 test: setup
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
+# Doctests have kernels of their own: pytest imports the package under the name of the folder, and kernels that were cached under one
+# name cannot be read under another.
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --quiet --doctest-modules --pyargs branchwise.envs branchwise.search
+	NUMBA_CACHE_DIR=$(VENV)/doctests $(BIN)/python -m pytest --quiet --doctest-modules --pyargs branchwise.envs branchwise.search
 
 # Each benchmark compares with its peers in one run and writes benchmarks/results/<name>.json. Not among them: learning.py and
 # leaves_in_flight.py, which take most of an hour and ten minutes.
