@@ -6,9 +6,9 @@ own, and where a number could mean two commands the person is asked: nobody play
 with gaps, shown as ellipses (``search[…]``, ``offer[food=… water=…]``), is chosen and then filled, gap by gap; in one
 line its name or first letter followed by the texts is enough: ``s red shoes``, ``offer 2 1``. Several lines are one
 answer between two lines of three backticks, which belong to it (a block of code, marked as Python where the environment
-asks for that), or between ``<<`` and ``.``, which do not. ``?`` explains, ``q`` leaves, also at a gap; so do the end of
-the input and Ctrl-C. Any other line goes to the environment as it
-is, which is the judge of what makes sense.
+asks for that), or between ``<<`` and ``.``, which do not. ``?`` gives the rules, as the environment's docstring has
+them, and explains what can be typed; ``q`` leaves, also at a gap; so do the end of the input and Ctrl-C. Any other line
+goes to the environment as it is, which is the judge of what makes sense.
 
 In a game of several players the person is one of them (option ``player``) and the others are ``opponents``, by name.
 
@@ -16,6 +16,7 @@ What it does not do: keep a record of the episode, or play environments whose ac
 """
 
 import builtins
+import inspect
 import os
 import re
 import shutil
@@ -38,6 +39,8 @@ FENCE = "```"
 CODE = "```python"
 _NAME = re.compile(rf"[^\[\]:{GAP}]+")
 _NAME_OF_GAP = re.compile(r"([^\s\[\]=:,]+)\W*$")
+_LITERAL = re.compile(r"(?<!`)(?:``|````)(?!`)")
+_CHESS = re.compile(r"(?:[pnbrqkPNBRQK1-8]{1,8}/){7}[pnbrqkPNBRQK1-8]{1,8} [wb] ")
 _MOST_LISTED = 400
 _MOST_MOVES = 12
 
@@ -84,7 +87,7 @@ def play(
                 output(_menu(commands, bold))
             if not steps:
                 output(_hint(commands, fence))
-            action = _ask(commands, input, output, fence)
+            action = _ask(commands, input, output, fence, env)
             if action is None:
                 output(f"Left after {_steps(steps)}.")
                 return
@@ -114,14 +117,39 @@ def _make(env_id: str, options: dict[str, Any]) -> gym.Env[Any, Any]:
     return env
 
 
+def _game(env: gym.Env[Any, Any]) -> Any:
+    """The simulator behind ``env``, without a player's view; ``None`` in an environment of somebody else's."""
+    if not isinstance(env.unwrapped, SimulatorEnv):
+        return None
+    return without_view(env.unwrapped.simulator, env.unwrapped.state)[0]
+
+
 def _open_spiel_game(env: gym.Env[Any, Any]) -> str:
     """The name of the game that OpenSpiel plays in ``env``; empty in other environments."""
     from .open_spiel import OpenSpielSimulator
 
-    if not isinstance(env.unwrapped, SimulatorEnv):
-        return ""
-    simulator, _ = without_view(env.unwrapped.simulator, env.unwrapped.state)
-    return simulator.game if isinstance(simulator, OpenSpielSimulator) else ""
+    game = _game(env)
+    return game.game if isinstance(game, OpenSpielSimulator) else ""
+
+
+def _rules(env: gym.Env[Any, Any]) -> list[str]:
+    """What the docstring of the environment, or of its simulator, says of the game and of its actions, an empty line
+    after each paragraph, a table's row in one line; nothing where it has no such sections."""
+    for described in (env.unwrapped, _game(env)):
+        sections = re.split(r"(?m)^## (.+)\n", inspect.getdoc(type(described)) or "")
+        texts = dict(zip(sections[1::2], sections[2::2], strict=True))
+        if found := [texts[name] for name in ("Description", "Action Space") if name in texts]:
+            paragraphs = re.split(r"\n\s*\n", _LITERAL.sub("`", printable("\n\n".join(found)).strip()))
+            return [line for text in paragraphs for line in (*_paragraph(text), "")]
+    return []
+
+
+def _paragraph(text: str) -> list[str]:
+    """A paragraph of Markdown as one line, a table as a line a row, without its head."""
+    if not text.startswith("|"):
+        return [" ".join(text.split())]
+    rows = [[cell.strip() for cell in row.strip("| ").split(" | ")] for row in text.split("\n")[2:]]
+    return [f"  {action}{''.join(f' ({cell})' for cell in more[:-1])}: {''.join(more[-1:])}" for action, *more in rows]
 
 
 def _is_ours(env_id: str) -> bool:
@@ -129,7 +157,11 @@ def _is_ours(env_id: str) -> bool:
 
 
 def _ask(
-    commands: Sequence[str] | None, input: Callable[[str], str], output: Callable[[str], object], fence: str
+    commands: Sequence[str] | None,
+    input: Callable[[str], str],
+    output: Callable[[str], object],
+    fence: str,
+    env: gym.Env[Any, Any],
 ) -> str | None:
     """The next action, or ``None`` to leave."""
     while True:
@@ -140,7 +172,7 @@ def _ask(
         if not found and line in ("q", "quit"):
             return None
         if not found and line in ("?", "help"):
-            output(_help_page(commands, fence))
+            output("\n".join([*map(_wrapped, _rules(env)), _help_page(commands, fence)]))
         elif len(found) > 1:
             output(f"{line} could be {' or '.join(map(printable_line, found))}: type the whole command.")
         elif found and GAP in found[0]:
@@ -356,12 +388,26 @@ def _page(observation: str, env: gym.Env[Any, Any]) -> str:
     """One thing a line (WebShop's text mode separates them by a token), lines no wider than the terminal, and where the
     simulator writes moves in short (OpenSpiel's ``1pb``) the moves that the player knows of, in words."""
     lines = printable(observation).replace(" [SEP] ", "\n").split("\n")
+    lines = [shown for line in lines for shown in (_chess_board(line) if _CHESS.match(line) else [line])]
     simulator = getattr(env.unwrapped, "simulator", None)
     if (moves_seen := getattr(simulator, "moves_seen", None)) is not None:
         moves = [printable_line(move) for move in moves_seen(env.unwrapped.state)]  # type: ignore[attr-defined]
         earlier = f"{GAP} " * (len(moves) > _MOST_MOVES)
         lines.append(f"You are player {getattr(simulator, 'player', 0)}. {earlier}{', '.join(moves[-_MOST_MOVES:])}")
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _chess_board(line: str) -> list[str]:
+    """A position in Forsyth–Edwards notation, drawn: Black's side above, White's pieces in capitals; and the line.
+
+    >>> print("\\n".join(_chess_board("4k3/8/8/8/8/8/P7/4K3 w - - 0 1")[:3]))
+    8 . . . . k . . .
+    7 . . . . . . . .
+    6 . . . . . . . .
+    """
+    ranks = re.sub(r"\d", lambda blank: "." * int(blank[0]), line.split()[0]).split("/")
+    drawn = [f"{8 - row} {' '.join(rank)}" for row, rank in enumerate(ranks)]
+    return [*drawn, "  a b c d e f g h", line]
 
 
 def _wrapped(line: str) -> str:

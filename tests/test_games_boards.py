@@ -296,3 +296,8 @@ def test_the_perfect_player_never_loses_and_draws_with_itself() -> None:
 @pytest.mark.parametrize("game", [ConnectFour(), Breakthrough(), Hex(size=5)], ids=NAMES[1:4])
 def test_the_monte_carlo_player_beats_random_moves(game: BoardGame) -> None:
     assert score_against_random(game, MonteCarloPlayer(games=60), 8) >= 0.75
+
+
+def test_each_row_of_hex_is_half_a_cell_to_the_right_whatever_the_width_of_its_number() -> None:
+    lines = Hex().observation(Hex().reset(0)).split("\n")[1:]
+    assert [line.index(".") for line in lines[1:]] == [lines[0].index("a") + row for row in range(11)]

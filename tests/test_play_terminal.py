@@ -1,5 +1,6 @@
 """Playing in the terminal, by feeding lines to it: numbers, commands, short forms, help, leaving, hostile text."""
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -121,6 +122,28 @@ def test_help_names_free_text_and_costs_no_step() -> None:
     shown = played("?", "s x", "2")
     assert "say[…]: choose it and fill the gap, or write it in one line: say …, or s …" in shown
     assert "after 2 steps" in shown
+
+
+@pytest.mark.parametrize("row", environments(), ids=lambda row: row.id.partition("/")[2])
+def test_a_question_mark_gives_the_rules_as_wide_as_the_terminal(
+    row: EnvironmentRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    waiting, shown = iter(["?", "q"]), []
+    play(row.id, seed=1, input=lambda prompt: next(waiting), output=shown.append)
+    rules = str(shown[-2])
+    assert "q leaves" in rules
+    assert len(rules.split("\n\n")) >= 3, "two sections of the docstring, and how to type"
+    assert "##" not in rules
+    assert "| " not in rules
+    assert not re.search("(?<!`)``(?!`)", rules)
+    assert max(map(len, rules.split("\n"))) <= 80
+
+
+def test_the_rules_say_what_each_action_does() -> None:
+    waiting, shown = iter(["?", "q"]), []
+    play("LeducPoker", seed=1, input=lambda prompt: next(waiting), output=shown.append)
+    assert "  `fold` (after a raise): gives up the pot\n" in str(shown[-2])
 
 
 def test_running_out_of_steps_is_said() -> None:
@@ -375,3 +398,19 @@ def test_web_shop_is_played_from_search_to_purchase() -> None:
 def test_unknown_option_is_named() -> None:
     with pytest.raises(TypeError, match="has no option 'product'"):
         play("branchwise/WebShop-v0", {"product": 100})
+
+
+def test_a_position_of_chess_is_drawn() -> None:
+    pytest.importorskip("pyspiel")
+    shown: list[str] = []
+    options = {"game": "chess", "player": 1}
+    play("OpenSpiel", options, seed=1, input=lambda prompt: "q", output=lambda text: shown.append(str(text)))
+    board, _, text = shown[0].strip().partition("  a b c d e f g h\n")
+    assert board.splitlines() == [
+        "8 r n b q k b n r",
+        "7 p p p p p p p p",
+        *(f"{rank} . . . . . . . ." for rank in (6, 5, 4, 3)),
+        "2 P P P P P P P P",
+        "1 R N B Q K B N R",
+    ]
+    assert text.startswith("rnbqkbnr/pppppppp/8/8/8/8/PPPPPPPP/RNBQKBNR w")

@@ -179,8 +179,9 @@ def _actions_by_byte(size: int) -> list[list[tuple[str, ...]]]:
 
 
 def _empty_drawing(size: int) -> str:
-    lines = [f"{' ' * row}{row + 1} {' '.join('.' * size)}" for row in range(size)]
-    return "\n".join(["  " + " ".join("abcdefghijk"[:size]), *lines])
+    width = len(str(size))  # of the rows' numbers
+    lines = [f"{' ' * row}{row + 1:>{width}} {' '.join('.' * size)}" for row in range(size)]
+    return "\n".join([" " * (width + 1) + " ".join("abcdefghijk"[:size]), *lines])
 
 
 @lru_cache(maxsize=_LARGEST)
