@@ -58,11 +58,12 @@ SetOption = Annotated[
 HistoryOption = Annotated[
     str | None,
     typer.Option(
+        metavar="HISTORY",
         help="What the model reads of an episode: all_turns, actions_and_last_observation or last_observation. "
-        "Default: what was saved with the model, else last_observation."
+        "Default: what was saved with the model, else last_observation.",
     ),
 ]
-SeedOption = Annotated[int, typer.Option(min=0, help="The seed of all draws.")]
+SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The seed of all draws.")]
 
 
 def _file(text: str) -> Path:
@@ -170,10 +171,14 @@ def envs(
 @reported
 def play(
     env: EnvArgument,
-    goal: Annotated[int | None, typer.Option(help="The goal's number in its split.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Names the episode where no goal does.")] = None,
-    opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
-    player: Annotated[int | None, typer.Option(min=0, help="In a game, whom you play; player 0 begins.")] = None,
+    goal: Annotated[int | None, typer.Option(metavar="N", help="The goal's number in its split.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Names the episode where no goal does.")] = None,
+    opponent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
+    ] = None,
+    player: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="In a game, whom you play; player 0 begins.")
+    ] = None,
     option: OptionOption = None,
 ) -> None:
     """Play an environment in the terminal, a game against a named opponent.
@@ -192,15 +197,18 @@ def play(
 @reported
 def loop(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name (web_shop, smoke) or a YAML file.")],
-    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/CONFIG.", file_okay=False)] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="The run's folder; default runs/CONFIG.", file_okay=False)
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting, dotted; may be repeated."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="Start from this model (a folder or a Hugging Face id), not from scratch.")
+        str | None,
+        typer.Option(metavar="MODEL", help="Start from this model (a folder or a Hugging Face id), not from scratch."),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=1000, help="Stages that run side by side.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Stages that run side by side.")] = 2,
 ) -> None:
     """Search, train and evaluate, round after round; goes on where an earlier call was stopped.
 
@@ -222,9 +230,8 @@ def loop(
         with ProgressDisplay(_errors()) as display:
             rows = run_loop(settings, run, display, workers)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"{STOPPED}; finished stages stand in {run}, and the same command goes on from there"
-        ) from None
+        kept = f"finished stages stand in {run}" if any(run.glob("**/figures.json")) else "no stage was finished yet"
+        raise KeyboardInterrupt(f"{STOPPED}; {kept}, and the same command goes on from there") from None
     if done_before:
         _say(f"{run} is done already: nothing was done again. Another --out starts afresh.")
     _console().print(ResultsTable(rows))
@@ -246,14 +253,20 @@ def search(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The policy: a model folder or a Hugging Face id. Without one, equal priors and random roll-outs."
+            metavar="MODEL",
+            help="The policy: a model folder or a Hugging Face id. Without one, equal priors and random roll-outs.",
         ),
     ] = None,
     goals: Annotated[
-        int, typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, one tree each.")
+        int,
+        typer.Option(min=1, max=MOST_GOALS, metavar="N", help="Goals (without goals: seeds) 0 to N−1, one tree each."),
     ] = 64,
-    split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default train.")] = None,
-    simulations: Annotated[int, typer.Option(min=1, max=MOST_SIMULATIONS, help="Simulations a tree.")] = 16,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Whose goals, where there are splits; default train.")
+    ] = None,
+    simulations: Annotated[
+        int, typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="Simulations a tree.")
+    ] = 16,
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
@@ -304,6 +317,7 @@ def search(
         kept = "what was searched since its last save" if out.exists() else "what was searched"
         raise OSError(f"{error.strerror}. {kept.capitalize()} is lost; then run the same command again") from error
     if len(trees) == 1:
+        _say("visits, value for who chose it, p = prior, action")
         _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
     solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
@@ -367,9 +381,12 @@ def pairs(
             "best-path-steps: the best path's actions alone, for --method sft."
         ),
     ] = Extract.SIBLINGS,
-    threshold: Annotated[float | None, typer.Option(min=0, help="The least difference of value; default 0.1.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0, metavar="NUMBER", help="The least difference of value; default 0.1.")
+    ] = None,
     min_visits: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SIMULATIONS, help="The least visits of both sides; default 1.")
+        int | None,
+        typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="The least visits of both sides; default 1."),
     ] = None,
     anchors: Annotated[
         bool | None,
@@ -440,15 +457,20 @@ def train(
     pairs: Annotated[
         Path, typer.Argument(metavar="PAIRS", help="Pairs that `branchwise pairs` saved, or others in TRL's format.")
     ],
-    model: Annotated[str, typer.Option(help="Where to start: a model folder or a Hugging Face id.")],
-    out: Annotated[Path, typer.Option(help="The trained model's folder.", file_okay=False)],
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Where to start: a model folder or a Hugging Face id.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model's folder.", file_okay=False)],
     method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
     learning_rate: Annotated[
-        float | None, typer.Option(help="Peak learning rate; a pretrained model wants 1e-6 (DPO), 1e-5 (SFT).")
+        float | None,
+        typer.Option(metavar="NUMBER", help="Peak learning rate; a pretrained model wants 1e-6 (DPO), 1e-5 (SFT)."),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(help="Passes over the rows.")] = None,
-    beta: Annotated[float | None, typer.Option(help="DPO: strength of the pull to the reference.")] = None,
-    sft_weight: Annotated[float | None, typer.Option(help="DPO: weight of the chosen sides' likelihood.")] = None,
+    epochs: Annotated[float | None, typer.Option(metavar="NUMBER", help="Passes over the rows.")] = None,
+    beta: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="DPO: strength of the pull to the reference.")
+    ] = None,
+    sft_weight: Annotated[
+        float | None, typer.Option(metavar="NUMBER", help="DPO: weight of the chosen sides' likelihood.")
+    ] = None,
     reference: Annotated[
         Reference | None,
         typer.Option(
@@ -523,35 +545,48 @@ def bench(
     agent: Annotated[
         list[str],
         typer.Option(
+            metavar="AGENT",
             help="random, rule-based (shop), a player that `branchwise envs --json` names, mcts (search with random "
-            "roll-outs), or a model (folder or Hugging Face id); may be repeated."
+            "roll-outs), or a model (folder or Hugging Face id); may be repeated.",
         ),
     ],
-    split: Annotated[str | None, typer.Option(help="Whose goals, where there are splits; default test.")] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Whose goals, where there are splits; default test.")
+    ] = None,
     goals: Annotated[
         int,
-        typer.Option(min=1, max=MOST_GOALS, help="Goals (without goals: seeds) 0 to N−1, the same for every agent."),
+        typer.Option(
+            min=1, max=MOST_GOALS, metavar="N", help="Goals (without goals: seeds) 0 to N−1, the same for every agent."
+        ),
     ] = 300,
     seed: SeedOption = 0,
-    opponent: Annotated[str | None, typer.Option(help="In a game, who plays the others; default random.")] = None,
-    player: Annotated[int | None, typer.Option(min=0, help="In a game, whom the agents play; default 0.")] = None,
+    opponent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
+    ] = None,
+    player: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="In a game, whom the agents play; default 0.")
+    ] = None,
     simulations: Annotated[
         int,
         typer.Option(
             min=0,
             max=MOST_SIMULATIONS,
+            metavar="N",
             help="Models search too, in a row of their own: so many simulations a decision. Of mcts; default 100.",
         ),
     ] = 0,
     critic: Annotated[
         Path | None,
-        typer.Option(help="Values the leaves of that search; without it roll-outs read the outcome: an oracle."),
+        typer.Option(
+            metavar="FOLDER", help="Values the leaves of that search; without it roll-outs read the outcome: an oracle."
+        ),
     ] = None,
     option: OptionOption = None,
     history: HistoryOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
+            metavar="FOLDER",
             help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
             file_okay=False,
         ),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..envs.registry import environment_row
+from ..envs.registry import environment_row, environments
 from ..search.engine import SearchSettings
 from ..search.evaluation import Evaluator, PolicyRollout
 from .acting import PolicyAgent
@@ -38,8 +38,8 @@ def agents_called(
     it is, and searching, its leaves valued by ``critic`` or, without one, by roll-outs to the outcome itself; names of
     the latter end in ``oracle``.
 
-    ``tell`` is told where the Hugging Face hub is asked. Raises ValueError for a name that is nearly a player's, and as
-    :func:`language_model`.
+    ``tell`` is told where the Hugging Face hub is asked. Raises ValueError for a name that is nearly a player's, or a
+    player's of another environment, and as :func:`language_model`.
     """
     scripted = scripted_agents(env_id)
     by_rule = {_folded(known): known for known in scripted}
@@ -56,6 +56,8 @@ def agents_called(
         if near:
             meant = by_rule.get(near[0], near[0])
             raise ValueError(f"no agent {name!r} in {env_id}: did you mean {meant}? Players there: {players}")
+        if elsewhere := [row.id for row in environments() if _folded(name) in map(_folded, scripted_agents(row.id))]:
+            raise ValueError(f"no agent {name!r} in {env_id}: it plays {elsewhere[0]}. Players here: {players}")
     policy = language_model(name, history, tell, f"no folder here and no player of {env_id} ({players})")
     agents: list[Agent] = [PolicyAgent(policy, name=name)]
     if simulations:

@@ -13,9 +13,9 @@ from .tree import Tree
 
 
 class SearchBar:
-    """Shows simulations, nodes, the best root value, model calls, and invalid proposals with failed leaves, as totals
-    over all trees; on a narrow terminal in two lines. Where the output is no terminal it prints a line every
-    ``seconds`` instead, and one at the end.
+    """Shows simulations of those asked for, nodes, the best root value, model calls, and invalid proposals with failed
+    leaves, as totals over all trees; on a narrow terminal in two lines. Where the output is no terminal it prints a
+    line every ``seconds`` instead, and one at the end.
 
     Use as a context manager, so that the bar is taken down however the search ends.
     """
@@ -52,14 +52,22 @@ class SearchBar:
             if time.monotonic() - self._last >= self.seconds:
                 self._print(self._unsaid)
             return
-        total = sum(int(tree.settings.get("simulations", 0)) for tree in self.trees) or None
-        done = sum(tree.counters["simulations"] for tree in self.trees)
-        self._bar.update(self._task, completed=done, total=total, description=self.line(done, nodes, model_calls))
+        self._bar.update(
+            self._task,
+            completed=self._done(),
+            total=self._asked() or None,
+            description=self.line(self._done(), nodes, model_calls),
+        )
 
     def _print(self, totals: tuple[int, int, int]) -> None:
         self._last, self._unsaid = time.monotonic(), None
-        done = sum(tree.counters["simulations"] for tree in self.trees)
-        self.console.print(self.line(done, *totals[1:]), highlight=False, soft_wrap=True)
+        self.console.print(self.line(self._done(), *totals[1:]), highlight=False, soft_wrap=True)
+
+    def _done(self) -> int:
+        return sum(tree.counters["simulations"] for tree in self.trees)
+
+    def _asked(self) -> int:
+        return sum(int(tree.settings.get("simulations", 0)) for tree in self.trees)
 
     def line(self, simulations: int, nodes: int, model_calls: int) -> str:
         """The words beside the bar."""
@@ -67,7 +75,8 @@ class SearchBar:
         best = f"{max(values):.3f}" if values else "–"
         invalid = sum(tree.counters["invalid_actions"] for tree in self.trees)
         failed = sum(tree.counters["failed_leaves"] for tree in self.trees)
+        asked = f" of {self._asked():,}" if self._asked() else ""
         return (
-            f"{simulations:,} simulations · {nodes:,} nodes · best value {best} · {model_calls:,} model calls"
+            f"{simulations:,}{asked} simulations · {nodes:,} nodes · best value {best} · {model_calls:,} model calls"
             f" · {invalid:,} invalid proposals" + (f" · {failed:,} failed leaves" if failed else "")
         )

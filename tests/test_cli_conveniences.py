@@ -63,6 +63,12 @@ def test_a_mistyped_agent_is_named_and_nobody_else_is_asked(env: str, typed: str
         agents_called(typed, env, tell=pytest.fail)
 
 
+@pytest.mark.parametrize("name", ["rule-based", "tit_for_tat", "monte-carlo"])
+def test_a_player_of_another_environment_is_no_model_either(name: str) -> None:
+    with pytest.raises(ValueError, match=r"it plays branchwise/.*Players here: random, perfect, mcts"):
+        agents_called(name, "branchwise/TicTacToe-v0", tell=pytest.fail)
+
+
 @pytest.mark.parametrize("typed", ["tit-for-tat", "tit_for_tat", "Tit-For-Tat"])
 def test_a_player_is_found_however_its_words_are_joined(typed: str) -> None:
     assert [agent.name for agent in agents_called(typed, "branchwise/Bargaining-v0")] == ["tit-for-tat"]

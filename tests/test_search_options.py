@@ -401,7 +401,7 @@ def test_the_bar_says_what_a_reader_wants_to_know() -> None:
     simulator = Bush()
     bar.trees = [grown(simulator, Priors())]
     line = bar.line(80, len(bar.trees[0]), 160)
-    assert line.startswith("80 simulations · ")
+    assert line.startswith("80 of 80 simulations · ")
     assert "best value" in line
     assert "160 model calls · 0 invalid proposals" in line
 
@@ -411,8 +411,8 @@ def test_without_a_terminal_a_line_now_and_then_and_one_at_the_end() -> None:
     with SearchBar(Console(file=said, width=80), seconds=1000.0) as bar:
         search(Bush(), [Root(Bush().reset(0))] * 2, None, Flat(), SearchSettings(simulations=40), progress=bar)
     first, last = said.getvalue().splitlines()
-    assert first.startswith("2 simulations · ")
-    assert last.startswith("80 simulations · ")
+    assert first.startswith("2 of 80 simulations · ")
+    assert last.startswith("80 of 80 simulations · ")
 
 
 @pytest.mark.parametrize("width", [80, 160])
