@@ -90,6 +90,7 @@ def test_search_prints_its_tree_within_the_width(width: int, monkeypatch: pytest
     assert done.exit_code == 0, done.output
     outline = done.stdout.split("t.parquet:")[0].splitlines()
     assert len(outline) > 5
+    assert outline[0] == "visits, value for who chose it, p = prior, action"
     assert max(map(len, outline)) <= width
 
 

@@ -568,3 +568,43 @@ def test_widening_below_a_solved_ancestor_opens_every_node_above() -> None:
     reopen(tree, 2, walk)
     assert [tree.is_solved(node) for node in range(4)] == [False] * 4
     assert (tree.nodes["proof"] == UNPROVEN).all()
+
+
+class TwoCoins(Simulator[str]):
+    """After the one move two coins are thrown; player 0 loses where the first shows 1 and the second 0."""
+
+    players = 2
+    zero_sum = True
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return ""
+
+    def current_player(self, state: str) -> int:
+        return {0: 0, 3: TERMINAL}.get(len(state), CHANCE)
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state
+
+    def legal_actions(self, state: str) -> Sequence[str]:
+        return () if state else ["throw"]
+
+    def step(self, state: str, action: str) -> str:
+        return state + action[0]
+
+    def rewards(self, state: str) -> tuple[float, float]:
+        earned = 0.0 if len(state) < 3 else -1.0 if state.endswith("10") else 1.0
+        return earned, -earned
+
+    def chance_outcomes(self, state: str) -> list[tuple[str, float]]:
+        return [("0", 0.5), ("1", 0.5)]
+
+
+@pytest.mark.parametrize("transpositions", [False, True])
+def test_a_proven_outcome_of_chance_is_drawn_like_any_other_and_not_expanded_again(transpositions: bool) -> None:
+    settings = SearchSettings(simulations=2_000, transpositions=transpositions)
+    [tree] = search(TwoCoins(), [Root("")], None, RandomRollout(), settings, 0)
+    assert (len(tree), tree.visits(0)) == (8, 2_000)  # 1 + 1 + 2 + 4: every state once
+    assert abs(tree.value(0) - 0.5) < 4 * np.sqrt(0.75 / 2_000)
+    assert [tree.proof(node) for node in (0, 1)] == ["", ""]
+    first = next(node for node in tree.children(1) if tree.actions[node] == "0")
+    assert tree.proof(first) == "win"
