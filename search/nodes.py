@@ -37,10 +37,13 @@ Not handled: regret matching, continuous actions.
 from typing import Final
 
 import numpy as np
-from numba import njit
+from numba import config, njit
 
 from .backup import UNPROVEN, action_return
 from .compiling import forget_outdated
+
+if config.DISABLE_JIT:
+    raise ImportError("the search's kernels read records as compiled code alone can: unset NUMBA_DISABLE_JIT")
 
 NODE: Final = np.dtype(
     [

@@ -1,6 +1,7 @@
 """The engine's promises about batches, ends, proposals and roll-outs; what fails stands in test_search_failures.py, the
 rules against a plain twin in test_search_twin.py."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -435,6 +436,15 @@ def test_kernels_of_before_an_update_are_forgotten(tmp_path: Path) -> None:
             cwd=tmp_path, capture_output=True, text=True, check=True,
         ).stdout.strip())  # fmt: skip
     assert said == ["1", "1", "2"]
+
+
+def test_without_the_compiler_environments_play_and_a_search_says_what_it_needs() -> None:
+    script = "import gymnasium as gym, branchwise\nenv = gym.make('branchwise/ConnectFour-v0')\nenv.reset(seed=0)\n"
+    script += "print(env.step('4')[1])\nimport branchwise.search.engine"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout == "0.0\n"
+    assert done.stderr.splitlines()[-1].endswith("unset NUMBA_DISABLE_JIT")
 
 
 def test_a_hidden_outcome_is_never_read_and_the_evaluator_is_asked_once() -> None:
