@@ -272,6 +272,20 @@ def test_a_function_as_policy_and_as_evaluator_is_wrapped() -> None:
         assert grow(None, None, to_the_right, evaluator).best_action() == "right"
 
 
+@pytest.mark.parametrize("mixed", [False, True])
+def test_an_evaluator_that_says_nothing_of_transcripts_is_given_them(mixed: bool) -> None:
+    read: list[str] = []
+
+    class Reader:
+        def evaluate(self, leaves: Any) -> np.ndarray:
+            read.extend(leaf.transcript[-1].text for leaf in leaves)
+            return np.zeros((len(leaves), 1))
+
+    grow(None, None, None, Mixed(Reader(), Reader(), 0.5) if mixed else Reader())
+    assert read
+    assert all(read)
+
+
 def test_a_function_proposes_where_any_text_may_be_an_answer() -> None:
     def propose(transcript: Any, n: int, rng: np.random.Generator) -> list[Proposal]:
         return [Proposal(["left", "right"][int(rng.integers(2))], -0.7) for _ in range(n)]

@@ -207,10 +207,10 @@ def test_a_tree_of_another_version_has_all_its_states(monkeypatch: pytest.Monkey
     assert tree.visits(0) == 80
 
 
-def test_readers_cope_with_children_that_were_never_tried() -> None:
+def test_readers_cope_with_children_that_were_never_tried(tmp_path: Path) -> None:
     simulator = TicTacToe()
     state = simulator.reset(0)
-    for move in ("1", "4", "2", "5"):
+    for move in ("7", "1", "8", "2"):
         state = simulator.step(state, move)
     [tree] = search(simulator, [Root(state, (), {"seed": 0})], None, Zero(), SearchSettings(simulations=2))  # type: ignore[arg-type]
     untried = [child for child in tree.children() if not tree.visits(child)]
@@ -218,11 +218,15 @@ def test_readers_cope_with_children_that_were_never_tried() -> None:
     assert all(tree.has(child, UNSTEPPED) for child in untried)
     assert "p=0.20" in outline(tree)
     assert len(to_networkx(tree)) == len(tree)
-    win = next(child for child in tree.children() if tree.actions[child] == "3")
+    save_trees(tmp_path / "trees.parquet", [tree])
+    [alone] = load_trees(tmp_path / "trees.parquet")
+    win = next(child for child in tree.children() if tree.actions[child] == "9")
+    assert win in untried
+    assert not alone.is_terminal(win), "without a simulator nobody can know"
     assert tree.is_terminal(win)
     assert tree.has(win, OVER)
     assert tree.transcript(win)[-1].text == simulator.observation(tree.states[win])
-    assert tree.states[win] == simulator.step(state, "3")
+    assert tree.states[win] == simulator.step(state, "9")
     assert float(tree.nodes["reward"][win]) == 1.0
 
 

@@ -1,13 +1,18 @@
 """Settings files are read strictly: nothing misspelt or of the wrong type passes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import yaml
 
+from branchwise.search.settings import SearchSettings
+from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.recipe import BaseSettings, load_config, load_recipe
 from branchwise.training.settings import SettingsError, as_dict, build, override, read_yaml
+from branchwise.training.supervised import SupervisedSettings
+from branchwise.training.value_model import ValueSettings
 
 
 @dataclass(frozen=True)
@@ -193,3 +198,22 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
     again = build(Outer, read_yaml(path))
     assert as_dict(again) == data
     assert again.rates == settings.rates
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SearchSettings(),
+        SupervisedSettings(),
+        PreferenceSettings(),
+        ValueSettings(),
+        load_recipe("step_dpo"),
+        BaseSettings(),
+        load_config("smoke"),
+    ],
+    ids=lambda settings: type(settings).__name__,
+)
+def test_no_field_of_any_settings_takes_an_object_of_another_type(settings: Any) -> None:
+    for name in (entry.name for entry in fields(settings)):
+        with pytest.raises((TypeError, ValueError), match=rf"{type(settings).__name__}\.{name} is .*; expected"):
+            replace(settings, **{name: object()})
