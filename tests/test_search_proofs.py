@@ -15,7 +15,7 @@ from branchwise.envs.listed import ListedActions
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.ascent import _settle
 from branchwise.search.backup import DRAW, LOSS, UNPROVEN, WIN
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
 from branchwise.search.policy import Proposal
 from branchwise.search.settings import walk_of
@@ -385,6 +385,24 @@ def test_a_set_whose_actions_all_fail_takes_the_action_into_it_with_it() -> None
     assert visits["bet"] == 1
     assert visits["pass"] > 180
     assert tree.best_action() == "pass"
+
+
+def test_a_root_whose_actions_all_fail_in_a_tree_of_information_sets_stops_the_search_with_their_words() -> None:
+    class Unplayable(KuhnPoker):
+        played = False
+
+        def step(self, state: Any, action: str) -> Any:
+            if self.played:
+                raise OSError("connection lost")
+            self.played = True  # the door's own step
+            return super().step(state, action)
+
+    settings = SearchSettings(simulations=20, information="single_observer")
+    with pytest.raises(SearchStopped, match="connection lost") as stopped:
+        search(Unplayable(), [Root(KuhnState("JQ"))], None, ValueFunction(lambda *_: 0.0), settings)
+    [tree] = stopped.value.trees
+    assert tree.counters["failed_actions"] == 2
+    assert all(tree.has(child, FAILED) for child in tree.children())
 
 
 @pytest.mark.parametrize("how", ["nan shares", "shares of 0.2"])
