@@ -6,6 +6,8 @@ import math
 import multiprocessing
 import os
 import shutil
+import subprocess
+import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -254,3 +256,20 @@ def test_the_cache_folder_is_the_platform_s_or_the_chosen_one(monkeypatch: pytes
     assert cache_folder() == Path("~/.cache/branchwise").expanduser()
     monkeypatch.setattr(retrieval.sys, "platform", "darwin")
     assert cache_folder() == Path("~/Library/Caches/branchwise").expanduser()
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["envs.web_shop.retrieval", "search.engine", "search.compiled", "agents.language_model", "training.loop", "cli"],
+)
+def test_nothing_here_starts_jax(module: str) -> None:
+    """It would take threads and memory, and Ctrl-C gets lost in its hook of the garbage collector."""
+    script = f"import sys, branchwise.{module}; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_jax_can_be_imported_afterwards() -> None:
+    pytest.importorskip("jax")
+    script = "import branchwise.envs.web_shop.retrieval, jax; print(jax.__name__)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "jax\n"

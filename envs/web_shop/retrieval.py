@@ -20,18 +20,37 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 from typing import Final
 
-import bm25s
 import numpy as np
 import Stemmer
-from bm25s.stopwords import STOPWORDS_EN
 
 from .catalogue import Product
+
+
+@contextmanager
+def _left_out(module: str) -> Iterator[None]:
+    """Inside, ``import module`` fails, unless it was imported before."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+# bm25s would start JAX where that is installed (threads, most of a GPU's memory, and a hook of the garbage collector in
+# which Ctrl-C gets lost), for a way of sorting scores that is not used here.
+with _left_out("jax"):
+    import bm25s
+    from bm25s.stopwords import STOPWORDS_EN
 
 RESULTS: Final = 50
 QUERIES_KEPT: Final = 8192
