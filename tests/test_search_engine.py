@@ -409,7 +409,7 @@ print(add(1, 2), file=sys.stderr)
 _CALLING = """
 from numba import njit
 from branchwise.search.compiling import forget_outdated
-from called import answer
+from .between import answer
 
 
 @njit(cache=True)
@@ -423,19 +423,25 @@ print(ask())
 """
 
 
-def test_kernels_of_before_an_update_are_forgotten(tmp_path: Path) -> None:
+def test_kernels_of_before_an_update_are_forgotten_and_others_kept(tmp_path: Path) -> None:
     """Without it numba goes on with what ``ask`` had called before."""
-    said = []
+    package, said = tmp_path / "package", []
+    package.mkdir()
+    constant = "from numba import njit\n\n\n@njit(cache=True)\ndef answer():\n    return {}\n"
+    (package / "__init__.py").touch()
+    (package / "between.py").write_text("from .called import answer\n")
+    (package / "calling.py").write_text(_CALLING)
+    (package / "other.py").write_text(constant.format(3) + "answer()\n")
     for number, forget in ((1, False), (2, False), (2, True)):
-        called = f"from numba import njit\n\n\n@njit(cache=True)\ndef answer():\n    return {number}\n"
-        (tmp_path / "called.py").write_text(called)
-        if number == 1:
-            (tmp_path / "calling.py").write_text(_CALLING)
+        (package / "called.py").write_text(constant.format(number))
         said.append(subprocess.run(
-            [sys.executable, "-c", f"import builtins; builtins.FORGET = {forget}; import calling"],
+            [sys.executable, "-c", f"import builtins as b; b.FORGET = {forget}; import package.other, package.calling"],
             cwd=tmp_path, capture_output=True, text=True, check=True,
         ).stdout.strip())  # fmt: skip
+        if number == 1:
+            kept = [path.stat().st_mtime_ns for path in (package / "__pycache__").glob("other.*.nbi")]
     assert said == ["1", "1", "2"]
+    assert [path.stat().st_mtime_ns for path in (package / "__pycache__").glob("other.*.nbi")] == kept
 
 
 def test_without_the_compiler_environments_play_and_a_search_says_what_it_needs() -> None:
