@@ -33,7 +33,7 @@ class SearchBar:
             console=self.console,
             disable=not self.console.is_terminal,
         )
-        self._task = self._bar.add_task("", total=None)
+        self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> "SearchBar":
         self._bar.start()
