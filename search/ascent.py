@@ -35,6 +35,7 @@ from .nodes import (
     TERMINAL,
     VALUED,
     _source,
+    discount_into,
 )
 from .selection import widened
 
@@ -152,7 +153,7 @@ def _back_up(
         if against:
             value = -value
         if i > 0:
-            value = action_return(record.reward, rules.discount, value)
+            value = action_return(record.reward, discount_into(nodes[source].player, rules.discount), value)
         if rules.backup == MEAN:
             record.value_sum += value
         elif rules.backup == MAX:
@@ -191,9 +192,10 @@ def _back_up_all(
         record.pending -= 1
         if i < depth and rules.backup != MEAN:
             _returns_of_children(nodes, values, source, rules.backup, returns)
+        discount = discount_into(nodes[source].player, rules.discount)
         for player in range(players):
             if i > 0:
-                returns[player] = action_return(values[node, players + player], rules.discount, returns[player])
+                returns[player] = action_return(values[node, players + player], discount, returns[player])
             if rules.backup == MEAN:
                 values[node, player] += returns[player]
             else:

@@ -31,6 +31,7 @@ from .nodes import (
     SOLVED,
     VALUED,
     _source,
+    discount_into,
 )
 from .selection import (
     ALPHAZERO,
@@ -75,12 +76,12 @@ def _state_value(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: 
     if nodes[source].flags & SHARED:
         value_sum, visits = _sums_of_children(nodes, source)
         return visit_weighted_value(value_sum, visits) if visits > 0.0 else 0.0
-    discount = walk[0].discount
+    discount = discount_into(nodes[source].player, walk[0].discount)
     record = nodes[node]
     if record.visits == 0 or discount == 0.0:
         return 0.0
     if values.shape[1] > 0:
-        return _state_value_of_many(nodes, values, walk, node, max(nodes[source].player, 0))
+        return _state_value_of_many(nodes, values, node, max(nodes[source].player, 0), discount)
     mean = record.value_sum / record.visits
     if node == 0:
         return mean
@@ -89,9 +90,9 @@ def _state_value(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: 
 
 
 @njit(cache=True)
-def _state_value_of_many(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int, player: int) -> float:
+def _state_value_of_many(nodes: np.ndarray, values: np.ndarray, node: int, player: int, discount: float) -> float:
     mean = values[node, player] / nodes[node].visits
-    return mean if node == 0 else (mean - values[node, values.shape[1] // 2 + player]) / walk[0].discount
+    return mean if node == 0 else (mean - values[node, values.shape[1] // 2 + player]) / discount
 
 
 @njit(cache=True)

@@ -328,7 +328,9 @@ class _Run:
         settings = self.settings
         stop = self._reason_to_stop()
         if self.widening is not None and not stop:
-            self.widening.widen([t for t in self.open if t.counters["simulations"] < settings.simulations])
+            self.failed += self.widening.widen(
+                [t for t in self.open if t.counters["simulations"] < settings.simulations]
+            )
         for tree in self.open:
             tree.stopped = stop or self._reason_to_stop_tree(tree)
         self.open = [tree for tree in self.open if not tree.stopped]

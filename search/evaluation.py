@@ -167,9 +167,9 @@ class _Played:
     def step(self, action: str, discount: float) -> None:
         self.state = self.simulator.step(self.state, action)
         self._earn()
+        self._settle_chance()  # which takes no time: what luck pays belongs to this step
         self.weight *= discount
         self.steps += 1
-        self._settle_chance()
         if self.keeps_transcript:
             self.transcript = (*self.transcript, acted(action), observed(said(self.simulator, self.state)))
 
@@ -189,7 +189,10 @@ class _Played:
 
     def _earn(self) -> None:
         try:
-            for player, reward in enumerate(self.simulator.rewards(self.state)):
+            rewards = self.simulator.rewards(self.state)
+            if type(rewards) is not tuple or len(rewards) != len(self.value):
+                checked_rewards(self.simulator, self.state)
+            for player, reward in enumerate(rewards):
                 self.value[player] += self.weight * reward
         except (TypeError, IndexError):
             checked_rewards(self.simulator, self.state)  # names the method and the cure

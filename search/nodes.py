@@ -129,6 +129,13 @@ selection of the first three, virtual loss, and unvisited children at zero or at
 
 
 @njit(cache=True)
+def discount_into(player: int, discount: float) -> float:
+    """The discount of what follows an action, by who is to move after it: γ, and 1 where that is chance, which takes no
+    time. So what an outcome pays counts as if the action before it had paid it."""
+    return 1.0 if player == CHANCE else discount
+
+
+@njit(cache=True)
 def _source(nodes: np.ndarray, node: int) -> int:
     return nodes[node].first_child if nodes[node].flags & LINKED else node
 
@@ -204,7 +211,8 @@ def _best_return(nodes: np.ndarray, tops: np.ndarray, discount: float) -> np.nda
         if best == -np.inf:
             found[i] = record.value_sum / record.visits if record.visits > 0 else -np.inf
         else:
-            found[i] = action_return(record.reward, discount, total / visits if source.player == CHANCE else best)
+            below_it = total / visits if source.player == CHANCE else best
+            found[i] = action_return(record.reward, discount_into(source.player, discount), below_it)
     return found[: tops.shape[0]]
 
 
@@ -231,7 +239,7 @@ def _best_returns(nodes: np.ndarray, values: np.ndarray, tops: np.ndarray, disco
         for player in range(players):
             if best >= 0 and complete:
                 reward = values[order[i], players + player]
-                found[i, player] = action_return(reward, discount, found[best, player])
+                found[i, player] = action_return(reward, discount_into(source.player, discount), found[best, player])
             elif nodes[order[i]].visits > 0:
                 found[i, player] = values[order[i], player] / nodes[order[i]].visits
             else:

@@ -39,6 +39,7 @@ from .nodes import (
     _best_returns,
     _path,
     _subtree,
+    discount_into,
 )
 from .selection import noisy_prior
 from .stepping import StepRules, stepped
@@ -95,10 +96,10 @@ class _States(Sequence[Any]):
     def __getitem__(self, node: Any) -> Any:
         if isinstance(node, slice):
             return [self[each] for each in range(*node.indices(len(self)))]
-        tree = self._tree
-        if tree.simulator is not None and tree.has(node, UNSTEPPED):
-            tree.step_into(node if node >= 0 else node + len(self))
-        return tree._states[node]
+        tree, place = self._tree, range(len(self))[node]
+        if tree.simulator is not None and tree.has(place, UNSTEPPED):
+            tree.step_into(place)
+        return tree._states[place]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -372,16 +373,20 @@ class Tree(NodeArrays):
         visits = sorted(self._nodes["visits"][np.array(children, np.int64)].tolist())
         return len(visits) == 1 or visits[-1] - visits[-2] > left
 
+    def discount_into(self, node: int) -> float:
+        """γ of the action into a node, 1 where chance moves there: its value is reward + γ · the value of the state."""
+        return float(discount_into(self.player(self.source(node)), self.discount))
+
     def known_value(self, node: int) -> float | np.ndarray:
         """What the state of a solved node is worth to player 0 (to all, where all returns are kept): its proof, for one
         player the best that was found, else the mean."""
         if self._values.shape[1]:
             earned = self._values[node, self.players :]
             returns = _best_returns(self._nodes, self._values, np.array([node]), self.discount)[0]
-            return (returns - earned) / max(self.discount, 1e-300)
+            return (returns - earned) / max(self.discount_into(node), 1e-300)
         proof = int(self._nodes[self.source(node)]["proof"])
         value = self.value(node) if self.players > 1 else float(self._solved_returns([node])[0])
-        value = (value - float(self._nodes[node]["reward"])) / max(self.discount, 1e-300)
+        value = (value - float(self._nodes[node]["reward"])) / max(self.discount_into(node), 1e-300)
         return float(proven_value(proof, value if self.chooser(node) == 0 else -value))
 
     def seen_by_mover(self, node: int, value: float | np.ndarray) -> float:
@@ -588,6 +593,7 @@ class Tree(NodeArrays):
         transcript = self.transcript(child) if self.simulator is not None else self._transcripts[child]
         visits, value, returns = self.visits(child), self.mean(child), self.returns(child)
         chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
+        discount = self.discount_into(child)
         earned = self._values[child, self.players :].copy() if self._values.shape[1] else None
         order, place = _subtree(self._nodes[: self.size], child)
         nodes = self._nodes[order]
@@ -608,14 +614,14 @@ class Tree(NodeArrays):
         self._head["size"] = self.size = len(order)
         root = self._nodes[0]
         root["parent"], root["prior"], root["reward"] = -1, 1.0, 0.0
-        if visits and self.discount:
+        if visits and discount:
             if earned is not None:
-                states = (returns - earned) / self.discount
+                states = (returns - earned) / discount
                 self._values[0, : self.players] = states * visits
                 self._values[0, self.players :] = 0.0
                 root["value_sum"] = states[max(int(root["player"]), 0)] * visits
             else:
-                of_state = (value - reward) / self.discount
+                of_state = (value - reward) / discount
                 same = not self.zero_sum or chooser == max(int(root["player"]), 0)
                 root["value_sum"] = (of_state if same else -of_state) * visits
         self.actions[0], self.logps[0] = "", float("nan")

@@ -38,10 +38,11 @@ class Widening:
         """A simulation has passed these nodes."""
         self.touched[id(tree)][1].update(tree.source(node) for node in path)
 
-    def widen(self, trees: Sequence[Tree]) -> None:
+    def widen(self, trees: Sequence[Tree]) -> int:
         """Ask for more below what was touched in these trees since the last call, until no node is short or asking is
-        in vain. So no node of a tree is short between two rounds, and a tree that was stored goes on as if it had not
-        been."""
+        in vain; how often that failed. So no node of a tree is short between two rounds, and a tree that was stored
+        goes on as if it had not been."""
+        failed = 0
         while leaves := [leaf for tree in trees for leaf in self._short(tree)]:
             self.expansion.propose_more(leaves)
             for leaf in leaves:
@@ -51,7 +52,9 @@ class Widening:
                 else:
                     self.touched[id(tree)][1].update(tree.asked)  # nodes have moved, and this one may still be short
                 if leaf.error:
+                    failed += 1
                     tree.count_failure(leaf.error)
+        return failed
 
     def _short(self, tree: Tree) -> list[Selected]:
         """The touched nodes that are short, from behind: when one gets children, those before it do not move. Under

@@ -1,5 +1,6 @@
 import json
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from scipy import stats
 from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
     Gemma2Config,
     Gemma2ForCausalLM,
     GPT2Config,
@@ -16,11 +19,14 @@ from transformers import (
     LlamaForCausalLM,
     MistralConfig,
     MistralForCausalLM,
+    MptConfig,
+    MptForCausalLM,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
 from word_models import word_tokenizer
 
+from branchwise.agents.forward import Forward
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.search.policy import PolicyWithGenerators
@@ -71,6 +77,13 @@ def make_network(kind: str = "llama") -> Any:
         return Gemma2ForCausalLM(
             Gemma2Config(**SIZES, **ids, head_dim=8, query_pre_attn_scalar=8, sliding_window=8)
         ).eval()
+    if kind == "gemma2 without windows":  # the width of the window is set, and no layer has one
+        whole = {"sliding_window": 8, "layer_types": ["full_attention"] * 2, "final_logit_softcapping": None}
+        return Gemma2ForCausalLM(Gemma2Config(**SIZES, **ids, head_dim=8, query_pre_attn_scalar=8, **whole)).eval()
+    if kind == "bloom":  # distances are made of a 2-D mask, and another is an error
+        return BloomForCausalLM(BloomConfig(hidden_size=32, n_layer=2, n_head=4, initializer_range=0.2, **ids)).eval()
+    if kind == "mpt":  # distances are those of the row, whatever position_ids say
+        return MptForCausalLM(MptConfig(d_model=32, n_layers=2, n_heads=4, max_seq_len=64, **ids)).eval()
     assert kind == "gpt2"
     return GPT2LMHeadModel(
         GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=128, initializer_range=0.2, **ids)
@@ -127,6 +140,128 @@ def test_packing_is_found_by_trial(kind: str, packs: bool) -> None:
     model.score(transcripts, candidates)
     assert model._forward.packs is packs
     assert model.forwards == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [("bloom", r"the model takes no 4-D mask \("), ("mpt", "the model reads a 4-D mask in another way")],
+)
+def test_a_model_that_cannot_pack_says_so_once_and_scores_all_the_same(kind: str, fault: str) -> None:
+    model = make_model(kind, token_budget=150)
+    transcripts, candidates = make_batch()
+    with pytest.warns(UserWarning, match=f"^continuations are read one by one: {fault}") as warned:
+        found = model.score(transcripts, candidates)
+    assert len(warned) == 1
+    assert model._forward.packs is False
+    assert model._forward.positions is None
+    for transcript, texts, scores in zip(transcripts, candidates, found, strict=True):
+        np.testing.assert_allclose(scores, [naive_score(model, transcript, text) for text in texts], atol=1e-4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (row,) = model.propose(transcripts[:1], 20, np.random.default_rng(0))
+    written = [p for p in row if list(p.token_ids) == completion_ids(model.tokenizer, p.text)]
+    assert written
+    for proposal in written:
+        assert proposal.logp == pytest.approx(naive_score(model, transcripts[0], proposal.text), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["mistral window", "gemma2", "gemma2 without windows", "gpt2", "llama"])
+def test_finding_out_whether_a_model_packs_warns_of_nothing_where_it_is_known(kind: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert Forward(make_network(kind)).packs is (kind in ("gemma2 without windows", "gpt2", "llama"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "off", "packs"),
+    [
+        (torch.float32, 1e-5, True),
+        (torch.float32, 1e-2, False),
+        (torch.bfloat16, 1e-2, True),  # as far off as its rounding may be
+        (torch.bfloat16, 0.5, False),
+    ],
+)
+def test_states_that_a_4_d_mask_moves_by_more_than_rounding_are_another_way_of_reading(
+    dtype: Any, off: float, packs: bool
+) -> None:
+    network = make_network().to(dtype)
+
+    def moved(_: Any, __: Any, read: dict[str, Any], out: Any) -> None:
+        mask = read.get("attention_mask")
+        if mask is not None and mask.ndim == 4:
+            out.last_hidden_state += off * out.last_hidden_state.abs().max()
+
+    network.model.register_forward_hook(moved, with_kwargs=True)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        assert Forward(network).packs is packs
+    said = [str(entry.message) for entry in warned]
+    assert said == ([] if packs else ["continuations are read one by one: the model reads a 4-D mask in another way"])
+
+
+class TupleBase(LlamaForCausalLM):
+    """Its base model answers with a tuple, as code of before 2021 does."""
+
+    @property
+    def base_model(self) -> Any:
+        return lambda **read: (self.model(**{**read, "return_dict": True}).last_hidden_state,)
+
+
+class NoHead(LlamaForCausalLM):
+    """It has logits, and does not say by which module."""
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+
+class ScaledLogits(LlamaForCausalLM):
+    """Its logits are not the head of the states."""
+
+    def forward(self, *args: Any, **read: Any) -> Any:
+        out = super().forward(*args, **read)
+        out.logits = out.logits / 3
+        return out
+
+
+@pytest.mark.parametrize("kind", [TupleBase, NoHead, ScaledLogits])
+def test_a_model_whose_states_and_head_do_not_give_its_logits_is_run_whole(kind: Any) -> None:
+    torch.manual_seed(0)
+    config = LlamaConfig(**SIZES, vocab_size=len(WORDS) + 4, eos_token_id=3, bos_token_id=None, pad_token_id=0)
+    model = LanguageModel(kind(config).eval(), word_tokenizer(WORDS), max_new_tokens=8)
+    transcripts, candidates = make_batch()
+    for transcript, texts, scores in zip(transcripts, candidates, model.score(transcripts, candidates), strict=True):
+        np.testing.assert_allclose(scores, [naive_score(model, transcript, text) for text in texts], atol=1e-4)
+    assert model._forward.packs
+    assert model._forward.logits(torch.ones(1, len(WORDS) + 4)).tolist() == [[1.0] * (len(WORDS) + 4)]
+
+
+def test_a_forward_that_fails_leaves_a_model_in_the_mode_that_it_was_in() -> None:
+    network = make_network()
+    for training in (True, False):
+        network.train(training)
+        with Forward(network).inference():
+            assert not network.training
+            assert torch.is_inference_mode_enabled()
+        assert network.training is training
+        with suppress(ValueError), Forward(network).inference():
+            network()  # which needs something to read
+        assert network.training is training
+
+
+def test_weights_are_told_apart_by_what_was_put_in_their_place() -> None:
+    network = make_network()
+    forward, tied = Forward(network), torch.nn.Parameter(network.lm_head.weight.detach().clone())
+    before = forward.weights()
+    assert forward.weights() == before
+    network.lm_head.weight = tied
+    replaced = forward.weights()
+    assert replaced != before
+    with torch.no_grad():
+        tied.add_(0.0)
+    assert forward.weights() != replaced
+    with torch.inference_mode():
+        network.lm_head.weight = torch.nn.Parameter(torch.ones(2, 2), requires_grad=False)
+    assert forward.weights() == forward.weights() != replaced  # a tensor of inference mode counts no changes
 
 
 def test_remembered_scores_equal_fresh_ones_and_cost_no_forward() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from branchwise.agents.packing import batches_by_length, pack, prefix_tree
+from branchwise.agents.packing import LONGEST_REMEMBERED, batches_by_length, pack, prefix_tree
 
 
 def test_continuations_that_begin_alike_share_tokens() -> None:
@@ -42,3 +42,28 @@ def test_batches_hold_the_budget_and_every_row() -> None:
     assert sorted(i for batch in batches for i in batch) == list(range(101))
     assert batches[0] == [100]
     assert all(len(batch) * max(lengths[i] for i in batch) <= 120 for batch in batches[1:])
+
+
+def test_a_batch_fills_its_budget_to_the_last_token() -> None:
+    assert list(batches_by_length([3, 5, 4], budget=15)) == [[1, 2, 0]]
+    assert list(batches_by_length([3, 5, 4], budget=14)) == [[1, 2], [0]]
+    assert list(batches_by_length([5, 5], budget=4)) == [[0], [1]]
+    assert list(batches_by_length([], budget=4)) == []
+
+
+def test_short_continuations_are_grown_once_and_long_ones_afresh() -> None:
+    limit = list(range(LONGEST_REMEMBERED - 1))
+    assert prefix_tree([7], [limit, [1]]).branches is prefix_tree([8, 9], [limit, [1]]).branches
+    assert prefix_tree([7], [limit, [1, 2]]).branches is not prefix_tree([7], [limit, [1, 2]]).branches
+    assert prefix_tree([7], [[1, 2]]).branches is not prefix_tree([7], [[1, 2]], keep_last=True).branches
+
+
+def test_a_branch_token_sees_the_prompt_its_ancestors_and_itself() -> None:
+    row = prefix_tree([7], [[1, 2, 3, 4], [1, 5, 3, 4], [6, 2, 3]])
+    assert row.tokens.tolist() == [7, 1, 2, 3, 5, 3, 6, 2]
+    seen = pack([row], pad=0).mask[0, 0]
+    ancestors = {1: {1}, 2: {1, 2}, 3: {1, 2, 3}, 4: {1, 4}, 5: {1, 4, 5}, 6: {6}, 7: {6, 7}}
+    for token, others in ancestors.items():
+        assert set(seen[token].nonzero()[0].tolist()) == {0, *others}
+    assert pack([row], pad=0).positions.tolist() == [[0, 1, 2, 3, 2, 3, 1, 2]]
+    assert row.last.tolist() == [3, 5, 7]

@@ -2,10 +2,13 @@ from collections import Counter
 from itertools import pairwise
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
+from word_models import word_tokenizer
 
+from branchwise.agents import prompting
 from branchwise.agents.prompting import (
+    CHARACTERS_PER_TOKEN,
     PLAIN_TEMPLATE,
     actions_and_last_observation,
     all_turns,
@@ -80,6 +83,30 @@ def test_prompt_ids_are_those_of_the_rendered_chat_template(name: str) -> None:
     assert prompt_ids(tokenizer, TRANSCRIPT) == tokenizer.encode(rendered, add_special_tokens=False)
 
 
+@pytest.mark.parametrize("name", ["chatml", "strict", "instruct", "plain"])
+def test_blanks_around_a_turn_are_kept_or_stripped_as_the_template_does(name: str) -> None:
+    tokenizer = make_tokenizer(TEMPLATES[name])
+    transcript = (observed(" a \n"), acted("\n b "), observed("  c"))
+    rendered = tokenizer.apply_chat_template(messages(transcript), tokenize=False, add_generation_prompt=True)
+    assert tokenizer.decode(prompt_ids(tokenizer, transcript)) == rendered
+    assert (" a \n" in rendered) is (name != "strict")
+
+
+def test_a_system_turn_is_stripped_where_the_template_strips() -> None:
+    tokenizer = make_tokenizer(CHATML.replace("m.content", "m.content | trim"))
+    transcript = (Turn("system", " be brief\n"), observed(" a "))
+    rendered = tokenizer.apply_chat_template(messages(transcript), tokenize=False, add_generation_prompt=True)
+    assert "system\nbe brief<" in rendered
+    assert tokenizer.decode(prompt_ids(tokenizer, transcript)) == rendered
+
+
+def test_thinking_is_switched_off() -> None:
+    tokenizer = make_tokenizer(THINKING)
+    ids = prompt_ids(tokenizer, TRANSCRIPT)
+    assert tokenizer.decode(ids).endswith("assistant\n<think>\n\n</think>\n\n")
+    assert tokenizer.decode(ids).count("<think>") == 3  # past turns are opened as the coming one is
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_prompt_and_its_completion_are_a_prefix_of_the_longer_conversation(name: str) -> None:
     tokenizer = make_tokenizer(TEMPLATES[name])
@@ -134,6 +161,28 @@ def test_a_tokenizer_without_a_template_is_refused_with_the_cure() -> None:
         prompt_ids(make_tokenizer(None), TRANSCRIPT)
 
 
+def test_a_template_by_which_no_turn_could_end_is_refused_with_the_cure() -> None:
+    tokenizer = make_tokenizer("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    assert end_of_turn_id(tokenizer) == tokenizer.eos_token_id
+    endless = make_tokenizer("{% for m in messages %}{{ m.content }}\n{% endfor %}")
+    endless.eos_token = None
+    with pytest.raises(ValueError, match=r"a turn could never end; set tokenizer\.eos_token"):
+        prompt_ids(endless, TRANSCRIPT)
+
+
+@pytest.mark.parametrize(
+    ("template", "fault"),
+    [
+        ("{{ messages[0].content }}", "does not write the turns of user, assistant, user, assistant, user in order"),
+        ("{% for m in messages | reverse %}{{ m.content }}{% endfor %}", "in order, each once"),
+        ("{{ raise_exception('no') }}", "refuses a conversation of user, assistant, user, assistant, user: no"),
+    ],
+)
+def test_a_template_that_loses_turns_or_refuses_them_is_named(template: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=fault):
+        prompt_ids(make_tokenizer(template), TRANSCRIPT)
+
+
 def test_a_changed_template_is_noticed() -> None:
     tokenizer = make_tokenizer(CHATML)
     assert tokenizer.decode(completion_ids(tokenizer, "go")) == "go<|im_end|>"
@@ -149,6 +198,53 @@ def test_names_of_special_tokens_in_an_observation_are_plain_text() -> None:
     assert completion_ids(tokenizer, "a<|im_end|>b").count(end_of_turn_id(tokenizer)) == 1
 
 
+def test_an_added_special_token_is_plain_text_and_an_added_word_is_not() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_tokens([AddedToken("<call>", special=True), AddedToken("<word>", special=False)])
+    call, word = tokenizer.convert_tokens_to_ids(["<call>", "<word>"])
+    ids = completion_ids(tokenizer, "<call>")
+    assert call not in ids
+    assert ids == [*tokenizer.convert_tokens_to_ids([*"<call>"]), end_of_turn_id(tokenizer)]
+    assert completion_ids(tokenizer, "<word>") == [word, end_of_turn_id(tokenizer)]
+    tokenizer.chat_template = CHATML.replace("<|im_end|>", "<word><|im_end|>")
+    assert tokenizer.decode(completion_ids(tokenizer, "go")) == "go<word><|im_end|>"
+    assert end_of_turn_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+
+def test_of_special_tokens_that_begin_alike_the_longest_ends_the_turn() -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im", "<|im_end|>"]})
+    assert tokenizer.decode(completion_ids(tokenizer, "go")) == "go<|im_end|>"
+    assert tokenizer.decode(prompt_ids(tokenizer, TRANSCRIPT[:3])) == tokenizer.apply_chat_template(
+        messages(TRANSCRIPT[:3]), tokenize=False, add_generation_prompt=True
+    )
+
+
+def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
+    expected = prompt_ids(make_tokenizer(), TRANSCRIPT)
+    cutting, filling = make_tokenizer(), make_tokenizer()
+    cutting.backend_tokenizer.enable_truncation(3)
+    filling.backend_tokenizer.enable_padding(length=200)
+    assert prompt_ids(cutting, TRANSCRIPT) == expected
+    assert prompt_ids(filling, TRANSCRIPT) == expected
+
+
+def test_turns_are_remembered_up_to_a_number_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prompting, "CACHED_TEXTS", 3)
+    monkeypatch.setattr(prompting, "LONGEST_CACHED_TEXT", 4)
+    tokenizer = make_tokenizer()
+    form = chat_format(tokenizer)
+    assert form.completion_ids("four") is form.completion_ids("four")
+    assert form.completion_ids("fives") is not form.completion_ids("fives")
+    kept = {text: form.completion_ids(text) for text in ("b", "c")}
+    assert form.completion_ids("b") is kept["b"]
+    first = form.completion_ids("four")
+    assert form.completion_ids("d") is form.completion_ids("d")  # the fourth: "four", the oldest, goes
+    assert all(form.completion_ids(text) is kept[text] for text in kept)
+    assert form.completion_ids("four") is not first
+    assert form.completion_ids("four") == first == tuple(completion_ids(tokenizer, "four"))
+
+
 def test_histories() -> None:
     assert all_turns(TRANSCRIPT) == TRANSCRIPT
     assert last_observation(TRANSCRIPT) == TRANSCRIPT[-1:]
@@ -159,6 +255,30 @@ def test_histories() -> None:
     assert history_named("last_observation") is last_observation
     with pytest.raises(ValueError, match="history='all' is unknown; take one of all_turns"):
         history_named("all")
+
+
+def test_histories_of_transcripts_that_end_with_the_agent_or_hold_no_observation() -> None:
+    system, foreign = Turn("system", "be brief"), Turn("assistant", "said by another")
+    for history, past in ((last_observation, ""), (actions_and_last_observation, "search[red shirt]\n")):
+        ended = history((system, *TRANSCRIPT[:4]))
+        assert ended == (system, observed(f"{past}1 shirt red"), TRANSCRIPT[3])
+        assert history((system, acted("a"), foreign)) == (system,)
+        assert history((acted("a"),)) == history(()) == ()
+    assert actions_and_last_observation((foreign, observed("b"))) == (observed("said by another\nb"),)
+    mine = Turn("user", "told by me", is_agent=True)
+    assert actions_and_last_observation((mine, observed("b"))) == (observed("told by me\nb"),)
+    logged = (acted("a", token_ids=(1,)), observed("b"))
+    assert actions_and_last_observation(logged) == (observed("a\nb"),)
+
+
+def test_system_turns_in_front_are_joined_and_later_ones_are_read_as_observations() -> None:
+    tokenizer = make_tokenizer()
+    front = (Turn("system", "be brief"), Turn("system", "be kind"))
+    late = (observed("a"), Turn("system", "no time left"), acted("b"), Turn("system", "c"))
+    said = [("system", "be brief\nbe kind"), ("user", "a\nno time left"), ("assistant", "b"), ("user", "c")]
+    conversation = [{"role": role, "content": text} for role, text in said]
+    rendered = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    assert tokenizer.decode(prompt_ids(tokenizer, (*front, *late))) == rendered
 
 
 def test_a_long_prompt_loses_its_oldest_rounds_and_that_is_counted() -> None:
@@ -242,6 +362,39 @@ def test_a_candidate_of_half_the_positions_is_whole_and_a_longer_one_is_cut() ->
     assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]
     prompts, _ = prompts_and_completions(tokenizer, [TRANSCRIPT], [["x"]], len(whole), 10**6, counts)
     assert prompts == [whole]
+
+
+def test_a_last_observation_of_as_many_characters_as_tokens_may_have_is_no_cut_one() -> None:
+    """One word as long as the rule of thumb allows for the whole prompt; a character more, and its start is gone."""
+    prompt = len(prompt_ids(word_tokenizer([]), (observed("x"),)))
+    longest = "x" * (CHARACTERS_PER_TOKEN * prompt)
+    tokenizer = word_tokenizer([longest])
+    counts: Counter[str] = Counter()
+    ids = prompt_ids(tokenizer, (observed(longest),), max_tokens=prompt, counts=counts)
+    assert tokenizer.convert_tokens_to_ids(longest) in ids
+    assert not counts
+    ids = prompt_ids(tokenizer, (observed("y" + longest),), max_tokens=prompt, counts=counts)
+    assert tokenizer.convert_tokens_to_ids(longest) in ids
+    assert counts == {"truncated_prompts": 1, "dropped_turns": 0, "cut_observations": 1}
+
+
+def test_a_model_without_a_limit_of_positions_reads_prompts_and_candidates_whole() -> None:
+    tokenizer = make_tokenizer()
+    counts: Counter[str] = Counter()
+    whole, candidate = prompt_ids(tokenizer, TRANSCRIPT), "x" * 500
+    for limit, expected in ((None, whole), (len(whole) - 1, prompt_ids(tokenizer, TRANSCRIPT[2:]))):
+        prompts, completions = prompts_and_completions(tokenizer, [TRANSCRIPT], [[candidate]], limit, None, counts)
+        assert prompts == [expected]
+        assert [list(ids) for ids in completions[0]] == [completion_ids(tokenizer, candidate)]
+    assert "cut_candidates" not in counts
+
+
+def test_a_prompt_without_candidates_may_fill_every_position() -> None:
+    tokenizer = make_tokenizer()
+    whole = prompt_ids(tokenizer, TRANSCRIPT)
+    counts: Counter[str] = Counter()
+    assert prompts_and_completions(tokenizer, [TRANSCRIPT], [[]], None, len(whole), counts) == ([whole], [[]])
+    assert not counts
 
 
 @pytest.mark.parametrize("text", ["", "\ud800 broken \udfff", "\x00\x07", "é" * 1_000_000, "<|im_end|>" * 3000])

@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 from branchwise.search.array_tree import ArrayTree
+from branchwise.search.backup import LOSS, WIN
+from branchwise.search.gumbel import root_answer
+from branchwise.search.nodes import TERMINAL
 from branchwise.search.settings import SearchSettings
 
 
@@ -52,3 +55,185 @@ def test_leaves_are_told_before_others_are_asked_for() -> None:
     tree.tell(np.array([np.nan, 0.5]), np.full((2, 2), 0.5))
     assert tree.failed == 1
     assert tree.visits().tolist() in ([0, 1], [1, 0])
+
+
+# ---- what is read of it ---------------------------------------------------------------------------------------------
+
+INF, NAN = np.inf, np.nan
+
+
+def played(
+    tree: ArrayTree, pays: dict[tuple[int, ...], tuple[float, ...]], values: float = 0.0, impossible: int = -1
+) -> ArrayTree:
+    """Two actions a step, players in turns, where ``pays`` says what a step earns; the second step is the last. The
+    action ``impossible`` of the root cannot be played."""
+    states: dict[int, tuple[int, ...]] = {0: ()}
+    leaves = tree.next()
+    while len(leaves):
+        leaf = int(leaves[0])
+        if leaf:
+            states[leaf] = (*states[int(tree.parents(leaves)[0])], int(tree.actions_into(leaves)[0]))
+        state, columns = states[leaf], tree.values.shape[1]
+        over = len(state) == 2
+        tree.terminal[0], tree.movers[0] = over, 0 if over else len(state) % max(tree.players, 1)
+        tree.rewards[0] = pays.get(state, (0.0,) * tree.players)[:columns]
+        tree.values[0] = values
+        tree.priors[0] = [-1.0 if not state and action == impossible else 0.5 for action in (0, 1)]
+        leaves = tree.step()
+    return tree
+
+
+def settings(**options: object) -> SearchSettings:
+    return SearchSettings(**{"simulations": 40, "selection": "uct", **options})  # type: ignore[arg-type]
+
+
+PAYS = {(0,): (0.25,), (0, 0): (0.0,), (0, 1): (0.5,), (1, 0): (0.25,), (1, 1): (0.125,)}
+
+
+@pytest.mark.parametrize(("discount", "known"), [(1.0, [0.75, 0.25]), (0.5, [0.5, 0.125])])
+def test_what_one_player_searched_to_the_end_is_worth_the_best_below_it(discount: float, known: list[float]) -> None:
+    tree = played(ArrayTree(settings(discount=discount), 2), PAYS)
+    assert tree.known_returns().tolist() == known
+    assert tree.known_returns(1).tolist() == [0.0, 0.5]
+    assert tree.policy_target().tolist() == [1.0, 0.0]
+
+
+def test_an_action_that_is_still_open_has_no_known_return() -> None:
+    tree = played(ArrayTree(settings(simulations=4, exploration=0.0), 2), PAYS)
+    assert np.isnan(tree.known_returns()).all()
+    tree = played(ArrayTree(settings(simulations=40), 2), PAYS, impossible=0)
+    assert tree.known_returns().tolist() == [-INF, 0.25]
+    assert tree.visits().tolist() == [0, 3]
+
+
+def test_of_several_players_only_what_cannot_be_played_is_known() -> None:
+    pays = {(0, 0): (0.5, 0.0, 0.25), (1, 1): (0.25, 0.5, 0.0)}
+    tree = played(ArrayTree(settings(), 2, players=3), pays, impossible=0)
+    assert np.array_equal(tree.known_returns(), [-INF, NAN], equal_nan=True)
+    assert np.isnan(tree.known_returns(2)).all()
+    assert tree.policy_target().tolist() == [0.0, 1.0]
+    closed = played(ArrayTree(settings(), 2, players=3), pays)
+    assert np.isnan(closed.known_returns()).all()
+    shares = closed.visits() / closed.visits().sum()
+    assert closed.policy_target() == pytest.approx(shares)
+
+
+@pytest.mark.parametrize(("players", "zero_sum"), [(1, False), (2, True), (3, False)])
+def test_an_action_whose_leaf_failed_is_known_to_be_none(players: int, zero_sum: bool) -> None:
+    tree = ArrayTree(settings(simulations=10, max_depth=1), 2, players, zero_sum)
+    leaves = tree.next()
+    while len(leaves):
+        tree.values[:] = NAN if leaves[0] == 1 else 0.0
+        leaves = tree.step(priors=np.full((1, 2), 0.5))
+    assert tree.failed == 1
+    assert np.array_equal(tree.known_returns(), [-INF, NAN], equal_nan=True)
+    assert tree.policy_target().tolist() == [0.0, 1.0]
+
+
+def test_proofs_are_told_in_the_view_of_who_moves() -> None:
+    pays = {(0, 0): (1.0, -1.0), (0, 1): (-1.0, 1.0), (1, 0): (1.0, -1.0), (1, 1): (0.0, 0.0)}
+    tree = played(ArrayTree(settings(), 2, players=2, zero_sum=True), pays)
+    assert tree.known_returns().tolist() == [-INF, 0.0]  # the other answers 0 with 1, and 1 with 1
+    assert tree.known_returns(1)[1] == INF
+    assert tree.known_returns(2)[1] == 0.0
+    assert tree.value() == 0.0
+    assert tree.q_values().tolist() == [-1.0, 0.0]
+    discounted = played(ArrayTree(settings(discount=0.5), 2, players=2, zero_sum=True), pays)
+    assert discounted.q_values()[0] > -1.0
+    assert discounted.value() == float(discounted.nodes["value_sum"][0]) / int(discounted.nodes["visits"][0])
+
+
+def test_a_proven_action_is_worth_its_reward_and_what_is_proven() -> None:
+    tree = ArrayTree(settings(simulations=9, solve=False), 2, players=2, zero_sum=True)
+    leaves = tree.next()
+    while len(leaves):
+        leaves = tree.step(np.zeros(1), np.full((1, 2), 0.5))
+    tree.nodes["reward"][1:3], tree.nodes["proof"][1:3] = 0.5, [WIN, LOSS]
+    assert tree.q_values().tolist() == [1.5, -0.5]
+    tree.nodes["player"][0] = 1
+    assert tree.q_values().tolist() == [-0.5, 1.5]
+    tree.nodes["flags"][1] |= TERMINAL
+    assert tree.q_values().tolist() == [0.0, 1.5]
+    tree.nodes["visits"][2] = 0
+    assert tree.q_values().tolist() == [0.0, 0.0]
+
+
+def test_the_root_is_worth_nothing_before_a_visit_and_then_its_mean() -> None:
+    tree = ArrayTree(settings(solve=False), 2)
+    assert np.isnan(tree.value())
+    leaves = tree.next()
+    tree.tell(np.array([0.25]), np.full((1, 2), 0.5))
+    assert tree.value() == 0.25
+    leaves = tree.next()
+    tree.tell(np.array([0.75]), np.full((len(leaves), 2), 0.5))
+    assert tree.value() == 0.5
+    assert sorted(tree.q_values().tolist()) == [0.0, 0.75]
+    read = tree.visits()
+    read[:] = 99
+    assert tree.visits().sum() == 1
+
+
+def test_after_gumbel_the_target_is_the_improved_policy() -> None:
+    options = {"selection": "gumbel", "solve": False, "simulations": 32, "value_scale": 0.25, "maxvisit_init": 10.0}
+    tree, priors = ArrayTree(settings(**options), 3), np.array([0.5, 0.25, 0.25])
+    leaves = tree.next()
+    raw = 0.375
+    while len(leaves):
+        values = np.where(leaves == 0, raw, tree.actions_into(leaves) / 2.0)
+        leaves = tree.step(values, np.tile(priors, (len(leaves), 1)))
+    visits = tree.visits().astype(np.float64)
+    _, expected = root_answer(np.zeros(3), tree.q_values(), visits, priors, raw, 0.25, 10.0, True)
+    assert tree.policy_target() == pytest.approx(expected)
+    assert tree.policy_target() != pytest.approx(visits / visits.sum(), abs=0.01)
+
+
+def test_before_any_visit_the_target_is_the_prior() -> None:
+    for selection in ("uct", "gumbel"):
+        tree = ArrayTree(settings(selection=selection, solve=False, simulations=1), 2)
+        tree.next()
+        tree.tell(np.zeros(1), np.array([[0.75, 0.25]]))
+        assert tree.policy_target().tolist() == [0.75, 0.25]
+
+
+# ---- what is told to it ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", ["both", "values", "priors", "written"])
+def test_what_was_written_stays_where_nothing_is_given(told: str) -> None:
+    whole = ArrayTree(settings(leaves_per_tree=2), 2)
+    tree = ArrayTree(settings(leaves_per_tree=2), 2)
+    for each in (whole, tree):
+        each.next(2)
+    priors = np.array([0.75, 0.25])
+    tree.priors[:] = priors
+    leaves = whole.step(np.full(1, 0.5), priors[None])
+    tree.values[:] = 0.5
+    other = tree.step(np.full(1, 0.5) if told in ("both", "values") else None,
+                      priors[None] if told in ("both", "priors") else None)  # fmt: skip
+    while len(leaves):
+        assert leaves.tolist() == other.tolist()
+        values = leaves / 100.0
+        leaves = whole.step(values, np.tile(priors, (len(leaves), 1)))
+        tree.values[: len(values), 0] = values
+        given = values if told in ("both", "values") else None
+        other = tree.step(given, np.tile(priors, (len(values), 1)) if told in ("both", "priors") else None)
+    assert tree.nodes.tobytes() == whole.nodes.tobytes()
+
+
+def test_at_least_one_leaf_is_asked_for() -> None:
+    tree = ArrayTree(settings(leaves_per_tree=2), 2)
+    with pytest.raises(ValueError, match="0 leaves; expected 1 to leaves_per_tree=2"):
+        tree.next(0)
+    assert (tree.parents(np.array([0])).tolist(), tree.actions_into(np.array([0])).tolist()) == ([-1], [0])
+
+
+def test_without_a_generator_the_draws_are_those_of_seed_0() -> None:
+    def drawn(*rng: np.random.Generator) -> list[int]:
+        tree = ArrayTree(settings(selection="gumbel", solve=False, considered=2, simulations=20), 6, 1, False, *rng)
+        leaves = tree.next()
+        while len(leaves):
+            leaves = tree.step(np.zeros(len(leaves)), np.full((len(leaves), 6), 1 / 6))
+        return tree.visits().tolist()
+
+    assert drawn() == drawn(np.random.default_rng(0))
+    assert any(drawn() != drawn(np.random.default_rng(seed)) for seed in range(1, 6))

@@ -14,11 +14,13 @@ import pytest
 import branchwise  # noqa: F401 (registers the environments)
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.promises import fault_of_actions
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.border import generators
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.policy import FunctionPolicy, Proposal
+from branchwise.search.policy import propose as propose_of
 from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 from branchwise.testing import check_simulator
@@ -399,3 +401,130 @@ def test_an_action_that_is_listed_twice_is_found_among_many_in_linear_time() -> 
     actions = [Counted(f"a{i}") for i in range(2_000)] + [Counted("a1999")]
     assert fault_of_actions(actions) == ("legal_actions has 'a1999' twice", "list an action once")
     assert Counted.compared < 10 * len(actions)
+
+
+# ---- what is left to the search ---------------------------------------------------------------------------------
+
+
+def test_a_hook_that_is_a_class_is_refused_with_the_cure() -> None:
+    class Likes:
+        def __call__(self, *_: Any) -> float:
+            return 0.0
+
+        values = __call__
+
+    for name in ("critic", "same", "bonus", "progress"):
+        with pytest.raises(TypeError, match=rf"{name} is the class Likes; pass an object of it, Likes\(…\)"):
+            search(Walk(), [Root(PLACE)], None, RandomRollout(), **{name: Likes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["legal_actions", "step", "rewards", "current_player"])
+def test_what_raises_at_the_first_step_is_left_to_the_search(method: str) -> None:
+    def raising(state: Any, *_: Any) -> Any:
+        if method in ("legal_actions", "step") or state.steps:
+            raise LookupError("lost")
+        return 0
+
+    with pytest.raises(SearchStopped, match=r"leaves failed.*the simulator failed: LookupError: lost"):
+        grow(Walk(**{method: raising}), evaluator=lambda *_: 0.5)
+
+
+def test_a_start_without_actions_is_left_to_the_search() -> None:
+    with pytest.raises(SearchStopped, match="the simulator gave no legal actions in a state that is not terminal"):
+        grow(Walk(legal_actions=lambda state: []))
+
+
+def test_a_fault_of_the_first_step_is_told_though_a_later_answer_raises() -> None:
+    def rewards(state: Any) -> Any:
+        raise LookupError("lost")
+
+    walk = Walk(current_player=lambda state: 7 if state.steps else 0, rewards=rewards)
+    with pytest.raises(ValueError, match=r"current_player gives 7 \(int\) with players=1"):
+        grow(walk)
+
+
+@pytest.mark.parametrize(("player", "kind"), [(TERMINAL, "terminal"), (CHANCE, "a chance node")])
+def test_a_root_where_no_player_moves_is_called_by_its_name(player: int, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"^root 0 is {kind}; a search starts where a player is to move$"):
+        grow(Walk(current_player=lambda state: player))
+
+
+@pytest.mark.parametrize("rng", [np.int64(7), np.uint8(7), 7])
+def test_a_seed_may_be_any_whole_number(rng: Any) -> None:
+    made = generators(rng)
+    assert isinstance(made, np.random.Generator)
+    assert made.random() == np.random.default_rng(7).random()
+    with pytest.raises(TypeError, match=r"rng is 7\.0 \(float\)"):
+        generators(7.0)
+
+
+def test_generators_are_taken_as_they_are() -> None:
+    one = np.random.default_rng(3)
+    assert generators(one) is one
+    assert generators((one, one)) == [one, one]
+    assert generators(()) == []
+    with pytest.raises(TypeError, match=r"rng is \[Generator.*\]"):
+        generators([one, 3])
+
+
+def test_a_policy_that_only_proposes_each_is_asked_for_free_text_alone() -> None:
+    class Each:
+        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> Any:
+            return [[Proposal("right", -0.5)] for _ in transcripts]
+
+    tree = grow(Walk(listed=False), None, Each(), lambda *_: 0.5)
+    assert tree.actions[1] == "right"
+    with pytest.raises(TypeError, match=r"takes a list of actions, and the policy Each has no score\(\); FunctionPol"):
+        grow(Walk(), None, Each())
+
+
+# ---- functions as policies --------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_made_of_functions() -> None:
+    for name in ("score", "propose"):
+        with pytest.raises(TypeError, match=f"{name} is 3; expected a function"):
+            FunctionPolicy(**{name: 3})  # type: ignore[arg-type]
+    assert FunctionPolicy(len, len).offers == {"score", "propose"}  # type: ignore[arg-type]
+    assert FunctionPolicy(propose=len).offers == {"propose"}  # type: ignore[arg-type]
+
+
+def test_a_policy_says_which_function_it_lacks() -> None:
+    scoring, proposing = FunctionPolicy(to_the_right), FunctionPolicy(propose=lambda *_: [])
+    rng = np.random.default_rng(0)
+    with pytest.raises(ValueError, match=r"the actions are listed here, and the policy only proposes; FunctionPolicy"):
+        proposing.score([()], [["left"]])
+    for ask in (lambda: scoring.propose([()], 1, rng), lambda: scoring.propose_each([()], 1, [rng])):
+        with pytest.raises(ValueError, match=r"any text may be an answer here, and the policy only scores; Function"):
+            ask()
+    assert scoring.calls == proposing.calls == 0
+
+
+def test_a_function_is_called_once_a_transcript_with_its_generator() -> None:
+    given: list[Any] = []
+
+    def propose(transcript: Any, n: int, rng: np.random.Generator) -> tuple[Proposal, ...]:
+        given.append((transcript, n, rng))
+        return (Proposal("left", -0.5),)
+
+    policy, rngs = FunctionPolicy(to_the_right, propose), np.random.default_rng(0).spawn(2)
+    here, there = (observed("here"),), (observed("there"),)
+    assert [scores.tolist() for scores in policy.score([here, there], [["right"], ["left", "right"]])] == [
+        [0.0],
+        [-2.0, 0.0],
+    ]
+    assert policy.calls == 2
+    assert policy.propose([here, there], 3, rngs[0]) == [[Proposal("left", -0.5)]] * 2
+    assert given == [(here, 3, rngs[0]), (there, 3, rngs[0])]
+    assert policy.calls == 4
+    assert propose_of(policy, [here, there], 2, rngs) == [[Proposal("left", -0.5)]] * 2
+    assert given[2:] == [(here, 2, rngs[0]), (there, 2, rngs[1])]
+
+
+def test_a_policy_without_a_generator_for_each_is_given_the_first() -> None:
+    class Plain:
+        def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
+            return [(len(transcripts), n, rng)]
+
+    rngs = np.random.default_rng(0).spawn(2)
+    assert propose_of(Plain(), [(), ()], 4, rngs) == [(2, 4, rngs[0])]  # type: ignore[arg-type]

@@ -16,15 +16,15 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from random_numbers import digest, uniform
 
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.arrays import _back_up_from
-from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, normalised, search
-from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction, sampled
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, normalised, search
+from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction, sampled
 from branchwise.search.policy import Proposal
 from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import EXPANDED, VALUED, Tree, _add_children, _path, _select
+from branchwise.search.tree import EXPANDED, INCOMPLETE, VALUED, Tree, _add_children, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
 
 
@@ -683,3 +683,636 @@ def test_sampling_follows_the_log_probabilities() -> None:
     for wrong in ([np.nan, 0.0], [-np.inf, -np.inf], []):
         with pytest.raises(ValueError, match="log-probabilities"):
             sampled(np.array(wrong), 1.0, rng)
+
+
+# ---- what goes together -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rng", [None, 3, []])
+def test_a_search_from_no_root_gives_no_tree(rng: Any) -> None:
+    assert search(Corridor(), [], Even(), ValueFunction(zero), None, rng) == []
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_there_are_as_many_generators_as_roots(count: int) -> None:
+    with pytest.raises(ValueError, match=f"{count} generators for 2 roots; pass one generator, or one a root"):
+        search(Corridor(), [corridor_root()] * 2, Even(), ValueFunction(zero), None, fresh_generators(count))
+
+
+class Bargain(Simulator[str]):
+    """Two players who both gain, by a deal or by the toss of a coin, which no zero-sum game has."""
+
+    players, zero_sum = 2, True
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return ""
+
+    def current_player(self, state: str) -> int:
+        return {"": 0, "wait": 1, "toss": CHANCE}.get(state, TERMINAL)
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state or "-"
+
+    def legal_actions(self, state: str) -> list[str]:
+        return ["wait"] if state == "" else ["toss", "deal"]
+
+    def chance_outcomes(self, state: str) -> list[tuple[str, float]]:
+        return [("heads", 0.5), ("tails", 0.5)]
+
+    def step(self, state: str, action: str) -> str:
+        return action
+
+    def rewards(self, state: str) -> tuple[float, ...]:
+        return (1.0, 1.0) if state in ("deal", "heads", "tails") else (0.0, 0.0)
+
+
+class TossOnly(Bargain):
+    def legal_actions(self, state: str) -> list[str]:
+        return ["wait"] if state == "" else ["toss"]
+
+
+class OrNothing(Bargain):
+    def legal_actions(self, state: str) -> list[str]:
+        return ["wait"] if state == "" else ["nothing", "deal"]
+
+
+@pytest.mark.parametrize("options", [{}, {"revisit": True}, {"transpositions": True}], ids=["ahead", "lazy", "graph"])
+@pytest.mark.parametrize("simulator", [Bargain(), TossOnly(), OrNothing()], ids=["both", "chance", "step"])
+def test_a_game_that_is_not_zero_sum_ends_the_search_wherever_it_is_found_out(
+    simulator: Simulator[Any], options: dict[str, Any]
+) -> None:
+    settings = SearchSettings(simulations=30, solve=False, max_failed_share=1.0, **options)
+    with pytest.raises(
+        ValueError, match=r"(Bargain|TossOnly|OrNothing) says that it is zero-sum, and pays \(1\.0, 1\.0\)"
+    ):
+        search(simulator, [Root("")], None, ValueFunction(zero), settings)
+
+
+# ---- when a search stops ----------------------------------------------------------------------------------------
+
+
+def lost(simulator: Any, state: Path, transcript: Any) -> float:
+    """Of one leaf nothing can be said."""
+    if state.actions == ("a0",):
+        raise ConnectionError("refused")
+    return 0.0
+
+
+class Fork(RandomTree):
+    """Two actions everywhere, to depth 6."""
+
+    def current_player(self, state: Path) -> int:
+        return TERMINAL if len(state.actions) == 6 else 0
+
+    def legal_actions(self, state: Path) -> list[str]:
+        return ["a0", "a1"]
+
+    def rewards(self, state: Path) -> tuple[float, ...]:
+        return (0.0,)
+
+
+def test_failures_are_looked_at_from_twenty_leaves_on() -> None:
+    settings = SearchSettings(simulations=40, max_failed_share=0.0)
+    with pytest.raises(SearchStopped, match=r"^1 of 20 leaves failed, more than max_failed_share=0\.0; .*refused"):
+        search(Fork(), roots([0], Fork()), None, ValueFunction(lost), settings)
+    with pytest.raises(SearchStopped, match=r"^1 of 19 leaves failed"):  # in the end of however few
+        search(Fork(), roots([0], Fork()), None, ValueFunction(lost), replace(settings, simulations=19))
+
+
+def test_a_search_goes_on_as_long_as_the_share_of_failures_is_not_more_than_set() -> None:
+    settings = SearchSettings(simulations=20, max_failed_share=0.05)
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(lost), settings)
+    assert (tree.counters["failed_leaves"], tree.visits(0)) == (1, 19)
+
+
+@pytest.mark.parametrize(
+    ("limit", "simulations"),
+    [
+        ({"max_model_calls": 7}, 7),
+        ({"max_nodes": 3}, 1),  # a root and its two children
+        ({"max_nodes": 4}, 2),
+        ({"max_nodes": 5}, 2),
+        ({"seconds": 1e-9}, 0),
+        ({"simulations": 6}, 6),
+    ],
+)
+def test_a_limit_is_reached_where_it_is_equalled(limit: dict[str, Any], simulations: int) -> None:
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), SearchSettings(**limit))
+    assert (tree.stopped, tree.visits(0)) == (next(iter(limit)), simulations)
+
+
+@pytest.mark.parametrize(("less", "simulations"), [(0, 1), (1, 0)])
+def test_memory_may_grow_to_its_limit_and_not_beyond(less: int, simulations: int) -> None:
+    tree = Tree(Fork(), Fork().reset(0), ())
+    settings = SearchSettings(max_bytes=tree.bytes_to_grow() - less)
+    extend(Fork(), [tree], None, ValueFunction(zero), settings)
+    assert (tree.stopped, tree.visits(0)) == ("max_bytes", simulations)
+
+
+def test_a_bar_is_handed_the_trees_before_the_first_round() -> None:
+    class Bar:
+        trees: list[Tree] = []  # noqa: RUF012
+
+        def __call__(self, *_: int) -> None:
+            assert [tree.index for tree in self.trees] == [0, 1]
+
+    bar = Bar()
+    grown = search(
+        Fork(), roots([0, 1], Fork()), None, ValueFunction(zero), SearchSettings(simulations=2), progress=bar
+    )
+    assert bar.trees == grown
+
+
+def test_progress_counts_sampled_actions_as_the_trees_do() -> None:
+    told: list[int] = []
+    trees = search(
+        FreeText(),
+        roots(range(2), FreeText()),
+        SamplingPolicy(),
+        ValueFunction(judged),
+        SearchSettings(simulations=4, proposals=3),
+        progress=lambda *totals: told.append(totals[2]),
+    )
+    assert told[-1] == sum(tree.counters["model_calls"] for tree in trees)
+
+
+def test_an_evaluator_is_told_where_each_leaf_hangs() -> None:
+    told: list[tuple[int, int, bool, str]] = []
+
+    class Reader:
+        def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+            told.extend((leaf.tree, leaf.node, leaf.terminal, leaf.state.actions[-1:]) for leaf in leaves)
+            return np.zeros((len(leaves), 1))
+
+    simulator = RandomTree(depth=1)
+    settings = SearchSettings(simulations=2, hide_outcome=True)
+    trees = search(simulator, roots([0, 1], simulator), None, Reader(), settings)
+    assert [where[:3] for where in told] == [(0, 0, False), (1, 0, False), (0, 1, True), (1, 1, True)]
+    assert [tree.counters["model_calls"] for tree in trees] == [2, 2]  # one each where it says nothing of them
+
+
+def test_a_critic_reads_transcripts_though_nobody_else_does() -> None:
+    read: list[str] = []
+
+    class Critic:
+        def values(self, transcripts: Sequence[Transcript], candidates: Any) -> list[np.ndarray]:
+            read.extend(transcript[-1].text for transcript in transcripts)
+            return [np.zeros(len(actions)) for actions in candidates]
+
+    search(Corridor(), [corridor_root()], None, RandomRollout(), SearchSettings(critic_weight=0.5), critic=Critic())
+    assert read[:2] == ["place 0, 0 steps", "place 1, 1 steps"]
+
+
+# ---- actions that are left out ----------------------------------------------------------------------------------
+
+
+def test_where_all_mass_was_on_a_dropped_action_the_others_share_it() -> None:
+    """The way back, which is dropped, is all that the policy would take."""
+
+    class Back(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            return [np.array([0.0, -np.inf]) for _ in candidates]
+
+    [tree] = search(Corridor(), [corridor_root()], Back(), ValueFunction(zero), SearchSettings(uniform_prior=0.0))
+    assert tree.actions == ["", "right", "right", "right"]
+    assert [tree.prior(node) for node in (1, 2, 3)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("actions", "words"),
+    [
+        ([], "the simulator gave no legal actions in a state that is not terminal"),
+        (None, "any text may be an answer here, and there is no policy to propose one"),
+    ],
+)
+def test_a_state_in_which_nothing_can_be_done_costs_its_leaf(actions: Any, words: str) -> None:
+    class Stuck(Fork):
+        def legal_actions(self, state: Path) -> Any:
+            return actions if state.actions == ("a0",) else super().legal_actions(state)
+
+    [tree] = search(Stuck(), roots([0], Stuck()), None, ValueFunction(zero), SearchSettings(simulations=20))
+    assert tree.counters["failed_leaves"] == 1
+    assert tree.last_error == words
+    assert [tree.visits(child) for child in tree.children()] == [0, 18]
+
+
+def test_a_simulator_is_asked_of_each_state_whether_it_lists_all_that_can_be_done() -> None:
+    class Partly(Fork):
+        def lists_all(self, state: Path) -> bool:
+            return len(state.actions) != 1
+
+    [tree] = search(Partly(), roots([0], Partly()), None, ValueFunction(zero), SearchSettings(simulations=30))
+    inner = [node for node in range(len(tree)) if tree.has(node, EXPANDED)]
+    assert {tree.depth(node) for node in inner if tree.has(node, INCOMPLETE)} == {1}
+    assert {tree.depth(node) for node in inner if not tree.has(node, INCOMPLETE)} >= {0, 2}
+
+
+def test_blank_proposals_are_left_out_and_counted() -> None:
+    class Blank(HashPolicy):
+        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+            return [[Proposal(text, -1.0) for text in (" ", "say 1", "", "say 2", "say 2")] for _ in transcripts]
+
+    settings = SearchSettings(simulations=1, uniform_prior=0.0)
+    [tree] = search(FreeText(), roots([0], FreeText()), Blank(), ValueFunction(judged), settings)
+    assert tree.actions[1:] == ["say 1", "say 2"]
+    assert [tree.prior(child) for child in tree.children()] == pytest.approx([1 / 3, 2 / 3])
+    assert (tree.counters["invalid_actions"], tree.counters["merged_proposals"]) == (2, 1)
+
+
+def test_the_tokens_of_a_proposal_are_kept_with_the_name_of_who_said_them() -> None:
+    class Named(Saying):
+        policy_id = "somebody"
+
+    settings = SearchSettings(simulations=1)
+    for policy, name in ((Named(), "somebody"), (Saying(), "")):
+        [tree] = search(FreeText(), roots([0], FreeText()), policy, ValueFunction(judged), settings)
+        assert {tree.agent_turn(child).policy_id for child in tree.children()} == {name}
+
+
+def test_a_leaf_at_the_depth_limit_gets_no_children() -> None:
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), SearchSettings(simulations=60, max_depth=2))
+    assert {len(tree.children(node)) for node in range(len(tree)) if tree.depth(node) == 1} == {2}
+    assert max(tree.depth(node) for node in range(len(tree))) == 2
+
+
+def test_each_question_of_a_batch_counts_for_its_tree() -> None:
+    class Critic:
+        def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+            return [np.zeros(len(actions)) for actions in candidates]
+
+    settings = SearchSettings(simulations=3, critic_weight=0.5)
+    trees = search(Fork(), roots(range(3), Fork()), Even(), ValueFunction(zero), settings, critic=Critic())
+    assert [tree.counters["model_calls"] for tree in trees] == [9, 9, 9]  # the policy, the critic, the evaluator
+
+
+# ---- roll-outs that meet luck, ends and mistakes ----------------------------------------------------------------
+
+
+class Wager(Simulator[str]):
+    """Bet (pays 1), draw one of two equal outcomes of chance (pays 4), bet again (pays 16), and once more (pays 64)."""
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return ""
+
+    def current_player(self, state: str) -> int:
+        return TERMINAL if len(state) == 4 else CHANCE if len(state) == 1 else 0
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state or "-"
+
+    def legal_actions(self, state: str) -> Any:
+        return ["b"]
+
+    def chance_outcomes(self, state: str) -> list[tuple[str, float]]:
+        return [("h", 0.5), ("t", 0.5)]
+
+    def step(self, state: str, action: str) -> str:
+        return state + action
+
+    def rewards(self, state: str) -> Any:
+        return (4.0 ** (len(state) - 1) if state else 0.0,)
+
+    def info(self, state: str) -> dict[str, Any]:
+        return {"success": len(state) == 4 and state[1] == "h", "invalid_action": False}
+
+
+def leaf_of(simulator: Simulator[Any], state: Any, terminal: bool = False, seed: int = 0) -> Leaf:
+    return Leaf(simulator, state, (observed("start"),), terminal, np.random.default_rng(seed), 3, 5)
+
+
+@pytest.mark.parametrize("options", [{}, {"backup": "bellman"}, {"information": "single_observer"}], ids=str)
+@pytest.mark.parametrize("discount", [0.5, 1.0])
+def test_luck_takes_no_time_whatever_finds_the_value(options: dict[str, Any], discount: float) -> None:
+    class Drawn(Wager):
+        def resample(self, state: str, player: int, rng: np.random.Generator) -> str:
+            return state
+
+        def information_state(self, state: str, player: int) -> str:
+            return state
+
+    settings = SearchSettings(simulations=40, discount=discount, solve=False, **options)
+    expected = (1.0 + 4.0) + discount * 16.0 + discount**2 * 64.0
+    for evaluator in (RandomRollout(discount=discount), ValueFunction(lambda *_: 0.0)):
+        [tree] = search(Drawn(), [Root("")], None, evaluator, settings)
+        deepest = tree.value(tree.children(0)[0])
+        assert deepest == pytest.approx(expected) if isinstance(evaluator, RandomRollout) else 5.0 < deepest <= expected
+
+
+def test_what_luck_pays_is_discounted_by_the_actions_before_it() -> None:
+    [[value]] = RandomRollout(discount=0.5).evaluate([leaf_of(Wager(), "")])
+    assert value == (1.0 + 4.0) + 0.5 * 16.0 + 0.25 * 64.0
+    [[value]] = RandomRollout(discount=0.5).evaluate([leaf_of(Wager(), "b")])  # luck at once
+    assert value == 4.0 + 16.0 + 0.5 * 64.0
+    [[value]] = RandomRollout(discount=0.0).evaluate([leaf_of(Wager(), "")])
+    assert value == 1.0 + 4.0
+
+
+def test_a_roll_out_takes_at_most_so_many_actions() -> None:
+    assert [RandomRollout(max_steps=steps).evaluate([leaf_of(Wager(), "")])[0, 0] for steps in (1, 2, 3, 4)] == [
+        5.0,
+        21.0,
+        85.0,
+        85.0,
+    ]
+
+
+class Endless(Wager):
+    """Pays 1 for every bet, without an end."""
+
+    def current_player(self, state: str) -> int:
+        return 0
+
+    def rewards(self, state: str) -> Any:
+        return (1.0,)
+
+
+@pytest.mark.parametrize("evaluator", [RandomRollout(), PolicyRollout(Even())])
+def test_without_a_word_a_roll_out_takes_a_hundred_actions_and_discounts_none(evaluator: Any) -> None:
+    assert evaluator.evaluate([leaf_of(Endless(), "")]).tolist() == [[100.0]]
+
+
+def test_a_roll_out_from_an_end_is_worth_nothing_and_no_success() -> None:
+    evaluator = PolicyRollout(Even(), keep_successes=True)
+    ended = leaf_of(Wager(), "bhbb", terminal=True)
+    assert evaluator.evaluate([ended, leaf_of(Wager(), "bhb")]).tolist() == [[0.0], [64.0]]
+    assert (evaluator.calls, evaluator.last_calls) == (1, [0, 1])
+    [success] = evaluator.take_successes()
+    assert (success.tree, success.node, success.start, success.value) == (3, 5, 1, 64.0)
+    assert [turn.text for turn in success.transcript] == ["start", "b", "bhbb"]
+
+
+def test_random_roll_outs_keep_transcripts_where_successes_are_kept() -> None:
+    evaluator = RandomRollout(keep_successes=True)
+    evaluator.evaluate([leaf_of(Wager(), "bh"), leaf_of(Wager(), "bt")])
+    [success] = evaluator.take_successes()
+    assert [turn.text for turn in success.transcript] == ["start", "b", "bhb", "b", "bhbb"]
+    assert success.value == 80.0
+    assert (RandomRollout().reads_transcripts, evaluator.reads_transcripts) == (False, True)
+
+
+def test_a_success_is_worth_what_the_first_player_got() -> None:
+    class Pair(Wager):
+        players = 2
+
+        def rewards(self, state: str) -> Any:
+            return (0.25, 0.75)
+
+    evaluator = RandomRollout(keep_successes=True)
+    assert evaluator.evaluate([leaf_of(Pair(), "bh")]).tolist() == [[0.5, 1.5]]
+    assert evaluator.take_successes()[0].value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("rewards", "words"),
+    [
+        ((1.0, 0.0), r"Wager: rewards gives \(1\.0, 0\.0\) \(tuple\) with players=1; return one number a player"),
+        (None, r"Wager: rewards gives None \(NoneType\) with players=1; return one number a player"),
+        (("much",), r"Wager\.rewards gave \('much',\) \(tuple\); return a finite number"),
+    ],
+)
+def test_a_reward_that_a_roll_out_cannot_add_names_the_method_and_the_cure(rewards: Any, words: str) -> None:
+    game = Wager()
+    game.rewards = lambda state: rewards  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=words):
+        RandomRollout().evaluate([leaf_of(game, "bh")])
+
+
+def test_a_mistake_in_rewards_that_does_not_come_again_is_told_as_it_was() -> None:
+    class Moody(Wager):
+        asked = 0
+
+        def rewards(self, state: str) -> Any:
+            self.asked += 1
+            return (1.0 + "1",) if self.asked == 1 else (1.0,)  # type: ignore[operator]
+
+    with pytest.raises(TypeError, match="unsupported operand"):
+        RandomRollout().evaluate([leaf_of(Moody(), "bh")])
+
+
+def test_a_roll_out_without_actions_says_what_is_missing() -> None:
+    class Dumb(Wager):
+        def legal_actions(self, state: str) -> Any:
+            return []
+
+    with pytest.raises(ValueError, match="the simulator gave no legal actions in a state that is not terminal"):
+        RandomRollout().evaluate([leaf_of(Dumb(), "bh")])
+
+
+def test_a_policy_that_proposes_nothing_ends_a_roll_out() -> None:
+    class Dumb(HashPolicy):
+        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+            assert n == 1
+            return [[] for _ in transcripts]
+
+    leaf = Leaf(FreeText(), Path(0, ()), (observed("start"),), False, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="the policy proposed nothing in a roll-out"):
+        PolicyRollout(Dumb()).evaluate([leaf])
+
+
+def test_a_batch_of_listed_actions_and_free_text_is_played_on_together() -> None:
+    listed, free = RandomTree(depth=2), FreeText(depth=2)
+    leaves = [leaf_of(simulator, Path(0, ())) for simulator in (free, listed, free)]
+    evaluator = PolicyRollout(SamplingPolicy(), keep_successes=False)
+    assert evaluator.evaluate(leaves).shape == (3, 1)
+    assert (evaluator.calls, evaluator.last_calls) == (6, [2, 2, 2])
+
+
+def test_evaluators_say_what_they_are_made_of() -> None:
+    with pytest.raises(TypeError, match=r"ValueFunction\(0\.5\); expected a function \(simulator, state, transcript\)"):
+        ValueFunction(0.5)  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match=r"PolicyRollout\(None\): there is no policy to play on with; RandomRollout\(\)"
+    ):
+        PolicyRollout(None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("players", "given", "values"),
+    [
+        (1, 0.5, [0.5]),
+        (2, 0.5, [0.5, -0.5]),
+        (2, (0.5, 0.25), [0.5, 0.25]),
+        (3, (0.5, 0.25, 0.0), [0.5, 0.25, 0.0]),
+        (3, 0.5, [0.5]),
+    ],
+)
+def test_one_number_is_for_one_player_or_for_two_that_are_opposed(
+    players: int, given: Any, values: list[float]
+) -> None:
+    game = Wager()
+    game.players = players
+    evaluator = ValueFunction(lambda *_: given)
+    assert evaluator.evaluate([leaf_of(game, "")] * 3).tolist() == [values] * 3
+    assert evaluator.calls == 3
+
+
+class Asking:
+    """An evaluator of given values that asks its model as often as its leaf is deep."""
+
+    def __init__(self, *values: float, **said: Any) -> None:
+        self.values, self.calls = list(values), 0
+        for name, value in said.items():
+            setattr(self, name, value)
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        self.last_calls = [len(leaf.state) for leaf in leaves]
+        return np.array(self.values[: len(leaves)]).reshape(-1, 1)
+
+
+def test_repeated_takes_the_mean_of_each_leaf_and_adds_up_its_prompts() -> None:
+    evaluator = Repeated(Asking(0.0, 1.0, 0.25, 0.75, 0.5, 1.5), 2)
+    leaves = [leaf_of(Wager(), state) for state in ("bh", "b", "")]
+    assert evaluator.evaluate(leaves).tolist() == [[0.5], [0.5], [1.0]]
+    assert (evaluator.last_calls, evaluator.calls) == ([4, 2, 0], 6)
+    silent = Repeated(ValueFunction(zero), 3)
+    silent.evaluate(leaves)
+    assert (silent.last_calls, silent.calls) == ([3, 3, 3], 9)
+
+
+def test_mixed_weighs_both_and_adds_up_their_prompts() -> None:
+    evaluator = Mixed(Asking(1.0, 0.0), ValueFunction(lambda *_: 0.5), 0.75)
+    assert evaluator.evaluate([leaf_of(Wager(), "bh"), leaf_of(Wager(), "")]).tolist() == [[0.875], [0.125]]
+    assert (evaluator.last_calls, evaluator.calls) == ([3, 1], 4)
+
+
+def test_wrapped_evaluators_read_what_one_within_them_reads() -> None:
+    def reads(evaluator: Any) -> tuple[bool, bool]:
+        return evaluator.reads_outcome, evaluator.reads_transcripts
+
+    outcome, blind = Asking(reads_outcome=True), Asking(reads_transcripts=False)
+    assert [reads(Repeated(one, 2)) for one in (Asking(), outcome, blind)] == [
+        (False, True),
+        (True, True),
+        (False, False),
+    ]
+    assert reads(Mixed(Asking(), Asking(), 0.5)) == (False, True)
+    assert reads(Mixed(Asking(), outcome, 0.5)) == reads(Mixed(outcome, Asking(), 0.5)) == (True, True)
+    assert reads(Mixed(blind, blind, 0.5)) == (False, False)
+    assert reads(Mixed(blind, Asking(), 0.5)) == (False, True)
+
+
+def test_an_evaluator_that_says_nothing_of_outcomes_may_judge_hidden_ones() -> None:
+    class Judge:
+        def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+            return np.zeros((len(leaves), 1))
+
+    settings = SearchSettings(hide_outcome=True)
+    search(Corridor(), [corridor_root()], None, Judge(), settings)
+    with pytest.raises(ValueError, match="Mixed reads the environment's rewards, which hide_outcome=True forbids"):
+        search(Corridor(), [corridor_root()], None, Mixed(Judge(), RandomRollout(), 0.5), settings)
+
+
+def test_a_score_is_drawn_for_as_many_candidates_as_there_are() -> None:
+    rng = np.random.default_rng(0)
+    assert sampled(np.array([-1.0, 0.0]), 0.0, rng, 2) == 1
+    for count in (1, 3):
+        with pytest.raises(ValueError, match=rf"log-probabilities of shape \(2,\) for {count} candidates"):
+            sampled(np.zeros(2), 0.0, rng, count)
+
+
+def test_proposals_as_far_apart_as_the_limit_are_two() -> None:
+    """One letter of four is a quarter."""
+
+    class Near(HashPolicy):
+        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+            return [[Proposal(text, -1.0) for text in ("abcd", "abce")] for _ in transcripts]
+
+    def actions(distance: float) -> list[str]:
+        settings = SearchSettings(simulations=1, merge="edit_distance", merge_distance=distance)
+        [tree] = search(FreeText(), roots([0], FreeText()), Near(), ValueFunction(judged), settings)
+        return tree.actions[1:]
+
+    assert actions(0.25) == ["abcd", "abce"]
+    assert actions(0.2500001) == ["abcd"]
+
+
+def test_a_root_of_which_nothing_is_said_has_no_task_and_no_words() -> None:
+    [tree] = search(Corridor(), [Root(Line(0, 0))], None, ValueFunction(zero), SearchSettings(simulations=1))
+    assert (tree.task, tree.transcript()) == ({}, ())
+
+
+class Opinions:
+    """A critic that likes nothing."""
+
+    def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.zeros(len(actions)) for actions in candidates]
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks", "words"),
+    [
+        ({"critic_weight": 0.5}, {}, "critic_weight=0.5 and unvisited_value='parent' ask a critic; pass critic="),
+        ({"unvisited_value": "prior"}, {}, "critic_weight=0.0 and unvisited_value='prior' ask a critic; pass critic="),
+        ({}, {"critic": Opinions()}, "unvisited_value='parent' read no critic, and one was passed"),
+        ({"selection": "uct_bonus"}, {}, "selection='uct_bonus' adds a bonus; pass bonus=, or name bonus_terms"),
+        ({}, {"bonus": lambda tree, node: 0.0}, "selection='puct' adds no bonus, and one was passed"),
+        ({"information": "single_observer"}, {}, "and Corridor has no resample that draws anything anew; write one"),
+    ],
+)
+def test_a_hook_is_passed_where_the_settings_ask_for_it_and_nowhere_else(
+    options: dict[str, Any], hooks: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        search(Corridor(), [corridor_root()], None, ValueFunction(zero), SearchSettings(**options), **hooks)
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks"),
+    [
+        ({"critic_weight": 0.5}, {"critic": Opinions()}),
+        ({"unvisited_value": "prior"}, {"critic": Opinions()}),
+        ({"selection": "uct_bonus"}, {"bonus": lambda tree, node: 0.0}),
+        ({"selection": "uct_bonus", "bonus_terms": ("early_depth",)}, {}),
+        ({}, {"same": lambda one, other: False}),
+    ],
+)
+def test_a_hook_that_the_settings_ask_for_is_taken(options: dict[str, Any], hooks: dict[str, Any]) -> None:
+    settings = SearchSettings(simulations=4, **options)
+    [tree] = search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings, **hooks)
+    assert tree.is_solved()
+
+
+def test_the_best_return_of_one_is_backed_up_for_one_player_alone() -> None:
+    settings = SearchSettings(simulations=4, backup="max")
+    assert search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings)[0].value(0) == 1.0
+    with pytest.raises(ValueError, match="Bargain has 2 players, and backup='max' keeps the best return of one; use"):
+        search(Bargain(), [Root("")], None, ValueFunction(zero), settings)
+
+
+def test_a_tree_without_its_simulator_is_not_gone_on_with() -> None:
+    tree = Tree(None, Line(0, 0), (), index=3)
+    with pytest.raises(ValueError, match=r"tree 3 was loaded without its simulator; load_trees\(path, simulator\)"):
+        extend(Corridor(), [tree], None, ValueFunction(zero), SearchSettings())
+
+
+@pytest.mark.parametrize(
+    ("players", "said", "opposed"),
+    [(2, True, True), (2, False, False), (2, None, False), (1, True, False), (3, True, False)],
+)
+def test_two_players_are_opposed_where_the_simulator_says_so(players: int, said: bool | None, opposed: bool) -> None:
+    class Says(Corridor):
+        pass
+
+    Says.players = players
+    if said is not None:
+        Says.zero_sum = said  # type: ignore[attr-defined]
+    assert is_zero_sum(Says()) == opposed
+
+
+def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
+    """Two ways lead to each state, and a way may be tried before the one that found the state first."""
+
+    class Bag(Fork):
+        def step(self, state: Path, action: str) -> Path:
+            return Path(state.seed, tuple(sorted((*state.actions, action))))
+
+    settings = SearchSettings(simulations=60, transpositions=True, solve=False, exploration=5.0)
+    [tree] = search(Bag(), roots([0], Bag()), None, ValueFunction(judged), settings)
+    linked = [node for node in range(len(tree)) if tree.source(node) != node]
+    assert len(linked) == tree.counters["transpositions"] > 5
+    for node in range(len(tree)):
+        assert tree.states[node] == tree.states[tree.source(node)]
+        assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
+    assert len({tree.states[node] for node in range(len(tree)) if not tree.is_terminal(node)}) == sum(
+        not tree.is_terminal(node) and tree.source(node) == node for node in range(len(tree))
+    )

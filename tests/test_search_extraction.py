@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from information_search import grown as grown_by_information
 
+from branchwise.envs.games.leduc_poker import LeducPoker
 from branchwise.search.episode import Episode
 from branchwise.search.evaluation import Rollout
 from branchwise.search.extraction import (
@@ -121,6 +123,33 @@ def test_a_pair_says_where_it_came_from() -> None:
     assert pair.kind == "sibling"
 
 
+def poker_tree(information: str) -> Any:
+    game = LeducPoker()
+    state = game.reset(0)
+    while game.current_player(state) < 0:
+        state = game.step(state, game.chance_outcomes(state)[0][0])
+    [tree] = grown_by_information(game, [state], information=information)
+    return tree
+
+
+def test_nodes_of_another_s_view_are_counted_and_left_out() -> None:
+    """Searched with one player's eyes, the other's moves hang below what the one knows; with everyone's, none do."""
+    tree = poker_tree("single_observer")
+    expanded = [node for node in range(len(tree)) if tree.children(node)]
+    own = [node for node in expanded if tree.player(node) == tree.player(0)]
+    assert 1 < len(own) < len(expanded)
+    for pairs, dropped in (sibling_pairs(tree, 0.0), anchors(tree, -9.0, threshold=99.0)):
+        assert dropped["other's view"] == len(expanded) - len(own)
+        assert {pair.node for pair in pairs} <= set(own)
+        assert len({pair.node for pair in pairs}) > 1
+        for pair in pairs:
+            assert pair.prompt == tree.transcript(pair.node)
+    both = poker_tree("multiple_observer")
+    pairs, dropped = sibling_pairs(both, 0.0)
+    assert "other's view" not in dropped
+    assert {both.player(pair.node) for pair in pairs} == {0, 1}
+
+
 def test_a_single_child_and_a_tie_give_no_contrast() -> None:
     tree = built({"n": 4, "children": {"a": {"n": 3, "q": 0.5, "children": {"x": {"n": 2, "q": 0.5}}}}})
     pairs, dropped = sibling_pairs(tree)
@@ -175,6 +204,32 @@ def test_best_path_pairs_along_the_final_path() -> None:
     assert compared(pairs) == [("right", "middle"), ("win", "lose")]
 
 
+def test_best_path_pairs_take_a_difference_equal_to_the_threshold() -> None:
+    assert compared(best_path_pairs(PATHS, threshold=1.0)[0]) == [("win", "lose")]
+    assert compared(best_path_pairs(PATHS, threshold=1.001)[0]) == []
+
+
+def test_best_path_pairs_say_which_nodes_had_one_child_or_equal_ones() -> None:
+    tree = built(
+        {
+            "n": 9,
+            "children": {
+                "only": {"n": 9, "q": 0.5, "children": {
+                    "a": {"n": 4, "q": 0.5, "children": {"end": {"n": 1, "q": 0.5, "r": 0.5, "end": True}}},
+                    "b": {"n": 4, "q": 0.5},
+                }}
+            },
+        }
+    )  # fmt: skip
+    assert best_path_pairs(tree) == ([], Counter({"single child": 2, "tie": 1}))
+
+
+def test_the_final_path_ends_where_nothing_was_visited() -> None:
+    tree = built({"n": 3, "children": {"a": {"n": 2, "children": {"x": {}, "y": {}}}, "b": {"n": 1, "q": -1.0}}})
+    assert compared(best_path_pairs(tree, path="final")[0]) == [("a", "b")]
+    assert best_path_pairs(tree, path="final")[1] == Counter()
+
+
 def test_best_path_pairs_without_a_terminal() -> None:
     tree = built({"n": 2, "children": {"a": {"n": 1}}})
     assert best_path_pairs(tree) == ([], Counter({"no terminal": 1}))
@@ -191,6 +246,24 @@ def test_best_paths_are_the_steps_to_the_best_visited_terminals() -> None:
 
 def test_best_paths_say_how_many_were_over() -> None:
     assert best_paths(PATHS, paths=1, min_return=0.5)[1] == Counter({"below min_return": 1, "over paths": 1})
+    assert best_paths(PATHS, paths=2, min_return=0.5)[1] == Counter({"below min_return": 1})
+
+
+def test_best_paths_take_the_shortest_then_the_first_of_equal_ones() -> None:
+    ends = {name: {"n": 1, "q": 1.0, "r": 1.0, "end": True} for name in ("first", "second")}
+    nested = {"n": 2, "q": 1.0, "children": ends}
+    tree = built({"n": 9, "children": {"long": nested, "short": {"n": 1, "q": 1.0, "r": 1.0, "end": True}}})
+    assert compared(best_paths(tree)[0]) == [("short", "")]
+    assert compared(best_paths(tree, paths=2)[0]) == [("short", ""), ("long", ""), ("first", "")]
+    deep = {"n": 2, "q": 1.0, "children": {"longer": nested}}
+    tree = built({"n": 9, "children": {"longest": deep, "long": nested}})  # what is deepest was grown first
+    assert compared(best_paths(tree)[0]) == [("long", ""), ("first", "")]
+
+
+def test_a_return_may_miss_its_least_by_rounding() -> None:
+    for q, found in ((1 - 5e-7, 1), (1 - 5e-6, 0)):
+        tree = built({"n": 1, "children": {"end": {"n": 1, "q": q, "r": q, "end": True}}})
+        assert len(best_paths(tree)[0]) == found
 
 
 def test_anchors_are_the_best_children_of_nodes_without_contrast() -> None:
@@ -205,6 +278,38 @@ def test_anchors_leave_out_the_bad_and_the_unseen() -> None:
     assert anchors(PATHS, min_value=0.6)[1] == Counter({"has contrast": 2, "below min_value": 1})
     assert anchors(PATHS, min_value=0.5, min_visits=6)[1] == Counter({"has contrast": 2, "too few visits": 1})
     assert anchors(built({"n": 1, "children": {"a": {}}}))[1] == Counter({"unvisited": 1})
+
+
+def test_an_anchor_is_the_best_child_then_the_most_visited_then_the_first() -> None:
+    children = {"a": {"n": 1, "q": 0.5}, "b": {"n": 2, "q": 0.5}, "c": {"n": 2, "q": 0.5}, "d": {"n": 9, "q": 0.45}}
+    assert compared(anchors(built({"n": 14, "children": children}))[0]) == [("b", "")]
+
+
+def test_contrasts_of_anchors_have_a_threshold_and_a_least_number_of_visits() -> None:
+    tree = built({"n": 6, "children": {"a": {"n": 4, "q": 0.75}, "b": {"n": 2, "q": 0.5}}})
+    assert anchors(tree)[1] == anchors(tree, threshold=0.25)[1] == Counter({"has contrast": 1})
+    for settings in ({"threshold": 0.26}, {"contrast_visits": 3}):
+        assert compared(anchors(tree, **settings)[0]) == [("a", "")]
+    assert anchors(tree, contrast_visits=2)[1] == Counter({"has contrast": 1})
+
+
+def test_anchors_pass_solved_children_of_few_visits() -> None:
+    tree = built({"n": 1, "children": {"end": {"n": 1, "q": 1.0, "end": True, "solved": True}}})
+    assert compared(anchors(tree, min_visits=5)[0]) == [("end", "")]
+
+
+def test_rollouts_of_several_trees_are_told_apart() -> None:
+    """Equal words in two trees are two steps, and each tree has its own number of roll-outs."""
+    other = built({"n": 1})
+    other.index = 8
+    said = (observed("start"), acted("a"), observed("A"))
+    rollouts = [Rollout(index, 0, said, 1, 1.0) for index in (7, 8, 7, 8)]
+    rows, dropped = rollout_anchors(rollouts, [PATHS, other])
+    assert [row.tree for row in rows] == [7, 8]
+    assert dropped == Counter({"duplicate": 2})
+    rows, dropped = rollout_anchors(rollouts, [PATHS, other], per_tree=1)
+    assert [row.tree for row in rows] == [7, 8]
+    assert dropped == Counter({"over per_tree": 2})
 
 
 def test_rollout_anchors_are_the_steps_of_a_roll_out_once_each() -> None:
@@ -257,6 +362,36 @@ def test_trajectory_pairs_drawn_at_random() -> None:
     assert trajectory_pairs(EPISODES, rng=np.random.default_rng(0))[1]["over per_task"] == 1
     with pytest.raises(ValueError, match="rng"):
         trajectory_pairs(EPISODES)
+
+
+def test_pairs_are_drawn_without_repetition_and_as_the_generator_says() -> None:
+    many = [episode(0, "a", True), *(episode(0, f"b{i}"[1:], False) for i in range(8))]
+
+    def drawn(seed: int) -> list[str]:
+        pairs, dropped = trajectory_pairs(many, per_task=4, rng=np.random.default_rng(seed))
+        assert dropped == Counter({"over per_task": 4})
+        return [pair.rejected[0].text for pair in pairs]
+
+    assert len(set(drawn(0))) == 4
+    assert drawn(0) == drawn(0) != drawn(1)
+    pairs, dropped = trajectory_pairs(many, per_task=8, rng=np.random.default_rng(0))
+    assert {pair.rejected[0].text for pair in pairs} == set("01234567")
+    assert dropped == Counter()
+
+
+def test_tasks_are_the_same_whatever_the_order_of_their_keys() -> None:
+    won = replace(episode(0, "a", True), task={"seed": 0, "options": {"x": 1}})
+    lost = replace(episode(0, "b", False), task={"options": {"x": 1}, "seed": 0})
+    assert len(trajectory_pairs([won, lost], pairing="all")[0]) == 1
+    assert trajectory_pairs([won, replace(lost, task={"seed": 1})], pairing="all")[0] == []
+
+
+def test_a_trajectory_s_prompt_is_all_that_was_said_before_its_first_action() -> None:
+    """And what was said after its last one belongs to neither side; of another's turns none is learned."""
+    turns = (observed("a"), observed("b"), acted("x"), observed("c"), acted("y"), observed("d"), observed("e"))
+    [row] = successful_trajectories([Episode({}, turns, (1.0,), True, 2)])[0]
+    assert (row.prompt, row.chosen) == (turns[:2], turns[2:5])
+    assert row.ref_chosen_logp is None
 
 
 def test_successful_trajectories_are_the_correct_ones_once() -> None:

@@ -15,6 +15,8 @@ from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf
 from branchwise.search.information_tree import InformationTree
+from branchwise.search.transcript import observed
+from branchwise.search.tree import EXPANDED, FAILED, INFORMATION
 
 # ---- node by node -----------------------------------------------------------------------------------------------
 
@@ -284,3 +286,95 @@ def test_a_subtree_of_another_player_or_of_nobody_is_refused() -> None:
         tree.reroot_to(far)
     with pytest.raises(ValueError, match=r"reroot_to\(state\)"):
         tree.reroot(1)
+
+
+def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind() -> None:
+    simulator = Secrets(2, False)
+    [hidden] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5)
+    [plain] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5, information="perfect")
+    for tree, kind in ((hidden, "perfect"), (plain, "single_observer"), (plain, "multiple_observer")):
+        settings = SearchSettings(simulations=9, solve=False, information=kind)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
+            extend(simulator, [tree], None, Judge(), settings)
+    other = SearchSettings(simulations=9, solve=False, information="multiple_observer")
+    assert extend(simulator, [hidden], None, Judge(), other)[0].visits(0) == 9
+
+
+# ---- reading the tree -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["single_observer", "multiple_observer"])
+def test_words_are_those_of_a_set_that_its_own_player_sees(kind: str) -> None:
+    simulator = Secrets(2, False)
+    root = Root(simulator.reset(1), (observed("hello"),))
+    settings = SearchSettings(simulations=200, solve=False, information=kind)  # type: ignore[arg-type]
+    [tree] = search(simulator, [root], None, Judge(), settings)
+    assert isinstance(tree, InformationTree)
+    assert tree.transcript() == (observed("hello"),)
+    own, others = [], []
+    for node in range(1, len(tree)):
+        is_set = tree.has(node, INFORMATION)
+        if is_set and (kind == "multiple_observer" or tree.player(node) == 0):
+            own.append(node)
+        else:
+            others.append(node)
+    assert {tree.player(node) for node in own} == ({0, 1} if kind == "multiple_observer" else {0})
+    assert all(tree.is_own_view(node) for node in (0, *own))
+    assert all(tree.transcript(node) == (observed(tree.actions[node]),) for node in own)
+    assert not any(tree.is_own_view(node) for node in others)
+    with pytest.raises(ValueError, match=rf"node {others[0]} is no information set of the player to move: nobody"):
+        tree.transcript(others[0])
+
+
+def test_the_value_of_a_set_is_that_of_who_moves_there_and_of_an_action_that_of_who_took_it() -> None:
+    simulator = Secrets(3, False)
+    [tree] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=200)
+    sets = [node for node in range(len(tree)) if tree.has(node, INFORMATION)]
+    assert {tree.player(node) for node in sets} == {0, 1, 2}
+    for node in sets:
+        assert tree.chooser(node) == tree.player(node)
+        for edge in tree.children(node):
+            assert tree.chooser(edge) == tree.player(node)
+            if tree.visits(edge):
+                returns = tree.returns(edge)
+                assert np.flatnonzero(~np.isnan(returns)).tolist() == [tree.player(node)]
+                assert returns[tree.player(node)] == tree.value(edge)
+
+
+def test_the_other_of_two_opposed_players_gets_the_opposite() -> None:
+    simulator = Secrets(2, True)
+    [tree] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=50)
+    edge = max(tree.children(), key=tree.visits)
+    assert tree.returns(edge).tolist() == [tree.value(edge), -tree.value(edge)]
+
+
+def test_an_action_whose_step_failed_was_not_available_after_all() -> None:
+    simulator = Secrets(2, False)
+    [tree] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=1)
+    edges = np.array(tree.children())
+    tree.nodes["hint"][edges] = np.arange(3.0, 3.0 + len(edges))
+    tree.close_edge(int(edges[1]), edges, "the simulator failed: lost")
+    assert tree.nodes["hint"][edges].tolist() == np.arange(2.0, 2.0 + len(edges)).tolist()
+    assert [tree.has(edge, FAILED) for edge in edges[:2]] == [False, True]
+    assert (tree.counters["failed_actions"], tree.last_error) == (1, "the simulator failed: lost")
+
+
+def test_a_tree_that_moved_on_starts_with_the_words_that_it_is_given() -> None:
+    simulator = Secrets(2, False)
+    state = simulator.reset(1)
+    [tree] = grown(simulator, [state], evaluator=Judge(), simulations=1500)
+    tops = [node for (player, _), node in tree.sets.items() if player == 0 and node and tree.has(node, EXPANDED)]
+    key = tree.actions[max(tops, key=tree.visits)]
+    later = state._replace(moves=tuple("".join(key.split()[-1]).replace("e", "0").replace("o", "1")))
+    tree.mark_path(np.array([0]))
+    with pytest.raises(ValueError, match="no simulation expanded that information set, or one is under way"):
+        tree.reroot_to(later)
+    tree.forget_pending()
+    tree.noisy = True
+    tree.reroot_to(later, [observed("so far")])  # type: ignore[arg-type]
+    assert tree.transcript() == (observed("so far"),)
+    assert (tree.actions[0], tree.parent(0), tree.noisy, tree.stopped) == ("", -1, False, "")
+    assert tree.counters["simulations"] == tree.visits(0)
+    assert np.isnan(tree.logps[0])
+    assert len(tree.actions) == len(tree.logps) == len(tree.states) == len(tree)
+    assert all(tree.parent(edge) == node for node in range(len(tree)) for edge in tree.children(node))

@@ -1,6 +1,7 @@
 """The simulator is stepped into a child when a simulation first reaches it, and the trees are those of a search that
 steps into every child at once."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.reading import principal_variation
 from branchwise.search.store import load_trees, save_trees
+from branchwise.search.transcript import observed
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.search.tree import UNSTEPPED, Tree
 
@@ -270,3 +272,55 @@ def test_memory_of_states_is_counted_when_they_come() -> None:
     early = tree.bytes_to_grow()
     assert len(list(tree.states)) == len(tree)
     assert tree.bytes_to_grow() > early
+
+
+def test_states_are_read_like_a_list_and_made_when_they_are_read() -> None:
+    tree, game = grown(ConnectFour(), 20), ConnectFour()
+    last = len(tree) - 1
+    assert tree.has(last, UNSTEPPED)
+    made = game.step(tree.states[tree.parent(last)], tree.actions[last])
+    assert tree.states[last] == made
+    assert not tree.has(last, UNSTEPPED)
+    tree = grown(ConnectFour(), 20)
+    assert tree.states[last - 2 :] == [tree.states[node] for node in (last - 2, last - 1, last)]
+    assert tree.states[:2] == [tree.states[0], tree.states[1]]
+    assert tree.states[3:0:-2] == [tree.states[3], tree.states[1]]
+    assert tree.states[-1] == made
+    assert len(tree.states) == len(tree)
+    assert tree.states == list(tree.states)
+    assert tree.states == grown(ConnectFour(), 20).states
+    assert tree.states != list(tree.states)[:-1]
+    assert tree.states != len(tree)
+
+
+def test_without_its_simulator_a_tree_steps_into_nothing(tmp_path: Path) -> None:
+    save_trees(tmp_path / "trees.parquet", [grown(ConnectFour(), 20)])
+    [tree] = load_trees(tmp_path / "trees.parquet")
+    last = len(tree) - 1
+    with pytest.raises(ValueError, match=f"node {last} has no state yet; load the tree with its simulator to step"):
+        tree.step_into(last)
+
+
+def test_memory_is_counted_before_the_arrays_grow() -> None:
+    """Half as much again is free after a growth: below 64 free nodes, or a twentieth, the next growth is counted."""
+
+    def grows(size: int, free: int) -> bool:
+        tree = Tree(None, None, (), capacity=size + free)
+        count = size - 1
+        if count:
+            zeros = [0] * count
+            tree.add_children(0, ["a"] * count, [None] * count, np.zeros(count), zeros, zeros, zeros)
+        assert len(tree._nodes) == size + free
+        words = sum(80 + sys.getsizeof(None) + sys.getsizeof(action) + 300 for action in tree.actions)
+        arrays = tree.bytes_to_grow() - words
+        assert arrays in (tree.array_bytes, 3 * tree.array_bytes)
+        assert tree.bytes_to_grow() - words == arrays  # what was counted is not counted again
+        return arrays > tree.array_bytes
+
+    assert [grows(1, free) for free in (63, 64)] == [True, False]
+    assert [grows(2000, free) for free in (99, 100)] == [True, False]
+
+
+def test_memory_of_words_grows_with_the_roots_transcript() -> None:
+    few, many = (Tree(None, None, (observed("go"),) * count).bytes_to_grow() for count in (1, 3))
+    assert many - few == 2 * 16

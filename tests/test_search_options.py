@@ -443,3 +443,37 @@ def test_terminal_leaves_of_a_hidden_game_are_judged_for_each_player() -> None:
     tree = grown(Bush(2), None, Judge(), hide_outcome=True, solve=False, simulations=700, selection="uct")
     assert tree.value(0) == pytest.approx(0.25)
     assert tree.returns(tree.best_child()) == pytest.approx([0.25, -0.25])
+
+
+class Coins(Simulator[str]):
+    """Three coins to choose from, each as good as the others."""
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return ""
+
+    def current_player(self, state: str) -> int:
+        return (0, CHANCE, TERMINAL)[len(state)]
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state
+
+    def legal_actions(self, state: str) -> list[str]:
+        return ["a", "b", "c"]
+
+    def chance_outcomes(self, state: str) -> list[tuple[str, float]]:
+        return [("h", 0.5), ("t", 0.5)]
+
+    def step(self, state: str, action: str) -> str:
+        return state + action
+
+    def rewards(self, state: str) -> tuple[float, ...]:
+        return (0.0,)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_coin_that_was_chosen_is_tossed_at_once(seed: int) -> None:
+    """Ties are broken at random; the walk that gave a chance node its outcomes comes back to it all the same."""
+    options = {"random_ties": True, "unvisited_value": "zero", "exploration": 0.0, "selection": "ucb1", "solve": False}
+    tree = grown(Coins(), None, ValueFunction(lambda *_: 0.0), seed, simulations=2, **options)
+    opened = [child for child in tree.children() if tree.has(child, EXPANDED)]
+    assert [tree.visits(child) for child in opened] == [1]

@@ -588,6 +588,19 @@ def test_widening_below_a_solved_ancestor_opens_every_node_above() -> None:
     assert (tree.nodes["proof"] == UNPROVEN).all()
 
 
+def test_widening_below_a_win_opens_the_nodes_below_it_alone() -> None:
+    """The mover at node 1 has a proven win beside the way to the node that is to grow."""
+    tree, walk = family([(UNPROVEN, True)])
+    tree.add_children(1, ["win", "other"], [None] * 2, np.ones(2), [0.0] * 2, [0.0] * 2, [SOLVED, SOLVED])
+    tree.add_children(3, ["end"], [None], np.ones(1), [0.0], [0.0], [SOLVED])
+    tree.nodes["proof"][[0, 1, 2]] = WIN
+    tree.nodes["proof"][[3, 4]] = LOSS
+    tree.nodes["flags"][0] |= SOLVED
+    reopen(tree, 3, walk)
+    assert [tree.is_solved(node) for node in range(5)] == [True, True, True, False, True]
+    assert [int(proof) for proof in tree.nodes["proof"]] == [WIN, WIN, WIN, UNPROVEN, LOSS]
+
+
 class TwoCoins(Simulator[str]):
     """After the one move two coins are thrown; player 0 loses where the first shows 1 and the second 0."""
 

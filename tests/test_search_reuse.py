@@ -401,3 +401,112 @@ def test_a_root_that_never_evaluates_ends_a_gumbel_search() -> None:
     with pytest.raises(SearchStopped, match=r"4 of 4 leaves failed") as stopped:
         search(GAME, [Root(state)], None, ValueFunction(broken), chosen, generator())
     assert stopped.value.trees[0].visits(0) == 0
+
+
+# ---- the numbers of a new root, by hand ------------------------------------------------------------------------------
+
+
+def by_hand(
+    players: int = 1, zero_sum: bool = False, movers: tuple[int, int] = (0, 0), discount: float = 1.0, visits: int = 4
+) -> Tree:
+    """A root with the children ``left`` (never expanded) and ``right``, which earned 0.25 at the step and returned 0.75
+    in the mean to who chose it, with two children of its own; ``movers`` move at the root and at ``right``."""
+    tree = Tree(None, None, (observed("start"),), index=1, discount=discount, players=players, zero_sum=zero_sum)
+    tree.nodes["player"][0] = movers[0]
+    earned = [0.25, 0.125, 0.0][:players]
+    rewards = np.array([[0.0] * players, earned]) if tree._values.shape[1] else [0.0, 0.25]
+    tree.add_children(0, ["left", "right"], [None] * 2, np.array([0.25, 0.75]), [-1.0, -2.0], rewards, [0, 0],
+                      players=[movers[1]] * 2)  # fmt: skip
+    below = np.zeros((2, players)) if tree._values.shape[1] else [0.0, 0.0]
+    tree.add_children(2, ["up", "down"], [None] * 2, np.array([0.5, 0.5]), [-3.0, -4.0], below, [0, 0])
+    for node, count in ((0, visits + 1), (2, visits), (3, max(visits - 1, 0))):
+        tree.nodes["visits"][node] = count
+        tree.nodes["value_sum"][node] = 0.75 * count
+        if tree._values.shape[1]:
+            tree._values[node, :players] = np.array([0.75, 0.5, 0.25][:players]) * count
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("zero_sum", "movers", "discount", "value"),
+    [
+        (False, (0, 0), 1.0, 0.5),
+        (False, (0, 0), 0.5, 1.0),
+        (True, (0, 1), 1.0, -0.5),
+        (True, (0, 1), 0.5, -1.0),
+        (True, (1, 0), 0.5, -1.0),
+        (True, (0, 0), 0.5, 1.0),
+        (True, (1, 1), 0.5, 1.0),
+    ],
+)
+def test_a_new_root_is_worth_what_its_state_is_to_who_moves_there(
+    zero_sum: bool, movers: tuple[int, int], discount: float, value: float
+) -> None:
+    """V = (Q − r) / γ, with the sign of who moves there."""
+    tree = by_hand(1 + zero_sum, zero_sum, movers, discount)
+    tree.reroot(2)
+    assert (tree.visits(0), tree.mean(0)) == (4, value)
+    root = tree.nodes[0]
+    assert (root["parent"], root["prior"], root["reward"], root["player"]) == (-1, 1.0, 0.0, movers[1])
+    assert [tree.actions[node] for node in range(len(tree))] == ["", "up", "down"]
+    assert np.isnan(tree.logps[0])
+    assert tree.logps[1:] == [-3.0, -4.0]
+    assert (list(tree.children()), tree.parent(1), tree.visits(1), tree.mean(1)) == ([1, 2], 0, 3, 0.75)
+
+
+@pytest.mark.parametrize(("mover", "own"), [(0, 1.0), (1, 0.75), (2, 0.5)])
+def test_a_new_root_keeps_the_return_of_every_player(mover: int, own: float) -> None:
+    tree = by_hand(3, False, (0, mover), 0.5)
+    tree.reroot(2)
+    assert tree.returns(0).tolist() == [1.0, 0.75, 0.5]
+    assert tree.all_returns()[0].tolist() == [4.0, 3.0, 2.0, 0.0, 0.0, 0.0]
+    assert tree.mean(0) == own
+
+
+def test_where_nothing_later_counts_a_new_root_keeps_its_mean() -> None:
+    tree = by_hand(discount=0.0)
+    tree.reroot(2)
+    assert (tree.visits(0), tree.mean(0)) == (4, 0.75)
+
+
+@pytest.mark.parametrize("players", [1, 3])
+def test_a_new_root_that_was_expanded_and_never_valued_is_worth_nothing_yet(players: int) -> None:
+    """As where its evaluation failed."""
+    tree = by_hand(players, visits=0)
+    tree.reroot(2)
+    assert (tree.visits(0), tree.counters["simulations"], len(tree.children())) == (0, 0, 2)
+    assert np.isfinite(tree.nodes["value_sum"]).all()
+    assert np.isfinite(tree.all_returns()).all()
+    assert np.isnan(tree.value(0))
+
+
+def test_a_moved_tree_starts_its_search_anew() -> None:
+    tree = grown("puct", 60)
+    child = max(tree.children(), key=tree.visits)
+    tree.noisy, tree.stopped = True, "simulations"
+    visits, transcript = tree.visits(child), tree.transcript(child)
+    tree.reroot(child)
+    assert (tree.noisy, tree.stopped, tree.counters["simulations"]) == (False, "", visits)
+    assert tree.transcript(0) == transcript
+    assert tree.beside_nodes()["gumbel"] == tree.beside_nodes()["considered"] == []
+
+
+def test_a_tree_moves_one_step_to_where_it_was_searched() -> None:
+    tree = by_hand()
+    for node in (0, 3, 5):
+        with pytest.raises(ValueError, match=f"node {node} is no child of the root; re-root one step at a time"):
+            tree.reroot(node)
+    with pytest.raises(ValueError, match="node 1 was never expanded, or a simulation is under way; search it anew"):
+        tree.reroot(1)
+    tree.mark_under_way(3)
+    with pytest.raises(ValueError, match="node 2 was never expanded, or a simulation is under way; search it anew"):
+        tree.reroot(2)
+    tree.forget_pending()
+    tree.reroot(2)
+    assert len(tree) == 3
+
+
+def test_rewards_along_a_path_add_up() -> None:
+    tree = by_hand()
+    tree.nodes["reward"][4] = 0.5
+    assert [tree.path_return(node) for node in (0, 1, 2, 4)] == [0.0, 0.0, 0.25, 0.75]

@@ -25,7 +25,7 @@ from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import Simulator
 from branchwise.search import compiled
-from branchwise.search.calls import LARGEST, MOST_LATE, failure
+from branchwise.search.calls import LARGEST, MOST_LATE, Patience, ask, failure
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.expansion import NOTHING_PROPOSED
@@ -416,10 +416,89 @@ def test_calls_that_came_back_late_make_room_for_others() -> None:
     def sometimes_late(simulator: Any, state: Any, transcript: Any) -> float:
         if state.steps[-1:] == "b":
             late[0] += 1
-            time.sleep(0.03)
+            time.sleep(0.1)
         return 0.5
 
     settings = SearchSettings(simulations=60, exploration=9.0, solve=False, call_seconds=0.02)
     [tree] = search(Maze(), [Root(Way(0), (observed("0:"),))], None, sometimes_late, settings)
     assert tree.counters["failed_leaves"] == late[0] > MOST_LATE
     assert "not called" not in tree.last_error
+
+
+@pytest.mark.parametrize("seconds", [None, 30.0])
+@pytest.mark.parametrize("error", [ConnectionError("no endpoint"), SystemExit(3)])
+def test_a_call_that_raises_in_time_raises_what_it_raised(error: BaseException, seconds: float | None) -> None:
+    def call(_: Any) -> Any:
+        raise error
+
+    with pytest.raises(type(error)) as raised:
+        Patience(seconds).call(call, 0)
+    assert raised.value is error
+
+
+@pytest.mark.parametrize("seconds", [None, 30.0])
+def test_a_call_that_answers_in_time_is_answered(seconds: float | None) -> None:
+    patience = Patience(seconds)
+    assert [patience.call(lambda number: number + 1, 41), patience.late] == [42, []]
+
+
+def test_as_many_late_calls_may_run_and_one_more_is_not_made() -> None:
+    release, made = threading.Event(), [0]
+
+    def hang(_: Any) -> None:
+        made[0] += 1
+        release.wait(20)
+
+    patience = Patience(0.01)
+    for _ in range(MOST_LATE):
+        with pytest.raises(TimeoutError, match=r"no answer within call_seconds=0\.01"):
+            patience.call(hang, 0)
+    with pytest.raises(TimeoutError, match=f"not called: {MOST_LATE} calls that took longer than call_seconds=0.01"):
+        patience.call(hang, 0)
+    assert (made[0], len(patience.late)) == (MOST_LATE, MOST_LATE)
+    release.set()
+    for thread in patience.late:
+        thread.join(20)
+    patience.seconds = 20.0
+    assert patience.call(lambda number: number, 7) == 7
+    assert patience.late == []
+
+
+class Question:
+    """A leaf about which somebody is asked."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng, self.error, self.answer = rng, "", None
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_before_a_batch_is_asked_one_by_one_its_generators_are_set_back(count: int) -> None:
+    def draw(questions: Sequence[Question]) -> list[float]:
+        drawn = [question.rng.random() for question in questions]
+        if len(questions) > 1:
+            raise RuntimeError("too many")
+        return drawn
+
+    def take(question: Question, answer: Any) -> None:
+        question.answer = answer
+
+    questions = [Question(np.random.default_rng(seed)) for seed in range(count)]
+    ask("who", questions, draw, take, Patience())
+    assert [question.answer for question in questions] == [
+        np.random.default_rng(seed).random() for seed in range(count)
+    ]
+    assert [question.error for question in questions] == [""] * count
+
+
+def test_nobody_is_asked_about_nothing() -> None:
+    ask("who", [], raising, raising, Patience())
+
+
+def test_an_answer_that_is_not_taken_costs_its_question_alone() -> None:
+    def take(question: Question, answer: Any) -> None:
+        if answer == 1:
+            raise LookupError("odd")
+
+    questions = [Question(np.random.default_rng(0)) for _ in range(3)]
+    ask("who", questions, lambda some: [*range(len(some))], take, Patience())
+    assert [question.error for question in questions] == ["", "who failed: LookupError: odd", ""]

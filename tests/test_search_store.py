@@ -13,8 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from information_search import grown as grown_by_information
 
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.episode import Episode
 from branchwise.search.evaluation import PolicyRollout
@@ -175,6 +177,15 @@ def test_a_file_of_trees_opens_anywhere(tmp_path: FilePath) -> None:
     assert {"tree", "node", "parent", "action", "visits", "value_sum", "prior"} <= set(table.column_names)
 
 
+def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_path: FilePath) -> None:
+    game = KuhnPoker()
+    [tree] = grown_by_information(game, [game.step(game.step(game.reset(0), "J"), "Q")], simulations=20)
+    save_trees(tmp_path / "trees.parquet", [tree])
+    assert pq.read_table(tmp_path / "trees.parquet")["observation"].null_count == len(tree) > 5
+    [loaded] = load_trees(tmp_path / "trees.parquet")
+    assert [loaded.transcript(node) for node in tree.sets.values()] == [tree.transcript(n) for n in tree.sets.values()]
+
+
 def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     with pytest.raises(ValueError, match="no such file"):
@@ -207,6 +218,210 @@ def test_a_tree_whose_links_do_not_fit_is_named(tmp_path: FilePath) -> None:
     pq.write_table(table.set_column(column, table.schema.field(column), pa.array(parents, pa.int32())), path)
     with pytest.raises(ValueError, match=r"tree 0, node 2: parent and children do not fit"):
         load_trees(path)
+
+
+def rewritten(path: FilePath, name: str, change: Any) -> None:
+    """The tree file with the values of one column changed."""
+    table = pq.read_table(path)
+    place = table.schema.get_field_index(name)
+    column = pa.array(change(table[name].to_pylist()), table.schema.field(name).type)
+    pq.write_table(table.set_column(place, table.schema.field(name), column), path)
+
+
+def test_a_task_that_json_cannot_hold_is_named_and_nothing_is_written(tmp_path: FilePath) -> None:
+    tree, *_ = grown()
+    tree.task = {"seed": 0, "options": {1, 2}}  # type: ignore[dict-item]
+    with pytest.raises(ValueError, match=r"the task of tree 0 is .*\{1, 2\}.*; expected what JSON can hold"):
+        save_trees(tmp_path / "trees.parquet", [tree])
+    pair = PreferencePair((), (acted("c"),), task={"seed": {1, 2}})
+    with pytest.raises(TypeError, match=r"\{1, 2\} cannot be written as JSON"):
+        save_pairs(tmp_path / "pairs.jsonl", [pair])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_texts_that_utf_8_cannot_hold_come_back_and_must_fit_their_column(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0})
+    tree.add_children(0, ["a\ud800b", "c"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.remember_observation(1, "broken \udfff")
+    tree._nodes["visits"][:2] = 1
+    save_trees(path, [tree])
+    assert pq.read_table(path)["action"].to_pylist() == ["", "a\ufffdb", "c"]
+    [loaded] = load_trees(path)
+    assert loaded.actions == ["", "a\ud800b", "c"]
+    assert loaded.transcript(1)[-1].text == "broken \udfff"
+    for name, fault in (("action", r"action of node 1 is 'z', and exactly"), ("observation", "observation of node 1")):
+        save_trees(path, [tree])
+        rewritten(path, name, lambda texts: [texts[0], "z", *texts[2:]])
+        with pytest.raises(ValueError, match=rf"tree 0: the root's 'about' is not what save_trees writes .*{fault}"):
+            load_trees(path)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "{}", '{"role": "assistant", "content": "a", "is_agent": true, "token_ids": 3}']
+)
+def test_a_logged_turn_that_is_none_is_named_with_its_node(text: str, tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    save_trees(path, grown())
+    rewritten(path, "logged", lambda turns: [*turns[:2], text, *turns[3:]])
+    with pytest.raises(ValueError, match=r"tree 0, node 2: 'logged' is not what save_trees writes"):
+        load_trees(path)
+
+
+def test_returns_of_another_number_of_players_are_named(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0}, players=3)
+    assert tree.all_returns().shape == (1, 6)
+    save_trees(path, [tree])
+    np.testing.assert_array_equal(load_trees(path)[0].all_returns(), tree.all_returns())
+    rewritten(path, "returns", lambda returns: [[0.0] * 4])
+    with pytest.raises(
+        ValueError, match=r"tree 0: returns of shape \(1, 4\) for 1 nodes and 3 players; the file is dama"
+    ):
+        load_trees(path)
+
+
+def test_returns_of_some_nodes_alone_are_named(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    save_trees(path, grown()[:1])
+    for returns in (lambda old: [[0.0, 0.0], *old[1:]], lambda old: [[0.0, 0.0], *([[0.0]] * (len(old) - 1))]):
+        save_trees(path, grown()[:1])
+        rewritten(path, "returns", returns)
+        with pytest.raises(ValueError, match=r"tree 0: .*; the file is damaged"):
+            load_trees(path)
+
+
+class Mute(Spelling):
+    """Says nothing at the start but an error."""
+
+    def observation(self, state: Word, player: int = 0) -> str:
+        if not state.said:
+            raise RuntimeError("no voice")
+        return super().observation(state, player)
+
+
+@pytest.mark.parametrize(("saved", "loaded"), [(Mute, Mute), (Mute, Spelling), (Spelling, Mute)])
+def test_a_root_of_which_nothing_can_be_said_is_saved_and_not_compared(
+    saved: Any, loaded: Any, tmp_path: FilePath
+) -> None:
+    tree = grown()[0]
+    assert tree.simulator is not None
+    tree.attach(saved(), tree.states)
+    save_trees(tmp_path / "trees.parquet", [tree])
+    about = json.loads(pq.read_table(tmp_path / "trees.parquet")["about"][0].as_py())
+    assert (about["root"] is None) is (saved is Mute)
+    [found] = load_trees(tmp_path / "trees.parquet", loaded())
+    assert found.states == tree.states
+
+
+def test_a_tree_whose_task_has_no_seed_is_read_and_not_replayed(tmp_path: FilePath) -> None:
+    trees = grown()
+    for tree in trees:
+        tree.task = {"env_id": "spelling"}
+    save_trees(tmp_path / "trees.parquet", trees)
+    assert len(load_trees(tmp_path / "trees.parquet")) == len(trees)
+    with pytest.raises(
+        ValueError, match=r"tree 0: the task \{'env_id': 'spelling'\} has no 'seed', so its states cannot"
+    ):
+        load_trees(tmp_path / "trees.parquet", Spelling())
+
+
+@pytest.mark.parametrize("node", [1, 2, 3])
+def test_the_first_three_observations_of_a_file_are_held_to_the_simulator(node: int, tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    trees = grown(12)[:1]
+    save_trees(path, trees)
+    seen = [number for number, text in enumerate(pq.read_table(path)["observation"].to_pylist()) if text is not None]
+    changed = seen[node - 1]
+    rewritten(path, "observation", lambda texts: [*texts[:changed], "another", *texts[changed + 1 :]])
+    with pytest.raises(
+        ValueError, match=rf"tree 0, node {changed}: the simulator says .* where the file has 'another'"
+    ):
+        load_trees(path, Spelling())
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"players": 0}, "players=0; expected a whole number from 1 to 127"),
+        ({"players": 127}, ""),
+        ({"players": 128}, "players=128; expected"),
+        ({"players": 1.0}, "players=1.0; expected"),
+        ({"discount": 0.0}, ""),
+        ({"discount": 1.0}, ""),
+        ({"discount": -0.001}, "discount=-0.001; expected a number from 0 to 1"),
+        ({"discount": 1.001}, "discount=1.001; expected"),
+        ({"task": []}, r"task=\[\]; expected an object"),
+        ({"counters": 3}, "counters=3; expected an object"),
+        ({"gumbel": [0.5], "considered": []}, "1 Gumbel draws and 0 turns for 2 actions"),
+        ({"gumbel": [], "considered": [1]}, "0 Gumbel draws and 1 turns for 2 actions"),
+        ({"gumbel": [0.5], "considered": [1]}, "1 Gumbel draws and 1 turns for 2 actions"),
+        ({"gumbel": [0.5, 0.25], "considered": [1, 2]}, ""),
+    ],
+)
+def test_numbers_that_steer_a_tree_are_read_up_to_their_limits(change: Any, fault: str, tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0})
+    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    save_trees(path, [tree])
+    rewritten(path, "about", lambda abouts: [json.dumps({**json.loads(abouts[0]), **change}), *abouts[1:]])
+    if not fault:
+        [loaded] = load_trees(path)
+        for name, value in change.items():
+            assert loaded.beside_nodes().get(name, getattr(loaded, name, None)) == value
+        return
+    with pytest.raises(ValueError, match=fault):
+        load_trees(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "node", "value"),
+    [
+        ("node", 1, 2),
+        ("parent", 0, 0),
+        ("parent", 1, -1),
+        ("parent", 1, 1),
+        ("parent", 1, 2),
+        ("parent", 3, 1),  # the last child of the root is another's
+        ("parent", 4, 0),  # the first child of node 1 is another's
+        ("first_child", 0, 0),
+        ("first_child", 0, 2),
+        ("first_child", 1, 1),
+        ("first_child", 1, 9),
+        ("children", 0, 4),
+        ("children", 0, 10),
+        ("children", 1, 3),
+        ("children", 2, 3),  # one more than there are nodes
+        ("children", 3, 1),
+        ("player", 1, CHANCE - 1),
+        ("proof", 1, 4),
+        ("visits", 1, -1),
+    ],
+)
+def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, value: int, tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0})
+    for parent, count in ((0, 3), (1, 2), (2, 2)):
+        tree.add_children(
+            parent, list("abc")[:count], [None] * count, np.full(count, 1 / count), [0.0] * count, [0.0] * count,
+            [0] * count,
+        )  # fmt: skip
+    assert tree.nodes["parent"].tolist() == [-1, 0, 0, 0, 1, 1, 2, 2]
+    save_trees(path, [tree])
+    rewritten(path, name, lambda values: [*values[:node], value, *values[node + 1 :]])
+    fault = "no such player, proof or visits" if name in ("player", "proof", "visits") else "parent and children do not"
+    with pytest.raises(ValueError, match=rf"tree 0, node \d+: {fault}"):
+        load_trees(path)
+
+
+@pytest.mark.parametrize(("name", "value"), [("player", CHANCE), ("proof", 3), ("visits", 0)])
+def test_a_record_at_the_limit_of_what_fits_is_read(name: str, value: int, tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0})
+    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    save_trees(path, [tree])
+    rewritten(path, name, lambda values: [values[0], value, values[2]])
+    assert load_trees(path)[0].nodes[name][1] == value
 
 
 def test_nothing_to_save_is_an_error(tmp_path: FilePath) -> None:
@@ -278,6 +493,49 @@ def test_anchors_of_an_earlier_extraction_are_not_read_with_later_pairs(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
 
 
+@pytest.mark.parametrize("content", [b"notes\n", b'{"a": 1}\n', b"\n", b'[{"prompt": 1}]', b'x{"prompt": 1}'])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_file_that_holds_no_pairs_is_neither_replaced_nor_removed(
+    content: bytes, beside: bool, tmp_path: FilePath
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    foreign = anchors_beside(path) if beside else path
+    foreign.write_bytes(content)
+    for pairs in (PAIRS, PAIRS[:1]):
+        with pytest.raises(ValueError, match=rf"{foreign.name} exists and holds no pairs; it is not overwritten"):
+            save_pairs(path, pairs)
+    assert [file.name for file in tmp_path.iterdir()] == [foreign.name]
+    assert foreign.read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"", b'{"prompt": [], "completion": []}\n', b'{"chosen": 1}\n'])
+def test_a_file_of_pairs_and_an_empty_one_are_replaced(content: bytes, tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_bytes(content)
+    save_pairs(path, PAIRS)
+    assert len(load_pairs(path)) == 3
+
+
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+@pytest.mark.parametrize("turn", [Turn("assistant", "a"), Turn("user", "a", is_agent=True)])
+def test_a_turn_whose_role_does_not_say_whose_it_is_is_not_written(side: str, turn: Turn, tmp_path: FilePath) -> None:
+    pair = replace(PAIRS[0], **{side: (turn,)})
+    with pytest.raises(
+        ValueError, match=rf"a turn with role '{turn.role}' and is_agent={turn.is_agent}; the file keeps"
+    ):
+        save_pairs(tmp_path / "pairs.jsonl", [pair])
+    save_pairs(tmp_path / "pairs.jsonl", [replace(PAIRS[0], prompt=(turn,))])  # nothing is learned of a prompt
+
+
+def test_a_log_probability_of_zero_is_logged_and_one_of_none_is_not(tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    for chosen, rejected in ((0.0, None), (None, 0.0), (None, None), (-0.5, 0.0)):
+        pair = replace(PAIRS[0], ref_chosen_logp=chosen, ref_rejected_logp=rejected)
+        anchor = replace(PAIRS[1], ref_chosen_logp=chosen)
+        save_pairs(path, [pair, anchor])
+        assert load_pairs(path) == [pair, anchor]
+
+
 def test_pairs_of_the_version_before_with_anchors_among_them_are_read(tmp_path: FilePath) -> None:
     row = {
         "prompt": [{"role": "user", "content": "x"}], "chosen": [{"role": "assistant", "content": "y"}],
@@ -342,6 +600,11 @@ def test_pairs_that_others_wrote_for_trl_are_read(row: Any, expected: Preference
         ({"chosen": ["x"]}, "indices"),
         ({"rejected": None}, "None; expected a text"),
         ({"label": True}, "a row with 'label' is for training without pairs"),
+        ({"prompt": [{"role": "user", "content": None}]}, "a message with role 'user' and content None"),
+        ({"rejected_visits": True}, "rejected_visits=True; expected a whole number"),
+        ({"kind": None}, "kind=None; expected a text"),
+        ({"weight": True}, "weight=True; expected a finite number"),
+        ({"ref_rejected_logp": math.nan, "ref_rejected_logged": True}, "ref_rejected_logp=nan; expected a finite"),
     ],
 )
 def test_a_field_of_a_pair_that_cannot_be_used_is_named(change: Any, fault: str, tmp_path: FilePath) -> None:
@@ -350,6 +613,36 @@ def test_a_field_of_a_pair_that_cannot_be_used_is_named(change: Any, fault: str,
     with pytest.raises(ValueError, match=re.escape(fault)) as raised:
         load_pairs(path)
     assert str(raised.value).startswith(f"{path}, line 1: ")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"chosen": [GOOD], "rejected": [BAD]},  # nothing that both begin with
+        {"completion": [QUESTION, GOOD]},
+        {"chosen": [QUESTION, GOOD], "rejected": [BAD]},
+    ],
+)
+def test_a_row_without_a_prompt_whose_sides_begin_with_none_is_named(row: Any, tmp_path: FilePath) -> None:
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    with pytest.raises(ValueError, match=r"line 1: no field 'prompt'; expected a pair"):
+        load_pairs(tmp_path / "pairs.jsonl")
+
+
+def test_the_prompt_of_a_row_without_one_is_all_that_both_sides_begin_with(tmp_path: FilePath) -> None:
+    """And no more: what is equal again behind the first difference belongs to the sides."""
+    rows = {"chosen": [QUESTION, GOOD, QUESTION, GOOD, QUESTION], "rejected": [QUESTION, GOOD, QUESTION, BAD, QUESTION]}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(rows))
+    asked = observed("2 + 2?")
+    expected = PreferencePair((asked, acted("4"), asked), (acted("4"), asked), (acted("5"), asked))
+    assert load_pairs(tmp_path / "pairs.jsonl") == [expected]
+
+
+@pytest.mark.parametrize("task", [{"a": 1}, None, 3])
+def test_a_task_of_others_that_is_no_text_is_passed_over(task: Any, tmp_path: FilePath) -> None:
+    row = {"prompt": [QUESTION], "chosen": [GOOD], "rejected": [BAD], "task": task}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(row))
+    assert load_pairs(tmp_path / "pairs.jsonl") == [ANSWERED]
 
 
 def test_pairs_of_real_trees_come_back_without_their_tokens(tmp_path: FilePath) -> None:
@@ -439,6 +732,40 @@ def test_episodes_come_back(tmp_path: FilePath) -> None:
     ]
     save_episodes(tmp_path / "episodes.jsonl", episodes)
     assert load_episodes(tmp_path / "episodes.jsonl") == episodes
+
+
+@pytest.mark.parametrize("logged", [{"token_ids": (1,)}, {"logps": (-0.5,)}, {"policy_id": "m"}, {}])
+def test_whatever_was_logged_of_a_turn_comes_back(logged: Any, tmp_path: FilePath) -> None:
+    episode = Episode({"seed": 1}, (observed("start"), acted("buy", **logged)), (1.0,), True, 1)
+    save_episodes(tmp_path / "episodes.jsonl", [episode])
+    assert load_episodes(tmp_path / "episodes.jsonl") == [episode]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"task": [1]}, r"task=\[1\]; expected dict"),
+        ({"success": 1}, "success=1; expected bool"),
+        ({"truncated": None}, "truncated=None; expected bool"),
+        ({"steps": "2"}, "steps='2'; expected int"),
+        ({"model_calls": 2.5}, "model_calls=2.5; expected int"),
+        ({"rewards": ["much"]}, "could not convert"),
+        ({"rewards": 1.0}, "not iterable"),
+        ({"transcript": [{"role": "user", "content": "a"}]}, "no field 'is_agent'"),
+        ({"transcript": [{"role": "user", "content": "a", "is_agent": 1}]}, "a turn with role 'user', .*is_agent 1"),
+        ({"transcript": [{"role": "host", "content": "a", "is_agent": True}]}, "a turn with role 'host'"),
+        ({"transcript": [{"role": "user", "content": 1, "is_agent": True}]}, "content 1 and"),
+    ],
+)
+def test_a_field_of_an_episode_that_cannot_be_used_is_named(change: Any, fault: str, tmp_path: FilePath) -> None:
+    path = tmp_path / "episodes.jsonl"
+    save_episodes(path, [Episode({"seed": 1}, (observed("a"),), (0.5,), True, 1)])
+    row = json.loads(path.read_text())
+    path.write_text(json.dumps({**row, **change}) + "\n")
+    with pytest.raises(ValueError, match=rf"episodes\.jsonl, line 1: .*{fault}"):
+        load_episodes(path)
+    path.write_text(json.dumps({**row, "more": 3}))  # fields of the caller's own, and no line break at the end
+    assert len(load_episodes(path)) == 1
 
 
 def test_pairs_are_no_episodes(tmp_path: FilePath) -> None:

@@ -11,8 +11,10 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import swe_search
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
+from branchwise.search.expansion import Selected
+from branchwise.search.nodewise import best_leaf, softmax_leaf
 from branchwise.search.selection import uct_bonus
-from branchwise.search.tree import INVALID, VALUED, Tree
+from branchwise.search.tree import INVALID, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
 
 
@@ -168,3 +170,61 @@ def test_terms_are_named_in_the_settings_and_nowhere_else() -> None:
         SearchSettings(bonus_terms=("finished",))
     with pytest.raises(ValueError, match="name bonus_terms"):
         grown(lambda *_: 0.0, simulations=3)
+
+
+# ---- one choice, by hand ----------------------------------------------------------------------------------------
+
+
+def two_branches(priors: tuple[float, float] = (0.25, 0.75)) -> Tree:
+    """Root 0 (visited 3 times); children 1 ``ab`` and 2 ``ac`` (once each, both worth 0.5), with two children each."""
+    tree = Tree(None, "start", ())
+    tree.add_children(0, ["ab", "ac"], ["ab", "ac"], np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    for node in (1, 2):
+        tree.add_children(node, ["l", "r"], ["l", "r"], np.array(priors), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.nodes["visits"][:3] = 3, 1, 1
+    tree.nodes["value_sum"][:3] = 1.5, 0.5, 0.5
+    return tree
+
+
+WHOLE = SearchSettings(selection="uct_bonus", whole_tree=True)
+SOFT = SearchSettings(selection="softmax", apart=0.5, leaves_per_tree=4)
+
+
+@pytest.mark.parametrize("choose", [lambda tree: best_leaf(tree, WHOLE), lambda tree: softmax_leaf(tree, SOFT, [])])
+def test_the_root_is_the_first_leaf_and_is_under_way_once(choose: Any) -> None:
+    tree = Tree(None, "start", ())
+    leaf = choose(tree)
+    assert (leaf.node, leaf.depth, leaf.state) == (0, 0, "start")
+    assert int(tree.nodes["pending"][0]) == 1
+    assert choose(tree) is None
+
+
+def test_of_equal_nodes_the_earliest_grows_and_by_its_likeliest_child() -> None:
+    tree = two_branches()
+    met = [best_leaf(tree, WHOLE) for _ in range(4)]
+    assert [leaf.node for leaf in met if leaf] == [4, 3, 6, 5]  # those under way are not taken again
+    assert [(leaf.depth, leaf.state) for leaf in met if leaf][:2] == [(2, "r"), (2, "l")]
+    assert tree.nodes["pending"].tolist() == [4, 2, 2, 1, 1, 1, 1]
+    assert best_leaf(tree, WHOLE) is None
+
+
+def test_what_is_solved_does_not_grow() -> None:
+    tree = two_branches()
+    tree.nodes["flags"][[3, 4, 6]] |= SOLVED
+    assert [leaf.node for leaf in (best_leaf(tree, WHOLE),) if leaf] == [5]
+    assert best_leaf(tree, WHOLE) is None
+
+
+@pytest.mark.parametrize(("apart", "met"), [(0.5, {5, 6}), (0.51, set()), (0.0, {3, 5, 6})])
+def test_within_a_batch_nodes_as_far_apart_as_set_are_drawn(apart: float, met: set[int]) -> None:
+    """``ab`` and ``ac`` differ in one letter of two; the first of the batch hangs below ``ab``."""
+    settings = SearchSettings(selection="softmax", apart=apart, leaves_per_tree=4)
+    found = set()
+    for seed in range(12):
+        tree = two_branches()
+        tree.rng = np.random.default_rng(seed)
+        tree.mark_under_way(4)
+        drawn = [Selected(tree, 4, 2, 0)]
+        while leaf := softmax_leaf(tree, settings, drawn[:1]):
+            found.add(leaf.node)
+    assert found == met

@@ -152,11 +152,15 @@ class Twin:
 
     def value_for_mover(self, node: Node) -> float:
         """V of the node's state for its mover: (Q − r) / γ."""
-        if not node.visits or not self.settings.discount:
+        if not node.visits or not self.discount_into(node):
             return 0.0
         player = max(node.mover, 0)
         mean = node.totals[player] / node.visits
-        return mean if node.parent is None else (mean - node.earned[player]) / self.settings.discount
+        return mean if node.parent is None else (mean - node.earned[player]) / self.discount_into(node)
+
+    def discount_into(self, node: Node) -> float:
+        """Chance takes no time."""
+        return 1.0 if node.mover == CHANCE else self.settings.discount
 
     def score(self, node: Node, child: Node) -> float:
         s = self.settings
@@ -310,7 +314,8 @@ class Twin:
             if self.proofs and s.discount == 1.0 and node.proof is not None and not node.terminal:
                 values = [float(node.proof), -float(node.proof)]
             if node.parent is not None:
-                values = [r + s.discount * v for r, v in zip(node.earned, values, strict=True)]
+                discount = self.discount_into(node)
+                values = [r + discount * v for r, v in zip(node.earned, values, strict=True)]
             if s.backup == "mean":
                 node.totals = [total + v for total, v in zip(node.totals, values, strict=True)]
             elif s.backup == "max":
@@ -327,7 +332,7 @@ class Twin:
         if node.proof is not None:
             return [float(node.proof), -float(node.proof)]
         below = [self.best_return(node)] if self.simulator.players == 1 else self.best_for_each(node)
-        return [(v - r) / max(self.settings.discount, 1e-300) for v, r in zip(below, node.earned, strict=True)]
+        return [(v - r) / max(self.discount_into(node), 1e-300) for v, r in zip(below, node.earned, strict=True)]
 
     def best_return(self, node: Node) -> float:
         visited = [child for child in node.children if child.visits]
@@ -340,7 +345,7 @@ class Twin:
             )
         else:
             best = max(below)
-        return node.earned[0] + self.settings.discount * best
+        return node.earned[0] + self.discount_into(node) * best
 
     def best_for_each(self, node: Node) -> list[float]:
         """Backward induction below a solved node: every mover takes its own best."""
@@ -348,7 +353,7 @@ class Twin:
         if not visited:
             return [total / node.visits for total in node.totals]
         best = max(map(self.best_for_each, visited), key=lambda returns: returns[node.mover])
-        return [r + self.settings.discount * v for r, v in zip(node.earned, best, strict=True)]
+        return [r + self.discount_into(node) * v for r, v in zip(node.earned, best, strict=True)]
 
     def run(self) -> Node:
         s = self.settings

@@ -261,3 +261,79 @@ def test_pairs_can_be_made_of_it() -> None:
     pairs, _ = sibling_pairs(tree, 0.05)
     assert all(pair.chosen_q > pair.rejected_q for pair in pairs)
     assert pairs
+
+
+def test_a_rule_of_the_caller_that_raises_costs_its_answer() -> None:
+    """Comparing what the policy says later with the children that there are fails: these stay as they are."""
+
+    def same(one: str, other: str) -> bool:
+        if one in "ab" and other in "cd":
+            raise LookupError("no dictionary")
+        return False
+
+    settings = SearchSettings(**{**SETTINGS, "simulations": 20, "solve": False, "max_failed_share": 1.0})
+    policy, root = Scripted("abcd"), Root("", (), {"seed": 0})
+    [tree] = search(Typing(), [root], policy, ValueFunction(zero), settings, same=same)  # type: ignore[arg-type]
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b"]
+    assert tree.asked[0][0] == 2
+    assert tree.last_error == "same failed: LookupError: no dictionary"
+    assert tree.counters["failed_leaves"] == 3  # asked for a third, a fourth and a fifth child
+    assert [tree.prior(child) for child in tree.children()] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("broken", "failures"), [(False, 0), (True, 2)])
+def test_the_bonus_of_a_later_proposal_is_asked_when_it_comes(broken: bool, failures: int) -> None:
+    """With the sixth simulation a third child is due: before it, and again after it, the bonus of each is asked."""
+    asked: list[tuple[str, int]] = []
+
+    def bonus(tree: Tree, node: int) -> float:
+        asked.append((tree.actions[node], tree.visits(0)))
+        if broken and tree.actions[node] == "d":
+            raise LookupError("no dictionary")
+        return 0.5
+
+    options = {"simulations": 6, "selection": "uct_bonus", "solve": False, "max_depth": 1, "max_failed_share": 1.0}
+    settings, policy, root = SearchSettings(**{**SETTINGS, **options}), Scripted("abcd"), Root("", (), {"seed": 0})
+    [tree] = search(Typing(), [root], policy, ValueFunction(zero), settings, bonus=bonus)  # type: ignore[arg-type]
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
+    assert asked.count(("d", 5)) == 1
+    assert tree.counters["failed_leaves"] == failures
+    assert ("bonus failed: LookupError: no dictionary" in tree.last_error) == broken
+    hints = [float(tree.nodes["hint"][child]) for child in tree.children()]
+    assert hints == [0.5, 0.5, *([0.0, 0.0] if broken else [0.5, 0.5])]
+
+
+def test_later_proposals_stand_behind_the_first_the_likelier_first() -> None:
+    class Growing(Scripted):
+        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+            later = self.calls > 0
+            self.calls += len(transcripts)
+            words = "cddb" if later else "ab"
+            return [[Proposal(word, -1.0) for word in words] for _ in transcripts]
+
+    tree = grown(Typing(length=9), Growing(""), simulations=6, solve=False, max_depth=1)
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b", "d", "c"]
+    assert [tree.prior(child) for child in tree.children()] == pytest.approx([1 / 6, 2 / 6, 2 / 6, 1 / 6])
+    assert tree.asked[0][0] == 6
+    assert tree.counters["merged_proposals"] == 2
+
+
+def test_where_less_than_one_child_is_due_one_is_asked_for_once_none_is_open() -> None:
+    tree = grown(Typing(length=1), Scripted("abcdef"), simulations=50, widening=0.5)
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d", "e", "f"]
+    assert tree.stopped == "exhausted"
+
+
+def test_a_root_that_could_not_be_valued_is_widened_as_after_one_visit() -> None:
+    calls = [0]
+
+    def once(simulator: Any, state: Any, transcript: Any) -> float:
+        calls[0] += 1
+        if calls[0] == 1:
+            raise ConnectionError("gone")
+        return 0.0
+
+    settings = SearchSettings(**{**SETTINGS, "simulations": 2, "widening": 3.0, "max_failed_share": 0.5})
+    [tree] = search(Typing(), [Root("")], Scripted("abcd"), ValueFunction(once), settings)  # type: ignore[arg-type]
+    assert (tree.visits(0), tree.counters["failed_leaves"]) == (1, 1)
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]

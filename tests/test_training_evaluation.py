@@ -58,6 +58,7 @@ def test_the_bootstrap_is_deterministic_and_near_the_normal_interval() -> None:
 def test_bootstrap_of_two_values_has_the_exact_ends() -> None:
     """Means of two draws from {0, 1} are 0, ½ and 1 with ¼, ½, ¼: both ends lie in the tails."""
     assert bootstrap_mean(np.array([0.0, 1.0]), seed=0) == (0.0, 1.0)
+    assert bootstrap_mean(np.array([0.0, 1.0]), seed=0, resamples=1) in {(mean, mean) for mean in (0.0, 0.5, 1.0)}
 
 
 def outcomes(both: int, first_only: int, second_only: int, neither: int) -> tuple[list[bool], list[bool]]:
@@ -205,6 +206,41 @@ def test_shopping_does_not_depend_on_the_batch() -> None:
     alone = run_episodes(simulator, tasks, RandomAgent(), seed=1, batch_size=1)
     assert alone == run_episodes(simulator, tasks, RandomAgent(), seed=1, batch_size=5)
     assert len({episode.transcript for episode in alone}) == 12
+
+
+def test_episodes_that_were_played_before_are_kept_and_change_none_of_the_others() -> None:
+    whole = run_episodes(Walking(), TASKS, Drawing(), seed=3)
+    kept = dict.fromkeys((0, 7, 22), Episode({"id": "kept"}, (), (), True, 0))
+    given, agent = dict(kept), Drawing()
+    ended: dict[int, Episode] = {}
+    counted = list[int]()
+    episodes = run_episodes(
+        Walking(),
+        TASKS,
+        agent,
+        seed=3,
+        batch_size=5,
+        progress=counted.append,
+        done=given,
+        ended=lambda index, episode: ended.update({index: episode}),
+    )
+    assert episodes == [kept.get(index, episode) for index, episode in enumerate(whole)]
+    assert ended == {index: episode for index, episode in enumerate(whole) if index not in kept}
+    assert given == kept
+    assert counted[0] >= 3
+    assert counted[-1] == len(TASKS)
+    assert sum(agent.sizes) == sum(episode.steps for episode in ended.values())
+    everything = dict(enumerate(whole))
+    assert run_episodes(Walking(), TASKS, Drawing(), seed=9, done=everything) == whole
+
+
+def test_the_row_of_episodes_without_a_step_has_rates_of_zero() -> None:
+    row = summarise([Episode({}, (), (), True, 0)] * 2, agent="a", env="e", split="test", seed=0, seconds=3.0)
+    assert (row.success, row.reward, row.steps) == (1.0, 0.0, 0.0)
+    assert (row.invalid_action_rate, row.model_calls, row.seconds_per_decision) == (0.0, 0.0, 3.0)
+    one = summarise([Episode({}, (), (1.0,), True, 1, 1, 5)], agent="a", env="e", split="test", seed=0, seconds=3.0)
+    assert (one.invalid_action_rate, one.model_calls, one.seconds_per_decision) == (1.0, 5.0, 3.0)
+    assert (one.reward, one.reward_low, one.reward_high) == (1.0, 1.0, 1.0)
 
 
 def test_no_tasks_and_no_batch_are_refused() -> None:

@@ -25,10 +25,12 @@ from branchwise.training.preference import (
     train_preference_rows,
 )
 from branchwise.training.preference_loss import (
+    LONGEST_PACKED,
     PreferenceSettings,
     collate,
     label_smoothing,
     learned_tokens,
+    moved,
     pair_losses,
     side_logps,
 )
@@ -195,6 +197,61 @@ def test_soft_labels_from_q_have_the_optimum_of_agent_qs_theorem() -> None:
 def test_smoothing_from_visits_is_mcts_dpos(won: int, lost: int, epsilon: float) -> None:
     side = (Segment((1,), (2,), (1,)),)
     assert label_smoothing(PreferenceRow(side, side, chosen_visits=won, rejected_visits=lost), "visits") == epsilon
+
+
+def test_smoothing_has_its_ends_where_nobody_visited_and_where_values_lie_far_apart() -> None:
+    side = (Segment((1,), (2,), (1,)),)
+    assert label_smoothing(PreferenceRow(side, side), "visits") == 0.0
+    assert label_smoothing(PreferenceRow(side, side, chosen_visits=1, rejected_visits=1), "visits") == 0.5
+    assert label_smoothing(PreferenceRow(side, side, chosen_visits=0, rejected_visits=1), "visits") == 0.5
+    for q, epsilon in ((0.0, 0.5), (1e6, 0.0), (-1e6, 1.0), (800.0, 0.0), (math.log(3), 0.25)):
+        row = PreferenceRow(side, side, chosen_q=q + 1, rejected_q=1.0, label_smoothing=0.125)
+        assert label_smoothing(row, "q") == pytest.approx(epsilon, abs=1e-12)
+        assert label_smoothing(row, "pair") == 0.125
+
+
+def pair_row(prompt: int, chosen: int, rejected: int, shared: bool = True) -> PreferenceRow:
+    """A row whose prompts and answers have so many tokens."""
+    sides = [
+        (Segment((first,) * prompt, tuple(range(10, 10 + size)), (1,) * size),)
+        for first, size in ((1, chosen), (1 if shared else 2, rejected))
+    ]
+    return PreferenceRow(*sides)
+
+
+@pytest.mark.parametrize(
+    ("row", "packed"),
+    [
+        (pair_row(4, 2, 3), True),
+        (pair_row(4, 2, 3, shared=False), False),  # nothing to share
+        (pair_row(LONGEST_PACKED - 5, 2, 3), True),
+        (pair_row(LONGEST_PACKED - 4, 2, 3), False),
+        (pair_row(2, 4, LONGEST_PACKED - 6), True),
+        (pair_row(2, 4, LONGEST_PACKED - 5), False),
+    ],
+)
+def test_a_batch_is_packed_where_a_prompt_is_shared_and_its_row_is_short_enough(row, packed) -> None:
+    for rows in ([row], [row, pair_row(1, 2, 2, shared=False)]):
+        batch = collate(rows, packed=True)
+        assert bool(batch.reading) is packed
+        assert not collate(rows, packed=False).reading
+        assert batch.tokens.tolist() == [sum(row.chosen[0].mask) for row in rows] + [
+            sum(row.rejected[0].mask) for row in rows
+        ]
+
+
+def test_a_batch_is_moved_field_by_field() -> None:
+    batch = collate([pair_row(4, 2, 3), pair_row(4, 3, 5)], packed=True)
+    for name, value in dataclasses.asdict(moved(batch, torch.device("meta"))).items():
+        kept = getattr(batch, name)
+        for key in kept if name == "reading" else (None,):
+            tensor, expected = (value, kept) if key is None else (value[key], kept[key])
+            assert tensor.device.type == "meta"
+            assert (tensor.shape, tensor.dtype) == (expected.shape, expected.dtype)
+    same = moved(batch, torch.device("cpu"))
+    for name in ("ids", "flat", "target", "side", "tokens"):
+        assert torch.equal(getattr(same, name), getattr(batch, name))
+    assert same.reading.keys() == batch.reading.keys() == {"position_ids", "attention_mask"}
 
 
 def test_observation_tokens_are_read_and_never_learned(tokenizer) -> None:

@@ -1,5 +1,7 @@
 """Turns to token rows: masks, segments under forgetful histories, and the counts of what was lost."""
 
+from dataclasses import replace
+
 import pytest
 from word_models import SHOP_WORDS
 
@@ -13,7 +15,7 @@ from branchwise.agents.prompting import (
 from branchwise.agents.small_model import make_tokenizer
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.transcript import acted, observed
-from branchwise.training.rows import preference_rows, sft_rows
+from branchwise.training.rows import PreferenceRow, Segment, preference_rows, sft_rows
 
 TRANSCRIPT = (
     observed("goal red shirt"),
@@ -107,3 +109,49 @@ def test_pairs_that_teach_nothing_are_dropped_and_counted(tokenizer) -> None:
     assert [row.source for row in rows] == [2]
     assert rows[0].rejected == ()
     assert counts.dropped == {"same tokens on both sides": 1, "no agent turn": 1}
+
+
+def test_every_field_of_a_pair_stands_in_its_row(tokenizer) -> None:
+    """And an anchor's row has no other side."""
+    pair = PreferencePair(
+        TRANSCRIPT[:1], (acted("click[two]"),), (acted("click[one]"),), 0.9, 0.1, 7, 3, -1.5, -2.5, 0.5, 0.25, 0.125
+    )
+    (anchor, row), counts = preference_rows([replace(pair, rejected=()), pair], tokenizer)
+    prompt = tuple(prompt_ids(tokenizer, TRANSCRIPT[:1]))
+    chosen, rejected = (
+        (Segment(prompt, tuple(completion_ids(tokenizer, text)), (1,) * 4),) for text in ("click[two]", "click[one]")
+    )
+    assert row == PreferenceRow(chosen, rejected, -1.5, -2.5, 0.5, 0.25, 0.125, 0.9, 0.1, 7, 3, 1)
+    assert anchor == replace(row, rejected=(), source=0)
+    assert (counts.rows, counts.learned_tokens, counts.truncated_prompts) == (2, 4 + 8, 0)
+
+
+def test_the_length_of_a_row_is_that_of_its_longest_segment() -> None:
+    short, long = Segment((1,) * 9, (2,), (1,)), Segment((1,) * 3, (2,) * 8, (1,) * 8)
+    assert PreferenceRow((short,), (long, short)).length == 11
+    assert PreferenceRow((long, short), ()).length == 11
+    assert PreferenceRow((short,), ()).length == 10
+
+
+def test_a_side_whose_turns_are_all_the_environments_is_dropped(tokenizer) -> None:
+    said = (observed("two"),)
+    pairs = [
+        PreferencePair(TRANSCRIPT[:3], (acted("click[two]"),), said),
+        PreferencePair(TRANSCRIPT[:3], said, (acted("click[two]"),)),
+    ]
+    rows, counts = preference_rows(pairs, tokenizer)
+    assert rows == []
+    assert counts.dropped == {"no agent turn": 2}
+
+
+def test_a_prompt_cut_so_that_it_goes_on_nowhere_begins_a_segment_of_its_own(tokenizer) -> None:
+    """Under all_turns one segment holds the whole transcript, until a prompt no longer begins as the one before it."""
+    limit = len(prompt_ids(tokenizer, TRANSCRIPT[:5])) - 1
+    rows, counts = sft_rows([TRANSCRIPT], tokenizer, all_turns, max_tokens=limit)
+    assert len(rows) == 2
+    assert counts.learned_tokens == sum(sum(row["mask"]) for row in rows) == 14
+    assert (counts.truncated_prompts, counts.dropped_turns, counts.cut_observations) == (1, 2, 0)
+    last = [*prompt_ids(tokenizer, TRANSCRIPT[:5], all_turns, limit), *completion_ids(tokenizer, "click[buy now]")]
+    assert list(rows[1]["input_ids"]) == last
+    counts = sft_rows([TRANSCRIPT], tokenizer, last_observation, max_tokens=4)[1]
+    assert (counts.truncated_prompts, counts.dropped_turns, counts.cut_observations) == (1, 0, 1)  # the results page

@@ -1,6 +1,8 @@
 """Settings files are read strictly: nothing misspelt or of the wrong type passes."""
 
+import math
 from dataclasses import dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +11,7 @@ import yaml
 
 from branchwise.search.settings import SearchSettings
 from branchwise.training.preference_loss import PreferenceSettings
-from branchwise.training.recipe import BaseSettings, load_config, load_recipe
+from branchwise.training.recipe import BaseSettings, RunConfig, load_config, load_recipe
 from branchwise.training.settings import SettingsError, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import ValueSettings
@@ -217,3 +219,103 @@ def test_no_field_of_any_settings_takes_an_object_of_another_type(settings: Any)
     for name in (entry.name for entry in fields(settings)):
         with pytest.raises((TypeError, ValueError), match=rf"{type(settings).__name__}\.{name} is .*; expected"):
             replace(settings, **{name: object()})
+
+
+ABOVE_0, BELOW_0, BELOW_1, ABOVE_1 = 5e-324, -5e-324, math.nextafter(1, 0), math.nextafter(1, 2)
+STEP_DPO = load_recipe("step_dpo")
+MOST = 100_000_000
+LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
+    *(
+        (SupervisedSettings(), name, (ABOVE_0,), (0.0, BELOW_0))
+        for name in ("learning_rate", "max_grad_norm", "epochs")
+    ),
+    *((SupervisedSettings(), name, (1,), (0, -1)) for name in ("batch_size", "log_every", "max_steps")),
+    (SupervisedSettings(max_steps=1), "epochs", (0.0, -1.0), ()),  # not read then
+    (SupervisedSettings(), "warmup", (0.0, BELOW_1), (BELOW_0, 1.0)),
+    (SupervisedSettings(), "weight_decay", (0.0,), (BELOW_0,)),
+    (SupervisedSettings(), "betas", ((0.0, BELOW_1), (BELOW_1, 0.0)), ((BELOW_0, 0.5), (0.5, 1.0), (1.0, 0.5))),
+    *(
+        (PreferenceSettings(), name, (ABOVE_0,), (0.0, BELOW_0))
+        for name in ("beta", "learning_rate", "epochs", "max_grad_norm", "max_chosen_drop")
+    ),
+    *((PreferenceSettings(), name, (1,), (0, -1)) for name in ("batch_size", "log_every")),
+    *((PreferenceSettings(), name, (0.0,), (BELOW_0,)) for name in ("weight_decay", "sft_weight")),
+    (PreferenceSettings(), "warmup", (0.0, BELOW_1), (BELOW_0, 1.0)),
+    (PreferenceSettings(), "loss", ("sigmoid", "sigmoid_norm", "robust", "ipo", "hinge"), ("dpo", "")),
+    (PreferenceSettings(), "label_smoothing", ("pair", "visits", "q"), ("none", "")),
+    (ValueSettings(), "visit_cap", (1,), (0, -1)),
+    (ValueSettings(), "holdout", (0.0, BELOW_1), (BELOW_0, 1.0)),
+    (ValueSettings(), "loss", ("cross_entropy", "squared_error"), ("hinge", "")),
+    *((STEP_DPO, name, (1, MOST), (0, -1, MOST + 1)) for name in ("min_visits", "per_node", "per_task")),
+    (STEP_DPO, "threshold", (0.0,), (BELOW_0,)),
+    (STEP_DPO, "learning_rates", ((ABOVE_0,), (0.1, 0.2)), ((), (0.0,), (0.1, BELOW_0), (0.1, 0.2, 0.1))),
+    (BaseSettings(), "width", (8, 65_536), (0, -8, 4, 12, 65_544)),  # heads=4: multiples of 8
+    (BaseSettings(width=2000), "heads", (1, 1000), (0, 1001)),
+    (BaseSettings(), "layers", (1, 1000), (0, 1001)),
+    (BaseSettings(), "catalogues", (1, 1000), (0, 1001)),
+    (BaseSettings(demonstrations=500), "catalogues", (500,), (501,)),
+    *((BaseSettings(), name, (8, MOST), (0, 7, MOST + 1)) for name in ("lessons", "demonstrations")),  # 8 catalogues
+    (BaseSettings(), "reading_passes", (1, MOST), (0, MOST + 1)),
+    *((BaseSettings(), name, (0.0, 1.0), (BELOW_0, ABOVE_1)) for name in ("reading_gate", "broken")),
+    (RunConfig(), "rounds", (1, 1000), (0, 1001)),
+    *(
+        (RunConfig(), name, (1, MOST), (0, -1, MOST + 1))
+        for name in (
+            *("train_goals", "validation_goals", "test_goals"),
+            *("model_calls", "oracle_simulations", "critic_goals"),
+        )
+    ),
+    (RunConfig(), "seed", (0, 2**70), (-1,)),
+    (RunConfig(), "temperature", (0.0,), (BELOW_0,)),
+    (RunConfig(search_recipe=""), "recipes", (("a",), tuple(map(str, range(100)))), ((), ("a", "a"))),
+    (RunConfig(search_recipe=""), "recipes", (), (tuple(map(str, range(101))),)),
+    (RunConfig(), "search_recipe", ("", "rft"), ("mcts",)),
+    (RunConfig(), "history", ("all_turns",), ("none",)),
+    (RunConfig(), "env_options", ({"products": 60},), ({"split": "train"},)),
+    (RunConfig(), "acting", (SearchSettings(hide_outcome=True),), (SearchSettings(),)),
+]
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "allowed", "refused"),
+    [pytest.param(*row, id=f"{type(row[0]).__name__}.{row[1]}") for row in LIMITS],
+)
+def test_a_setting_takes_the_values_up_to_its_limits_and_none_beyond(
+    settings: Any, name: str, allowed: tuple[Any, ...], refused: tuple[Any, ...]
+) -> None:
+    for value in allowed:
+        assert getattr(replace(settings, **{name: value}), name) == value
+    for value in refused:
+        with pytest.raises(ValueError, match=name):
+            replace(settings, **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("extract", "collect", "train"),
+    product(
+        ("successes", "best_paths", "trajectory_pairs", "sibling_pairs"),
+        ("episodes", "trees"),
+        ("supervised", "preference"),
+    ),
+)
+def test_a_recipe_extracts_what_its_collection_gives_and_its_training_takes(
+    extract: str, collect: str, train: str
+) -> None:
+    found = {
+        "successes": ("episodes", "supervised"),
+        "best_paths": ("trees", "supervised"),
+        "trajectory_pairs": ("episodes", "preference"),
+        "sibling_pairs": ("trees", "preference"),
+    }[extract]
+    changes: dict[str, Any] = {"extract": extract, "collect": collect, "train": train, "anchors": False}
+    if found == (collect, train):
+        assert replace(STEP_DPO, **changes).train == train
+        if train == "supervised":
+            with pytest.raises(ValueError, match="anchors stand beside pairs"):
+                replace(STEP_DPO, **{**changes, "anchors": True})
+        else:
+            assert replace(STEP_DPO, **{**changes, "anchors": True}).anchors
+    else:
+        fault = f"does not read {collect}" if found[0] != collect else f"does not feed train='{train}'"
+        with pytest.raises(ValueError, match=f"^extract='{extract}' {fault}"):
+            replace(STEP_DPO, **changes)

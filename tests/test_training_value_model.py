@@ -83,6 +83,63 @@ def test_visits_weigh_up_to_the_cap() -> None:
     assert both.item() == pytest.approx((single[0].item() + 3 * single[1].item()) / 4)
 
 
+def test_visits_above_the_cap_weigh_as_the_cap() -> None:
+    """A fresh critic says ½: the squared errors of returns of 1 and 0.5 are ¼ and 0."""
+    rows = [
+        ValueRow((observed(f"goal {color}"),), q, visits) for color, q, visits in (("red", 1, 900), ("blue", 0.5, 3))
+    ]
+    for cap, expected in ((9, 9 / 4 / 12), (8, 8 / 4 / 11), (3, 1 / 8), (2, 1 / 8), (900, 900 / 4 / 903)):
+        settings = ValueSettings("squared_error", cap, 0.0, SupervisedSettings(max_steps=1))
+        (first,) = train_value_model(critic_of(), rows, settings, seed=0).history
+        assert first["loss"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+def test_the_first_loss_is_that_of_the_values_that_the_critic_gives(loss) -> None:
+    """Rows of unlike lengths in one batch: padding is not read, and every row is from its first token on."""
+    critic = critic_of(low=-1.0, high=3.0)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(critic.head.weight)
+    lengths, q, visits = (1, 4, 9), np.array([2.0, -1.0, 3.0]), np.array([1, 2, 5])
+    transcripts = [(observed("goal " + "red " * length), acted("click[red]")) for length in lengths]
+    rows = [ValueRow(*row) for row in zip(transcripts, q.tolist(), visits.tolist(), strict=True)]
+    chances, y = (critic.values(transcripts) + 1) / 4, (q + 1) / 4
+    losses = -(y * np.log(chances) + (1 - y) * np.log1p(-chances)) if loss == "cross_entropy" else (chances - y) ** 2
+    settings = ValueSettings(loss=loss, holdout=0.0, descent=SupervisedSettings(max_steps=1))
+    (first,) = train_value_model(critic, rows, settings, seed=0).history
+    assert first["loss"] == pytest.approx((visits * losses).sum() / visits.sum(), rel=1e-4)
+    assert first["tokens"] == 3
+
+
+def test_the_report_is_of_the_rows_held_out() -> None:
+    critic, rows = critic_of(), matching_rows(6)
+    settings = ValueSettings(holdout=0.3, descent=SupervisedSettings(max_steps=30, learning_rate=1e-2))
+    report = train_value_model(critic, rows, settings, seed=3)
+    kept_out = [rows[index] for index in split_by_task(rows, 0.3, np.random.default_rng(3))[1]]
+    q = np.array([row.q for row in kept_out])
+    off = critic.values([row.transcript for row in kept_out]) - q
+    assert (report.trained, report.held_out) == (4 * 16, len(kept_out)) == (64, 32)
+    assert report.error == pytest.approx(math.sqrt(sum(off**2) / 32))
+    assert report.explained_variance == pytest.approx(1 - off.var() / q.var())
+    wins = [v > w for v in (off + q)[q > 0.5] for w in (off + q)[q < 0.5]]
+    assert report.auc == pytest.approx(np.mean(wins))
+
+
+def test_a_row_is_good_where_its_return_is_above_the_mean_and_not_at_it() -> None:
+    rows = [ValueRow((observed(f"goal {text}"),), q, 1, text) for text, q in (("a", 1.0), ("b", 0.5), ("c", 0.0))]
+    held_out = [rows[1], rows[0], rows[2]]
+    held_out = [dataclasses.replace(row, task="held out") for row in held_out]
+    critic = critic_of()
+    torch.manual_seed(2)
+    torch.nn.init.normal_(critic.head.weight)
+    settings = ValueSettings(holdout=0.5, descent=SupervisedSettings(max_steps=1, learning_rate=1e-9))
+    report = train_value_model(critic, [*held_out, dataclasses.replace(rows[0], task="of training")], settings, seed=0)
+    assert report.held_out == 3
+    best, *others = critic.values([rows[0].transcript, rows[1].transcript, rows[2].transcript])
+    assert len({best, *others}) == 3
+    assert report.auc == sum(best > other for other in others) / 2
+
+
 def test_the_same_seed_gives_the_same_critic() -> None:
     rows, settings = matching_rows(), ValueSettings(descent=SupervisedSettings(max_steps=5))
     weights = []
@@ -110,6 +167,30 @@ def test_rows_end_with_what_was_seen_or_with_the_action_that_ended_the_episode()
     assert value_rows(tree, min_visits=2) == [ended]
 
 
+def test_a_state_s_value_is_what_its_action_returned_without_the_reward_and_the_discount() -> None:
+    tree = Tree(None, None, (observed("goal red"),), index=4, discount=0.5)
+    tree.add_children(0, ["click[red]", "never"], [None] * 2, np.full(2, 0.5), [-1.1] * 2, [0.25, 0.0], [0, 0])
+    tree.remember_observation(1, "red shirt")
+    for node, visits, total in ((0, 4, 3.0), (1, 2, 1.5)):
+        tree._nodes[node]["visits"], tree._nodes[node]["value_sum"] = visits, total
+    for least in (0, 1):  # unvisited nodes have no value to learn
+        root, seen = value_rows(tree, min_visits=least)
+        assert (root.q, root.visits, root.task) == (0.75, 4, "tree 4")
+        assert (seen.q, seen.visits) == ((0.75 - 0.25) / 0.5, 2)
+    assert [row.visits for row in value_rows(tree, min_visits=3)] == [4]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "share", "held_out"),
+    [(2, 0.0, 0), (2, 1e-9, 1), (2, 0.99, 1), (4, 0.25, 1), (4, 0.26, 2), (4, 0.99, 3), (1, 0.5, 0)],
+)
+def test_a_share_of_tasks_is_rounded_up_and_one_task_is_left_to_train_on(tasks, share, held_out) -> None:
+    rows = [ValueRow((), 0.0, 1, f"task {i % tasks}") for i in range(3 * tasks)]
+    trained, kept_out = split_by_task(rows, share, np.random.default_rng(0))
+    assert len({rows[i].task for i in kept_out}) == held_out
+    assert len(trained) == 3 * (tasks - held_out)
+
+
 def test_whole_tasks_are_held_out() -> None:
     rows = matching_rows()
     trained, held_out = split_by_task(rows, 0.25, np.random.default_rng(0))
@@ -126,12 +207,24 @@ def test_figures_on_hand_computed_cases() -> None:
     assert area_under_curve(np.array([0.1, 0.6, 0.5, 0.9]), q > 0.5) == 0.75  # one of four pairs is the wrong way round
     assert area_under_curve(np.full(4, 0.5), q > 0.5) == 0.5
     assert math.isnan(area_under_curve(q, q > 2))
+    assert math.isnan(area_under_curve(q, q < 2))
+    assert math.isnan(explained_variance(q, np.ones(4)))
+    assert math.isnan(explained_variance(q[:0], q[:0]))
+    assert area_under_curve(np.array([0.5, 0.5, 0.9]), np.array([True, False, False])) == 0.25
 
 
 def test_errors_name_the_row() -> None:
     critic, rows = critic_of(), matching_rows()
     with pytest.raises(ValueError, match="empty"):
         train_value_model(critic, [], ValueSettings(), seed=0)
+    settings = ValueSettings(descent=SupervisedSettings(max_steps=1))
+    for q in (-5e-7, 1 + 5e-7):  # sums of floats: a hair beyond is let through
+        rows[2] = dataclasses.replace(rows[2], q=q)
+        train_value_model(critic, rows, settings, seed=0)
+    for q in (-1e-5, 1 + 1e-5):
+        rows[2] = dataclasses.replace(rows[2], q=q)
+        with pytest.raises(ValueError, match="row 2 has q="):
+            train_value_model(critic, rows, settings, seed=0)
     rows[2] = dataclasses.replace(rows[2], q=-1.0)
     with pytest.raises(ValueError, match=r"row 2 has q=-1, outside the critic's bounds \[0, 1\]"):
         train_value_model(critic, rows, ValueSettings(), seed=0)

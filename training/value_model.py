@@ -95,7 +95,9 @@ def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
 
 def _state_value(tree: Tree, node: int) -> float:
     """V(s) from Q = r + γ V(s); the root's value is V already."""
-    return tree.value(0) if node == 0 else (tree.value(node) - float(tree.nodes["reward"][node])) / tree.discount
+    if node == 0:
+        return tree.value(0)
+    return (tree.value(node) - float(tree.nodes["reward"][node])) / tree.discount_into(node)
 
 
 def split_by_task(rows: Sequence[ValueRow], share: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:
