@@ -100,7 +100,7 @@ class Forward:
         if cache is not None:
             known[_name_of_cache(type(reader))] = cache  # type: ignore[arg-type]
         out = reader(input_ids=self.tensor(tokens), attention_mask=mask, use_cache=cache is not None, **known)
-        return out.logits if whole else out.last_hidden_state
+        return out.last_hidden_state if hasattr(out, "last_hidden_state") else out.logits
 
     def logits(self, states: torch.Tensor) -> torch.Tensor:
         """Float32 logits ``[…, V]`` of states ``[…, d]``."""
@@ -181,6 +181,6 @@ def _output_head(model: Any) -> Any:
     try:
         direct = head(model.base_model(input_ids=tokens, use_cache=False).last_hidden_state)
         whole = model(input_ids=tokens, use_cache=False).logits
-    except (AttributeError, TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError, RuntimeError):  # there are no such states, or of another width
         return None
     return head if direct.shape == whole.shape and torch.allclose(direct, whole, atol=1e-3, rtol=1e-3) else None

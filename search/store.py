@@ -45,7 +45,7 @@ from .information_tree import InformationTree
 from .nodes import MAX_PLAYERS
 from .presets import start
 from .transcript import ROLES, Transcript, Turn, acted, messages, said
-from .tree import EXPANDED, LINKED, NODE, UNSTEPPED, Tree
+from .tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
@@ -283,9 +283,10 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
     bad |= linked & ((nodes["first_child"] < 0) | (nodes["first_child"] >= count))
     first, last = nodes["first_child"], nodes["first_child"] + nodes["children"].astype(np.int64) - 1
     bad |= has_children & ((first <= order) | (last >= count))
-    if not bad.any():
-        ends = np.where(has_children, parents[np.clip(last, 0, count - 1)], order)
-        bad = has_children & ((parents[np.clip(first, 0, count - 1)] != order) | (ends != order))
+    if not bad.any() and not (nodes["flags"][0] & INFORMATION):  # whose sets turn up in any order
+        blocks = np.where(has_children, last - first + 1, 0)
+        within = (first[parents] <= order) & (order <= last[parents]) & has_children[parents]
+        bad = np.where(order > 0, ~within, blocks.sum() != count - 1)
     if not bad.any() and linked.any():
         depths = np.zeros(count, np.int64)
         for node, parent in enumerate(parents.tolist()[1:], 1):
@@ -460,11 +461,14 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     values |= {name: _typed(row, name, int, 0) for name in _PLACES}
     values |= {name: _typed(row, name, str, "") for name in _WORDS}
     task = row.get("task", "{}")
+    task = parse_json(task, "task", "expected an object") if isinstance(task, str) else {}
+    if not isinstance(task, dict):
+        raise ValueError(f"task={task!r:.40}; expected an object, as JSON in a text")
     return PreferencePair(
         prompt=prompt,
         chosen=answers[0],
         rejected=answers[1] if len(answers) > 1 else (),
-        task=parse_json(task, "task", "expected an object") if isinstance(task, str) else {},
+        task=task,
         **values,
     )
 

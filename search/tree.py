@@ -582,8 +582,8 @@ class Tree(NodeArrays):
     def reroot(self, child: int) -> None:
         """Become the tree below ``child``, a child of the root, and give the rest of the memory back.
 
-        What the simulations found below it is kept; they count as this tree's simulations. The root's noise and
-        Gumbel draws are forgotten; under ``gumbel`` the tree can be read, and not be extended. Raises ValueError for a
+        What the simulations found below it is kept; they count as this tree's simulations. (With γ = 0 they found
+        nothing there: the root keeps the return of the action.) The root's noise and Gumbel draws are forgotten; under ``gumbel`` the tree can be read, and not be extended. Raises ValueError for a
         node that is no child of the root, that was never expanded, or where a simulation is under way.
         """
         if child not in self.children(0):
@@ -614,14 +614,14 @@ class Tree(NodeArrays):
         self._head["size"] = self.size = len(order)
         root = self._nodes[0]
         root["parent"], root["prior"], root["reward"] = -1, 1.0, 0.0
-        if visits and discount:
+        if visits:
             if earned is not None:
-                states = (returns - earned) / discount
+                states = (returns - earned) / discount if discount else returns
                 self._values[0, : self.players] = states * visits
                 self._values[0, self.players :] = 0.0
                 root["value_sum"] = states[max(int(root["player"]), 0)] * visits
             else:
-                of_state = (value - reward) / discount
+                of_state = (value - reward) / discount if discount else value
                 same = not self.zero_sum or chooser == max(int(root["player"]), 0)
                 root["value_sum"] = (of_state if same else -of_state) * visits
         self.actions[0], self.logps[0] = "", float("nan")

@@ -24,6 +24,7 @@ from transformers import (
     Qwen2Config,
     Qwen2ForCausalLM,
 )
+from transformers.modeling_outputs import BaseModelOutput
 from word_models import word_tokenizer
 
 from branchwise.agents.forward import Forward
@@ -223,7 +224,21 @@ class ScaledLogits(LlamaForCausalLM):
         return out
 
 
-@pytest.mark.parametrize("kind", [TupleBase, NoHead, ScaledLogits])
+class OwnBase(LlamaForCausalLM):
+    """It knows no model below it."""
+
+    base_model_prefix = ""
+
+
+class NarrowHead(LlamaForCausalLM):
+    """Its head reads narrower states than the base model gives, as Electra's does."""
+
+    @property
+    def base_model(self) -> Any:
+        return lambda **read: BaseModelOutput(self.model(**read).last_hidden_state[..., :-1])
+
+
+@pytest.mark.parametrize("kind", [TupleBase, NoHead, ScaledLogits, OwnBase, NarrowHead])
 def test_a_model_whose_states_and_head_do_not_give_its_logits_is_run_whole(kind: Any) -> None:
     torch.manual_seed(0)
     config = LlamaConfig(**SIZES, vocab_size=len(WORDS) + 4, eos_token_id=3, bos_token_id=None, pad_token_id=0)

@@ -6,7 +6,7 @@ import re
 import types
 import typing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
@@ -20,7 +20,7 @@ from branchwise.search.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA
 from branchwise.search.tree import COUNTERS
 from branchwise.training.evaluation import ResultRow
-from branchwise.training.preference_loss import LOSSES, SMOOTHINGS
+from branchwise.training.preference_loss import Loss, Smoothing
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -67,8 +67,8 @@ def test_every_choice_has_its_paper() -> None:
         "selection": SELECTION_CODES,
         "backup": BACKUP_CODES,
         "unvisited_value": typing.get_args(selection.UnvisitedValue),
-        "loss": LOSSES,
-        "label_smoothing": [choice for choice in SMOOTHINGS if choice != "pair"],
+        "loss": get_args(Loss),
+        "label_smoothing": [choice for choice in get_args(Smoothing) if choice != "pair"],
     }
     for option, values in choices.items():
         for value in values:

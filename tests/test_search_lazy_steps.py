@@ -279,7 +279,9 @@ def test_states_are_read_like_a_list_and_made_when_they_are_read() -> None:
     last = len(tree) - 1
     assert tree.has(last, UNSTEPPED)
     made = game.step(tree.states[tree.parent(last)], tree.actions[last])
-    assert tree.states[last] == made
+    assert tree.states[-1] == tree.states[last] == made
+    with pytest.raises(IndexError):
+        tree.states[len(tree)]
     assert not tree.has(last, UNSTEPPED)
     tree = grown(ConnectFour(), 20)
     assert tree.states[last - 2 :] == [tree.states[node] for node in (last - 2, last - 1, last)]

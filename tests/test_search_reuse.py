@@ -463,10 +463,13 @@ def test_a_new_root_keeps_the_return_of_every_player(mover: int, own: float) -> 
     assert tree.mean(0) == own
 
 
-def test_where_nothing_later_counts_a_new_root_keeps_its_mean() -> None:
-    tree = by_hand(discount=0.0)
+@pytest.mark.parametrize(("zero_sum", "movers", "value"), [(False, (0, 0), 0.75), (True, (0, 1), -0.75)])
+def test_where_nothing_later_counts_a_new_root_keeps_its_mean(
+    zero_sum: bool, movers: tuple[int, int], value: float
+) -> None:
+    tree = by_hand(1 + zero_sum, zero_sum, movers, discount=0.0)
     tree.reroot(2)
-    assert (tree.visits(0), tree.mean(0)) == (4, 0.75)
+    assert (tree.visits(0), tree.mean(0)) == (4, value)
 
 
 @pytest.mark.parametrize("players", [1, 3])

@@ -34,7 +34,7 @@ from branchwise.search.store import (
     save_trees,
 )
 from branchwise.search.transcript import Turn, acted, observed
-from branchwise.search.tree import Tree
+from branchwise.search.tree import NODE, Tree
 
 
 class Word(NamedTuple):
@@ -217,6 +217,24 @@ def test_a_tree_whose_links_do_not_fit_is_named(tmp_path: FilePath) -> None:
     column = table.schema.get_field_index("parent")
     pq.write_table(table.set_column(column, table.schema.field(column), pa.array(parents, pa.int32())), path)
     with pytest.raises(ValueError, match=r"tree 0, node 2: parent and children do not fit"):
+        load_trees(path)
+
+
+@pytest.mark.parametrize(("name", "node", "value"), [("parent", 2, 1), ("children", 0, 2), ("children", 1, 1)])
+def test_a_node_outside_of_its_parents_block_is_named(name: str, node: int, value: int, tmp_path: FilePath) -> None:
+    """A root with three children of two children each; one number is another."""
+    tree = Tree(None, None, (observed("start"),))
+    numbers = np.zeros(10, NODE)
+    numbers["parent"] = [-1, 0, 0, 0, 1, 1, 2, 2, 3, 3]
+    numbers["first_child"] = [1, 4, 6, 8, -1, -1, -1, -1, -1, -1]
+    numbers["children"] = [3, 2, 2, 2, 0, 0, 0, 0, 0, 0]
+    tree.restore(numbers, [""] + ["a"] * 9, [0.0] * 10, {})
+    path = tmp_path / "trees.parquet"
+    save_trees(path, [tree])
+    assert len(load_trees(path)[0]) == 10
+    numbers[name][node] = value
+    save_trees(path, [tree])
+    with pytest.raises(ValueError, match="parent and children do not fit; the file is damaged"):
         load_trees(path)
 
 
@@ -591,6 +609,7 @@ def test_pairs_that_others_wrote_for_trl_are_read(row: Any, expected: Preference
         ({"tree": "first"}, "tree='first'; expected a whole number"),
         ({"env_id": 3}, "env_id=3; expected a text"),
         ({"task": "{"}, "task: not JSON"),
+        ({"task": "[1]"}, "task=[1]; expected an object"),
         ({"task": "[" * 200_000}, "task: not JSON that can be read"),
         ({"prompt": 3}, "3; expected a text, or a list of messages"),
         ({"chosen": []}, "a side without a message of the assistant"),

@@ -3,6 +3,7 @@ what it said at first."""
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import Root, SearchSettings, extend, search
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.policy import Proposal
@@ -279,6 +280,9 @@ def test_a_rule_of_the_caller_that_raises_costs_its_answer() -> None:
     assert tree.last_error == "same failed: LookupError: no dictionary"
     assert tree.counters["failed_leaves"] == 3  # asked for a third, a fourth and a fifth child
     assert [tree.prior(child) for child in tree.children()] == [0.5, 0.5]
+    strict = replace(settings, max_failed_share=0.1)
+    with pytest.raises(SearchStopped, match=r"3 of 20 leaves failed, more than max_failed_share=0\.1.*no dictionary"):
+        search(Typing(), [root], Scripted("abcd"), ValueFunction(zero), strict, same=same)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("broken", "failures"), [(False, 0), (True, 2)])

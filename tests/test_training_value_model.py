@@ -10,7 +10,7 @@ import torch
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.transcript import acted, observed
-from branchwise.search.tree import TERMINAL, Tree
+from branchwise.search.tree import NODE, TERMINAL, Tree
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import (
     ValueRow,
@@ -208,7 +208,8 @@ def test_figures_on_hand_computed_cases() -> None:
     assert area_under_curve(np.full(4, 0.5), q > 0.5) == 0.5
     assert math.isnan(area_under_curve(q, q > 2))
     assert math.isnan(area_under_curve(q, q < 2))
-    assert math.isnan(explained_variance(q, np.ones(4)))
+    for same in (1.0, 0.1, 1 / 3):  # of which the mean may be another number
+        assert math.isnan(explained_variance(np.linspace(0, 1, 3), np.full(3, same)))
     assert math.isnan(explained_variance(q[:0], q[:0]))
     assert area_under_curve(np.array([0.5, 0.5, 0.9]), np.array([True, False, False])) == 0.25
 
@@ -228,3 +229,18 @@ def test_errors_name_the_row() -> None:
     rows[2] = dataclasses.replace(rows[2], q=-1.0)
     with pytest.raises(ValueError, match=r"row 2 has q=-1, outside the critic's bounds \[0, 1\]"):
         train_value_model(critic, rows, ValueSettings(), seed=0)
+
+
+def test_where_nothing_after_an_action_counts_its_return_says_nothing_of_the_state() -> None:
+    tree = Tree(None, None, (observed("start"),), discount=0.0)
+    tree.restore(nodes_of([(-1, 2, 0), (0, 1, 0), (0, 1, TERMINAL)]), ["", "on", "end"], [0.0] * 3, {})
+    tree.remember_observation(1, "further")
+    tree.remember_observation(2, "over")
+    assert [row.transcript[-1].text for row in value_rows(tree)] == ["start", "end"]
+
+
+def nodes_of(records: list[tuple[int, int, int]]) -> np.ndarray:
+    """Node records of (parent, visits, flags)."""
+    nodes = np.zeros(len(records), NODE)
+    nodes["parent"], nodes["visits"], nodes["flags"] = zip(*records, strict=True)
+    return nodes

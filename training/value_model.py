@@ -58,8 +58,6 @@ class ValueSettings:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.loss not in ("cross_entropy", "squared_error"):
-            raise ValueError(f"loss={self.loss!r} is unknown; take cross_entropy or squared_error")
         if self.visit_cap < 1 or not 0 <= self.holdout < 1:
             raise ValueError(
                 f"visit_cap must be at least 1 and holdout in [0, 1), got {self.visit_cap!r} and {self.holdout!r}"
@@ -81,8 +79,9 @@ class ValueReport:
 
 
 def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
-    """A row for each node of ``tree`` that was visited at least ``min_visits`` times and whose value is known; the
-    tree must hold its observations, or a simulator to make them."""
+    """A row for each node of ``tree`` that was visited at least ``min_visits`` times and whose value is known (with
+    γ = 0 the returns of actions say nothing of the states after them); the tree must hold its observations, or a
+    simulator to make them."""
     task = json.dumps(tree.task, sort_keys=True, default=str) if tree.task else f"tree {tree.index}"
     return [
         ValueRow(tree.transcript(node)[:-1], tree.value(node), tree.visits(node), task)
@@ -90,6 +89,7 @@ def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
         else ValueRow(tree.transcript(node), _state_value(tree, node), tree.visits(node), task)
         for node in range(len(tree))
         if tree.visits(node) >= max(1, min_visits)
+        and (not node or tree.discount_into(node) > 0.0 or tree.is_terminal(node))
     ]
 
 
@@ -169,7 +169,7 @@ def value_loss(logits: Tensor, targets: Tensor, visits: Tensor, kind: str) -> Te
 
 def explained_variance(values: np.ndarray, q: np.ndarray) -> float:
     """1 − Var(q − v)/Var(q); NaN where q does not vary."""
-    return float(1 - np.var(q - values) / np.var(q)) if len(q) and np.var(q) > 0 else math.nan
+    return float(1 - np.var(q - values) / np.var(q)) if len(q) and np.ptp(q) > 0 else math.nan
 
 
 def area_under_curve(values: np.ndarray, good: np.ndarray) -> float:
