@@ -583,8 +583,9 @@ class Tree(NodeArrays):
         """Become the tree below ``child``, a child of the root, and give the rest of the memory back.
 
         What the simulations found below it is kept; they count as this tree's simulations. (With γ = 0 they found
-        nothing there: the root keeps the return of the action.) The root's noise and Gumbel draws are forgotten; under ``gumbel`` the tree can be read, and not be extended. Raises ValueError for a
-        node that is no child of the root, that was never expanded, or where a simulation is under way.
+        nothing there: the root keeps the return of the action.) The root's noise and Gumbel draws are forgotten; under
+        ``gumbel`` the tree can be read, and not be extended. Raises ValueError for a node that is no child of the root,
+        that was never expanded, or where a simulation is under way.
         """
         if child not in self.children(0):
             raise ValueError(f"node {child} is no child of the root; re-root one step at a time")
