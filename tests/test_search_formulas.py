@@ -246,6 +246,13 @@ def test_root_choice_looks_only_at_the_considered_visit_count() -> None:
     assert gumbel.root_choice(noise, np.array([0.0, -np.inf, 0.0, 0.0]), sigma, visits, 2.0) == 1
 
 
+def test_of_equal_actions_gumbels_rules_take_the_first() -> None:
+    alike = np.zeros(3)
+    assert gumbel.root_choice(alike, alike, alike, alike, 0.0) == 0
+    assert gumbel.final_choice(alike, alike, alike, np.array([0.0, 2.0, 2.0])) == 1
+    assert gumbel.interior_choice(np.full(3, 1 / 3), alike) == 0
+
+
 def test_interior_visits_follow_the_improved_policy() -> None:
     policy = np.array([0.5, 0.3, 0.2])
     visits = np.zeros(3)

@@ -23,7 +23,7 @@ from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import Tree
+from branchwise.search.tree import LINKED, SOLVED, Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {
@@ -513,3 +513,14 @@ def test_rewards_along_a_path_add_up() -> None:
     tree = by_hand()
     tree.nodes["reward"][4] = 0.5
     assert [tree.path_return(node) for node in (0, 1, 2, 4)] == [0.0, 0.0, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("node", [1, 3])
+def test_an_edge_to_a_shared_state_is_solved_where_itself_or_the_state_is(node: int) -> None:
+    """Node 1 leads to the state of node 3; where its own step failed, that is not the state's fault."""
+    tree = by_hand()
+    tree.nodes["first_child"][1], tree.nodes["flags"][1] = 3, LINKED
+    assert not tree.is_solved(1)
+    tree.nodes["flags"][node] |= SOLVED
+    assert tree.is_solved(1)
+    assert tree.is_solved(3) == (node == 3)
