@@ -103,11 +103,12 @@ def grown(simulator: Simulator[Any], policy: Any = None, evaluator: Any = None, 
 
 
 @pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("players", [1, 2, 3])
+@pytest.mark.parametrize("players", [1, 2, 3, 9])
 @pytest.mark.parametrize(
     "rules",
     [
         {},
+        {"solve": False, "simulations": 600},  # ends come again and again
         {"selection": "uct", "discount": 0.9},
         {"selection": "alphazero", "backup": "bellman", "normalise": "tree"},
         {"selection": "gumbel", "solve": False, "considered": 2},
