@@ -167,7 +167,6 @@ def grow(
         prepare_root(nodes, gumbel, drawn, plan, considered)
     done = 0
     walk[0].node = 0
-    walk[0].reward = 0.0
     while done < simulations and size <= last_start:
         state = root
         node = 0

@@ -344,7 +344,6 @@ def grow(
     last_start = nodes.shape[0] - choices.shape[0]
     done = 0
     walk[0].node = 0
-    walk[0].reward = 0.0
     while done < simulations and size <= last_start and not nodes[0].flags & SOLVED:
         state = root
         node = 0

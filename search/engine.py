@@ -311,7 +311,7 @@ class _Run:
         self.reads_transcripts = policy is not None or critic is not None
         self.reads_transcripts |= getattr(evaluator, "reads_transcripts", True)
         self.walk = walk_of(settings, zero_sum=self.zero_sum, players=simulator.players)
-        self.expansion = Expansion(simulator, policy, critic, settings, self.zero_sum, same, bonus, self._count_calls)
+        self.expansion = Expansion(simulator, policy, critic, settings, same, bonus, self._count_calls)
         widens = settings.widening > 0.0 and policy is not None
         self.widening = Widening(self.expansion, settings, self.walk, trees) if widens else None
         self.nodewise = settings.selection == "softmax" or settings.whole_tree

@@ -114,7 +114,6 @@ class Expansion:
         policy: Policy | None,
         critic: Critic | None,
         settings: SearchSettings,
-        zero_sum: bool,
         same: Same | None,
         bonus: Bonus | None,
         count_calls: Callable[..., None],
@@ -123,7 +122,6 @@ class Expansion:
         self.policy = policy
         self.critic = critic
         self.settings = settings
-        self.one_number = simulator.players == 1 or zero_sum
         self.same = same
         self.bonus = bonus
         self.count_calls = count_calls
@@ -213,7 +211,7 @@ class Expansion:
         if self.settings.transpositions:
             children = self._children(tree, node, state, names, None, False)
         else:
-            children = self._unstepped(len(names))
+            children = self._unstepped(tree, len(names))
         self._store(tree, node, names, children, probabilities, [float("nan")] * len(names), tree.depth(node))
 
     # ---- asking the policy and the critic -----------------------------------------------------------------------
@@ -339,7 +337,7 @@ class Expansion:
         proposed = leaf.proposals is not None
         repeats = not self.settings.revisit and not getattr(self.simulator, "never_repeats", False)
         if not (repeats or proposed or self.settings.transpositions):
-            return self._unstepped(len(actions))
+            return self._unstepped(leaf.tree, len(actions))
         try:
             seen = None if self.settings.revisit else leaf.tree.positions_on_path(leaf.node, leaf.path)
             children = self._children(leaf.tree, leaf.node, leaf.state, actions, seen, proposed)
@@ -368,12 +366,12 @@ class Expansion:
                 turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
                 tree.log_turn(first + offset, turn)
 
-    def _unstepped(self, count: int) -> Children:
+    def _unstepped(self, tree: Tree, count: int) -> Children:
         """Children of which nothing is known but their actions."""
         children = Children()
-        reward = 0.0 if self.one_number else [0.0] * self.simulator.players
+        unknown = Stepped(None, 0, UNSTEPPED, tree.step_rules.no_reward(self.simulator.players))
         for i in range(count):
-            children.add(i, Stepped(None, 0, UNSTEPPED, reward))
+            children.add(i, unknown)
         return children
 
     def _children(
@@ -399,8 +397,7 @@ class Expansion:
                 raise
             except Exception as error:
                 failed.append(error)
-                reward = 0.0 if rules.one_number else [0.0] * simulator.players
-                step = Stepped(None, 0, FAILED | SOLVED | UNSTEPPED, reward)
+                step = Stepped(None, 0, FAILED | SOLVED | UNSTEPPED, rules.no_reward(simulator.players))
             children.add(i, step, position)
         if failed:
             if len(failed) == len(actions):

@@ -30,6 +30,10 @@ class StepRules(NamedTuple):
     hidden: bool
     proofs: bool
 
+    def no_reward(self, players: int) -> Any:
+        """What is kept where nothing was earned, or is known."""
+        return 0.0 if self.one_number else [0.0] * players
+
 
 class Stepped(NamedTuple):
     """What an action leads to: the state, who moves there, the node's flags, and the reward of who acted, or of all."""
@@ -52,7 +56,7 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
     elif player == CHANCE:
         flags = OUTCOMES
     if rules.hidden:
-        return Stepped(state, player, flags, 0.0 if rules.one_number else [0.0] * simulator.players)
+        return Stepped(state, player, flags, rules.no_reward(simulator.players))
     rewards = checked_rewards(simulator, state)
     if not rules.one_number:
         return Stepped(state, player, flags, rewards)

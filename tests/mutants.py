@@ -171,6 +171,11 @@ def _rename(function: ast.expr, name: str) -> None:
     setattr(function, "id" if isinstance(function, ast.Name) else "attr", name)
 
 
+def _is_zip(node: ast.AST) -> bool:
+    """``zip(…, strict=True)`` asserts."""
+    return isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip"
+
+
 def _can_be_left_out(node: ast.AST) -> bool:
     """A call for its effect, or a change of what an object or array holds."""
     if isinstance(node, ast.Expr):
@@ -191,7 +196,7 @@ def _living(node: ast.AST) -> Iterator[ast.AST]:
         return
     yield node
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list"):
+        if name in ("annotation", "returns", "decorator_list") or (name == "keywords" and _is_zip(node)):
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST):

@@ -9,7 +9,7 @@ import pytest
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.backup import LOSS, WIN
 from branchwise.search.gumbel import root_answer
-from branchwise.search.nodes import TERMINAL
+from branchwise.search.nodes import CHANCE, TERMINAL
 from branchwise.search.settings import SearchSettings
 
 
@@ -237,3 +237,26 @@ def test_without_a_generator_the_draws_are_those_of_seed_0() -> None:
 
     assert drawn() == drawn(np.random.default_rng(0))
     assert any(drawn() != drawn(np.random.default_rng(seed)) for seed in range(1, 6))
+
+
+@pytest.mark.parametrize("players", [1, 3])
+def test_outcomes_of_chance_are_drawn_by_their_probability_and_make_a_mean(players: int) -> None:
+    """Action 0 leads to a coin of 3 : 1 that pays player 0 one or nothing, action 1 to nothing at all."""
+    settings = SearchSettings(simulations=2_000, selection="uct", exploration=1.0, solve=False)
+    tree = ArrayTree(settings, actions=2, players=players)
+    leaves = tree.next()
+    while len(leaves):
+        [leaf], [parent], [action] = leaves, tree.parents(leaves), tree.actions_into(leaves)
+        drawn = parent > 0
+        tree.movers[0] = CHANCE if leaf and not drawn and action == 0 else 0
+        tree.terminal[0] = drawn or (leaf and action == 1)
+        tree.rewards[0] = 0.0
+        tree.rewards[0, 0] = float(drawn and action == 0)
+        tree.values[0] = 0.0
+        tree.priors[0] = [0.75, 0.25]
+        leaves = tree.step()
+    assert tree.failed == 0
+    coin = tree.visits(1)
+    assert coin.sum() > 1_800
+    assert coin[0] / coin.sum() == pytest.approx(0.75, abs=4 * (0.75 * 0.25 / coin.sum()) ** 0.5)
+    assert tree.q_values()[0] == pytest.approx(coin[0] / tree.visits()[0])

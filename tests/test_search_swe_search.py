@@ -228,3 +228,15 @@ def test_within_a_batch_nodes_as_far_apart_as_set_are_drawn(apart: float, met: s
         while leaf := softmax_leaf(tree, settings, drawn[:1]):
             found.add(leaf.node)
     assert found == met
+
+
+@pytest.mark.parametrize(("worth", "below"), [(0.7, {3, 4}), (0.5, {5, 6})])
+def test_nodes_are_drawn_by_their_means_whatever_their_visits(worth: float, below: set[int]) -> None:
+    """``ab`` returned ``worth`` once, ``ac`` 0.6 in the mean of four."""
+    tree = two_branches()
+    tree.nodes["visits"][:3] = 6, 1, 4
+    tree.nodes["value_sum"][:3] = 0.0, worth, 2.4
+    for _ in range(2):
+        leaf = softmax_leaf(tree, SearchSettings(selection="softmax", temperature=1e-3), [])
+        assert leaf is not None
+        assert leaf.node in below
