@@ -219,7 +219,7 @@ def loop(
     from .training.loop import is_done, run_loop
     from .training.recipe import load_config, run_folder_named
     from .training.run_folder import budgets, read_run
-    from .training.stages import is_finished
+    from .training.stages import FIGURES, is_finished
 
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or run_folder_named(config)
@@ -230,7 +230,7 @@ def loop(
         with ProgressDisplay(_errors()) as display:
             rows = run_loop(settings, run, display, workers)
     except KeyboardInterrupt:
-        kept = f"finished stages stand in {run}" if any(run.glob("**/figures.json")) else "no stage was finished yet"
+        kept = f"finished stages stand in {run}" if any(run.glob(f"**/{FIGURES}")) else "no stage was finished yet"
         raise KeyboardInterrupt(f"{STOPPED}; {kept}, and the same command goes on from there") from None
     if done_before:
         _say(f"{run} is done already: nothing was done again. Another --out starts afresh.")

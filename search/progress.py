@@ -52,12 +52,8 @@ class SearchBar:
             if time.monotonic() - self._last >= self.seconds:
                 self._print(self._unsaid)
             return
-        self._bar.update(
-            self._task,
-            completed=self._done(),
-            total=self._asked() or None,
-            description=self.line(self._done(), nodes, model_calls),
-        )
+        done, asked = self._done(), self._asked() or None
+        self._bar.update(self._task, completed=done, total=asked, description=self.line(done, nodes, model_calls))
 
     def _print(self, totals: tuple[int, int, int]) -> None:
         self._last, self._unsaid = time.monotonic(), None
@@ -75,8 +71,9 @@ class SearchBar:
         best = f"{max(values):.3f}" if values else "–"
         invalid = sum(tree.counters["invalid_actions"] for tree in self.trees)
         failed = sum(tree.counters["failed_leaves"] for tree in self.trees)
-        asked = f" of {self._asked():,}" if self._asked() else ""
+        asked = self._asked()
+        of_all = f" of {asked:,}" if asked else ""
         return (
-            f"{simulations:,}{asked} simulations · {nodes:,} nodes · best value {best} · {model_calls:,} model calls"
+            f"{simulations:,}{of_all} simulations · {nodes:,} nodes · best value {best} · {model_calls:,} model calls"
             f" · {invalid:,} invalid proposals" + (f" · {failed:,} failed leaves" if failed else "")
         )
