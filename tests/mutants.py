@@ -60,7 +60,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "search/stepping.py": ("search_border", "search_failures", "search_raising_steps", *SEARCH),
     "search/engine.py": ("search_engine", *SEARCH),
     "search/expansion.py": ("search_engine", *SEARCH),
-    "search/evaluation.py": ("search_engine", *SEARCH),
+    "search/evaluation.py": ("search_evaluation", "search_engine", *SEARCH),
     "search/extraction.py": ("search_extraction", "cli_search_anywhere", "training_stages", "search_*", "training_*"),
     "search/tree.py": ("search_engine", "search_store", *SEARCH),
     "search/store.py": ("search_store", "search_resume", "files_*", "search_*", "training_stages"),

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_search_limits import Many
 from test_search_twin import RandomGame
 
 from branchwise.envs.games.breakthrough import Breakthrough
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.simulator import Simulator
 from branchwise.envs.views import SinglePlayerView
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
@@ -154,30 +155,8 @@ def test_a_simulation_steps_once(options: dict[str, Any]) -> None:
     assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1 + FIRST_LOOK <= 300
 
 
-class Wide(Simulator[int]):
-    """As many actions as a node may have, each of which ends the episode."""
-
-    def reset(self, seed: int, options: Any = None) -> int:
-        return -1
-
-    def current_player(self, state: int) -> int:
-        return 0 if state < 0 else TERMINAL
-
-    def observation(self, state: int, player: int = 0) -> str:
-        return str(state)
-
-    def legal_actions(self, state: int) -> list[str]:
-        return [str(i) for i in range(65_535)] if state < 0 else []
-
-    def step(self, state: int, action: str) -> int:
-        return int(action)
-
-    def rewards(self, state: int) -> tuple[float, ...]:
-        return (float(state > 0),)
-
-
 def test_a_root_of_many_actions_steps_into_those_it_tries() -> None:
-    rules: Any = Counting(Wide())
+    rules: Any = Counting(Many(65_535))
     search(rules, [Root(-1)], None, Zero(), SearchSettings(simulations=20, revisit=True))  # type: ignore[arg-type]
     assert rules.steps == 19 + FIRST_LOOK
 
