@@ -174,18 +174,21 @@ def test_finding_out_whether_a_model_packs_warns_of_nothing_where_it_is_known(ki
 
 
 @pytest.mark.parametrize(
-    ("dtype", "off", "packs"),
+    ("dtype", "scale", "off", "packs"),
     [
-        (torch.float32, 1e-5, True),
-        (torch.float32, 1e-2, False),
-        (torch.bfloat16, 1e-2, True),  # as far off as its rounding may be
-        (torch.bfloat16, 0.5, False),
+        (torch.float32, 1.0, 1e-5, True),
+        (torch.float32, 1.0, 1e-2, False),
+        (torch.float32, 1e5, 1e-5, True),  # rounding is relative to the largest state
+        (torch.float32, 1e5, 1e-2, False),
+        (torch.bfloat16, 1.0, 1e-2, True),  # as far off as its rounding may be
+        (torch.bfloat16, 1.0, 0.5, False),
     ],
 )
 def test_states_that_a_4_d_mask_moves_by_more_than_rounding_are_another_way_of_reading(
-    dtype: Any, off: float, packs: bool
+    dtype: Any, scale: float, off: float, packs: bool
 ) -> None:
     network = make_network().to(dtype)
+    network.model.norm.weight.data.fill_(scale)
 
     def moved(_: Any, __: Any, read: dict[str, Any], out: Any) -> None:
         mask = read.get("attention_mask")
