@@ -24,7 +24,7 @@ from .ascent import _abandon, _back_up, _proof_for
 from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
 from .calls import LARGEST
 from .descent import _improved_policy, _select
-from .nodes import CHANCE, EXPANDED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _best_return
+from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _best_return, _best_returns
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
 from .targets import visit_shares
@@ -154,8 +154,6 @@ class ArrayTree(NodeArrays):
         0 without a visit."""
         visits = self._of_children(node, "visits")
         means = self._of_children(node, "value_sum") / np.maximum(visits, 1)
-        if self.settings.discount != 1.0:
-            return means
         proofs, is_over = self._proofs(node), self._of_children(node, "flags") & TERMINAL != 0
         worth = self._of_children(node, "reward") + _WORTH[proofs]
         return np.where((proofs != UNPROVEN) & (visits > 0) & ~is_over, worth, means)
@@ -167,7 +165,7 @@ class ArrayTree(NodeArrays):
         if not root["visits"]:
             return float("nan")
         mean = float(root["value_sum"]) / int(root["visits"])
-        return proven_value(proof, mean) if self.settings.discount == 1.0 and not root["flags"] & TERMINAL else mean
+        return mean if root["flags"] & TERMINAL else proven_value(proof, mean)
 
     def policy_target(self, node: int = 0) -> np.ndarray:
         """The share of the visits of a node's children that each got, nothing for an action that what is proven rules
@@ -180,14 +178,20 @@ class ArrayTree(NodeArrays):
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child is known to return to who moves, as ``targets.playable`` takes it: float64
-        ``[actions]``, NaN for an open one; of several players without proofs only what cannot be played is known."""
+        ``[actions]``, NaN for an open one."""
         known = _KNOWN[self._proofs(node)]
         solved = np.isnan(known) & (self._of_children(node, "flags") & SOLVED != 0)
-        if self.players == 1 and solved.any():
-            first = int(self._nodes["first_child"][node])
-            known[solved] = _best_return(self._nodes, first + np.flatnonzero(solved), self.settings.discount)
-        elif self.players > 1:
-            known[solved & (self._of_children(node, "visits") == 0)] = -np.inf
+        if solved.any() and self._nodes["player"][node] != CHANCE:
+            children = int(self._nodes["first_child"][node]) + np.flatnonzero(solved)
+            if self.players == 1:
+                found = _best_return(self._nodes, children, self.settings.discount)
+            elif self._values.shape[1]:
+                returns = _best_returns(self._nodes, self._values, children, self.settings.discount)
+                found = returns[:, self._nodes["player"][node]]
+            else:
+                sums, visits = self._nodes["value_sum"][children], self._nodes["visits"][children]
+                found = np.where(visits > 0, sums / np.maximum(visits, 1), np.nan)
+            known[solved] = np.where(np.isnan(found), -np.inf, found)  # NaN: it failed, or is no action
         return known
 
     def _proofs(self, node: int) -> np.ndarray:
@@ -312,7 +316,8 @@ def _next_leaves(
 ) -> int:
     found = 0
     nothing = np.zeros(max(values.shape[1] // 2, 1))
-    while found < count and nodes[0].visits + nodes[0].pending < simulations and not nodes[0].flags & SOLVED:
+    over = SOLVED | FAILED  # a root that was refused is not asked again
+    while found < count and nodes[0].visits + nodes[0].pending < simulations and not nodes[0].flags & over:
         leaf, depth, flags = _select(nodes, values, head, walk, paths[found], gumbel, considered)
         if leaf < 0:
             break

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numba import njit, typeof
 
+from ..envs.games.compiling import say_if_compiling
 from .ascent import _abandon, _back_up, _release
 from .backup import UNPROVEN
-from .compiling import say_if_compiling
 from .descent import PATH_TOO_SHORT, _select
 from .gumbel import gumbel_draws, halving_plan, why_not_planned
 from .nodes import HEAD, NODE, WALK, _add_children, _path
@@ -106,7 +106,7 @@ class NodeArrays:
         """Start the tree's own random numbers, once, from the state of ``rng`` (which draws nothing by it); chance and
         random ties draw from them."""
         if self._head["noise"][0] == 0:
-            digest = hashlib.blake2b(repr(rng.bit_generator.state).encode(), digest_size=8).digest()
+            digest = hashlib.blake2b(repr(_listed(rng.bit_generator.state)).encode(), digest_size=8).digest()
             self._head["noise"] = int.from_bytes(digest, "little") | 1
 
     def plan_gumbel(self, rng: np.random.Generator, scale: float, simulations: int, considered: int) -> None:
@@ -210,6 +210,13 @@ def _back_up_from(
     """:func:`_back_up` over ``path``; over the leaf's parents where that is empty."""
     taken = path if path.shape[0] > 0 else _path(nodes, leaf)
     _back_up(nodes, values, head, walk, taken, taken.shape[0] - 1, returns)
+
+
+def _listed(state: Any) -> Any:
+    """The state of a bit generator with its arrays as lists, whose words no print option of numpy shortens."""
+    if isinstance(state, dict):
+        return {name: _listed(value) for name, value in state.items()}
+    return state.tolist() if isinstance(state, np.ndarray) else state
 
 
 def _grown(array: np.ndarray, length: int) -> np.ndarray:

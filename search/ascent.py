@@ -54,17 +54,20 @@ def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
     best = UNPROVEN if record.flags & INCOMPLETE else LOSS
     all_solved = True
     alike = True
-    first = record.first_child
     first_proof = UNPROVEN
-    for child in range(first, first + record.children):
+    compared = 0
+    for child in range(record.first_child, record.first_child + record.children):
+        if record.player == CHANCE and nodes[child].prior == 0.0:
+            continue  # it never comes
         source = _source(nodes, child)
         solved = bool((nodes[child].flags | nodes[source].flags) & SOLVED)
         if not solved and not walk[0].proofs:
             return False
         proof = int(nodes[source].proof)
         all_solved = all_solved and solved
-        if child == first:
+        if compared == 0:
             first_proof = proof
+        compared += 1
         alike = alike and proof == first_proof
         best = proof_of_children(best, _proof_for(proof, record.player))
     if record.player == CHANCE:
@@ -145,8 +148,7 @@ def _back_up(
             value = _value_of_children(nodes, source, rules.backup)
             if rules.zero_sum and nodes[source].player == 1:
                 value = -value
-        proven = rules.proofs and rules.discount == 1.0 and not nodes[source].flags & TERMINAL
-        if proven and nodes[source].proof != UNPROVEN:
+        if rules.proofs and not nodes[source].flags & TERMINAL and nodes[source].proof != UNPROVEN:
             value = proven_value(nodes[source].proof, value)
         chooser = nodes[source].player if i == 0 else nodes[_source(nodes, path[i - 1])].player
         against = rules.zero_sum and chooser == 1

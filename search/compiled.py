@@ -35,6 +35,7 @@ from .compiled_loop import (
     COMPILED_NODE,
     RULES,
     STEP,
+    UNPROVABLE,
     UNVISITED_CONSTANT,
     UNVISITED_FIRST,
     UNVISITED_PARENT,
@@ -53,6 +54,7 @@ from .gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
 from .interruption import Interruption
 from .policy import Policy, PolicyFunction
 from .settings import SearchSettings
+from .stepping import Refused
 from .tree import Tree
 
 MOST_SIMULATIONS: Final = 1 << 24
@@ -147,7 +149,7 @@ def search(
             simulator,
             roots,
             policy,
-            evaluator or RandomRollout(settings.discount, 10_000),
+            evaluator or RandomRollout(max_steps=10_000),
             settings,
             rng,
             progress,
@@ -182,8 +184,7 @@ def extend(
     """Go on with trees of one game until each has had ``settings.simulations`` simulations, earlier ones included;
     returns them. ``settings``: None for the trees' own.
 
-    With ``leaves_per_tree=1`` a tree that was extended equals one that was searched in one go; with more it need not:
-    the rounds begin elsewhere, and other leaves share them. Under ``gumbel``, whose plan depends on
+    A tree that was extended equals one that was searched in one go. Under ``gumbel``, whose plan depends on
     ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
     (ValueError), nor after ``CompiledTree.reroot``.
     """
@@ -204,6 +205,11 @@ def extend(
             )
         if len(tree) > 1 and tree.settings.selection != settings.selection:
             raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.selection!r}; go on with that")
+        lasting = ("discount", *(() if settings.selection in ("uct", "gumbel") else ("unvisited_value",)))
+        for name in lasting:
+            before = getattr(tree.settings, name)
+            if len(tree) > 1 and before != getattr(settings, name):
+                raise ValueError(f"tree {tree.index} was grown with {name}={before!r}; go on with that")
         _check_plan(tree, settings)
     for tree in trees:
         if tree.simulations < settings.simulations:
@@ -271,7 +277,8 @@ def why_not_compiled(
         if settings.discount != 1.0:
             return "compiled roll-outs play without a discount"
     elif isinstance(evaluator, RandomRollout):
-        if evaluator.keep_successes or evaluator.discount != 1.0 or evaluator.max_steps < rules.max_depth:
+        discount = settings.discount if evaluator.discount is None else evaluator.discount
+        if evaluator.keep_successes or discount != 1.0 or evaluator.max_steps < rules.max_depth:
             return "compiled roll-outs play to the end, without a discount, and keep no transcripts"
     elif not isinstance(evaluator, KernelEvaluator):
         return f"{type(evaluator).__name__} is asked in Python"
@@ -306,7 +313,6 @@ class _Plan:
             "UNVISITED": UNVISITED_FIRST if each_once else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
             "ALPHAZERO": settings.selection == "alphazero",
             "RANDOM_TIES": settings.random_ties,
-            "SOLVE": settings.solve,
         }
         if settings.selection == "gumbel":
             self.fixed = {"WEIGHT": WEIGHT_PUCT, "UNVISITED": UNVISITED_ZERO}
@@ -320,7 +326,10 @@ class _Plan:
             for name in RULES.names or ():
                 given[name] = getattr(self.settings, name)
             given["max_depth"] = min(self.settings.max_depth, rules.max_depth)
-            known = built(module, "grow", rules, kernel, prior, tuple(self.fixed.items())), given
+            fixed = dict(self.fixed)
+            if module is compiled_loop:
+                fixed["SOLVE"] = self.settings.proves if rules.players == 2 else self.settings.solve
+            known = built(module, "grow", rules, kernel, prior, tuple(fixed.items())), given
             self.loops[rules, kernel, prior] = known
         return known
 
@@ -371,6 +380,11 @@ class _Run:
             left -= done
             tree.simulations += done
             tree.nodes = nodes[:size]
+            if nodes[0]["flags"] & UNPROVABLE:
+                raise Refused(
+                    f"solve=True proves wins, draws and losses, and {rules.name} pays other numbers than 1, 0 and -1 in"
+                    " the end, or some before it; set solve=False"
+                )
             if size + most > len(nodes):
                 if len(nodes) >= self.most_nodes:
                     tree.stopped = self.memory_limit

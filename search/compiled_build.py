@@ -21,9 +21,9 @@ from typing import Any
 from numba import njit
 
 from ..envs.games import kernels
+from ..envs.games.compiling import is_compiled
 from ..envs.games.kernels import CompiledRules
 from . import compiled_loop
-from .compiling import is_compiled
 
 
 @lru_cache(maxsize=64)

@@ -26,11 +26,12 @@ def span_of(nodes: np.ndarray, node: int) -> Any:
 
 
 def completed_children(
-    nodes: np.ndarray, first: int, count: int, raw: float, total: Any, rules: np.ndarray
-) -> tuple[float, float, float, float]:
-    """Of the children ``first`` … of a node whose state the evaluator values ``raw``, visited ``total`` times in all:
-    (the value of an unvisited one, the least and the largest completed value, the factor that makes σ of what is above
-    the least, up to a constant) (``gumbel.completed``)."""
+    nodes: np.ndarray, first: int, count: int, raw: float, rules: np.ndarray
+) -> tuple[Any, float, float, float, float]:
+    """Of the children ``first`` … of a node whose state the evaluator values ``raw``: (how often they were visited in
+    all, the value of an unvisited one, the least and the largest completed value, the factor that makes σ of what is
+    above the least, up to a constant) (``gumbel.completed``)."""
+    total: Any = np.int64(0)
     most = 0
     visited = 0
     mass = 0.0
@@ -43,6 +44,7 @@ def completed_children(
             value = float(child.value)
             share = max(float(child.factor), _SMALLEST)
             visited += 1
+            total += visits
             most = max(most, visits)
             mass += share
             weighted += share * value
@@ -55,15 +57,14 @@ def completed_children(
     scale = (rules[0].maxvisit_init + most) * rules[0].value_scale if high > low else 0.0
     if rules[0].rescale_values:
         scale /= max(high - low, 1e-8)
-    return filling, low, high, scale
+    return total, filling, low, high, scale
 
 
 def root_child(nodes: np.ndarray, drawn: np.ndarray, plan: np.ndarray, rules: np.ndarray) -> int:
     """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
     the largest logit being zero. No child is ever lost here, so that one has the count of the plan's turn."""
     first, count = span_of(nodes, 0)
-    total = np.int64(nodes[0].visits) - 1
-    filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum), total, rules)
+    total, filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum), rules)
     wanted = plan[total]
     best = 0
     best_score = -np.inf
@@ -94,8 +95,7 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.n
     first, count = span_of(nodes, node)
     if nodes[node].visits == 1:  # all completed values are the node's own: π' is the prior
         return likeliest_child(nodes, first, count)
-    total = np.int64(nodes[node].visits) - 1
-    filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum), total, rules)
+    total, filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum), rules)
     mass = 1.0
     if scale > 0.0:
         mass = 0.0

@@ -20,7 +20,7 @@ of their size, and equal children stay equal, as long as sums of returns are exa
 
 What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
 the player who moved into it, a node all of whose children are proven has the best of them, and a proven node is not
-visited again.
+visited again. With a discount nothing is proven (``settings.py``).
 
 Not here: chance nodes, virtual loss, backups other than the mean, transpositions. The Gumbel rule is in
 ``compiled_gumbel.py``.
@@ -56,6 +56,7 @@ PROOF: Final = 3
 SOLVED: Final = 4  # nothing is left to simulate below; with two players always with a proof
 OVER: Final = 8
 LATE: Final = 16  # it was at the depth limit, and may get children in a later search
+UNPROVABLE: Final = 32  # of the root: the game pays what is neither win, draw nor loss
 
 WEIGHT_UCT: Final = 0
 WEIGHT_UCB1: Final = 1
@@ -282,6 +283,13 @@ def settle(nodes: np.ndarray, node: int, is_root: bool) -> bool:
 def prove(nodes: np.ndarray, walk: np.ndarray, depth: int) -> None:
     """The walk ended with the game: its last node is solved, and so are those above it of which that follows."""
     reward = walk[depth].reward
+    if TWO_PLAYERS:
+        early = 0.0
+        for i in range(1, depth):
+            early += abs(walk[i].reward)
+        if early != 0.0 or (reward != 0.0 and abs(reward) != 1.0):
+            nodes[0].flags |= UNPROVABLE
+            return
     proof = PROVEN_WIN if reward > 0.0 else PROVEN_LOSS if reward < 0.0 else PROVEN_DRAW
     nodes[walk[depth].node].flags |= SOLVED | (proof if TWO_PLAYERS else 0)
     for i in range(depth - 1, -1, -1):
@@ -294,7 +302,7 @@ def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, disco
     for i in range(depth, -1, -1):
         record = nodes[np.uint64(walk[i].node)]
         solved = SOLVE and (record.flags & SOLVED) != 0
-        if solved and TWO_PLAYERS and discount == 1.0 and not record.flags & OVER:
+        if solved and TWO_PLAYERS and not record.flags & OVER:
             value = float(record.flags & PROOF) - 2.0
             if i > 0:
                 value = -value
@@ -344,7 +352,7 @@ def grow(
     last_start = nodes.shape[0] - choices.shape[0]
     done = 0
     walk[0].node = 0
-    while done < simulations and size <= last_start and not nodes[0].flags & SOLVED:
+    while done < simulations and size <= last_start and not nodes[0].flags & (SOLVED | UNPROVABLE):
         state = root
         node = 0
         depth = 0

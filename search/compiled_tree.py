@@ -93,10 +93,10 @@ class CompiledTree:
         return int(self.nodes[node]["visits"])
 
     def value(self, node: int = 0) -> float:
-        """What the action into the node returns, the root's state for node 0: what is proven, where something is and
-        nothing is discounted, else :meth:`mean`; NaN without a visit."""
+        """What the action into the node returns, the root's state for node 0: what is proven, where something is,
+        else :meth:`mean`; NaN without a visit."""
         flags = int(self.nodes[node]["flags"])
-        if flags & PROOF and self.visits(node) and self.settings.discount == 1.0 and not flags & OVER:
+        if flags & PROOF and self.visits(node) and not flags & OVER:
             return _VALUES[flags & PROOF]
         return self.mean(node)
 
@@ -273,14 +273,12 @@ class CompiledTree:
         movers = np.array([self.simulator.current_player(state) for state in states])
         choosers = np.where(parents >= 0, movers[parents], movers)
         source = self.nodes
-        over = source["flags"] & OVER != 0
         nodes = np.zeros(count, NODE)
         nodes["parent"], nodes["visits"], nodes["children"] = parents, source["visits"], source["children"]
         nodes["first_child"] = np.where(source["children"] > 0, source["first_child"], -1)
         nodes["flags"] = (
             np.where(source["children"] > 0, EXPANDED, 0)
-            | np.where(movers < 0, TERMINAL, 0)
-            | np.where(over, VALUED, 0)
+            | np.where(movers < 0, TERMINAL | VALUED, 0)
             | np.where(source["flags"] & SOLVED != 0, TREE_SOLVED, 0)
         )
         nodes["value_sum"] = [

@@ -313,13 +313,14 @@ def _outcome(nodes: np.ndarray, head: np.ndarray, source: int) -> int:
     """A child of a chance node, drawn by its probability."""
     passed = 0.0
     draw = _uniform(head)
-    first = nodes[source].first_child
-    last = first + nodes[source].children - 1
-    for child in range(first, last):
-        passed += nodes[child].prior
-        if draw < passed:
-            return child
-    return last
+    chosen = first = nodes[source].first_child
+    for child in range(first, first + nodes[source].children):
+        if nodes[child].prior > 0.0:
+            passed += nodes[child].prior
+            chosen = child
+            if draw < passed:
+                break
+    return chosen  # the last that can come, where rounded probabilities add up to less than the draw
 
 
 @njit(cache=True)

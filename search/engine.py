@@ -31,7 +31,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -67,6 +67,8 @@ __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "s
 Progress = Callable[[int, int, int], None]
 
 LEAST_LEAVES_BEFORE_STOPPING = 20
+LASTING: Final = ("backup", "discount", "hide_outcome", "transpositions")
+"""Settings by which a tree's numbers are to be read: they stay for as long as it grows."""
 
 
 class SearchStopped(RuntimeError):  # noqa: N818 - not an error of the caller's
@@ -188,7 +190,7 @@ def extend(
     as_json = settings.as_json()
     for tree in trees:
         tree.forget_pending()
-        tree.settings = dict(as_json)
+        tree.settings, tree.discount = dict(as_json), settings.discount
         tree.seed_noise(tree.rng)
         if tree.has(0, EXPANDED):
             prepare_root(tree, settings)
@@ -273,7 +275,14 @@ def _check(
             f"information={settings.information!r} draws states that a player cannot tell apart, and {name} has no"
             " resample that draws anything anew; write one, or search with information='perfect'"
         )
+    asked = settings.as_json()
     for tree in trees:
+        other = [name for name in LASTING if tree.visits(0) and tree.settings.get(name, asked[name]) != asked[name]]
+        if other:
+            raise ValueError(
+                f"tree {tree.index} was grown with {other[0]}={tree.settings[other[0]]!r}, which says how to read its"
+                f" numbers; go on with that, or search anew with {other[0]}={asked[other[0]]!r}"
+            )
         if tree.simulator is None:
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
         if isinstance(tree, InformationTree) != (settings.information != "perfect"):
@@ -443,6 +452,12 @@ class _Run:
                     tree.set_luck(luck)  # the outcomes of chance stay, as if the action had not been tried
                 continue
             if self.nodewise:
+                if leaf.flags & OUTCOMES:
+                    raise Refused(
+                        f"selection={self.settings.selection!r} chooses among the nodes where a player moves, and"
+                        f" {type(self.simulator).__name__} has nodes where chance does; use another selection"
+                        f"{', or whole_tree=False' if self.settings.whole_tree else ''}"
+                    )
                 return leaf
             node, flags, path = leaf.node, leaf.flags, leaf.path
             if flags & SOLVED and not flags & VALUED:
@@ -520,6 +535,7 @@ class _Run:
                 leaf.tree.rng,
                 leaf.tree.index,
                 leaf.node,
+                self.settings.discount,
             )
             for leaf in leaves
         ]

@@ -35,7 +35,7 @@ from .transcript import Transcript, acted, observed, said
 class Leaf:
     """A node to be valued. ``transcript`` ends with the observation of ``state``; the action that led here is its
     last agent turn. ``terminal`` leaves reach an evaluator only where the outcome is hidden from the search.
-    ``tree`` and ``node`` say where the leaf hangs."""
+    ``tree`` and ``node`` say where the leaf hangs, ``discount`` is γ of the search."""
 
     simulator: Simulator[Any]
     state: Any
@@ -44,6 +44,7 @@ class Leaf:
     rng: np.random.Generator
     tree: int = 0
     node: int = 0
+    discount: float = 1.0
 
 
 class Evaluator(Protocol):
@@ -108,14 +109,15 @@ def _for_all(value: float | Sequence[float], two: bool) -> Sequence[float]:
 
 
 class _Rollouts:
-    """Play all leaves on in lock-step, so that each step is one batch for whoever chooses the actions."""
+    """Play all leaves on in lock-step, so that each step is one batch for whoever chooses the actions. ``discount``:
+    None for the search's."""
 
     reads_outcome = True
 
-    def __init__(self, discount: float, max_steps: int, keep_successes: bool) -> None:
+    def __init__(self, discount: float | None, max_steps: int, keep_successes: bool) -> None:
         _check_count("max_steps", max_steps)
-        if not isinstance(discount, int | float) or not 0.0 <= discount <= 1.0:
-            raise ValueError(f"discount is {discount!r}; expected a number from 0 to 1")
+        if discount is not None and (not isinstance(discount, int | float) or not 0.0 <= discount <= 1.0):
+            raise ValueError(f"discount is {discount!r}; expected a number from 0 to 1, or None for the search's")
         self.discount = discount
         self.max_steps = max_steps
         self.reads_transcripts = True
@@ -125,13 +127,15 @@ class _Rollouts:
         self.last_calls: list[int] = []
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        if self.keep_successes and leaves and leaves[0].simulator.players > 1:
+            raise ValueError("keep_successes=True keeps what one player did; here several play")
         played = [_Played(leaf, self.reads_transcripts) for leaf in leaves]
         active = [play for play in played if not play.over]
         for _ in range(self.max_steps):
             if not active:
                 break
             for play, action in zip(active, self._choose(active), strict=True):
-                play.step(action, self.discount)
+                play.step(action, play.leaf.discount if self.discount is None else self.discount)
             active = [play for play in active if not play.over]
         if self.keep_successes:
             self.successes.extend(play.rollout() for play in played if play.steps and play.succeeded())
@@ -210,14 +214,15 @@ class PolicyRollout(_Rollouts):
     """Values a leaf by the return of one episode that ``policy`` plays from there.
 
     Actions are drawn from softmax(log π / temperature) over the legal ones, or proposed by the policy where any text
-    may be an answer; ``temperature=0`` takes the likeliest. ``keep_successes`` keeps the transcripts of roll-outs
-    that reached success (``successes``, :meth:`take_successes`). ``calls`` counts prompts.
+    may be an answer; ``temperature=0`` takes the likeliest. ``discount``: None for the search's. ``keep_successes``
+    keeps the transcripts of roll-outs that reached success (``successes``, :meth:`take_successes`). ``calls`` counts
+    prompts.
     """
 
     def __init__(
         self,
         policy: Policy | PolicyFunction,
-        discount: float = 1.0,
+        discount: float | None = None,
         max_steps: int = 100,
         temperature: float = 1.0,
         keep_successes: bool = False,
@@ -254,12 +259,13 @@ class PolicyRollout(_Rollouts):
 
 
 class RandomRollout(_Rollouts):
-    """Values a leaf by the return of one episode of uniformly random legal actions. Asks no model.
+    """Values a leaf by the return of one episode of uniformly random legal actions. Asks no model. ``discount``: None
+    for the search's.
 
     Where any text may be an answer there is nothing to draw from, and it raises ValueError.
     """
 
-    def __init__(self, discount: float = 1.0, max_steps: int = 100, keep_successes: bool = False) -> None:
+    def __init__(self, discount: float | None = None, max_steps: int = 100, keep_successes: bool = False) -> None:
         super().__init__(discount, max_steps, keep_successes)
         self.reads_transcripts = keep_successes
 

@@ -125,6 +125,8 @@ def best_path_pairs(
         dropped["no terminal"] += 1
     pairs = []
     for node in nodes[:-1]:
+        if tree.is_chance(node):
+            continue
         values = {}
         for child in tree.children(node):
             if tree.visits(child):
@@ -151,7 +153,8 @@ def best_paths(
     tree: Tree, *, paths: int = 1, min_return: float = 1.0, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
     """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a
-    step that two paths share comes once. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals),
+    step that two paths share comes once. Of several players the returns and the actions are those of who moves at the
+    root. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals),
     ``over paths``."""
     dropped: Dropped = Counter()
     ranked = _terminals_by_return(tree)
@@ -160,7 +163,13 @@ def best_paths(
     good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
     dropped["below min_return"] += len(ranked) - len(good)
     dropped["over paths"] += max(len(good) - paths, 0)
-    steps = dict.fromkeys(child for leaf in good[:paths] for child in tree.path(leaf)[1:])
+    player = tree.chooser(0)
+    steps = dict.fromkeys(
+        child
+        for leaf in good[:paths]
+        for child in tree.path(leaf)[1:]
+        if tree.player(tree.source(tree.parent(child))) == player
+    )
     return [_step_pair(tree, tree.parent(child), child, None, round, "best_path_step") for child in steps], +dropped
 
 
@@ -348,9 +357,9 @@ def successful_trajectories(
 
 
 def _expanded(tree: Tree, dropped: Dropped) -> list[int]:
-    """The nodes with children; of information sets those that the player to move was in, and not only another's view of
-    them (``other's view`` counts the rest)."""
-    nodes = [node for node in range(len(tree)) if len(tree.children(node))]
+    """The nodes where a player chose among children; of information sets those that the player to move was in, and not
+    only another's view of them (``other's view`` counts the rest)."""
+    nodes = [node for node in range(len(tree)) if len(tree.children(node)) and not tree.is_chance(node)]
     if not isinstance(tree, InformationTree):
         return nodes
     own = [node for node in nodes if tree.is_own_view(node)]
@@ -416,8 +425,8 @@ def _step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int
 
 
 def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:
-    """(undiscounted return from the root, node) of each visited terminal, the best first, the shortest path among
-    equals."""
+    """(undiscounted return from the root for who moves there, node) of each visited terminal, the best first, the
+    shortest path among equals."""
     found = [
         (tree.path_return(node), node) for node in range(1, len(tree)) if tree.visits(node) and tree.is_terminal(node)
     ]

@@ -39,8 +39,8 @@ from typing import Final
 import numpy as np
 from numba import config, njit
 
+from ..envs.games.compiling import forget_outdated
 from .backup import UNPROVEN, action_return
-from .compiling import forget_outdated
 
 if config.DISABLE_JIT:
     raise ImportError("the search's kernels read records as compiled code alone can: unset NUMBA_DISABLE_JIT")
@@ -192,27 +192,22 @@ def _path(nodes: np.ndarray, node: int) -> np.ndarray:
 @njit(cache=True)
 def _best_return(nodes: np.ndarray, tops: np.ndarray, discount: float) -> np.ndarray:
     """One player: the largest return of any visited path that starts with the action into each of ``tops`` (siblings)
-    and ends in a childless node; over the outcomes of chance, the mean of those by visits. Float64 ``[tops]``."""
+    and ends in a childless node: float64 ``[tops]``. No chance below, since of one player no chance node is solved."""
     order, below = _visited_below(nodes, tops)
     found = np.empty(order.shape[0])
     for i in range(order.shape[0] - 1, -1, -1):
         record = nodes[order[i]]
         source = nodes[_source(nodes, order[i])]
         best = -np.inf
-        total = 0.0
-        visits = 0.0
         place = below[i]
         for child in range(source.first_child, source.first_child + source.children):
             if nodes[child].visits > 0:
                 best = max(best, found[place])
-                total += found[place] * nodes[child].visits
-                visits += nodes[child].visits
                 place += 1
         if best == -np.inf:
             found[i] = record.value_sum / record.visits if record.visits > 0 else -np.inf
         else:
-            below_it = total / visits if source.player == CHANCE else best
-            found[i] = action_return(record.reward, discount_into(source.player, discount), below_it)
+            found[i] = action_return(record.reward, discount, best)
     return found[: tops.shape[0]]
 
 
@@ -226,7 +221,7 @@ def _best_returns(nodes: np.ndarray, values: np.ndarray, tops: np.ndarray, disco
     found = np.empty((order.shape[0], players))
     for i in range(order.shape[0] - 1, -1, -1):
         source = nodes[_source(nodes, order[i])]
-        mover = max(source.player, 0)
+        mover = source.player
         complete = not source.flags & INCOMPLETE
         best = -1
         place = below[i]
@@ -239,7 +234,7 @@ def _best_returns(nodes: np.ndarray, values: np.ndarray, tops: np.ndarray, disco
         for player in range(players):
             if best >= 0 and complete:
                 reward = values[order[i], players + player]
-                found[i, player] = action_return(reward, discount_into(source.player, discount), found[best, player])
+                found[i, player] = action_return(reward, discount, found[best, player])
             elif nodes[order[i]].visits > 0:
                 found[i, player] = values[order[i], player] / nodes[order[i]].visits
             else:
@@ -282,9 +277,10 @@ def _visited_below(nodes: np.ndarray, tops: np.ndarray) -> tuple[np.ndarray, np.
 
 
 @njit(cache=True)
-def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
+def _subtree(nodes: np.ndarray, top: int, hint_of_state: bool) -> tuple[np.ndarray, np.ndarray]:
     """(old indices in their new order, new index of each old node or −1) of what lies below ``top``, level by level,
-    children side by side. A source that only a linked node reaches hands its children over to that node."""
+    children side by side. A source that only a linked node reaches hands its children over to that node, with all that
+    it knows of the state; what is of the action alone stays, the hint too unless it is ``hint_of_state``."""
     order = np.empty(nodes.shape[0], np.int64)
     place = np.full(nodes.shape[0], -1, np.int64)
     order[0] = top
@@ -302,9 +298,10 @@ def _subtree(nodes: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
                 record, other = nodes[old], nodes[source]
                 record.first_child = other.first_child
                 record.children = other.children
-                record.flags = (record.flags | other.flags) & ~LINKED
+                record.flags = (record.flags | (other.flags & ~INVALID)) & ~LINKED
                 record.proof = other.proof
-                record.hint = other.hint
+                if hint_of_state:
+                    record.hint = other.hint
                 for child in range(record.first_child, record.first_child + record.children):
                     nodes[child].parent = old
                 other.first_child = old

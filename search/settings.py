@@ -47,7 +47,8 @@ class SearchSettings:
     revisit: whether an action may lead back to a ``simulator.position`` on the path to it.
     hide_outcome: never read the environment's rewards; the evaluator values terminal nodes too, once each.
     solve: do not simulate a terminal twice, nor a node whose children are all solved; a tree with a solved root is
-        done. In two-player zero-sum games, MCTS-Solver: a proven win ends its node at once.
+        done. In two-player zero-sum games, MCTS-Solver: a proven win ends its node at once. It proves who wins, not how
+        soon, so there it is off under a discount, and under hide_outcome.
     final: the rule for the action to play in the end (``Tree.best_child``); ``gumbel`` has its own.
     max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
 
@@ -175,6 +176,11 @@ class SearchSettings:
             if wrong:
                 raise ValueError(f"SearchSettings: {reason}")
 
+    @property
+    def proves(self) -> bool:
+        """Whether a search of a two-player zero-sum game keeps proofs."""
+        return self.solve and self.discount == 1.0 and not self.hide_outcome
+
     def as_json(self) -> dict[str, Any]:
         """The settings as JSON holds them: tuples as lists."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
@@ -252,6 +258,11 @@ class SearchSettings:
                 " reads outcomes; leave widening, hide_outcome and leaves_per_tree at their defaults",
             ),
             (
+                self.stop_decided and self.final == "value",
+                "stop_decided=True stops once the most visited action cannot be caught up with, and final='value' plays"
+                " another; set one of the two",
+            ),
+            (
                 self.max_depth > 65000,
                 "max_depth is more than 65000; no path is that long",
             ),
@@ -284,7 +295,6 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "visits_only",
         "virtual_loss",
         "discount",
-        "solve",
     ):
         walk[name] = getattr(settings, name)
     walk["plain"] = (
@@ -296,5 +306,6 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         and not settings.visits_only
     )
     walk["zero_sum"] = zero_sum and players == 2
-    walk["proofs"] = settings.solve and zero_sum and players == 2 and not settings.hide_outcome
+    walk["proofs"] = zero_sum and players == 2 and settings.proves
+    walk["solve"] = settings.solve and (settings.proves or not (zero_sum and players == 2))
     return walk

@@ -224,15 +224,18 @@ def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise ValueError(f"{where}, node {node}: 'logged' is not what save_trees writes ({error!r})") from error
     returns = columns["returns"]
+    keeps = tree.all_returns().shape[1] > 0
     tree.restore(nodes, columns["action"], columns["logp"].tolist(), turns)
-    if returns[0] is not None:
+    if keeps or returns[0] is not None:
         try:
+            if not keeps:
+                raise ValueError("it has returns of all players, and one number says all")
             tree.take_all_returns(np.array(returns, np.float64))
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}; the file is damaged") from error
     for node, text in enumerate(columns["observation"]):
-        if text is not None and node and tree.has_transcript(tree.parent(node)):
-            tree.remember_observation(node, text)
+        if node and (text is not None or tree.is_chance(node)) and tree.has_transcript(tree.parent(node)):
+            tree.remember_observation(node, text or "")
     if simulator is not None:
         _replay(where, tree, simulator, about.get("root"))
     return tree
@@ -262,6 +265,8 @@ def _tree_from_about(about: Any, nodes: np.ndarray) -> Tree:
         zero_sum=bool(about["zero_sum"]),
     )
     root = nodes[0]
+    if bool(about["information_sets"]) != bool(root["flags"] & INFORMATION):
+        raise ValueError("information_sets says other than the root's flags")
     gumbel, considered = about["gumbel"], about["considered"]
     if len(gumbel) not in (0, int(root["children"])) or bool(gumbel) != bool(considered):
         raise ValueError(f"{len(gumbel)} Gumbel draws and {len(considered)} turns for {root['children']} actions")
@@ -301,7 +306,10 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
 
 
 def _observation(tree: Tree, node: int) -> str | None:
-    """What is observed at a node; None where the simulator fails to say it, which must not cost the whole file."""
+    """What is observed at a node; None where chance moves, which shows nothing, and where the simulator fails to say
+    it, which must not cost the whole file."""
+    if tree.is_chance(node) and node:
+        return None
     try:
         return tree.transcript(node)[-1].text
     except Exception:
@@ -348,7 +356,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
             continue
         state = simulator.step(states[tree.parent(node)], tree.actions[node])
         states.append(state)
-        if checks and tree.has_transcript(node):
+        if checks and tree.has_transcript(node) and not tree.is_chance(node):
             checks -= 1
             check(node, _text(tree.transcript(node)[-1].text), _text(said(simulator, state)))
     tree.attach(simulator, states)

@@ -207,8 +207,15 @@ class Tree(NodeArrays):
         return _path(self._nodes, node).tolist()
 
     def path_return(self, node: int) -> float:
-        """The undiscounted sum of the rewards from the root to ``node``."""
-        return float(sum(float(self._nodes[step]["reward"]) for step in self.path(node)))
+        """The undiscounted sum of the rewards from the root to ``node`` of the player who moves at the root. Raises
+        ValueError where the rewards of other players' steps are not kept (information sets)."""
+        player, steps = self.chooser(0), self.path(node)[1:]
+        if self._values.shape[1]:
+            return float(self._values[steps, self.players + player].sum())
+        if self.players > 1 and not self.zero_sum:
+            raise ValueError("this tree keeps of a step the reward of who took it alone")
+        signs = [1.0 if self.chooser(step) == player else -1.0 for step in steps]
+        return float(sum(sign * float(self._nodes[step]["reward"]) for sign, step in zip(signs, steps, strict=True)))
 
     def prior(self, node: int) -> float:
         return float(self._nodes[node]["prior"])
@@ -218,10 +225,10 @@ class Tree(NodeArrays):
 
     def value(self, node: int) -> float:
         """What the action into ``node`` returns to who took it (the state to who moves, at the root): what is proven,
-        where something is and nothing is discounted, else :meth:`mean`; NaN where it was never visited."""
+        where something is, else :meth:`mean`; NaN where it was never visited."""
         record = self._nodes[node]
         proof = self.proof(node)
-        if proof and record["visits"] and self.discount == 1.0 and not self.is_terminal(node):
+        if proof and record["visits"] and not self.is_terminal(node):
             earned = float(record["reward"]) if self.parent(node) >= 0 else 0.0
             return earned + {"win": 1.0, "draw": 0.0, "loss": -1.0}[proof]
         return self.mean(node)
@@ -270,12 +277,20 @@ class Tree(NodeArrays):
         empty; in a zero-sum game :meth:`proof` says it."""
         return self.has(node, SOLVED) or self.has(self.source(node), SOLVED)
 
+    def links_to(self, node: int) -> list[int]:
+        """The linked nodes whose state this node holds."""
+        if not self.has(node, SHARED):
+            return []
+        nodes = self.nodes
+        return np.flatnonzero((nodes["first_child"] == node) & ((nodes["flags"] & LINKED) != 0)).tolist()
+
     def agent_turn(self, node: int) -> Turn:
         """The turn in which the agent took the action into ``node``, with its tokens where the policy logged them."""
         return self._agent_turns.get(node) or acted(self.actions[node])
 
     def transcript(self, node: int = 0) -> Transcript:
-        """What was said up to ``node``: the root's transcript, then an action and an observation for each step."""
+        """What was said up to ``node``: the root's transcript, then an action and an observation for each step. Luck is
+        no turn: after what chance decides on, what is seen is that of its outcome, as in an episode."""
         found = self._transcripts[node]
         if found is not None:
             return found
@@ -289,9 +304,19 @@ class Tree(NodeArrays):
             steps.append(self.parent(steps[-1]))
         turns = list(before)
         for step in reversed(steps):
-            turns += self.agent_turn(step), observed(said(self.simulator, self.states[step]))
+            state = self.states[step]
+            turns += self._turns_into(step, "" if self.is_chance(step) else said(self.simulator, state))
         self._transcripts[node] = transcript = tuple(turns)
         return transcript
+
+    def is_chance(self, node: int) -> bool:
+        """Whether chance moves at the node. Of a node that no simulation reached that is not known."""
+        return self.player(self.source(node)) == CHANCE
+
+    def _turns_into(self, node: int, seen: str) -> tuple[Turn, ...]:
+        """What the step into a node, where ``seen`` is observed, adds to its parent's transcript."""
+        said_by = () if self.is_chance(self.parent(node)) else (self.agent_turn(node),)
+        return said_by if self.is_chance(node) else (*said_by, observed(seen))
 
     def best_child(self, node: int = 0, final: FinalRule | None = None) -> int:
         """The child to play: ``visits`` the most visited (then the better value), ``value`` the best mean return
@@ -318,8 +343,7 @@ class Tree(NodeArrays):
         chance's outcomes none is known: nobody chooses the best."""
         children = self.children(node)
         visits = self._nodes["visits"][np.array(children, np.int64)].astype(np.float64)
-        chance = self.player(self.source(node)) == CHANCE
-        known = np.full(len(children), np.nan) if chance else self.known_returns(node)
+        known = np.full(len(children), np.nan) if self.is_chance(node) else self.known_returns(node)
         return known, visits, np.array([self.value(child) for child in children], np.float64)
 
     def gumbel_child(self) -> int:
@@ -452,7 +476,7 @@ class Tree(NodeArrays):
         if self._values.shape[1] and count:
             earned = np.array(rewards, np.float64)
             first = self.add_block(node, priors, earned[:, max(self.player(node), 0)], flags, players)
-            self._values[first : self.size, self.players :] = earned
+            self._values[first : self.size] = np.concatenate([np.zeros_like(earned), earned], axis=1)
         else:
             first = self.add_block(node, priors, rewards, flags, players)
         self.actions.extend(actions)
@@ -466,7 +490,7 @@ class Tree(NodeArrays):
     def step_rules(self) -> StepRules:
         """What this tree keeps of a step, by the settings of its last search."""
         hidden = bool(self.settings.get("hide_outcome"))
-        proofs = self.zero_sum and bool(self.settings.get("solve")) and not hidden
+        proofs = self.zero_sum and bool(self.settings.get("solve")) and self.discount == 1.0 and not hidden
         return StepRules(not self._values.shape[1], self.zero_sum, hidden, proofs)
 
     def step_into(self, node: int) -> None:
@@ -596,7 +620,7 @@ class Tree(NodeArrays):
         chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
         discount = self.discount_into(child)
         earned = self._values[child, self.players :].copy() if self._values.shape[1] else None
-        order, place = _subtree(self._nodes[: self.size], child)
+        order, place = _subtree(self._nodes[: self.size], child, self.settings.get("selection") == "gumbel")
         nodes = self._nodes[order]
         nodes["parent"] = np.where(nodes["parent"] >= 0, place[nodes["parent"]], -1)
         nodes["first_child"] = np.where(nodes["first_child"] >= 0, place[nodes["first_child"]], -1)
@@ -664,9 +688,8 @@ class Tree(NodeArrays):
         self._agent_turns = dict(agent_turns)
 
     def remember_observation(self, node: int, text: str) -> None:
-        """Set what was observed at a node; its parent's transcript must be known."""
-        before = self.transcript(self.parent(node))
-        self._transcripts[node] = (*before, self.agent_turn(node), observed(text))
+        """Set what was observed at a node (nothing where chance moves); its parent's transcript must be known."""
+        self._transcripts[node] = (*self.transcript(self.parent(node)), *self._turns_into(node, text))
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
         """Give the tree its simulator and the state of every node that was stepped into; rebuild the table of

@@ -177,15 +177,18 @@ def insert_children(
 
 
 def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
-    """A node has something to simulate again: so have those above it that were closed for want of that."""
-    nodes = tree._nodes
-    for step in reversed(tree.path(node)):
+    """A node has something to simulate again: so have those above it, on every way to it, that were closed for want of
+    that."""
+    nodes, waiting = tree._nodes, [node]
+    while waiting:
+        step = waiting.pop()
         if not int(nodes[step]["flags"]) & SOLVED:
-            return
+            continue
         nodes[step]["flags"] &= ~SOLVED
         nodes[step]["proof"] = UNPROVEN
-        if step != node and _settle(nodes, walk, step):
-            return
+        if step == node or not _settle(nodes, walk, step):
+            edges = [step, *tree.links_to(step)]
+            waiting += [tree.source(parent) for edge in edges if (parent := tree.parent(edge)) >= 0]
 
 
 def _beside(tree: Tree) -> tuple[list[Any], ...]:

@@ -106,16 +106,31 @@ def test_an_action_that_is_still_open_has_no_known_return() -> None:
     assert tree.visits().tolist() == [0, 3]
 
 
-def test_of_several_players_only_what_cannot_be_played_is_known() -> None:
+def test_of_several_players_each_takes_its_own_best_below_what_is_closed() -> None:
     pays = {(0, 0): (0.5, 0.0, 0.25), (1, 1): (0.25, 0.5, 0.0)}
     tree = played(ArrayTree(settings(), 2, players=3), pays, impossible=0)
-    assert np.array_equal(tree.known_returns(), [-INF, NAN], equal_nan=True)
-    assert np.isnan(tree.known_returns(2)).all()
+    assert tree.known_returns().tolist() == [-INF, 0.25]
+    assert tree.known_returns(2).tolist() == [0.0, 0.5]
     assert tree.policy_target().tolist() == [0.0, 1.0]
     closed = played(ArrayTree(settings(), 2, players=3), pays)
-    assert np.isnan(closed.known_returns()).all()
-    shares = closed.visits() / closed.visits().sum()
-    assert closed.policy_target() == pytest.approx(shares)
+    assert closed.known_returns().tolist() == [0.5, 0.25]  # below 0 both are alike to who moves: the first
+    assert closed.policy_target().tolist() == [1.0, 0.0]
+
+
+def test_two_players_without_proofs_know_of_what_is_closed_its_mean() -> None:
+    pays = {(1, 0): (0.5, -0.5), (1, 1): (0.25, -0.25)}
+    tree = played(ArrayTree(settings(discount=0.5), 2, players=2, zero_sum=True), pays)
+    assert np.isnan(tree.known_returns()).all()  # with a discount nothing is closed
+    assert tree.policy_target() == pytest.approx(tree.visits() / tree.visits().sum())
+
+
+def test_a_root_that_was_refused_ends_the_search() -> None:
+    tree = ArrayTree(settings(simulations=10), 2)
+    leaves = tree.next()
+    assert leaves.tolist() == [0]
+    assert tree.step([NAN], np.full((1, 2), 0.5)).tolist() == []
+    assert tree.next().tolist() == []
+    assert tree.failed == 1
 
 
 @pytest.mark.parametrize(("players", "zero_sum"), [(1, False), (2, True), (3, False)])

@@ -84,7 +84,7 @@ def test_every_reader_walks_to_the_end(name: str, trees: dict[str, Tree]) -> Non
         assert to_networkx(tree).number_of_edges() == STEPS
         assert to_dot(tree, nodes=STEPS + 1).count("->") == STEPS
         best, _ = extraction.best_paths(tree, min_return=-1.0)
-        assert len(best) == STEPS
+        assert len(best) == STEPS / tree.players  # those of who moves at the root
         assert extraction.sibling_pairs(tree)[1]["no contrast"] == STEPS
         assert extraction.best_path_pairs(tree, path="final")[1]["single child"] == STEPS
         extraction.anchors(tree)

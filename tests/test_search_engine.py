@@ -393,7 +393,7 @@ def test_the_first_search_after_installation_says_that_it_compiles(tmp_path: pat
 _SMALL = """
 import sys
 from numba import njit
-from branchwise.search.compiling import say_if_compiling
+from branchwise.envs.games.compiling import say_if_compiling
 
 
 @njit(cache=True)
@@ -408,7 +408,7 @@ print(add(1, 2), file=sys.stderr)
 
 _CALLING = """
 from numba import njit
-from branchwise.search.compiling import forget_outdated
+from branchwise.envs.games.compiling import forget_outdated
 from .between import answer
 
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
+from table_game import TableGame
 from test_search_engine import (
     Corridor,
     Even,
@@ -231,16 +233,29 @@ def test_random_roll_outs_keep_transcripts_where_successes_are_kept() -> None:
     assert (RandomRollout().reads_transcripts, evaluator.reads_transcripts) == (False, True)
 
 
-def test_a_success_is_worth_what_the_first_player_got() -> None:
+def test_the_successes_of_one_of_several_players_are_not_kept() -> None:
     class Pair(Wager):
         players = 2
 
         def rewards(self, state: str) -> Any:
             return (0.25, 0.75)
 
-    evaluator = RandomRollout(keep_successes=True)
-    assert evaluator.evaluate([leaf_of(Pair(), "bh")]).tolist() == [[0.5, 1.5]]
-    assert evaluator.take_successes()[0].value == 0.5
+    assert RandomRollout().evaluate([leaf_of(Pair(), "bh")]).tolist() == [[0.5, 1.5]]
+    with pytest.raises(ValueError, match="keep_successes=True keeps what one player did; here several play"):
+        RandomRollout(keep_successes=True).evaluate([leaf_of(Pair(), "bh")])
+
+
+@pytest.mark.parametrize(("of_the_search", "own", "value"), [(0.5, None, 0.25), (0.5, 1.0, 1.0), (1.0, None, 1.0)])
+def test_a_roll_out_has_the_discount_of_its_search_unless_it_is_given_another(
+    of_the_search: float, own: float | None, value: float
+) -> None:
+    """Three steps to the reward."""
+    names = ("root", "one", "two", "end")
+    table = {name: (0, {"go": (after, (after == "end",))}) for name, after in pairwise(names)}
+    game = TableGame(table)
+    leaf = Leaf(game, game.reset(0), (), False, np.random.default_rng(0), discount=of_the_search)
+    assert RandomRollout(own).evaluate([leaf]).tolist() == [[value]]
+    assert PolicyRollout(lambda transcript, actions: [0.0], own).evaluate([leaf]).tolist() == [[value]]
 
 
 @pytest.mark.parametrize(

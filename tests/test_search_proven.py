@@ -313,10 +313,10 @@ def test_luck_does_not_choose_the_best_known_outcome() -> None:
     assert (target > 0.0).all()
 
 
-def test_a_critic_and_pairs_learn_what_is_proven() -> None:
+def test_pairs_learn_what_is_proven_and_a_critic_of_two_players_is_none() -> None:
     tree = grown(WINS)
-    rows = value_rows(tree)
-    assert rows[0].q == 1.0
+    with pytest.raises(ValueError, match="a critic knows the return of one player, and tree 0 has 2"):
+        value_rows(tree)
     of_root = [pair for pair in sibling_pairs(tree)[0] if pair.node == 0]
     assert [(pair.chosen[0].text, pair.chosen_q) for pair in of_root] == [("6", 1.0)]
 
@@ -325,6 +325,7 @@ def test_without_the_solver_or_with_a_discount_values_stay_means() -> None:
     for options in ({"solve": False}, {"discount": 0.9}):
         tree = grown(WINS, **options)
         assert tree.value(0) == tree.mean(0) < 1.0
+        assert not any(tree.proof(node) for node in range(len(tree)))
 
 
 # ---- reading a tree, by hand ----------------------------------------------------------------------------------------

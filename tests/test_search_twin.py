@@ -238,7 +238,7 @@ class Twin:
                 break
             outcomes = self.simulator.chance_outcomes(node.state)
             self.give_children(node, [name for name, _ in outcomes], [share for _, share in outcomes])
-        if node.pending and not node.solved and (self.settings.solve or not node.terminal):
+        if node.pending and not node.solved and (self.solves or not node.terminal):
             return None
         for step in node.above():
             step.pending += 1
@@ -289,11 +289,16 @@ class Twin:
 
     @property
     def proofs(self) -> bool:
-        return self.settings.solve and self.simulator.zero_sum
+        """They say who wins, and not how soon: a discount leaves nothing to prove."""
+        return self.settings.solve and self.simulator.zero_sum and self.settings.discount == 1.0
+
+    @property
+    def solves(self) -> bool:
+        return self.settings.solve and (self.proofs or not self.simulator.zero_sum)
 
     def back_up(self, leaf: Node, values: list[float]) -> None:
         s = self.settings
-        if s.solve and leaf.terminal:
+        if self.solves and leaf.terminal:
             if self.proofs:
                 leaf.proof = int(leaf.earned[0])
             leaf.solved = True
@@ -311,7 +316,7 @@ class Twin:
                 else:
                     best = max(visited, key=lambda child: child.q)
                     values = [total / best.visits for total in best.totals]
-            if self.proofs and s.discount == 1.0 and node.proof is not None and not node.terminal:
+            if self.proofs and node.proof is not None and not node.terminal:
                 values = [float(node.proof), -float(node.proof)]
             if node.parent is not None:
                 discount = self.discount_into(node)
@@ -339,13 +344,7 @@ class Twin:
         if not visited:
             return node.q
         below = [self.best_return(child) for child in visited]
-        if node.mover == CHANCE:
-            best = sum(b * child.visits for b, child in zip(below, visited, strict=True)) / sum(
-                child.visits for child in visited
-            )
-        else:
-            best = max(below)
-        return node.earned[0] + self.discount_into(node) * best
+        return node.earned[0] + self.discount_into(node) * max(below)
 
     def best_for_each(self, node: Node) -> list[float]:
         """Backward induction below a solved node: every mover takes its own best."""
@@ -402,7 +401,7 @@ def assert_same(tree: Any, twin: Twin) -> None:
         if node.visits:
             mine = [total / node.visits for total in node.totals]
             assert tree.mean(index) == pytest.approx(mine[node.chooser], rel=1e-9, abs=1e-9), where
-            if node.proof is not None and not node.terminal and twin.settings.discount == 1.0:
+            if node.proof is not None and not node.terminal:
                 mine = [float(node.proof), -float(node.proof)]
             np.testing.assert_allclose(tree.returns(index), mine, rtol=1e-9, atol=1e-9, err_msg=where)
         children = tree.children(index)

@@ -80,8 +80,10 @@ class ValueReport:
 
 def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
     """A row for each node of ``tree`` that was visited at least ``min_visits`` times and whose value is known (with
-    γ = 0 the returns of actions say nothing of the states after them); the tree must hold its observations, or a
-    simulator to make them."""
+    γ = 0 the returns of actions say nothing of the states after them), without those where chance moves, which nobody
+    sees; the tree must hold its observations, or a simulator to make them. Raises ValueError for several players."""
+    if tree.players > 1:
+        raise ValueError(f"a critic knows the return of one player, and tree {tree.index} has {tree.players}")
     task = json.dumps(tree.task, sort_keys=True, default=str) if tree.task else f"tree {tree.index}"
     return [
         ValueRow(tree.transcript(node)[:-1], tree.value(node), tree.visits(node), task)
@@ -89,6 +91,7 @@ def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
         else ValueRow(tree.transcript(node), _state_value(tree, node), tree.visits(node), task)
         for node in range(len(tree))
         if tree.visits(node) >= max(1, min_visits)
+        and not tree.is_chance(node)
         and (not node or tree.discount_into(node) > 0.0 or tree.is_terminal(node))
     ]
 

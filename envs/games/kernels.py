@@ -19,6 +19,8 @@ from llvmlite import binding, ir  # type: ignore[import-untyped]
 from numba import config, njit, types
 from numba.extending import intrinsic
 
+from .compiling import forget_outdated
+
 _WORD: Final = ir.IntType(64)
 _WIDE: Final = ir.IntType(128)
 # Depositing bits is one instruction where the processor has BMI2; numba must not have been told of another processor.
@@ -60,6 +62,7 @@ class CompiledRules:
         for name, value, most in (("players", self.players, 2), ("max_actions", self.max_actions, 255)):
             if not 1 <= value <= most:
                 raise ValueError(f"CompiledRules.{name} is {value!r}; expected a number from 1 to {most}")
+        forget_outdated(self.legal)
 
 
 def _operation(arguments: int, emit: Callable[..., Any]) -> Any:

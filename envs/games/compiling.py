@@ -8,10 +8,12 @@ something: kernels of before an update would go on.
 import re
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-_IMPORT: Final = re.compile(rb"^from (\.+)([\w.]+) import", re.MULTILINE)
+_PACKAGE: Final = Path(__file__).parents[2]
+_IMPORT: Final = re.compile(rb"^from (\.*)([\w.]+) import", re.MULTILINE)
 
 
 def say_if_compiling(kernel: Any, what: str) -> None:
@@ -32,30 +34,44 @@ def is_compiled(kernel: Any) -> bool:
 
 def forget_outdated(kernel: Any) -> None:
     """Remove what numba has kept of the kernels of a folder, given one of them, from before a change of their own file,
-    or of one with kernels that it imports from."""
-    folder = Path(kernel.py_func.__code__.co_filename).parent
+    or of one that it imports from: its functions are called, and its constants built in."""
+    kept_in = getattr(getattr(kernel, "stats", None), "cache_path", None)
+    if kept_in is not None:  # else it is not kept, or not compiled (NUMBA_DISABLE_JIT)
+        _forget_outdated(Path(kernel.py_func.__code__.co_filename).parent, Path(kept_in))
+
+
+@cache
+def _forget_outdated(folder: Path, kept_in: Path) -> None:
     newest: dict[str, int] = {}
     with suppress(OSError):  # where nothing can be written, nothing was updated either
-        for index in Path(kernel.stats.cache_path).glob("*.nbi"):
+        for index in kept_in.glob("*.nbi"):
             name = index.name.partition(".")[0]
             if name not in newest:
-                read = _imported(folder / f"{name}.py")
-                newest[name] = max(
-                    (path.stat().st_mtime_ns for path, text in read.items() if b"\n@njit" in text), default=0
-                )
+                newest[name] = max((path.stat().st_mtime_ns for path in _behind(folder / f"{name}.py")), default=0)
             if index.stat().st_mtime_ns < newest[name]:
                 index.unlink(missing_ok=True)
 
 
-def _imported(path: Path) -> dict[Path, bytes]:
-    """A file, and the files of its package that it imports from (``from .name import …``), with their texts."""
-    found: dict[Path, bytes] = {}
+def _behind(path: Path) -> set[Path]:
+    """A file, and those that it imports from, by way of others too."""
+    found: set[Path] = set()
     waiting = [path]
     while waiting:
         source = waiting.pop()
         if source not in found and source.is_file():
-            found[source] = source.read_bytes()
-            for dots, name in _IMPORT.findall(found[source]):
-                around = source.parents[len(dots) - 1]
-                waiting.append(around.joinpath(*name.decode().split(".")).with_suffix(".py"))
+            found.add(source)
+            waiting += _imported(source)
+    return found
+
+
+@cache
+def _imported(source: Path) -> list[Path]:
+    """The files of its package, and of this one, that a file imports from (``from .name import …``)."""
+    found = []
+    for dots, name in _IMPORT.findall(source.read_bytes()):
+        names = name.decode().split(".")
+        if dots:
+            found.append(source.parents[len(dots) - 1].joinpath(*names).with_suffix(".py"))
+        elif names[0] == __name__.partition(".")[0]:
+            found.append(_PACKAGE.joinpath(*names[1:]).with_suffix(".py"))
     return found

@@ -1,0 +1,146 @@
+"""Chance in a tree: luck is nobody's action and nobody's turn, and takes no time."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from table_game import TableGame
+
+from branchwise.envs.simulator import CHANCE, Simulator
+from branchwise.search.array_tree import ArrayTree
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import PolicyRollout, RandomRollout
+from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
+from branchwise.search.stepping import Refused
+from branchwise.search.store import load_trees, save_trees
+from branchwise.search.transcript import observed
+from branchwise.search.tree import Tree
+from branchwise.training.value_model import value_rows
+
+BET = {
+    "root": (0, {"bet": ("coin", (0,)), "pass": ("safe", (0.4,))}),
+    "coin": (CHANCE, {"heads": ("won", (1,)), "tails": ("lost", (0,))}, [0.5, 0.5]),
+}
+
+
+def grown(game: Simulator[Any], evaluator: Any = None, **options: Any) -> Tree:
+    given = SearchSettings(**{"simulations": 60, "selection": "uct", **options})
+    root = Root(game.reset(0), (observed("root"),), {"seed": 0})
+    [tree] = search(game, [root], None, RandomRollout() if evaluator is None else evaluator, given)
+    return tree
+
+
+def words(turns: Any) -> list[str]:
+    return [turn.text for turn in turns]
+
+
+def test_no_pair_and_no_row_holds_luck() -> None:
+    tree = grown(TableGame(BET))
+    found = [*sibling_pairs(tree)[0], *best_path_pairs(tree)[0], *best_path_pairs(tree, path="final")[0]]
+    assert {(words(p.prompt)[-1], words(p.chosen)[0], words(p.rejected)[0]) for p in found} <= {
+        ("root", "bet", "pass"),
+        ("root", "pass", "bet"),
+    }
+    assert len(found) == 3
+    assert [words(row.chosen) for row in best_paths(tree)[0]] == [["bet"]]  # to heads
+    assert [words(row.chosen) for row in anchors(tree, threshold=1.0, min_value=0.0)[0]] == [["bet"]]
+
+
+def test_what_is_seen_after_luck_is_what_an_episode_shows() -> None:
+    game = TableGame(
+        {
+            "root": (0, {"bet": ("coin", (0,))}),
+            "coin": (CHANCE, {"heads": ("again", (0,)), "tails": ("lost", (0,))}, [0.5, 0.5]),
+            "again": (0, {"go": ("won", (1,))}),
+        }
+    )
+    rollout = PolicyRollout(lambda transcript, actions: [0.0] * len(actions), keep_successes=True)
+    tree = grown(game, rollout, simulations=8)
+    won = next(node for node in range(len(tree)) if tree.states[node][0] == "won")
+    assert words(tree.transcript(won)) == ["root", "bet", "again", "go", "won"]
+    assert words(rollout.take_successes()[0].transcript) == words(tree.transcript(won))
+    coin = tree.children(0)[0]
+    assert tree.is_chance(coin)
+    assert words(tree.transcript(coin)) == ["root", "bet"]
+    assert {words(row.transcript)[-1] for row in value_rows(tree)} == {"root", "again", "go", "bet"}
+    assert sorted(words(row.transcript) for row in value_rows(tree)) == [
+        ["root"],
+        ["root", "bet"],  # to tails, where the episode ends: without what is seen then
+        ["root", "bet", "again"],
+        ["root", "bet", "again", "go"],
+    ]
+
+
+def test_a_file_keeps_what_is_seen_after_luck(tmp_path: Path) -> None:
+    game = TableGame(BET)
+    tree = grown(game)
+    save_trees(tmp_path / "trees.parquet", [tree])
+    [alone], [beside] = load_trees(tmp_path / "trees.parquet"), load_trees(tmp_path / "trees.parquet", game)
+    seen = [words(tree.transcript(node)) for node in range(len(tree))]
+    assert [words(alone.transcript(node)) for node in range(len(tree))] == seen
+    assert [words(beside.transcript(node)) for node in range(len(tree))] == seen
+    assert ["root", "bet", "won"] in seen
+
+
+@pytest.mark.parametrize("solve", [True, False])
+def test_a_sure_win_after_luck_is_worth_what_it_is_after_its_steps(solve: bool) -> None:
+    """γ = ½: V(heads) = γ · (γ · 1) = ¼ after player 1's one move, V(tails) = −½; so to go is worth −⅛."""
+    game = TableGame(
+        {
+            "root": (0, {"go": ("coin", (0, 0)), "pass": ("end", (0, 0))}),
+            "coin": (CHANCE, {"heads": ("one", (0, 0)), "tails": ("other", (0, 0))}, [0.5, 0.5]),
+            "one": (1, {"move": ("two", (0, 0))}),
+            "two": (0, {"win": ("won", (1, -1)), "lose": ("lost", (-1, 1))}),
+            "other": (1, {"win": ("beaten", (-1, 1))}),
+        },
+        players=2,
+        zero_sum=True,
+    )
+    tree = grown(game, lambda *_: 0.0, simulations=3_000, discount=0.5, solve=solve)
+    go, _ = tree.children(0)
+    assert tree.value(go) == pytest.approx(-0.125, abs=0.03)
+    assert tree.best_action() == "pass"
+    assert not any(tree.proof(node) for node in range(len(tree)))
+
+
+@pytest.mark.parametrize(("selection", "whole"), [("softmax", False), ("uct_bonus", True)])
+def test_a_choice_among_all_nodes_refuses_luck(selection: str, whole: bool) -> None:
+    given = SearchSettings(selection=selection, whole_tree=whole)  # type: ignore[arg-type]
+    bonus = (lambda tree, node: 0.0) if whole else None
+    game = TableGame(BET)
+    with pytest.raises(
+        Refused, match=f"selection='{selection}' chooses among the nodes where a player moves"
+    ):
+        search(game, [Root(game.reset(0))], None, RandomRollout(), given, bonus=bonus)
+
+
+def test_an_outcome_that_cannot_come_neither_comes_nor_leaves_anything_open() -> None:
+    table = {
+        "root": (0, {"bet": ("coin", (0, 0)), "pass": ("end", (-1, 1))}),
+        "coin": (CHANCE, {"a": ("w", (1, -1)), "b": ("v", (1, -1)), "never": ("l", (-1, 1))}, [0.5, 0.5, 0.0]),
+    }
+    tree = grown(TableGame(table, 2, True), lambda *_: 0.0)
+    assert tree.proof(0) == "win"
+    assert tree.stopped == "solved"
+    arrays = ArrayTree(SearchSettings(simulations=60, selection="uct"), 2, players=2, zero_sum=True)
+    leaves = arrays.next()
+    while len(leaves):  # the root is chance, and one of its two outcomes none; the other wins
+        arrays.movers[0], arrays.terminal[0] = (CHANCE, 0) if leaves[0] == 0 else (0, 1)
+        arrays.rewards[0] = float(leaves[0] > 0)
+        leaves = arrays.step([0.0], [[-1.0, 1.0]])
+    assert arrays.visits().tolist() == [0, 1]
+    assert arrays.value() == 1.0
+
+
+def test_rounded_probabilities_never_draw_what_cannot_come() -> None:
+    """Ten times float32(0.1) is a little off 1."""
+    shares = [0.1] * 10 + [0.0]
+    table = {
+        "root": (0, {"draw": ("urn", (0,))}),
+        "urn": (CHANCE, {str(i): (f"e{i}", (0,)) for i in range(11)}, shares),
+    }
+    tree = grown(TableGame(table), simulations=3_000, solve=False)
+    visits = [tree.visits(node) for node in tree.children(tree.children(0)[0])]
+    assert visits[-1] == 0
+    assert np.all(np.array(visits[:-1]) > 200)
