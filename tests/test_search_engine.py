@@ -16,6 +16,7 @@ from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 from random_numbers import digest, uniform
 
+from branchwise.envs.games import compiling, kernels
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.arrays import _back_up_from
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, normalised, search
@@ -442,6 +443,41 @@ def test_kernels_of_before_an_update_are_forgotten_and_others_kept(tmp_path: Pat
             kept = [path.stat().st_mtime_ns for path in (package / "__pycache__").glob("other.*.nbi")]
     assert said == ["1", "1", "2"]
     assert [path.stat().st_mtime_ns for path in (package / "__pycache__").glob("other.*.nbi")] == kept
+
+
+_GAME = """
+from numba import njit
+from branchwise.envs.games.kernels import CompiledRules
+from .limits import LIMIT
+
+
+@njit(cache=True)
+def legal(state, actions):
+    return LIMIT
+
+
+rules = CompiledRules("game", 1, 1, 2, 2, legal, legal, legal, tuple, str)
+print(legal(0, 0))
+"""
+
+
+def test_a_game_is_compiled_anew_after_a_change_of_a_number_that_it_imports(tmp_path: Path) -> None:
+    """It is built into a kernel, and numba looks at the kernel's own file alone."""
+    package, said = tmp_path / "package", []
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "game.py").write_text(_GAME)
+    for limit in (1, 2):
+        (package / "limits.py").write_text(f"LIMIT = {limit}\n")
+        said.append(subprocess.run(
+            [sys.executable, "-c", "import package.game"], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout.strip())  # fmt: skip
+    assert said == ["1", "2"]
+
+
+def test_kernels_of_a_game_elsewhere_are_as_old_as_what_they_import_from_here() -> None:
+    assert Path(kernels.__file__) in compiling._behind(Path(__file__).with_name("test_search_going_on.py"))
+    assert Path(compiling.__file__) in compiling._behind(Path(kernels.__file__))
 
 
 def test_without_the_compiler_environments_play_and_a_search_says_what_it_needs() -> None:

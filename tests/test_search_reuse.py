@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numba import njit
+from table_game import TableGame
 
 from branchwise.envs.games.board import BoardState
 from branchwise.envs.games.kernels import CompiledRules
@@ -23,7 +24,7 @@ from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import LINKED, SOLVED, Tree
+from branchwise.search.tree import INVALID, LINKED, SOLVED, Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {
@@ -524,3 +525,34 @@ def test_an_edge_to_a_shared_state_is_solved_where_itself_or_the_state_is(node: 
     tree.nodes["flags"][node] |= SOLVED
     assert tree.is_solved(1)
     assert tree.is_solved(3) == (node == 3)
+
+
+@pytest.mark.parametrize("options", [{"critic_weight": 0.5}, {"unvisited_value": "prior"}])
+def test_what_a_critic_said_of_an_action_stays_with_it_when_its_state_changes_hands(options: dict[str, Any]) -> None:
+    """A and B both lead to S by the action s, of which the critic thinks otherwise after either."""
+    table = {
+        "root": (0, {"A": ("A", (0,)), "B": ("B", (0,))}),
+        "A": (0, {"s": ("S", (0,))}),
+        "B": (0, {"s": ("S", (0,))}),
+        "S": (0, {"e": ("end", (0,)), "f": ("stop", (0,))}),
+    }
+
+    class Critic:
+        def values(self, transcripts: Any, candidates: Any) -> Any:
+            said = [0.9 if transcript[-1].text == "A" else 0.125 for transcript in transcripts]
+            return [np.full(len(actions), value) for value, actions in zip(said, candidates, strict=True)]
+
+    game = TableGame(table)
+    given = SearchSettings(simulations=12, transpositions=True, solve=False, **options)
+    start = Root(game.reset(0), (observed("root"),))
+    [tree] = search(game, [start], None, lambda *_: 0.5, given, critic=Critic())
+    by_b = tree.children(0)[1]
+    [edge] = tree.children(by_b)
+    assert tree.source(edge) != edge
+    tree._nodes["flags"][tree.source(edge)] |= INVALID  # what the environment said of the action after A
+    tree.reroot(by_b)
+    [edge] = tree.children(0)
+    assert tree.source(edge) == edge
+    assert tree.nodes["hint"][edge] == 0.125
+    assert not tree.has(edge, INVALID)
+    assert len(tree.children(edge)) == 2

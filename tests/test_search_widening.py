@@ -117,6 +117,10 @@ def assert_sound(tree: Tree) -> None:
         if children:
             assert tree.visits(node) == 1 + sum(tree.visits(child) for child in children)
             assert sum(tree.prior(child) for child in children) == pytest.approx(1.0, abs=1e-5)
+        if tree.all_returns().shape[1]:  # every leaf is worth nothing: what was earned is all there is
+            sums, earned = np.split(tree.all_returns(), 2, axis=1)
+            assert sums[node] == pytest.approx(tree.visits(node) * earned[node] + sums[children].sum(axis=0))
+            assert tree.nodes["value_sum"][node] == sums[node][tree.chooser(node)]
     assert sorted(reached) == list(range(len(tree)))
 
 

@@ -12,7 +12,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
-from branchwise.search.transcript import Transcript
+from branchwise.search.transcript import Transcript, observed
 
 State = tuple[str, ...]
 
@@ -79,3 +79,63 @@ def test_a_widened_tree_that_was_extended_equals_one_of_one_go(transpositions: b
         [tree] = extend(game, [tree], Letters(), evaluator, settings)
         assert tree.actions == whole.actions, cut
         assert np.array_equal(tree.nodes, whole.nodes), cut
+
+
+class TwoWays(Simulator[str]):
+    """Two ways, A and B, to one state, where every answer is an end; the longer the answer, the more it pays."""
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return "root"
+
+    def current_player(self, state: str) -> int:
+        return TERMINAL if state.startswith("end") else 0
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state
+
+    def legal_actions(self, state: str) -> None:
+        return None
+
+    def step(self, state: str, action: str) -> str:
+        return {"root": action, "A": "S", "B": "S"}.get(state, f"end {action}")
+
+    def rewards(self, state: str) -> tuple[float]:
+        return (0.1 * len(state) if state.startswith("end") else 0.0,)
+
+
+class Growing:
+    """At S something new each time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
+        answers = {"root": ["A", "B"], "A": ["go"], "B": ["go"]}
+        said = []
+        for transcript in transcripts:
+            self.asked += transcript[-1].text == "S"
+            said.append([Proposal(text, -1.0) for text in answers.get(transcript[-1].text, ["x" * self.asked])])
+        return said
+
+    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.zeros(len(actions)) for actions in candidates]
+
+
+@pytest.mark.parametrize("simulations", [6, 7, 8, 9, 10, 20, 40])
+def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int) -> None:
+    settings = SearchSettings(
+        simulations=simulations,
+        selection="uct",
+        proposals=1,
+        proposals_by_depth=(2,),
+        widening=1.0,
+        transpositions=True,
+    )
+    root = Root("root", (observed("root"),))
+    [tree] = search(TwoWays(), [root], Growing(), ValueFunction(lambda *_: 0.5), settings)
+    assert tree.counters["transpositions"] == 1
+    for node in range(len(tree)):
+        children = tree.children(node)
+        assert not children or tree.is_solved(node) <= all(tree.is_solved(child) for child in children), node
+    if simulations == 40:
+        assert min(tree.visits(way) for way in tree.children(0)) >= 10
