@@ -1,8 +1,7 @@
 """The numbers of a search tree: one structured numpy array of nodes, and the numba operations on it.
 
-Nothing outside this file and ``tree.py`` knows the layout of :data:`NODE`. A node is a 40-byte record; the children of
-a node are contiguous. Node 0 is the root. Each rule's formula stands in ``selection.py`` and ``backup.py``; here are
-the walks.
+A node is a 40-byte record; the children of a node are contiguous. Node 0 is the root. Each rule's formula stands in
+``selection.py`` and ``backup.py``.
 
 Conventions:
 
