@@ -241,8 +241,8 @@ class Tree(NodeArrays):
         return float(record["value_sum"]) / visits if visits else float("nan")
 
     def returns(self, node: int) -> np.ndarray:
-        """What the action into ``node`` returns to each player: float64 ``[players]``, means where all returns are kept,
-        else :meth:`value`; NaN without a visit, and for others than the chooser where only that one's is kept."""
+        """What the action into ``node`` returns to each player: float64 ``[players]``, the mean where all returns are
+        kept, else :meth:`value`; NaN without a visit, and for others than the chooser where only that one's is kept."""
         if self._values.shape[1]:
             return self._values[node, : self.players] / (self.visits(node) or np.nan)
         value = self.value(node)

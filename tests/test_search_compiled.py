@@ -215,13 +215,13 @@ class Twin:
         value = 0.0
         if over:
             node.over = True
-            if settings.solve:
+            if settings.solve and (self.rules.players == 1 or settings.discount == 1.0):  # a proof says not how soon
                 self.prove(path, reward)
         else:
             value, self.random = self.value(state, self.random)
         for i in range(len(path) - 1, -1, -1):
             node = path[i]
-            if node.proof and settings.discount == 1.0 and not node.over:
+            if node.proof and not node.over:
                 value = (node.proof - 2.0) * (1.0 if i == 0 else -1.0)
             if i:
                 value = rewards[i] + settings.discount * self.sign * value
@@ -246,7 +246,7 @@ def assert_same(tree: CompiledTree, node: int, twin: TwinNode) -> int:
     assert tree.visits(node) == twin.visits
     if twin.visits:
         assert tree.mean(node) == pytest.approx(twin.value_sum / twin.visits, abs=1e-5)
-        proven = twin.proof and not twin.over and tree.settings.discount == 1.0
+        proven = twin.proof and not twin.over
         assert tree.value(node) == (twin.proof - 2.0 if proven else tree.mean(node))
     assert tree.proof(node) == ("", "loss", "draw", "win")[twin.proof]
     assert tree.is_solved(node) == twin.solved
@@ -262,7 +262,7 @@ VARIANTS: dict[str, SearchSettings] = {
     "ucb1, zero, random ties": SearchSettings(
         simulations=1500, selection="ucb1", exploration=1.0, unvisited_value="zero", random_ties=True, solve=False
     ),
-    "puct, parent, proofs, discounted": SearchSettings(simulations=1500, exploration=1.5, discount=0.5),
+    "puct, parent, discounted": SearchSettings(simulations=1500, exploration=1.5, discount=0.5),
     "alphazero, infinite": SearchSettings(
         simulations=1500, selection="alphazero", exploration=1.25, unvisited_value="infinite", max_depth=4
     ),
@@ -759,9 +759,6 @@ def test_a_proven_action_of_a_compiled_tree_is_worth_what_is_proven_unless_the_g
     ):
         tree.nodes["flags"][child] = flags
         assert (tree.value(child), tree.mean(child)) == (value, 0.5)
-    tree.settings = replace(tree.settings, discount=0.5)
-    tree.nodes["flags"][child] = PROVEN_WIN
-    assert tree.value(child) == 0.5
     tree.nodes["visits"][child] = 0
     assert math.isnan(tree.value(child))
 
@@ -776,12 +773,11 @@ def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulat
     assert isinstance(tree, CompiledTree)
     general, ends = tree.to_tree(), 0
     for node in range(len(tree)):
-        assert general.has(node, VALUED) == tree.is_terminal(node)
         assert general.has(node, EXPANDED) == (len(tree.children(node)) > 0)
         assert (general.is_solved(node), general.proof(node)) == (tree.is_solved(node), tree.proof(node))
         assert general.actions[node] == tree.action(node)
         assert list(general.children(node)) == list(tree.children(node)) or not len(tree.children(node))
         over = simulator.current_player(general.states[node]) == TERMINAL
-        assert general.is_terminal(node) == over >= tree.is_terminal(node)
+        assert general.is_terminal(node) == general.has(node, VALUED) == over >= tree.is_terminal(node)
         ends += tree.is_terminal(node)
     assert ends > 5
