@@ -26,6 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@echo 'compiling the search, once'; $(BIN)/branchwise bench branchwise/WebShop-v0 --agent mcts --goals 1 --option products=100 > /dev/null
 	@touch $@
+	@echo 'ready: make run, or source $(VENV)/bin/activate and branchwise --help'
 
 run: setup
 	$(BIN)/branchwise loop '$(CONFIG)' --out '$(RUN)'

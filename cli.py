@@ -109,7 +109,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
             raise
         except Exception as error:
             code = exit_code(error)
-            if code is None or os.environ.get("BRANCHWISE_TRACEBACK"):
+            if code is None or os.environ.get("BRANCHWISE_TRACEBACK", "0") not in ("", "0"):
                 raise
             named = isinstance(error, OSError) and error.filename is None and error.strerror
             _say(f"branchwise: {' '.join(str(named or error).split())}", err=True)
@@ -120,7 +120,7 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
 
 def exit_code(error: Exception) -> int | None:
     """2 for bad input, 1 for work that failed on the way, None for what is neither (a bug)."""
-    if isinstance(error, (ValueError, *BAD_INPUT)):
+    if isinstance(error, (ValueError, *BAD_INPUT)) or "NUMBA_DISABLE_JIT" in str(error):
         return 2
     own = type(error).__module__.partition(".")[0] == __package__
     return 1 if own or isinstance(error, OSError) else None
@@ -177,7 +177,8 @@ def play(
         str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
     ] = None,
     player: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="In a game, whom you play; player 0 begins.")
+        int | None,
+        typer.Option(min=0, metavar="N", help="In a game, whom you play; default 0, who begins in most games."),
     ] = None,
     option: OptionOption = None,
 ) -> None:
@@ -265,8 +266,8 @@ def search(
         str | None, typer.Option(metavar="SPLIT", help="Whose goals, where there are splits; default train.")
     ] = None,
     simulations: Annotated[
-        int, typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="Simulations a tree.")
-    ] = 16,
+        int | None, typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="Simulations a tree; default 16.")
+    ] = None,
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
@@ -279,7 +280,7 @@ def search(
     Example: branchwise search branchwise/WebShop-v0 --model runs/web_shop/base/model --out trees.parquet --option
     observation_mode=compact
 
-    Example: branchwise search branchwise/ConnectFour-v0 --goals 1 --simulations 400 --out tree.parquet
+    Example: branchwise search branchwise/ConnectFour-v0 --goals 1 --simulations 400 --out connect_four.parquet
     """
     import numpy as np
 
@@ -293,7 +294,9 @@ def search(
     from .search.resume import search_into
     from .training.settings import build, override
 
-    given = {"simulations": simulations}
+    if simulations is not None and any(each.startswith("simulations=") for each in assignments or ()):
+        raise ValueError("--simulations and --set simulations=… say the same; leave one out")
+    given = {"simulations": simulations or 16}
     build(SearchSettings, override(given, assignments or ()))  # a wrong setting: an error before a model is loaded
     check_output(out)
     if model is None and history is not None:
@@ -320,11 +323,12 @@ def search(
         _say("visits, value for who chose it, p = prior, action")
         _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
-    solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
-    _say(
-        f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
-        f"{totals['model_calls']} model calls; a return of 1 found in {solved}"
-    )
+    told = f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
+    told += f"{totals['model_calls']} model calls"
+    if simulator.players == 1:
+        solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
+        told += f"; a return of 1 found in {solved}"
+    _say(told)
     ends = Counter(tree.stopped for tree in trees if tree.stopped)
     if set(ends) - {"simulations"}:
         _say(f"stopped: {', '.join(f'{count} {reason}' for reason, count in ends.most_common())}")
@@ -414,7 +418,16 @@ def pairs(
     check_replaceable(out)
     found: list[PreferencePair] = []
     dropped: Counter[str] = Counter()
-    for tree in load_trees(trees):
+    loaded = load_trees(trees)
+    if all(len(tree) == 1 for tree in loaded):
+        back = sum(tree.counters["dropped_revisits"] for tree in loaded)
+        why = next((tree.last_error for tree in loaded if tree.last_error), "no simulation reached an action")
+        why = f"all actions that were tried, {back}, led back to where they were taken" if back else why
+        raise ValueError(
+            f"{trees}: no pairs, since no tree has more than its root: {why}. Is the model one for this environment and"
+            " its --option?"
+        )
+    for tree in loaded:
         for rows, left_out in _extracted(tree, extract, least, visits, anchors is not False):
             found += rows
             dropped += left_out
@@ -448,7 +461,7 @@ def _extracted(
     if anchors:
         rows, left_out = extraction.anchors(tree, threshold=threshold, contrast_visits=min_visits)
         left_out.pop("has contrast", None)  # such nodes gave pairs: nothing was lost
-        yield rows, left_out
+        yield rows, Counter({f"{reason} (anchors)": count for reason, count in left_out.items()})
 
 
 @app.command()
@@ -572,7 +585,8 @@ def bench(
             min=0,
             max=MOST_SIMULATIONS,
             metavar="N",
-            help="Models search too, in a row of their own: so many simulations a decision. Of mcts; default 100.",
+            help="Models search too, in a row of their own: so many simulations a decision; 0: they do not. mcts: 100, "
+            "unless it is given.",
         ),
     ] = 0,
     critic: Annotated[

@@ -38,7 +38,10 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
             action += "  (chance)"
         if len(action) > width:
             action = action[: width - 1] + "…"
-        marks = ", ".join([*(mark for flag, mark in _MARKS if tree.has(node, flag)), tree.proof(node)]).rstrip(", ")
+        found = [mark for flag, mark in _MARKS if tree.has(node, flag)]
+        if node == 0 and "solved" in found:
+            found[found.index("solved")] = tree.left_out() or "solved"
+        marks = ", ".join([*found, tree.proof(node)]).rstrip(", ")
         lines.append(f"{'  ' * level}{visits:5d}  {value}  p={prior:.2f}  {action}{f'  [{marks}]' if marks else ''}")
         if level >= depth:
             continue

@@ -48,6 +48,7 @@ def _locked(lock: Path, target: Path) -> int | None:
             os.close(held)
             raise ValueError(
                 f"{target} is being written to by the process {owner}; wait until it has ended, end it, or name another"
+                f" {'folder' if target.is_dir() else 'file'}"
             ) from None
         except OSError:
             os.close(held)

@@ -46,7 +46,11 @@ def search_into(
         if not Path(path).exists():
             trees = search(simulator, roots, policy, evaluator, settings, rng, saving, autosave=path)
         else:
-            trees = load_trees(path, simulator)
+            try:
+                trees = load_trees(path, simulator)
+            except ValueError:
+                _check(path, load_trees(path), roots, settings)  # other tasks say more than a state that is another
+                raise
             _check(path, trees, roots, settings)
             _check_draws(path, trees, rng)
             trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
@@ -89,7 +93,7 @@ class _Saving:
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:
     if [tree.task for tree in trees] != [root.task for root in roots]:
         raise ValueError(
-            f"{path} exists, and its {len(trees)} trees are of other tasks (goals, split or options of the environment)"
+            f"{path} exists, and its {len(trees)} trees are of other tasks (environment, goals, split or options)"
             f" than the {len(roots)} asked for; name another file, or remove it"
         )
     asked = settings.as_json()

@@ -22,6 +22,9 @@ Final = Literal["visits", "value"]
 
 MAX_COUNT = 2**31 - 1
 """Nodes of a tree are numbered in 32 bits."""
+LARGEST_SCALE = 1e30
+LONGEST_CALL = 1e9
+"""Seconds: what a thread can wait for."""
 
 _NORMALISE_CODES = {"no": NORMALISE_NOT, "tree": NORMALISE_TREE, "siblings": NORMALISE_SIBLINGS}
 
@@ -146,8 +149,8 @@ class SearchSettings:
             ("apart", 0.0, 1.0),
             ("considered", 1, MAX_COUNT),
             ("gumbel_scale", 0.0, np.inf),
-            ("value_scale", 0.0, np.inf),
-            ("maxvisit_init", 0.0, np.inf),
+            ("value_scale", 0.0, LARGEST_SCALE),
+            ("maxvisit_init", 0.0, LARGEST_SCALE),
             ("fpu_value", -np.inf, np.inf),
             ("noise", 0.0, 1.0),
             ("critic_weight", 0.0, 1.0),
@@ -165,6 +168,10 @@ class SearchSettings:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"SearchSettings.{name} is {value!r}; expected more than 0, or None for no limit")
+        if self.call_seconds is not None and not self.call_seconds <= LONGEST_CALL:
+            raise ValueError(
+                f"SearchSettings.call_seconds is {self.call_seconds!r}; expected at most 1e9, or None for no limit"
+            )
         if any(not count >= 1 for count in self.proposals_by_depth):
             raise ValueError(
                 f"SearchSettings.proposals_by_depth is {self.proposals_by_depth}; expected at least 1 each"

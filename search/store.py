@@ -38,6 +38,7 @@ import pyarrow.parquet as pq
 
 from ..envs.json_files import parse_json
 from ..envs.simulator import CHANCE, Simulator
+from .calls import LARGEST
 from .episode import Episode
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
@@ -98,7 +99,7 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
     else.
     """
     path = Path(path)
-    check_file(path, "save_trees writes one")
+    check_file(path, "`branchwise search` and save_trees write one")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty; expected parquet written by save_trees. Search again")
     columns = _columns(path)
@@ -131,7 +132,8 @@ def _columns(path: Path) -> dict[str, Any]:
             table = file.read(_SCHEMA.names).unify_dictionaries().combine_chunks()
     except (pa.ArrowException, OSError, MemoryError) as error:
         raise ValueError(
-            f"{path}: expected parquet written by save_trees; it is something else or was cut off ({error})"
+            f"{path}: expected parquet written by save_trees; it is something else or was cut off ({error}). Search"
+            " again"
         ) from error
     if not len(table):
         raise ValueError(f"{path}: no trees in it; expected at least one. Search again")
@@ -181,7 +183,7 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
     except TypeError as error:
         raise ValueError(f"the task of tree {tree.index} is {tree.task!r}; expected what JSON can hold") from error
     logged = [
-        json.dumps(_turn_to_json(tree.agent_turn(node))) if tree.agent_turn(node).token_ids else None
+        json.dumps(_turn_to_json(tree.agent_turn(node)), default=_number) if tree.agent_turn(node).token_ids else None
         for node in range(count)
     ]
     columns: dict[str, Any] = {
@@ -301,8 +303,14 @@ def _check_structure(where: str, numbers: np.ndarray, nodes: np.ndarray) -> None
     if bad.any():
         raise ValueError(f"{where}, node {int(np.argmax(bad))}: parent and children do not fit; the file is damaged")
     bad = (nodes["player"] < CHANCE) | (nodes["proof"] > 3) | (nodes["visits"] < 0)
+    for name in ("value_sum", "prior", "reward", "hint"):
+        bad |= ~np.isfinite(nodes[name])
+    bad |= (nodes["prior"] < 0.0) | (nodes["prior"] > 1.0 + 1e-3)
+    bad |= np.abs(nodes["value_sum"]) > LARGEST * np.maximum(nodes["visits"], 1.0)
     if bad.any():
-        raise ValueError(f"{where}, node {int(np.argmax(bad))}: no such player, proof or visits; the file is damaged")
+        raise ValueError(
+            f"{where}, node {int(np.argmax(bad))}: no such player, proof, visits, prior or value; the file is damaged"
+        )
 
 
 def _observation(tree: Tree, node: int) -> str | None:

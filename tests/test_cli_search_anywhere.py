@@ -11,7 +11,8 @@ from branchwise.envs.simulator import CHANCE
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.information_tree import InformationTree
 from branchwise.search.presets import deal, start, suited_settings
-from branchwise.search.store import load_pairs, load_trees
+from branchwise.search.store import load_pairs, load_trees, save_trees
+from branchwise.search.tree import Tree
 
 SMALL = {"branchwise/WebShop-v0": ["--option", "products=100"], "branchwise/Hex-v0": ["--option", "size=3"]}
 
@@ -88,4 +89,29 @@ def test_no_pairs_says_what_was_left_out() -> None:
     run("search", "branchwise/TicTacToe-v0", "--goals", 1, "--simulations", 2, "--out", "small.parquet")
     done = CliRunner().invoke(cli.app, ["pairs", "small.parquet", "--out", "pairs.jsonl"])
     assert done.exit_code == 2
-    assert "no pairs; left out: 17 unvisited" in done.stderr
+    assert "no pairs; left out: 16 unvisited, 2 no contrast, 1 below min_value (anchors)" in done.stderr
+
+
+def test_pairs_of_trees_that_could_not_grow_say_why(tmp_path: Path) -> None:
+    """More simulations would not help."""
+    tree = Tree(None, None, (), {"seed": 0})
+    tree.counters["dropped_revisits"] = 5
+    save_trees(tmp_path / "bare.parquet", [tree])
+    done = CliRunner().invoke(cli.app, ["pairs", str(tmp_path / "bare.parquet"), "--out", str(tmp_path / "p.jsonl")])
+    assert done.exit_code == 2
+    assert "no tree has more than its root: all actions that were tried, 5, led back" in done.stderr
+
+
+def test_the_number_of_simulations_is_given_once() -> None:
+    given = ["search", "branchwise/TicTacToe-v0", "--simulations", "4", "--set", "simulations=5", "--out", "t.parquet"]
+    done = CliRunner().invoke(cli.app, given)
+    assert done.exit_code == 2
+    assert "--simulations and --set simulations=… say the same; leave one out" in done.stderr
+
+
+def test_a_file_of_another_environment_is_named_as_that() -> None:
+    run("search", "branchwise/TicTacToe-v0", "--goals", 1, "--simulations", 2, "--out", "game.parquet")
+    given = ["search", "branchwise/ConnectFour-v0", "--goals", "1", "--simulations", "2", "--out", "game.parquet"]
+    done = CliRunner().invoke(cli.app, given)
+    assert done.exit_code == 2
+    assert "its 1 trees are of other tasks (environment, goals, split or options)" in done.stderr

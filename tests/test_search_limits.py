@@ -46,8 +46,8 @@ RANGES: dict[str, tuple[float, float, dict[str, Any]]] = {
     "apart": (0.0, 1.0, {}),
     "considered": (1, MOST, {}),
     "gumbel_scale": (0.0, INF, {}),
-    "value_scale": (0.0, INF, GUMBEL),
-    "maxvisit_init": (0.0, INF, GUMBEL),
+    "value_scale": (0.0, 1e30, GUMBEL),
+    "maxvisit_init": (0.0, 1e30, GUMBEL),
     "noise": (0.0, 1.0, {}),
     "critic_weight": (0.0, 1.0, {}),
     "merge_distance": (0.0, 1.0, {}),
@@ -525,3 +525,14 @@ def test_a_tree_has_room_for_as_many_players_as_it_names() -> None:
     assert tree.returns(0).shape == (MAX_PLAYERS,) == (127,)
     with pytest.raises(ValueError, match=r"Many\.players is 128; a tree holds at most 127 players"):
         search(Many(2, MAX_PLAYERS + 1), [Root(-1)], None, flat, SearchSettings(simulations=2))
+
+
+def test_a_call_is_waited_for_as_long_as_a_thread_can_wait() -> None:
+    assert SearchSettings(call_seconds=1e9).call_seconds == 1e9
+    with pytest.raises(ValueError, match="call_seconds is 2000000000.0; expected at most 1e9, or None for no limit"):
+        SearchSettings(call_seconds=2e9)
+
+
+def test_to_stop_by_visits_and_play_by_values_contradict_each_other() -> None:
+    with pytest.raises(ValueError, match="stop_decided=True stops once the most visited action cannot be caught up"):
+        SearchSettings(stop_decided=True, final="value")

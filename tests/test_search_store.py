@@ -190,7 +190,7 @@ def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     with pytest.raises(ValueError, match="no such file"):
         load_trees(path)
-    with pytest.raises(ValueError, match="a folder, where a file is expected; save_trees writes one"):
+    with pytest.raises(ValueError, match="a folder, where a file is expected; `branchwise search` and save_trees write one"):
         load_trees(tmp_path)
     path.touch()
     with pytest.raises(ValueError, match="is empty"):
@@ -416,9 +416,13 @@ def test_numbers_that_steer_a_tree_are_read_up_to_their_limits(change: Any, faul
         ("player", 1, CHANCE - 1),
         ("proof", 1, 4),
         ("visits", 1, -1),
+        *((name, 1, value) for name in ("value_sum", "prior", "reward", "hint") for value in (np.nan, np.inf, -np.inf)),
+        ("prior", 1, -0.001),
+        ("prior", 1, 1.01),
+        ("value_sum", 1, 1e39),
     ],
 )
-def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, value: int, tmp_path: FilePath) -> None:
+def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, value: float, tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
     for parent, count in ((0, 3), (1, 2), (2, 2)):
@@ -429,7 +433,8 @@ def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, va
     assert tree.nodes["parent"].tolist() == [-1, 0, 0, 0, 1, 1, 2, 2]
     save_trees(path, [tree])
     rewritten(path, name, lambda values: [*values[:node], value, *values[node + 1 :]])
-    fault = "no such player, proof or visits" if name in ("player", "proof", "visits") else "parent and children do not"
+    of_links = name in ("node", "parent", "first_child", "children")
+    fault = "parent and children do not" if of_links else "no such player, proof, visits, prior or value"
     with pytest.raises(ValueError, match=rf"tree 0, node \d+: {fault}"):
         load_trees(path)
 
