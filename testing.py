@@ -47,6 +47,7 @@ __all__ = [
 
 _ECHO = 100_000  # an observation may quote an action, but not all of a megabyte
 _SLOW = 5.0  # seconds; a backtracking pattern on a megabyte takes far longer
+_IN_FRESH = "BRANCHWISE_IN_FRESH_PROCESS"
 _LONGEST = 300.0  # seconds that the walks may take in a fresh process
 _CHILD = """
 import pickle, sys
@@ -88,7 +89,7 @@ def check_simulator(
     for walk in walks:
         _same_trace(_trace(simulator, *walk), _trace(simulator, *walk), walk, "a second run in this process")
         _same_trace(_trace(simulator, *walk), _trace(copied, *walk), walk, "a pickled copy of the simulator")
-    if fresh_process:
+    if fresh_process and _IN_FRESH not in os.environ:  # the module may check itself where it is imported
         _check_fresh_process(simulator, walks)
 
 
@@ -441,7 +442,7 @@ def _check_fresh_process(simulator: Simulator[Any], walks: list[Any]) -> None:
             [sys.executable, "-c", _CHILD],
             input=pickle.dumps(sys.path) + pickle.dumps((simulator, walks)),
             capture_output=True,
-            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            env={**os.environ, "PYTHONHASHSEED": hash_seed, _IN_FRESH: "1"},
             timeout=_LONGEST,
             check=False,
         )

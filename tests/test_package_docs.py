@@ -1,6 +1,7 @@
 """The documentation names what the code has: every column, figure, option and reason; and its links lead somewhere."""
 
 import dataclasses
+import importlib
 import importlib.util
 import re
 import types
@@ -94,6 +95,16 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"^\s*- (\S+\.md)$", text, re.M))
     assert listed == {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     assert yaml.safe_load(text)["strict"] is True
+
+
+def test_the_environment_of_ones_own_is_one_and_is_solved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = page("quickstart.md").split("## Environments of your own")[1].split("```python\n")[1].split("```")[0]
+    (tmp_path / "twenty_one.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    said = importlib.import_module("twenty_one")
+    assert said.observation == "The sum is 0, after 0 steps."
+    assert said.tree.best_action() == "7"
+    assert said.tree.stopped == "solved"
 
 
 # ---- the pages of the environments, as docs/hooks.py makes them ----------------------------------------------------
