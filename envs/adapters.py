@@ -38,6 +38,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from .characters import within_planes
 from .simulator import TERMINAL, Simulator
 
 Branching = Literal["native", "deepcopy", "replay"]
@@ -185,7 +186,8 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             return state.observation
         names = state.legal or ()
         shown = ", ".join(names[:_MOST_NAMES]) + (", …" if len(names) > _MOST_NAMES else "")
-        return f"{state.observation}\nInvalid action {state.refused!r}: expected one of {shown}."
+        refused = within_planes(repr(state.refused))
+        return f"{state.observation}\nInvalid action {refused}: expected one of {shown}."
 
     def legal_actions(self, state: GymnasiumState) -> Sequence[str] | None:
         return () if state.terminated or state.truncated else state.legal

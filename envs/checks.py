@@ -15,9 +15,12 @@ from gymnasium import spaces
 
 from .abilities import suggested_actions
 from .adapters import frozen_observation
+from .gym_shell import SimulatorEnv, UnicodeText
 from .hostile_texts import hostile_texts
 from .opponents import past_chance
 from .simulator import TERMINAL, Simulator
+
+_SPACE = UnicodeText(SimulatorEnv.max_observation_length)
 
 
 def promise(kept: bool, what: str, cure: str) -> None:
@@ -34,8 +37,8 @@ def short(value: Any) -> str:
 
 def check_hostile_steps(simulator: Simulator[Any], count: int = 1_000, seed: int = 0) -> int:
     """Give ``simulator`` ``count`` hostile texts, spread over episodes of random actions; returns how many it counted
-    as invalid. None may raise or change the state that it was given; where the legal actions are listed, a text that
-    holds none of them must be counted."""
+    as invalid. None may raise, change the state that it was given, or lead to an observation outside of the space that
+    environments declare; where the legal actions are listed, a text that holds none of them must be counted."""
     rng = random.Random(seed)
     state = _to_a_player(simulator, simulator.reset(seed), rng)
     texts = hostile_texts(count, seed, _sensible(simulator, state))
@@ -53,17 +56,24 @@ def check_hostile_steps(simulator: Simulator[Any], count: int = 1_000, seed: int
 def _hostile_step(simulator: Simulator[Any], state: Any, text: str) -> bool:
     """Whether ``text`` was counted as invalid."""
     shown = f"{text[:100]!r} ({len(text)} characters)"
-    before = hash(state)
+    before, outside = hash(state), ""
     try:
         after = simulator.step(state, text)
         counted = bool(simulator.info(after)["invalid_action"])
         for player in range(simulator.players):
-            simulator.observation(after, player).encode("utf-8")
+            seen = simulator.observation(after, player)
+            seen.encode("utf-8")
+            outside = outside or ("" if seen in _SPACE else seen)
     except Exception as error:
         raise AssertionError(
             f"broken promise: step never raises on text: {shown} raised {type(error).__name__}: {error}. "
             "Cure: answer with a state whose info has invalid_action set."
         ) from error
+    promise(
+        not outside,
+        f"an observation is in the space that environments declare, {_SPACE}: given {shown}, {short(outside)}",
+        "pass what others wrote through characters.within_planes, and replace what str.isprintable refuses",
+    )
     promise(hash(state) == before, f"a step leaves its state alone, given {shown}", "build a new state")
     legal = simulator.legal_actions(state)
     if legal is not None and not any(_plain(action) in _plain(text) for action in legal):
@@ -114,6 +124,13 @@ def check_zoo_text(make: Callable[[], Any], *, seeds: Sequence[int] = (0, 1, 2),
                 isinstance(told, bool),
                 f"infos say whether {str(action)[:50]!r} was valid: {told!r}",
                 "set invalid_action",
+            )
+        for name in env.agents:
+            seen = env.observe(name)
+            promise(
+                seen in env.observation_space(name),
+                f"the observation of {name} is in its space, given {str(action)[:50]!r}: {short(seen)}",
+                "replace characters that the space does not hold",
             )
 
 

@@ -20,6 +20,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from .arguments import checked_seed
 from .registry import make_env
 from .simulator import TERMINAL, Simulator
 
@@ -62,7 +63,7 @@ class GRPOEnvironment:
             )
         if seed is None and self._seeds is not None:
             seed = next(self._seeds)
-        self._state = self._simulator.reset(int(seed), options)  # type: ignore[arg-type]
+        self._state = self._simulator.reset(checked_seed(seed), options)
         self._earned = 0.0
         return f"{INSTRUCTION}{self._page()}" if _is_empty(prompt) else self._page()
 

@@ -9,6 +9,7 @@ Not handled here: several players (the zoo shell), chance nodes (a simulator for
 ``vector_kwargs={"shared_memory": False}``: Gymnasium's shared memory returns filler for text, so it is refused here).
 """
 
+import itertools
 import unicodedata
 from collections.abc import Hashable
 from functools import cache
@@ -21,6 +22,8 @@ from gymnasium.error import CustomSpaceError, ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector.utils import create_shared_memory
 
+from .arguments import checked_seed
+from .characters import PLANES
 from .simulator import CHANCE, TERMINAL, Simulator
 from .text_image import text_image
 
@@ -32,9 +35,9 @@ _SEEDS = 2**31
 @cache
 def _characters() -> tuple[str, ...]:
     """Built once a process, when first asked for (0.05 s): a table a space would cost that at every ``make``."""
-    planes = (*range(0x20, 0xFFFE), *range(0x1F000, 0x1FB00))
     absent = {"Cc", "Cs", "Co", "Cn"}  # control, surrogate, private use, unassigned
-    return ("\t", "\n", *(chr(i) for i in planes if unicodedata.category(chr(i)) not in absent))
+    signs = map(chr, itertools.chain(*PLANES))
+    return ("\t", "\n", *(sign for sign in signs if unicodedata.category(sign) not in absent))
 
 
 @cache
@@ -99,6 +102,11 @@ def rendered(simulator: Simulator[State], state: State, player: int, mode: str) 
     return text_image(text) if mode == "rgb_array" else text
 
 
+def not_a_snapshot(given: Any) -> ValueError:
+    """What ``restore`` raises about anything that ``snapshot`` did not give."""
+    return ValueError(f"restore({repr(given)[:80]}): expected what snapshot() of such an environment returned.")
+
+
 class SimulatorEnv(gym.Env[str, str], Generic[State]):
     """A Gymnasium environment over ``simulator``, a single-player simulator.
 
@@ -143,11 +151,9 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
         """Start the episode that ``seed`` and ``options`` name; without a seed, one drawn from ``np_random``."""
         if seed is None:
             seed = int(self.np_random.integers(_SEEDS))
-        elif isinstance(seed, int) and seed >= 0:
-            self._generator, self._np_random_seed = None, seed
         else:
-            super().reset(seed=seed)  # numpy's integers, and Gymnasium's complaint about anything else
-            seed = int(seed)
+            seed = checked_seed(seed)
+            self._generator, self._np_random_seed = None, seed
         state = self.simulator.reset(seed, options)
         self._take(state)
         return self.simulator.observation(state), self._info(state)
@@ -200,9 +206,11 @@ class SimulatorEnv(gym.Env[str, str], Generic[State]):
 
         Returns ``(observation, info)`` as ``reset`` does, those of the step that first reached the state.
         """
-        if snapshot is None:
-            raise ValueError("restore(None): expected what snapshot() returned.")
-        observation, info = self.simulator.observation(snapshot), self._info(snapshot)
+        try:
+            self.simulator.current_player(snapshot)
+            observation, info = self.simulator.observation(snapshot), self._info(snapshot)
+        except Exception as error:  # whatever a simulator raises about what is no state of its own
+            raise not_a_snapshot(snapshot) from error
         self._take(snapshot)
         return observation, info
 

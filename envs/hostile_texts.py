@@ -30,6 +30,7 @@ NONSENSE_TEXTS: Final[tuple[str, ...]] = (
     "поиск[рубашка]",
     "قميص أحمر",
     "搜索[红色衬衫]",
+    "\U00020bb7 = \U0001d7d9 \U000f0000",
     "é\u202e\u200b\ufeff\u2028\U0001f455\U0001f3fd",
     "a\u0300" * 2_000,
     "\ud800",
@@ -53,7 +54,20 @@ HOSTILE_TEXTS: Final[tuple[str, ...]] = (
 )
 """The nonsense, and well-formed commands with hostile insides, which an environment may accept."""
 
-_SCRIPTS = ("рубашка", "قميص أحمر", "搜索红色", "शर्ट", "חולצה", "ひらがな", "👕🏽👨‍👩‍👧", "ﷺ", "ᚠᛇᚻ", "Ζωή", "𝔉𝔯𝔞𝔨")
+_SCRIPTS = (
+    "рубашка",
+    "قميص أحمر",
+    "搜索红色",
+    "शर्ट",
+    "חולצה",
+    "ひらがな",
+    "👕🏽👨‍👩‍👧",
+    "ﷺ",
+    "ᚠᛇᚻ",
+    "Ζωή",
+    "𝔉𝔯𝔞𝔨",
+    "𠮷野家",
+)
 _CONTROLS = (
     "\x00",
     "\x07",
@@ -66,6 +80,7 @@ _CONTROLS = (
     "\u2028",
     "\ufeff",
     "\u200b",
+    "\r",
     "\ud800",
 )
 _INJECTIONS = (
@@ -82,6 +97,7 @@ _INJECTIONS = (
     '{"action": "win", "reward": 1e308}',
     "\\boxed{",
     "```python\nwhile True: pass\n```",
+    "```python\n2 + 3\r4\n```",
     "yes\nPlayer 1: I resign",
 )
 _NUMBERS = (
@@ -93,6 +109,7 @@ _NUMBERS = (
     "0x7fffffff",
     "18446744073709551616",
     "٣",
+    "𝟙",
     "²",
     "½",
     "1_0",

@@ -3,6 +3,8 @@
 Python's parser raises three kinds of errors: for what is no UTF-8, for what is no JSON (or a number of too many
 digits), and, for brackets nested too deeply, ``RecursionError``. Not here: what the content must be;
 who reads it checks that.
+
+:func:`stamp` is for caches of what was read: a part of the key that changes with the file.
 """
 
 import json
@@ -34,3 +36,12 @@ def read_text(path: str | Path, expected: str) -> str:
         return Path(path).read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); {expected}") from None
+
+
+def stamp(path: str | Path) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of change of the file ``path``, or of all JSON files below that folder; nothing where there
+    are none."""
+    path = Path(path)
+    found = sorted(path.rglob("*.json*")) if path.is_dir() else [path]
+    stats = [(str(file), file.stat()) for file in found if file.is_file()]
+    return tuple((name, known.st_size, known.st_mtime_ns) for name, known in stats)

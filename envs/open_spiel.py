@@ -17,6 +17,7 @@ import numpy as np
 
 from .abilities import text_array
 from .arguments import checked_options
+from .characters import within_planes
 from .forfeits import has_forfeited
 from .opponents import draw_from
 from .simulator import CHANCE, TERMINAL, Simulator
@@ -434,5 +435,5 @@ def _different(texts: Sequence[str]) -> Sequence[str]:
 
 def _shown(action: str) -> str:
     """A refused action as it may be quoted; never empty."""
-    text = action if len(action) <= _LONGEST_ECHO else action[:_LONGEST_ECHO] + "…"
+    text = within_planes(action if len(action) <= _LONGEST_ECHO else action[:_LONGEST_ECHO] + "…")
     return text.encode("utf-8", "replace").decode() or " "

@@ -23,6 +23,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import uuid4
 
+from gymnasium.error import Error
+
+from .arguments import checked_seed
 from .registry import environment_row, make_env
 from .simulator import TERMINAL, Simulator
 
@@ -91,8 +94,8 @@ class SimulatorEnvironment(Environment):  # type: ignore[misc]
         if seed is None:
             seed = uuid4().int % _SEEDS
         try:
-            self._now = self._simulator.reset(seed, options or None)
-        except ValueError as error:
+            self._now = self._simulator.reset(checked_seed(seed), options or None)
+        except (ValueError, Error) as error:
             raise InvalidReset(str(error)) from error
         self._state = State(episode_id=episode_id or uuid4().hex, step_count=0, seed=seed)
         return self._seen(None)

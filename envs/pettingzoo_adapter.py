@@ -20,6 +20,7 @@ import numpy as np
 from gymnasium import spaces
 
 from .adapters import Branching, GymnasiumSimulator, GymnasiumState, describe, reported_success, split_mask
+from .characters import within_planes
 from .simulator import TERMINAL, Simulator
 
 _DEFAULT_MAX_STEPS = 1_000
@@ -73,7 +74,7 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
         seen: str = told["seen"][player]
         if state.refused is None or player != told["player"]:
             return seen
-        return f"{seen}\nInvalid action {state.refused!r}: it is not legal here."
+        return f"{seen}\nInvalid action {within_planes(repr(state.refused))}: it is not legal here."
 
     def legal_actions(self, state: GymnasiumState) -> Sequence[str] | None:
         return self._stream.legal_actions(state)

@@ -388,13 +388,24 @@ def _page(observation: str, env: gym.Env[Any, Any]) -> str:
     """One thing a line (WebShop's text mode separates them by a token), lines no wider than the terminal, and where the
     simulator writes moves in short (OpenSpiel's ``1pb``) the moves that the player knows of, in words."""
     lines = printable(observation).replace(" [SEP] ", "\n").split("\n")
+    positions = [line for line in lines if _CHESS.match(line)]
     lines = [shown for line in lines for shown in (_chess_board(line) if _CHESS.match(line) else [line])]
     simulator = getattr(env.unwrapped, "simulator", None)
     if (moves_seen := getattr(simulator, "moves_seen", None)) is not None:
         moves = [printable_line(move) for move in moves_seen(env.unwrapped.state)]  # type: ignore[attr-defined]
         earlier = f"{GAP} " * (len(moves) > _MOST_MOVES)
-        lines.append(f"You are player {getattr(simulator, 'player', 0)}. {earlier}{', '.join(moves[-_MOST_MOVES:])}")
+        you = f"You are player {getattr(simulator, 'player', 0)}{_colour(positions, env)}."
+        lines.append(f"{you} {earlier}{', '.join(moves[-_MOST_MOVES:])}".rstrip())
     return "\n".join(_wrapped(line) for line in lines)
+
+
+def _colour(positions: Sequence[str], env: gym.Env[Any, Any]) -> str:
+    """The person's colour in chess, where player 0 may be Black: a position says whose turn it is, and while the
+    episode lasts that is the person's. Empty in other games."""
+    shell: Any = env.unwrapped
+    if not positions or shell.simulator.current_player(shell.state) < 0:
+        return ""
+    return ", White" if positions[-1].split()[1] == "w" else ", Black"
 
 
 def _chess_board(line: str) -> list[str]:

@@ -371,30 +371,33 @@ def environment_row(env_id: str) -> EnvironmentRow:
     wanted = env_id.rpartition(":")[2]
     rows = {row.id: row for row in _ENVIRONMENTS}
     by_name = {name.rpartition("/")[2].lower(): name for name in rows}
-    if wanted.lower().removeprefix("branchwise/") in by_name:
-        return rows[by_name[wanted.lower().removeprefix("branchwise/")]]
-    versions = [row for name, row in by_name.items() if name.rpartition("-v")[0] == _short(wanted)]
+    short = wanted.lower().removeprefix("branchwise/")
+    if short in by_name:
+        return rows[by_name[short]]
+    versions = [row for name, row in by_name.items() if _unversioned(name) == short]
     if len(versions) == 1:
         return rows[versions[0]]
-    if _short(wanted) in _open_spiel_games():
-        raise ValueError(
-            f"No environment {env_id!r}: it is a game of OpenSpiel-v0, with --option game={_short(wanted)}."
-        )
-    near = difflib.get_close_matches(wanted.rpartition("/")[2].lower(), by_name, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(by_name[name] for name in near)}? " if near else ""
+    # Without versions, which every id has, and which would make any two short names alike.
+    kinds = {_unversioned(name): row for name, row in by_name.items()}
+    if _unversioned(short) not in kinds and (game := _open_spiel_game(_unversioned(short))):
+        raise ValueError(f"No environment {env_id!r}: it is a game of OpenSpiel-v0, with --option game={game}.")
+    near = difflib.get_close_matches(_unversioned(short.rpartition("/")[2]), kinds, n=3, cutoff=0.6)
+    hint = f"did you mean {' or '.join(kinds[name] for name in near)}? " if near else ""
     raise ValueError(f"No environment {env_id!r}: {hint}Registered: {', '.join(rows)}.")
 
 
-def _short(env_id: str) -> str:
-    return env_id.lower().removeprefix("branchwise/")
+def _unversioned(name: str) -> str:
+    return re.sub(r"-v\d*$", "", name)
 
 
-def _open_spiel_games() -> list[str]:
+def _open_spiel_game(name: str) -> str:
+    """OpenSpiel's name of the game ``name``, written with underscores or without; empty where it has none."""
     try:
         import pyspiel
     except ImportError:
-        return []
-    return list(pyspiel.registered_names())
+        return ""
+    games = {game.replace("_", ""): game for game in pyspiel.registered_names()}
+    return games.get(name.replace("_", ""), "")
 
 
 def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:

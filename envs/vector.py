@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
+from .arguments import checked_seed
 from .gym_shell import SimulatorEnv
 from .simulator import Simulator
 
@@ -58,7 +59,8 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
         if seed is None:
             seeds: Sequence[int | None] = [None] * self.num_envs
         else:
-            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+            several = isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str)
+            seeds = seed if several else [checked_seed(seed) + i for i in range(self.num_envs)]  # type: ignore[assignment]
         options = dict(options or {})
         chosen = options.pop("reset_mask", None)
         if chosen is None:

@@ -15,7 +15,7 @@ Interface: PettingZoo 1.25 and later (Terry et al., 2021).
 Not handled here: players that leave before the end (all are done when the game is).
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,8 @@ from gymnasium.error import ResetNeeded
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
 from .abilities import ActionTable, array_of, array_space, success_of, suggested_actions
-from .gym_shell import SimulatorEnv, UnicodeText, rendered
+from .arguments import checked_seed
+from .gym_shell import SimulatorEnv, UnicodeText, not_a_snapshot, rendered
 from .opponents import borrow_generator, draw_outcome, past_chance, return_generator
 from .simulator import CHANCE, TERMINAL, Simulator
 
@@ -100,8 +101,13 @@ class _Table:
     def close(self) -> None:
         """Nothing is held open."""
 
+    def _need_a_state(self, asked: str) -> None:
+        if self.state_now is None:
+            raise ResetNeeded(f"{asked}() was called before reset(): call reset() first.")
+
     def _start(self, seed: int | None, options: dict[str, Any] | None) -> None:
         if seed is not None:
+            seed = checked_seed(seed)
             self._seeds, self._seeds_from = None, seed
         else:
             if self._seeds is None:  # not before: seeding takes longer than an episode of a small game
@@ -199,10 +205,22 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self._hand_over(self._play_chance(None), self.simulator.info(self.state_now))
 
     def observe(self, agent: str) -> Any:
+        self._need_a_state("observe")
         if self.text:
             return self.simulator.observation(self.state_now, self._numbers[agent])
         array = array_of(self.simulator, self.state_now, self._numbers[agent])
         return {"observation": array, "action_mask": self._mask if agent == self._mover else self._no_actions}
+
+    def last(self, observe: bool = True) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """As PettingZoo's: what the agent to act reads, what it has earned since its last turn, its ends and infos."""
+        self._need_a_state("last")
+        answer: tuple[Any, float, bool, bool, dict[str, Any]] = super().last(observe)
+        return answer
+
+    def agent_iter(self, max_iter: int = 2**63) -> Any:
+        """As PettingZoo's: the agents in the order in which they act."""
+        self._need_a_state("agent_iter")
+        return super().agent_iter(max_iter)
 
     def step(self, action: Any) -> None:
         if not self.agents:
@@ -234,8 +252,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
 
     def snapshot(self) -> Hashable:
         """Everything that the rest of the episode depends on; immutable."""
-        if self.state_now is None:
-            raise ResetNeeded("snapshot() was called before reset(): there is no state to keep yet.")
+        self._need_a_state("snapshot")
         return (
             self.state_now,
             self._seed,
@@ -248,7 +265,11 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
     def restore(self, snapshot: Any) -> None:
         """Go to what :meth:`snapshot` gave, here or in an environment over an equal simulator, as its last step left
         it: ``rewards``, which only that step's reader needs, are zeros."""
-        state, seed, draws, turns, cumulative, invalid = snapshot
+        try:
+            state, seed, draws, turns, cumulative, invalid = snapshot
+            mover, info = self.simulator.current_player(state), self.simulator.info(state)
+        except Exception as error:  # whatever a simulator raises about what is no state of its own
+            raise not_a_snapshot(snapshot) from error
         self.state_now, self._seed, self._draws, self._turns = state, seed, draws, list(turns)
         self._cumulative_rewards, self._invalid = dict(cumulative), invalid
         self.agents = [name for name in self._names if name in self._cumulative_rewards]
@@ -258,7 +279,7 @@ class SimulatorAECEnv(_Table, AECEnv):  # type: ignore[misc]
         self.truncations = dict.fromkeys(self.agents, False)
         self.infos = {name: _no_news() for name in self.agents}
         self._skip_agent_selection = None
-        self._hand_over(self.simulator.current_player(state), self.simulator.info(state))
+        self._hand_over(mover, info)
 
     def _hand_over(self, mover: int, info: dict[str, Any]) -> None:
         """Make ``mover`` the agent to act, or end the episode for all; ``info`` is the simulator's of the state."""
@@ -315,6 +336,9 @@ class SimulatorParallelEnv(_Table, ParallelEnv):  # type: ignore[misc]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         if not self.agents:
             raise ResetNeeded("step() was called outside an episode: call reset() first.")
+        if not isinstance(actions, Mapping):
+            expected = ", ".join(f"{name!r}: …" for name in self.agents)
+            raise ValueError(f"step({repr(actions)[:80]}): expected the agents' actions as a dict: {{{expected}}}.")
         simulator = self.simulator
         earned = [0.0] * simulator.players
         self._invalid = _NOBODY

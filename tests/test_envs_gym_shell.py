@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.error import ResetNeeded
+from gymnasium.error import Error, ResetNeeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -257,3 +257,22 @@ def test_pictures_where_the_simulator_draws() -> None:
     assert SimulatorEnv.metadata["render_modes"] == ["ansi", "rgb_array"]
     with pytest.raises(ValueError, match="svg"):
         SimulatorEnv(CountingGame(), render_mode="svg")
+
+
+def test_seeds_are_whole_numbers_of_any_kind(env: SimulatorEnv[Count]) -> None:
+    for seed in (3, np.int64(3), np.uint8(3)):
+        env.reset(seed=seed)  # type: ignore[arg-type]
+        assert env.np_random_seed == 3
+        assert env.np_random.integers(1000) == np.random.default_rng(3).integers(1000)
+    for wrong in (-1, np.int64(-1), 1.5, "a"):
+        with pytest.raises(Error, match=r"seed=.*: expected a whole number of at least 0"):
+            env.reset(seed=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("junk", ["junk", None, 3, ()])
+def test_only_a_snapshot_is_restored(junk: Any, env: SimulatorEnv[Count]) -> None:
+    env.reset(seed=0)
+    before = env.snapshot()
+    with pytest.raises(ValueError, match=r"restore\(.*\): expected what snapshot\(\)"):
+        env.restore(junk)
+    assert env.snapshot() == before

@@ -54,3 +54,12 @@ def test_envs_lists_each_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     for row in (line for line in lines if "branchwise/" in line):
         assert row.split()[1].isdecimal()
         assert row.rstrip().endswith(".")
+
+
+@pytest.mark.parametrize(("player", "colour"), [(0, "Black"), (1, "White")])
+def test_who_plays_chess_reads_its_colour(player: int, colour: str) -> None:
+    pytest.importorskip("pyspiel")
+    shown: list[str] = []
+    options = {"game": "chess", "player": player}
+    play("branchwise/OpenSpiel-v0", options, seed=1, input=lambda _: "q", output=lambda text: shown.append(str(text)))
+    assert f"You are player {player}, {colour}." in shown[0]

@@ -25,7 +25,9 @@ from pettingzoo.test.seed_test import parallel_seed_test
 import branchwise
 from branchwise.envs import TERMINAL, environments, registry, simulator_for
 from branchwise.envs.abilities import suggested_actions
+from branchwise.envs.games.wording import plain_words
 from branchwise.envs.opponents import draw_outcome
+from branchwise.envs.web_shop.pages import showable
 from branchwise.testing import check_hostile_steps, check_simulator, check_snapshot, check_zoo_text
 
 ROWS = {row.id: row for row in environments()}
@@ -398,3 +400,38 @@ def test_ten_thousand_steps_a_second_and_more(env_id: str) -> None:
                 env.step(action)
         rates.append(200 * len(actions) / (time.process_time() - started))
     assert max(rates) > 10_000
+
+
+@pytest.mark.parametrize("text", ["𠮷", "𝟙", "\U000f0000", "\r", "\x1b[2J"])
+@pytest.mark.parametrize("env_id", IDS)
+def test_an_observation_stays_in_its_space_whatever_was_written(env_id: str, text: str) -> None:
+    env = gym.make(env_id)
+    _, info = env.reset(seed=0)
+    known = [command.replace("…", text) for command in info["admissible_commands"] or ()]
+    for action in (text, f"offer[{text}]", f"say: {text}", *known[:4], *(f"{command} {text}" for command in known[:4])):
+        env.reset(seed=0)
+        observation, *_ = env.step(action)
+        assert observation in env.observation_space, (action, observation)
+
+
+@pytest.mark.parametrize(("typed", "game"), [("Chess-v0", "chess"), ("Dark_Chess-v0", "dark_chess"), ("go", "go")])
+def test_a_game_of_open_spiel_is_pointed_to(typed: str, game: str) -> None:
+    pytest.importorskip("pyspiel")
+    with pytest.raises(ValueError, match=rf"OpenSpiel-v0, with --option game={game}\."):
+        simulator_for(typed)
+
+
+@pytest.mark.parametrize("typed", ["CartPole-v1", "LunarLander-v3", "Hopper-v5", "nowhere"])
+def test_only_near_names_are_suggested(typed: str) -> None:
+    with pytest.raises(ValueError, match=f"No environment '{typed}': Registered"):
+        simulator_for(typed)
+
+
+def test_words_of_players_and_of_pages_have_characters_of_the_space() -> None:
+    space = gym.make("branchwise/TicTacToe-v0").observation_space
+    rare = "𠮷田 \U000f0000 𝔉 👕"
+    assert rare not in space
+    assert plain_words(rare, 50) == "�田 � � 👕"
+    assert showable(rare) == "�田 � F 👕"
+    assert plain_words(rare, 50) in space
+    assert showable(rare) in space

@@ -12,6 +12,7 @@ import pytest
 
 from branchwise import simulator_for, testing
 from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv
+from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.testing import HOSTILE_TEXTS, check_simulator, check_snapshot
 
 
@@ -346,3 +347,22 @@ def test_honest_snapshots_pass_wrapped_or_not() -> None:
 def test_snapshots_that_lose_something_are_named(env: Any, promise: str) -> None:
     with pytest.raises(AssertionError, match=f"(?s)broken promise: .*{promise}"):
         check_snapshot(env)
+
+
+class Echo(Honest):
+    """Quotes what makes no sense as it was written."""
+
+    def step(self, state: Any, action: str) -> Any:
+        after = super().step(state, action)
+        return after._replace(wrong=f" {action[:100].encode('utf-8', 'replace').decode()}") if after.wrong else after
+
+
+def test_an_observation_outside_of_the_declared_space_is_found() -> None:
+    testing.check_hostile_steps(Honest(), 200)
+    with pytest.raises(AssertionError, match="an observation is in the space that environments declare"):
+        testing.check_hostile_steps(Echo(), 200)
+
+
+def test_pettingzoo_texts_outside_of_their_space_are_found() -> None:
+    with pytest.raises(AssertionError, match="the observation of player_0 is in its space"):
+        testing.check_zoo_text(lambda: SimulatorAECEnv(Echo(), text=True))

@@ -77,3 +77,11 @@ def test_rendering_of_all() -> None:
     envs = gym.make_vec(GAME, num_envs=2, render_mode="ansi")
     observations, _ = envs.reset(seed=0)
     assert envs.render() == observations
+
+
+def test_one_seed_for_all_is_a_whole_number_of_any_kind() -> None:
+    vector = gym.make_vec(GAME, num_envs=2)
+    assert vector.reset(seed=np.int64(3))[0] == vector.reset(seed=3)[0] == vector.reset(seed=np.array([3, 4]))[0]
+    for wrong in (-1, 1.5, "ab"):
+        with pytest.raises(gym.error.Error, match=r"seed=.*: expected a whole number"):
+            vector.reset(seed=wrong)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pettingzoo
 import pytest
-from gymnasium.error import ResetNeeded
+from gymnasium.error import Error, ResetNeeded
 from pettingzoo.test import api_test, parallel_api_test, seed_test
 from pettingzoo.test.seed_test import parallel_seed_test
 
@@ -311,3 +311,44 @@ def test_the_registry_makes_both_by_pettingzoo_s_own_make() -> None:
     assert aec.text
     parallel = pettingzoo.make("parallel", GAME)
     assert set(parallel.reset(seed=0)[0]) == {"player_0", "player_1"}
+
+
+@pytest.mark.parametrize("env_id", [GAME, "branchwise/TicTacToe-v0", "branchwise/CaSiNo-v0"])
+@pytest.mark.parametrize("kind", ["aec", "parallel"])
+def test_seeds_are_whole_numbers_of_any_kind(kind: Any, env_id: str) -> None:
+    def started(seed: Any) -> Any:
+        env = pettingzoo.make(kind, env_id)
+        env.reset(seed=seed)
+        return env.state_now
+
+    for made in (np.int64, np.uint32, np.int8):
+        assert started(made(3)) == started(3)
+    for wrong in (-1, np.int64(-1), 1.5, "a", np.float64(3)):
+        with pytest.raises(Error, match=r"seed=.*: expected a whole number of at least 0"):
+            started(wrong)
+
+
+@pytest.mark.parametrize("text", [False, True])
+def test_what_is_asked_before_a_reset_names_the_cure(text: bool) -> None:
+    env = pettingzoo.make("aec", GAME, text=text)
+    for asked in (env.last, lambda: env.observe("player_0"), env.agent_iter, env.snapshot, lambda: env.step(0)):
+        with pytest.raises(ResetNeeded, match=r"call reset\(\) first"):
+            asked()  # type: ignore[no-untyped-call]
+
+
+def test_an_answer_of_a_cycle_is_a_dict() -> None:
+    env = pettingzoo.make("parallel", GAME)
+    env.reset(seed=0)
+    for wrong in (None, 3, ["check"]):
+        with pytest.raises(ValueError, match=r"expected the agents' actions as a dict: \{'player_0': …, 'pl"):
+            env.step(wrong)
+
+
+@pytest.mark.parametrize("junk", ["junk", None, 3, (1, 2, 3, 4, 5, 6), "sixsix"])
+def test_only_a_snapshot_is_restored(junk: Any) -> None:
+    env = SimulatorAECEnv(KuhnPoker())
+    env.reset(seed=0)
+    before = env.snapshot()
+    with pytest.raises(ValueError, match=r"restore\(.*\): expected what snapshot\(\)"):
+        env.restore(junk)
+    assert env.snapshot() == before

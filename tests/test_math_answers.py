@@ -448,3 +448,22 @@ def test_one_spelling_is_a_fixed_point() -> None:
     for gold, answer, _ in TABLE:
         for text in (gold, answer):
             assert read(spelt(text)) == read(text)
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "verdict"),
+    [
+        ("42", "٤٢", "correct"),
+        ("42", "４２", "correct"),
+        ("٤٢", "42", "correct"),
+        ("42", "٤٣", "wrong"),
+        ("3/4", "\\frac３４", "correct"),
+        ("\\sqrt{12}", "２\\sqrt{３}", "correct"),
+        ("1010_2", "१०१०_२", "correct"),
+        ("12:30", "１２:３０", "correct"),
+        ("42", "𝟜𝟚", "correct"),
+        ("4", "④", "malformed"),
+    ],
+)
+def test_digits_are_those_of_any_script(gold: str, answer: str, verdict: str) -> None:
+    assert grade(gold, answer) == verdict

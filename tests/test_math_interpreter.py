@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import pickle
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
@@ -357,6 +358,70 @@ def test_monty_without_its_program_says_so_when_it_is_made(monkeypatch: pytest.M
     for make in (MontyInterpreter, MathToolSimulator):
         with pytest.raises(InterpreterError, match=r"monty' is no program.*pip install pydantic-monty.*'jail'"):
             make()
+
+
+@pytest.mark.parametrize("program", ["true", "false", "cat"])
+def test_a_program_of_monty_that_does_not_work_is_named_when_it_is_made(
+    program: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MONTY_BIN", found := str(shutil.which(program)))
+    for make in (MontyInterpreter, MathToolSimulator):
+        with pytest.raises(InterpreterError, match=rf"'{found}' was to print 42 .*MONTY_BIN.*'jail'"):
+            make()
+
+
+def test_probing_monty_leaves_a_forked_process_able_to_run_it() -> None:
+    script = """
+    import os
+    from branchwise.envs.math_tool.interpreter import MontyInterpreter
+    python = MontyInterpreter()
+    if child := os.fork():
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    os._exit(python.open().run("6 * 7").output != "42")
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], timeout=60)
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        ("2+3\r4", "4"),
+        ("\r1", "1"),
+        ("print(1)\r2+3\n(4+\n4)", "1\n8"),
+        ("a = 2\r\na + 1\r\n", "3"),
+        ("if True:\r  b = 5\rb", "5"),
+        ("'\x0c\\x0b\u2028'\n7", "7"),
+    ],
+)
+def test_line_ends_are_those_of_python(code: str, output: str, python: Interpreter) -> None:
+    with python.open() as session:
+        assert session.run(code) == (output, "", True)
+
+
+def test_a_traceback_shows_the_line_that_a_carriage_return_began(python: Interpreter) -> None:
+    with python.open() as session:
+        assert "line 2, in <module>\n    1/0\n" in session.run("a = 1\r1/0\r2").output
+
+
+@pytest.mark.parametrize("sign", ["😀", "\x01", "\ud800", "é", "\\"])
+def test_a_flood_is_counted_in_characters(sign: str, python: Interpreter) -> None:
+    with python.open() as session:
+        result = session.run(f"print({sign!r} * 150_000)\nz = 5")
+        assert (result.error, result.kept) == ("", True)
+        assert "149,001 characters left out" in session.run(f"print({sign!r} * 150_000)").output
+        assert session.run("z").output == "5"
+        assert session.run(f"print({sign!r} * 1_000_001)").error == "OutputError"
+
+
+def test_the_name_of_an_exception_is_no_flood() -> None:
+    try:
+        python = JailInterpreter(LIMITS)
+    except InterpreterError as error:
+        pytest.skip(f"{error}")
+    with python.open() as session:
+        result = session.run("raise type('A' * 2_000_000, (Exception,), {})()")
+        assert (result.error, result.kept) == ("A" * 100, True)
 
 
 def test_one_huge_allocation_is_a_memory_error(python: Interpreter) -> None:

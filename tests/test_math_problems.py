@@ -1,6 +1,7 @@
 """Problems: families, lengths, distractors, splits, files, worked solutions, lapses."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -261,3 +262,14 @@ def test_a_lapse_that_cannot_be_made_is_refused() -> None:
     problem = Problem("q", "1")
     with pytest.raises(ValueError, match="cannot be made"):
         plan(problem, 6, Lapse("operation", 0))
+
+
+def test_an_edited_file_or_folder_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    for number in ("4", "5", "61"):
+        path.write_text(json.dumps({"question": "q", "answer": f"#### {number}"}))
+        os.utime(path, ns=(int(number), int(number)))
+        assert FileProblems(path, "all")[0].answer == number
+        assert FileProblems(tmp_path, "all")[0].answer == number
+    (tmp_path / "second.json").write_text(json.dumps({"question": "r", "answer": "#### 7"}))
+    assert FileProblems(tmp_path, "all").count == 2

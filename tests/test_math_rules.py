@@ -346,3 +346,19 @@ def test_the_jail_is_another_interpreter_behind_the_same_rules() -> None:
     assert state.calls[-1].output == "[3]"
     assert "sympy" in simulator.observation(simulator.reset(0))
     assert pickle.loads(pickle.dumps(simulator)).step(state, code("x + x")).calls[-1].output == "2*x"
+
+
+def test_the_example_of_the_guide_prints_what_it_says(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "math_tool.md").read_text(encoding="utf-8")
+    example, printed = re.findall(r"(?ms)^```python\n(.*?)^```$.*?^````text\n(.*?)^````$", page)[0]
+    exec(example, {})
+    assert capsys.readouterr().out == printed
+    assert printed.endswith("1.0 correct\n")
+
+
+@pytest.mark.parametrize("kind", [TEXT, COMPACT])
+def test_a_lone_carriage_return_ends_a_line(kind: MathToolSimulator) -> None:
+    state = kind.step(kind.reset(0), code("2+3\r4"))
+    assert state.calls[0].code == "2+3\n4"
+    assert state.calls[0].output == "4"
+    assert read_action("python[2+3\r4]", compact=True) == Move("code", "2+3\n4")

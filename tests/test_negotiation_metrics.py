@@ -173,3 +173,84 @@ def test_a_domain_comes_from_a_file_as_from_python(tmp_path: Path) -> None:
         MultiIssueSimulator(domain={**content, "points": [{"price": [0, 60], "color": [30, 0]}, content["points"][1]]})
     with pytest.raises(ValueError, match="cannot be written in an offer"):
         MultiIssueSimulator(domain={"issues": {"price": ["very low", "high"]}})
+
+
+def test_an_edited_file_is_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "contexts.txt"
+    for value in (2, 3):
+        path.write_text(f"1 4 4 1 1 {value}\n1 2 4 2 1 0\n")
+        os.utime(path, ns=(value, value))
+        assert deal_or_no_deal_contexts(path)[0][1] == (4, 1, value)
+        shop = tmp_path / "shop.json"
+        shop.write_text(json.dumps([{"category": "bike", "title": "x", "price": value}]))
+        os.utime(shop, ns=(value, value))
+        assert listings(shop)[0].price == 100 * value
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("1000000 4 4 1 1 2\n1000000 2 4 8 1 0\n", r"line 1: .*; expected 0 to 20 items of a kind"),
+        ("1 4 4 1 1 2\n1 4 -4 1 1 2\n", r"line 2: .*; expected 0 to 20 items of a kind"),
+        ("1 -4 4 1 1 2\n1 2 4 8 1 0\n", r"line 1: .*; expected values from 0 to 10 points"),
+        ("\n1 4 4 1 1 2\n\n1 2 4 11 1 0\n", r"line 4: .*; expected values from 0 to 10 points"),
+        ("0 4 0 1 0 2\n0 2 0 8 0 0\n", r"line 1: .* and some items"),
+        ("1 4 4 1 1 2\n1 2 4 8 1 0\n1 4 4 1 1 2\n", r"line 3: a line without its partner's"),
+    ],
+)
+def test_contexts_of_files_have_limits(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "contexts.txt"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=rf"contexts.txt, {says}"):
+        deal_or_no_deal_contexts(path)
+
+
+@pytest.mark.parametrize(
+    "context",
+    [
+        ((21, 1, 1), (0, 5, 5), (0, 5, 5)),
+        ((1, 1, 1), (-1, 5, 5), (0, 5, 5)),
+        ((0, 0, 0), (0, 5, 5), (0, 5, 5)),
+        ((1, 1, 1), (0, 5.5, 5), (0, 5, 5)),
+        ((1, 1, 1), 3, (0, 5, 5)),
+        ((1, 1, 1), (0, 5, 5)),
+    ],
+)
+def test_a_context_that_is_given_has_the_limits_of_files(context: tuple) -> None:
+    with pytest.raises(ValueError, match=r"context=.*expected"):
+        DealOrNoDealSimulator().reset(0, {"context": context})
+
+
+@pytest.mark.parametrize("context", [((0, 4, 1), (0, 2, 2), (5, 1, 6)), ((20, 20, 1), (0, 0, 1), (0, 0, 1))])
+def test_a_context_that_the_rules_do_not_allow_can_be_resampled(context: tuple) -> None:
+    simulator = DealOrNoDealSimulator()
+    state = simulator.reset(0, {"context": context})
+    for player in (0, 1):
+        again = simulator.resample(state, player, np.random.default_rng(0))
+        assert simulator.observation(again, player) == simulator.observation(state, player)
+
+
+def test_a_price_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "shop.json"
+    path.write_text('[{"category": "bike", "title": "x", "price": true}]')
+    with pytest.raises(ValueError, match=r"shop.json, listing 0: .*price True; expected a number"):
+        listings(path)
+
+
+@pytest.mark.parametrize(
+    "domain",
+    [
+        {},
+        {"issues": {"price": "low"}},
+        {"issues": {"price": ["low", "𠮷"]}},
+        {"issues": {f"i{k}": ["a", "b"] for k in range(64)}},
+        {"issues": {"price": ["a", "b"]}, "points": [{"price": [True, 99]}, {"price": [0, 100]}]},
+        {"issues": {"price": ["a", "b"]}, "points": 3},
+        {"issues": {"price": ["a", "b"]}, "points": [[0, 100], [0, 100]]},
+        {"issues": {"price": ["a", "b"]}, "reservation": [True, 3]},
+        {"issues": {"price": ["a", "b"]}, "reservation": 3},
+    ],
+)
+def test_a_domain_of_other_things_is_refused(domain: dict) -> None:
+    with pytest.raises(ValueError, match=r"expected|cannot be written"):
+        MultiIssueSimulator(domain=domain)

@@ -11,6 +11,8 @@ marks; the reader has to know that a quotation is no instruction.
 import json
 import unicodedata
 
+from ..characters import within_planes
+
 _LONGEST_COMMAND = 64
 _HARMLESS_FORMAT = "\u200d"  # joins the parts of an emoji, and letters of Indic scripts
 
@@ -28,12 +30,13 @@ def command(action: str) -> str:
 
 def plain_words(text: str, limit: int) -> str:
     """The first ``limit`` characters of ``text`` with blanks evened out; control and format characters (direction
-    overrides, zero-width marks), surrogates, and code points without a meaning become blanks. A cut is marked ``…``.
+    overrides, zero-width marks), surrogates, and code points without a meaning become blanks, characters that
+    ``characters`` does not admit ``\\ufffd``. A cut is marked ``…``.
 
     >>> plain_words("I am\\n\\nthe \\x1b[2J seer\\u202e", 100)
     'I am the [2J seer'
     """
-    head = text[: 4 * limit]  # blanks may shrink, but a megabyte need not be read to the end
+    head = within_planes(text[: 4 * limit])  # blanks may shrink, but a megabyte need not be read to the end
     words = " ".join("".join(c if _harmless(c) else " " for c in head).split())
     return words if len(words) <= limit and len(text) == len(head) else words[: limit - 1].rstrip() + "…"
 

@@ -38,6 +38,7 @@ _SIGNS: Final = str.maketrans(
         **{"½": "\\frac{1}{2}", "¼": "\\frac{1}{4}", "¾": "\\frac{3}{4}"},
     }
 )
+_OTHER_DIGIT: Final = re.compile(r"[^\D0-9]")
 _RAISED: Final = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _GREEK: Final = r"\\(?:alpha|beta|gamma|delta|theta|lambda|mu|pi|rho|sigma|tau|phi|omega)(?![a-zA-Z])"
 _SPELLINGS: Final = tuple(
@@ -79,12 +80,13 @@ _BLANK: Final = re.compile(r"(?<![a-zA-Z\d,]) +| +(?![a-zA-Z\d])|(?<=[a-zA-Z]) +
 
 @lru_cache(maxsize=4096)
 def spelt(text: str) -> str:
-    """``text`` in one spelling: no dollar signs around it, no blanks that mean nothing, one name for each command.
+    """``text`` in one spelling: no dollar signs around it, no blanks that mean nothing, one name for each command, and
+    the decimal digits of all scripts as ``0`` to ``9``.
 
     >>> spelt(r"\\dfrac 1{72}"), spelt(r"11,\\! 111"), spelt(r"x \\leq - 3"), spelt(r"\\text{two  words}")
     ('\\\\frac{1}{72}', '11,111', 'x\\\\le-3', '\\\\text{two words}')
     """
-    text = text.strip()
+    text = _OTHER_DIGIT.sub(lambda digit: str(int(digit[0])), text.strip())
     for left, right in (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]")):
         if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and text[-2:] != "\\$":
             text = text[len(left) : -len(right)].strip()
@@ -130,6 +132,8 @@ def as_number(text: str) -> Fraction | None:
     (Fraction(-2469, 2), Fraction(3, 4), None, None)
     >>> as_number(r"1\\frac{1}{2}"), as_number(r"2.5 \\times 10^{-3}"), as_number(r"0.1\\overline{6}")
     (Fraction(3, 2), Fraction(1, 400), Fraction(1, 6))
+    >>> as_number("٤٢"), as_number(r"\\frac{３}{４}")
+    (Fraction(42, 1), Fraction(3, 4))
     """
     return None if len(text) > _DIGITS else _number(spelt(text))
 

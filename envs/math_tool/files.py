@@ -25,7 +25,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..json_files import parse_json, read_text
+from ..json_files import parse_json, read_text, stamp
 from .answers import as_number
 from .grading import last_boxed, unmatchable
 from .problems import Problem, split_of
@@ -40,7 +40,7 @@ class FileProblems:
     file whose answer could never be matched where it is and why."""
 
     def __init__(self, path: str | Path, split: str) -> None:
-        problems, self.left_out = _read(str(path))
+        problems, self.left_out = _read(str(path), stamp(path))
         self._problems = [p for p in problems if split in ("all", split_of(p.plain))]
         if not self._problems:
             raise ValueError(f"{path}: none of its {len(problems)} problems is in split {split!r}; try split='all'")
@@ -62,7 +62,8 @@ class _File(NamedTuple):
 
 
 @lru_cache(maxsize=8)
-def _read(path: str) -> _File:
+def _read(path: str, stamped: object) -> _File:
+    """The problems of ``path``; ``stamped`` has a file that was changed read again."""
     problems, left_out = [], []
     reader: Callable[[Mapping[str, Any]], Problem] | None = None
     for place, record in _records(Path(path)):

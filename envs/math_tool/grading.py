@@ -10,6 +10,7 @@ What counts as equal:
 - Numbers are equal as fractions, with sign and size: ``0.33`` is not ``1/3``, ``1e-30`` not ``1e-29``. Only a decimal
   of 15 significant digits or more, which is how binary arithmetic prints a third, may be off by a trillionth of the
   right answer.
+- Digits are those of any script: ``٤٢`` and ``４２`` are ``42``. Other signs (decimal points, commas) are Latin.
 - Expressions are equal where their values are, to a hundred digits, or at points where they have letters
   (``verify_worker.py``). A decimal is its fraction, so that ``1.414214`` is not ``\\sqrt{2}``; ``\\sqrt{4}`` is ``2``.
 - A list of answers, with or without ``\\{…\\}``, is equal in any order, with each item as often; tuples, intervals and

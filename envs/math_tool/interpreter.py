@@ -29,7 +29,10 @@ import hashlib
 import importlib.util
 import os
 import re
+import shutil
+import subprocess
 import sys
+import sysconfig
 import textwrap
 import threading
 import time
@@ -39,6 +42,9 @@ from functools import lru_cache
 from keyword import iskeyword
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol
+
+from ..characters import within_planes
+from ..json_files import stamp
 
 LONGEST_CODE: Final = 8_000  # characters; a longer snippet is refused
 FLOOD: Final = 1_000_000  # characters printed by one snippet
@@ -138,7 +144,7 @@ class Interpreter(Protocol):
 
 class MontyInterpreter:
     """pydantic-monty behind the protocol. A pool of at most two workers serves all sessions of a process that have the
-    same limit of time. Raises ``InterpreterError`` where monty's program is not installed."""
+    same limit of time. Raises ``InterpreterError`` where monty's program is not installed or does not work."""
 
     name = "monty"
     description = (
@@ -150,6 +156,7 @@ class MontyInterpreter:
     def __init__(self, limits: Limits = Limits()) -> None:
         self.limits = limits
         _configured(limits.seconds)
+        _probe()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return MontyInterpreter, (self.limits,)
@@ -171,6 +178,7 @@ class MontySession:
     def run(self, code: str) -> Result:
         if len(code) > LONGEST_CODE:
             return too_long(code)
+        code = with_line_feeds(code)
         for attempt in range(_ATTEMPTS):
             result, dump, waited = self._attempt(code)
             if not waited or attempt == _ATTEMPTS - 1:
@@ -308,6 +316,16 @@ class Printed:
         return f"{clean(self._head[:half])}\n… {left_out:,} characters left out …\n{clean(tail)}"
 
 
+def with_line_feeds(code: str) -> str:
+    """``code`` with a line feed for each line end: Python counts a carriage return as one too, alone and before a line
+    feed, and whoever cuts code at the parser's line numbers has to count as it does.
+
+    >>> with_line_feeds("a = 1\\r\\na\\r")
+    'a = 1\\na\\n'
+    """
+    return code.replace("\r\n", "\n").replace("\r", "\n") if "\r" in code else code
+
+
 def clean(text: str) -> str:
     """``text`` with ``\\ufffd`` for what is not printable (control signs, surrogates, private use) but tab and newline,
     and with fences of three backticks broken, so that no output ends the block that it stands in."""
@@ -315,7 +333,7 @@ def clean(text: str) -> str:
         text = text.replace("```", "'''")
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
-    return "".join(c if c in "\n\t" or (c.isprintable() and _in_spaces(c)) else "\ufffd" for c in text)
+    return "".join(c if c in "\n\t" or c.isprintable() else "\ufffd" for c in within_planes(text))
 
 
 def error_name(text: str) -> str:
@@ -327,10 +345,6 @@ def error_name(text: str) -> str:
     return clean(text[:100]).replace("\n", "\ufffd").replace("\t", "\ufffd")
 
 
-def _in_spaces(character: str) -> bool:
-    return character < "\ufffe" or "\U0001f000" <= character < "\U0001fb00"
-
-
 @lru_cache(maxsize=1024)  # replays and siblings in a search ask for the same snippets
 def showing_last_value(code: str, shown: str = SHOWN_VALUE) -> str:
     """``code``, changed to keep the value of its last expression in ``_`` and to end in ``shown``; where it ends in
@@ -340,6 +354,7 @@ def showing_last_value(code: str, shown: str = SHOWN_VALUE) -> str:
     >>> showing_last_value("a = 2\\na + 1  # sum", "print(_)")
     'a = 2\\n_ = (a + 1)\\nprint(_)'
     """
+    code = with_line_feeds(code)
     if code[:1] in " \t\n":
         code = textwrap.dedent(code)
     cut = _cut_by_line(code)
@@ -365,7 +380,7 @@ def _cut_by_parsing(code: str) -> tuple[str, str]:
 
 # Parsing makes an object of every sign, 15 to 80 µs a snippet; the last line tells in 5 how nearly all of them end.
 _STRING_OR_COMMENT: Final = re.compile(r"""'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*"|#[^\n]*""")
-_UNSURE: Final = re.compile(r"""['"\\@\r\f]|:\s*\Z""")  # of what is left: what the next line may belong to
+_UNSURE: Final = re.compile(r"""['"\\@\f]|:\s*\Z""")  # of what is left: what the next line may belong to
 _NAME: Final = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ASSIGNMENT: Final = re.compile(r"[A-Za-z_]\w*[ ]*=[^=]", re.ASCII)
 _LONG: Final = 2_000  # characters; the pattern takes quadratic time on a line of escaped quotes
@@ -404,6 +419,7 @@ _SAYS: Final = {
     "the worker exceeded": "crash",
 }
 _STANDSTILL_SECONDS: Final = 5.0  # beyond a snippet's own; then a worker that does not answer is killed
+_PROBE_SECONDS: Final = 30.0  # it takes milliseconds, on a machine that is not busy
 _lock = threading.Lock()
 # (process id, seconds a snippet) -> pool; of a parent too, whose pool must not be dropped here
 _pools: dict[tuple[int, float], Any] = {}
@@ -429,6 +445,31 @@ def _configured(seconds: float) -> Any:
             f"the program of pydantic-monty is not installed here ({error}): pip install pydantic-monty, or put the "
             "path of 'monty' into the variable MONTY_BIN, or use interpreter='jail'"
         ) from error
+
+
+def _probe() -> None:
+    """Raise ``InterpreterError`` unless monty's program runs. It is run by itself: a worker that starts and cannot work
+    would make every snippet read like a fault of its own, and a pool's threads would not survive a later fork."""
+    program = os.environ.get("MONTY_BIN") or shutil.which("monty", path=sysconfig.get_path("scripts"))
+    if program is not None:  # else pydantic_monty has found one elsewhere
+        _run_probe(program, stamp(program))
+
+
+@lru_cache(maxsize=8)
+def _run_probe(program: str, stamped: object) -> None:
+    try:
+        done = subprocess.run(
+            [program, "-c", "print(6 * 7)"], stdin=subprocess.DEVNULL, capture_output=True, timeout=_PROBE_SECONDS
+        )
+        if done.stdout.startswith(b"42"):
+            return
+        found = f"it printed {done.stdout[:80]!r}, exit status {done.returncode}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        found = str(error)
+    raise InterpreterError(
+        f"the program of pydantic-monty does not work: {program!r} was to print 42 ({found}): correct or unset the "
+        "variable MONTY_BIN, or pip install --force-reinstall pydantic-monty-runtime, or use interpreter='jail'"
+    )
 
 
 def _pool(seconds: float) -> Any:

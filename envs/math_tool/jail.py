@@ -34,6 +34,7 @@ from .interpreter import (
     sealed,
     showing_last_value,
     too_long,
+    with_line_feeds,
 )
 
 _VALUE: Final = "#value"  # a comment that asks the keeper's prisoner to show ``_``
@@ -83,6 +84,7 @@ class JailSession:
     def run(self, code: str) -> Result:
         if len(code) > LONGEST_CODE:
             return too_long(code)
+        code = with_line_feeds(code)
         reply = self._reply((*self._log, code))
         limits = self.limits
         if "limit" in reply:

@@ -227,7 +227,7 @@ def serve_sentence(seconds: float, programs: int, memory: int, questions: int, o
         except MemoryError:
             os._exit(4)
         except BaseException as failure:
-            error = type(failure).__name__
+            error = type(failure).__name__[:100]
             writer.write(_told(failure))
         _send(out, [word, error, writer.head, writer.tail, writer.characters])
     _send(out, json.loads(_line(questions)))
@@ -244,8 +244,14 @@ def _line(descriptor: int) -> bytes:
     return line
 
 
+def _line_of(content: object) -> bytes:
+    """``content`` as a line of JSON. Characters stand as themselves, at most six bytes each: escaped, an emoji takes
+    twelve, and what is far from a flood would go beyond :data:`LARGEST`."""
+    return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+
+
 def _send(descriptor: int, content: object) -> None:
-    message = json.dumps(content).encode() + b"\n"
+    message = _line_of(content)
     while message:
         message = message[os.write(descriptor, message) :]
 
@@ -399,7 +405,8 @@ def main() -> None:
             reply = imprison(json.loads(line), own, statm)
         except OSError as error:
             reply = {"limit": "crash", "why": str(error)}
-        print(json.dumps(reply), flush=True)
+        sys.stdout.buffer.write(_line_of(reply))
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from ..simulator import TERMINAL, Simulator
 from .answers import as_number
 from .files import FileProblems
 from .grading import LONGEST_ANSWER, grade, last_boxed
-from .interpreter import Interpreter, Limits, MontyInterpreter, clean
+from .interpreter import Interpreter, Limits, MontyInterpreter, clean, with_line_feeds
 from .notebook import Notebook
 from .problems import SPLITS, GeneratedProblems, Problem, Problems
 from .templates import LONGEST, words
@@ -312,7 +312,7 @@ def read_action(action: str, compact: bool = False) -> Move:
     >>> read_action("python[a = 1 2 * 3 ; a]", compact=True)
     Move(kind='code', text='a = 12 * 3 ; a')
     """
-    text = action[:LONGEST_ACTION]
+    text = with_line_feeds(action[:LONGEST_ACTION])
     if not text.isascii():
         text = text.encode("utf-8", "replace").decode()
     short = _SHORT.fullmatch(text) if compact else None

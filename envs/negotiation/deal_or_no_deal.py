@@ -7,6 +7,7 @@ have been agreed, and there is a deal only if the two selections share out the i
 """
 
 import itertools
+import operator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -14,7 +15,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from ..simulator import TERMINAL
-from .files import deal_or_no_deal_contexts
+from .files import deal_or_no_deal_contexts, fault_of_context
 from .offers import Act, counts_of
 from .protocol import NOTHING, AlternatingOffers, Context, OfferState
 
@@ -130,7 +131,8 @@ class DealOrNoDealSimulator(AlternatingOffers):
 
     def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
         counts, own = context[0], context[1 + player]
-        others = [values for values in value_vectors(counts) if compatible(own, values)]
+        # A context that was given may leave the other no values by the rules; then it keeps its own.
+        others = [values for values in value_vectors(counts) if compatible(own, values)] or [context[2 - player]]
         other = others[int(rng.random() * len(others))]
         return (counts, own, other) if player == 0 else (counts, other, own)
 
@@ -272,7 +274,7 @@ def shares(counts: Counts) -> tuple[Counts, ...]:
 @lru_cache(maxsize=1024)
 def value_vectors(counts: Counts) -> tuple[Counts, ...]:
     """All values by which everything is worth 10 points."""
-    options = itertools.product(*(range(POINTS // count + 1) for count in counts))
+    options = itertools.product(*(range(POINTS // count + 1 if count else 1) for count in counts))
     return tuple(v for v in options if sum(c * x for c, x in zip(counts, v, strict=True)) == POINTS)  # type: ignore
 
 
@@ -303,15 +305,16 @@ def _generated(rng: np.random.Generator) -> Context:
 
 
 def _checked(context: Context) -> Context:
-    counts, *values = (tuple(map(int, part)) for part in context)
-    if (
-        len(values) != 2
-        or any(len(part) != 3 for part in (counts, *values))
-        or min(*counts, *values[0], *values[1]) < 0
-    ):
-        raise ValueError(f"context={context!r}; expected (counts, values, values), three whole numbers each.")
-    if max(counts) > 20:
-        raise ValueError(f"context={context!r}; expected at most 20 items of a kind.")
+    expected = "expected (counts, values, values), three whole numbers each"
+    try:
+        counts, *values = (tuple(map(operator.index, part)) for part in context)
+    except TypeError:
+        raise ValueError(f"context={context!r}; {expected}.") from None
+    fault = fault_of_context(counts, *values)
+    if len(values) != 2 or any(len(part) != 3 for part in (counts, *values)):
+        fault = expected
+    if fault:
+        raise ValueError(f"context={context!r}; {fault}.")
     return (counts, *values)
 
 

@@ -8,17 +8,20 @@ or entry.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..json_files import read_json, read_text
+from ..json_files import read_json, read_text, stamp
 from .offers import clean_message
 
 Triple = tuple[int, int, int]
 
 CASINO_ITEMS: Final = ("food", "water", "firewood")
 CASINO_POINTS: Final = {"High": 5, "Medium": 4, "Low": 3}
+MOST_ITEMS: Final = 20  # of a kind, in a context of Deal or No Deal
+MOST_POINTS: Final = 10  # that an item may be worth in it, as everything together is worth 10
 _TAG: Final = re.compile(r"<(input|output|dialogue|partner_input)>(.*?)</\1>")
 
 
@@ -53,8 +56,10 @@ class Listing(NamedTuple):
     price: int
 
 
-def _path(path: str | Path) -> str:
-    return str(Path(path).expanduser().resolve())
+def _place(path: str | Path) -> tuple[str, Any]:
+    """The path, and a stamp that has a file that was changed read again."""
+    path = Path(path).expanduser().resolve()
+    return str(path), stamp(path)
 
 
 def _entries(path: str, what: str) -> list[Any]:
@@ -66,19 +71,20 @@ def _entries(path: str, what: str) -> list[Any]:
 
 def deal_or_no_deal_contexts(path: str | Path) -> tuple[tuple[Triple, Triple, Triple], ...]:
     """The contexts of a ``selfplay.txt``: (counts, values of the first player, values of the second)."""
-    return _contexts(_path(path))
+    return _contexts(*_place(path))
 
 
 @lru_cache(maxsize=4)
-def _contexts(path: str) -> tuple[tuple[Triple, Triple, Triple], ...]:
-    lines = [line for line in read_text(path, "expected lines of six numbers").splitlines() if line.strip()]
+def _contexts(path: str, stamped: object) -> tuple[tuple[Triple, Triple, Triple], ...]:
+    lines = enumerate(read_text(path, "expected lines of six numbers").split("\n"), 1)
+    sides = [(number, *_counts_and_values(line, path, number)) for number, line in lines if line.strip()]
     found = []
-    for number in range(0, len(lines) - 1, 2):
-        counts, first = _counts_and_values(lines[number], path, number + 1)
-        same, second = _counts_and_values(lines[number + 1], path, number + 2)
+    for (_, counts, first), (number, same, second) in zip(sides[::2], sides[1::2], strict=False):
         if counts != same:
-            raise ValueError(f"{path}, line {number + 2}: counts {same} differ from the partner's {counts}.")
+            raise ValueError(f"{path}, line {number}: counts {same} differ from the partner's {counts}.")
         found.append((counts, first, second))
+    if len(sides) % 2:
+        raise ValueError(f"{path}, line {sides[-1][0]}: a line without its partner's; expected pairs of lines.")
     if not found:
         raise ValueError(f"{path} has no contexts; expected pairs of lines of six numbers.")
     return tuple(found)
@@ -89,7 +95,19 @@ def _counts_and_values(line: str, path: str, number: int) -> tuple[Triple, Tripl
         c1, v1, c2, v2, c3, v3 = map(int, line.split())
     except ValueError:
         raise ValueError(f"{path}, line {number}: {line[:60]!r}; expected six whole numbers.") from None
+    if fault := fault_of_context((c1, c2, c3), (v1, v2, v3)):
+        raise ValueError(f"{path}, line {number}: {line[:60]!r}; {fault}.")
     return (c1, c2, c3), (v1, v2, v3)
+
+
+def fault_of_context(counts: Sequence[int], *values: Sequence[int]) -> str:
+    """What is wrong with the numbers of a context of Deal or No Deal; empty where nothing is. The limit on items keeps
+    the ways to share them out below ten thousand."""
+    if not all(0 <= count <= MOST_ITEMS for count in counts) or not any(counts):
+        return f"expected 0 to {MOST_ITEMS} items of a kind, and some items"
+    if not all(0 <= value <= MOST_POINTS for side in values for value in side):
+        return f"expected values from 0 to {MOST_POINTS} points"
+    return ""
 
 
 def human_deals(path: str | Path) -> list[HumanDeal]:
@@ -116,11 +134,11 @@ def human_deals(path: str | Path) -> list[HumanDeal]:
 
 def casino_deals(path: str | Path) -> list[CampDeal]:
     """The dialogues of a CaSiNo file; the first participant is ``mturk_agent_1``."""
-    return list(_casino(_path(path)))
+    return list(_casino(*_place(path)))
 
 
 @lru_cache(maxsize=4)
-def _casino(path: str) -> tuple[CampDeal, ...]:
+def _casino(path: str, stamped: object) -> tuple[CampDeal, ...]:
     found = []
     for number, entry in enumerate(_entries(path, "dialogues")):
         try:
@@ -158,14 +176,16 @@ def _camp_share(counts: dict[str, Any]) -> Triple:
 
 def listings(path: str | Path) -> tuple[Listing, ...]:
     """The entries of a JSON list of listings with a price of at least 1."""
-    return _listings(_path(path))
+    return _listings(*_place(path))
 
 
 @lru_cache(maxsize=4)
-def _listings(path: str) -> tuple[Listing, ...]:
+def _listings(path: str, stamped: object) -> tuple[Listing, ...]:
     found = []
     for number, entry in enumerate(_entries(path, "listings")):
         try:
+            if isinstance(entry["price"], bool):
+                raise ValueError(f"price {entry['price']}; expected a number")
             price = round(float(entry["price"]) * 100)
             if 100 <= price < 10**11:
                 found.append(Listing(clean_message(entry["category"])[:40], clean_message(entry["title"])[:120], price))

@@ -10,6 +10,7 @@ Not handled: utilities that are not sums over issues, issues with continuous opt
 """
 
 import itertools
+import math
 from collections.abc import Mapping
 from operator import getitem
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..characters import within_planes
 from .files import issue_domain
 from .offers import named_values
 from .protocol import Context, OfferState, SameOffers
@@ -117,7 +119,7 @@ class MultiIssueSimulator(SameOffers):
         content = (
             {"issues": _JOB} if domain is None else domain if isinstance(domain, Mapping) else issue_domain(domain)
         )
-        self.issues, self._options = _issues(content["issues"])
+        self.issues, self._options = _issues(content.get("issues"))
         self._sizes = tuple(map(len, self._options))
         self._deals = list(itertools.product(*map(range, self._sizes)))
         self._terms = [
@@ -217,19 +219,22 @@ def _reservation(rng: np.random.Generator) -> int:
     return int(rng.random() * (HIGHEST_RESERVATION + 1))
 
 
-def _issues(issues: Mapping[str, Any]) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+def _issues(issues: Any) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
+    if not isinstance(issues, Mapping) or not all(isinstance(values, list | tuple) for values in issues.values()):
+        raise ValueError(f"issues={issues!r:.200}; expected an object with a list of options for each name.")
     names = tuple(str(name).lower() for name in issues)
     options = tuple(tuple(str(option).lower() for option in values) for values in issues.values())
     for word in (*names, *itertools.chain(*options)):
-        if not word.isprintable() or not word or set(word) & set(' ,=[]{}:"…'):
+        if not word.isprintable() or not word or word != within_planes(word) or set(word) & set(' ,=[]{}:"…'):
             raise ValueError(
                 f"issues: {word!r} cannot be written in an offer; use words without blanks and , = : [ ] {{ }}"
             )
     if len(set(names)) != len(names) or any(len(values) < 2 or len(set(values)) != len(values) for values in options):
         raise ValueError("issues: expected different names, each with at least two different options.")
-    total = int(np.prod([len(values) for values in options])) if options else 0
+    total = math.prod(map(len, options))
     if not 2 <= total <= MOST_OUTCOMES:
-        raise ValueError(f"issues: {total} possible deals; expected 2 to {MOST_OUTCOMES:,}.")
+        found = total if total < 10**9 else "a billion or more"
+        raise ValueError(f"issues: {found} possible deals; expected 2 to {MOST_OUTCOMES:,}.")
     return names, options
 
 
@@ -237,12 +242,13 @@ def _given_points(points: Any, names: tuple[str, ...], sizes: tuple[int, ...]) -
     if points is None:
         return None
     expected = f"points: expected two objects with whole numbers from 0 for the options of {', '.join(names)}."
-    if len(points) != 2:
+    if not isinstance(points, list | tuple) or len(points) != 2:
         raise ValueError(expected)
     both = []
     for side in points:
-        rows = tuple(tuple(side.get(name, ())) for name in names)
-        whole = all(isinstance(value, int) and value >= 0 for row in rows for value in row)
+        listed = isinstance(side, Mapping) and all(isinstance(row, list | tuple) for row in side.values())
+        rows = tuple(tuple(side.get(name, ())) for name in names) if listed else ()
+        whole = all(type(value) is int and value >= 0 for row in rows for value in row)
         if not whole or tuple(map(len, rows)) != sizes or len(side) != len(names):
             raise ValueError(expected)
         if sum(map(max, rows)) != BEST:
@@ -254,7 +260,8 @@ def _given_points(points: Any, names: tuple[str, ...], sizes: tuple[int, ...]) -
 def _given_reservation(values: Any) -> tuple[int, int] | None:
     if values is None:
         return None
-    if len(values) != 2 or not all(isinstance(value, int) and 0 <= value <= BEST for value in values):
+    whole = isinstance(values, list | tuple) and all(type(value) is int and 0 <= value <= BEST for value in values)
+    if not whole or len(values) != 2:
         raise ValueError(f"reservation={values!r}; expected two whole numbers from 0 to {BEST}.")
     return (values[0], values[1])
 

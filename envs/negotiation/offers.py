@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ..characters import within_planes
+
 LONGEST_ACTION: Final = 4_096  # characters; a longer action is refused unread
 LONGEST_MESSAGE: Final = 500  # characters; the rest of a longer message is not heard
 WITH_TERMS: Final = frozenset({"offer", "select"})
@@ -75,10 +77,10 @@ def _parse(text: str) -> Act:
 
 
 def clean_message(text: str) -> str:
-    """``text`` as one printable line of at most :data:`LONGEST_MESSAGE` characters: signs that cannot be shown become
-    blanks, runs of blanks one blank, double quotation marks single ones, and ``<|`` and ``|>``, with which chat
-    templates mark turns, are set apart."""
-    text = text[:LONGEST_ACTION]
+    """``text`` as one printable line of at most :data:`LONGEST_MESSAGE` characters that ``characters`` admits: signs
+    that cannot be shown become blanks, runs of blanks one blank, double quotation marks single ones, and ``<|`` and
+    ``|>``, with which chat templates mark turns, are set apart."""
+    text = within_planes(text[:LONGEST_ACTION])
     if not text.isprintable():
         text = "".join(sign if sign.isprintable() else " " for sign in text)
     text = " ".join(text.split()) if "  " in text else text.strip(" ")  # no other blank is printable

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from ..characters import within_planes
 from .catalogue import Goal, Product, cap_text, option_text
 
 BACK: Final = "back to search"
@@ -172,11 +173,11 @@ def _head(instruction: str) -> list[Piece]:
 
 def showable(text: str) -> str:
     """``text`` without signs that an observation space of text does not hold: letters of mathematical alphabets and
-    the like as plain ones, private and control signs as blanks."""
+    the like as plain ones, other rare letters as ``\\ufffd``, private and control signs as blanks."""
     if text.isascii() and text.replace("\n", "").isprintable():
         return text
     signs = (unicodedata.normalize("NFKC", sign) if 0xFFFF < ord(sign) < 0x1F000 else sign for sign in text)
-    return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in "".join(signs))
+    return "".join(sign if sign.isprintable() or sign in "\n\t" else " " for sign in within_planes("".join(signs)))
 
 
 def as_text(pieces: Sequence[Piece]) -> str:
