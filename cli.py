@@ -501,7 +501,7 @@ def train(
     """
     from .search.files import check_model_output
     from .search.store import anchors_beside, load_pairs
-    from .training.from_pairs import has_logged, logged_fault, train_sft, train_step_dpo
+    from .training.from_pairs import check_writable, has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
     from .training.settings import SettingsError, build, override
     from .training.supervised import SupervisedSettings, TrainingStopped
@@ -514,6 +514,7 @@ def train(
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
     check_model_output(out, pairs, anchors_beside(pairs), model)
+    check_writable(out)
     rows = load_pairs(pairs)
     ours = any(pair.kind for pair in rows)  # who wrote the others' prompts meant them to be read whole
     policy = _language_model(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")

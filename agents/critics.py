@@ -97,8 +97,9 @@ class ValueModel(nn.Module):
         for name in (SETTINGS_FILE, HEAD_FILE, "config.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
-                    f"{folder} has no {name}, so it is no value model; give a folder that ValueModel.save wrote, or "
-                    "make a critic of a language model with ValueModel.from_language_model"
+                    f"{folder} has no {name}, so it is no value model (critic); give the critic/model folder of a run "
+                    "of `branchwise loop` that trains one, such as `make run`, or in Python one that ValueModel.save "
+                    "wrote (ValueModel.from_language_model makes a critic of a language model)"
                 )
         settings = saved_settings(folder / SETTINGS_FILE, SAVED)
         settings["history"] = history or settings.get("history")

@@ -33,7 +33,7 @@ class Forward:
     @property
     def positions(self) -> int | None:
         """How many positions the model has; None where it sets no limit."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return positions_of(self.model)
 
     @property
     def packs(self) -> bool:
@@ -158,6 +158,12 @@ class Forward:
         for batch, states in self.read(rows, places):
             found.update(zip(batch, states.split([len(places[i]) for i in batch]), strict=True))
         return torch.cat([found[i] for i in range(len(rows))]).float()
+
+
+def positions_of(model: Any) -> int | None:
+    """How many positions a model of transformers has; None where it sets no limit."""
+    config = getattr(model, "config", None)
+    return None if config is None else getattr(config.get_text_config(), "max_position_embeddings", None)
 
 
 def first_line(error: BaseException) -> str:

@@ -10,7 +10,9 @@ in float32; models whose attention takes no such mask are found by a trial and a
 *Proposing* runs the prompts once, repeats their key-value cache for each sample, and draws tokens by inverting the
 cumulative distribution at uniform numbers that were drawn for each transcript in turn, so that samples depend neither
 on how transcripts are batched nor on torch's random state. ``Proposal.logp`` is the model's own log-probability, at
-temperature 1 and without nucleus, so that it means the same as a score.
+temperature 1 and without nucleus, so that it means the same as a score. It is that of the ids by which the text is
+written (``prompting.completion_ids``), which training reads: where others were sampled (a word in pieces, blanks
+around it) the text is scored once more, in one batch, and counted.
 
 Scores are remembered by prompt and candidates, until the weights change.
 
@@ -55,6 +57,10 @@ SAVED: Final[dict[str, Any]] = {
     "history": str,
 }
 REMEMBERED_SCORES: Final = 200_000
+MODEL_CURE: Final = (
+    "give the folder of a Hugging Face model or an id on its hub; `make run` makes one in runs/web_shop/base/model, "
+    "`branchwise train --out` another, and in Python LanguageModel.save"
+)
 TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -67,7 +73,8 @@ class LanguageModel:
 
     ``calls`` counts prompts asked about, remembered ones included; ``forwards`` forwards really made; ``computed``
     prompts really scored or sampled from; ``counts`` what was lost: ``truncated_prompts``, ``dropped_turns``,
-    ``cut_observations``, ``cut_candidates``, ``unfinished_proposals``, ``unusable_proposals``."""
+    ``cut_observations``, ``cut_candidates``, ``unfinished_proposals``, ``unusable_proposals``; and
+    ``rescored_proposals``, those that were sampled as other tokens than their text is written in."""
 
     def __init__(
         self,
@@ -205,15 +212,7 @@ class LanguageModel:
         _check_lengths(transcripts, candidates)
         self.calls += len(transcripts)
         rows = self._token_logps([self.history(transcript) for transcript in transcripts], candidates)
-        return [
-            [
-                Proposal(text, float(values.sum()), tuple(ids), tuple(values.tolist()))
-                for text, ids, values in zip(
-                    texts, completions, np.split(logps, _starts(completions)[1:]), strict=False
-                )
-            ]
-            for texts, (completions, logps) in zip(candidates, rows, strict=True)
-        ]
+        return _as_proposals(candidates, rows)
 
     def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
         """``n`` sampled actions for each transcript; one, the greedy one, at temperature 0.
@@ -258,7 +257,25 @@ class LanguageModel:
                 sampled = self._sample([prompts[i] for i in batch], samples, own)
                 for i, texts in zip(batch, sampled, strict=True):
                     answers[i] = [p for ids, logps in texts if (p := self._proposal(ids, logps)) is not None]
-        return answers
+        return self._as_written(transcripts, answers)
+
+    def _as_written(self, transcripts: Sequence[Transcript], answers: Sequence[list[Proposal]]) -> list[list[Proposal]]:
+        """The proposals with the ids in which their texts are written, and the log-probabilities of those."""
+        form = chat_format(self.tokenizer)
+        others = [[p for p in own if p.token_ids != form.completion_ids(p.text)] for own in answers]
+        asked = [i for i, own in enumerate(others) if own]
+        found = list(answers)
+        if asked:
+            read = [self.history(transcripts[i]) for i in asked]
+            texts = [list(dict.fromkeys(p.text for p in others[i])) for i in asked]
+            counts: Counter[str] = Counter()  # the prompts' losses were counted when they were sampled from
+            rows = _as_proposals(texts, self._token_logps(read, texts, counts))
+            for i, row in zip(asked, rows, strict=True):
+                written = {proposal.text: proposal for proposal in row}
+                found[i] = [written.get(proposal.text, proposal) for proposal in answers[i]]
+            self.counts["cut_candidates"] += counts["cut_candidates"]
+            self.counts["rescored_proposals"] += sum(map(len, others))
+        return found
 
     def _proposal(self, ids: list[int], logps: list[float]) -> Proposal | None:
         if ids[-1] not in self._stops():
@@ -286,12 +303,13 @@ class LanguageModel:
             self._weights = weights
 
     def _token_logps(
-        self, read: Sequence[Transcript], candidates: Sequence[Sequence[str]]
+        self, read: Sequence[Transcript], candidates: Sequence[Sequence[str]], counts: Counter[str] | None = None
     ) -> list[tuple[list[Sequence[int]], np.ndarray]]:
         """For each transcript the ids of its candidates, and the log-probability of each id, in order: float64
-        ``[T]``."""
+        ``[T]``. ``counts`` gets what was lost, in place of the model's own."""
+        counts = self.counts if counts is None else counts
         prompts, completions = prompts_and_completions(
-            self.tokenizer, read, candidates, self.max_prompt_tokens, self._forward.positions, self.counts
+            self.tokenizer, read, candidates, self.max_prompt_tokens, self._forward.positions, counts
         )
         self.computed += len(prompts)
         values = self._continuation_logps(prompts, completions)
@@ -405,20 +423,29 @@ def check_model_folder(source: str | Path) -> None:
     folder = Path(source)
     recover(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"{str(source)!r} is not a folder with a model; give a folder that LanguageModel.save wrote"
-        )
+        raise FileNotFoundError(f"{str(source)!r} is not a folder with a model; {MODEL_CURE}")
     if not (folder / "config.json").is_file():
-        raise FileNotFoundError(
-            f"{folder} has no config.json, so it is no model folder; give one that save_pretrained wrote"
-        )
+        raise FileNotFoundError(f"{folder} has no config.json, so it is no model folder; {MODEL_CURE}")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise FileNotFoundError(
-            f"{folder} has a model but no tokenizer; save it there too (tokenizer.save_pretrained), or use "
-            "LanguageModel.save"
+            f"{folder} has a model but no tokenizer; copy the tokenizer's files there too (in Python "
+            "tokenizer.save_pretrained, or LanguageModel.save for both)"
         )
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
         raise FileNotFoundError(f"{folder} has no weights (*.safetensors); was it written to the end?")
+
+
+def _as_proposals(
+    candidates: Sequence[Sequence[str]], rows: Sequence[tuple[list[Sequence[int]], np.ndarray]]
+) -> list[list[Proposal]]:
+    """The candidates with what was found of their ids."""
+    return [
+        [
+            Proposal(text, float(values.sum()), tuple(ids), tuple(values.tolist()))
+            for text, ids, values in zip(texts, completions, np.split(logps, _starts(completions)[1:]), strict=False)
+        ]
+        for texts, (completions, logps) in zip(candidates, rows, strict=True)
+    ]
 
 
 def _starts(completions: Sequence[Sequence[int]]) -> np.ndarray:

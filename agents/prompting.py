@@ -11,6 +11,10 @@ whatever the template does to finished conversations (templates that drop "think
 this when whole conversations are rendered and compared). The agent's turns are everywhere opened as the generation
 prompt opens them, with thinking switched off, and end with the token that ends an assistant turn.
 
+Contents are text, whoever wrote them, system turns too. A *control token* is a special token, or an added token that
+the template writes (``</think>``, where it is not flagged as special); none is read from a content, whatever the
+tokenizer's normaliser makes of it. The ids that come out are looked at, not the text that goes in.
+
 Prompts longer than the model takes lose their oldest rounds, at turn boundaries and never the last observation; if that
 alone is too long, its start is cut, by tokens. Each such loss is counted.
 
@@ -19,7 +23,8 @@ Not handled: tools, images and several assistant turns in a row (they are joined
 
 import re
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import chain
 from typing import Any, Final
 from weakref import WeakKeyDictionary, proxy
 
@@ -163,12 +168,26 @@ class ChatFormat:
                 "branchwise.agents.prompting.PLAIN_TEMPLATE)"
             )
         self._tokenizer = proxy(tokenizer)  # the table of formats must not keep its own keys alive
-        self._remembered: OrderedDict[tuple[str, str, str], tuple[int, ...]] = OrderedDict()
+        self._remembered: OrderedDict[tuple[str, ...], tuple[int, ...]] = OrderedDict()
         special = {*tokenizer.all_special_tokens}
         special.update(str(token) for token in tokenizer.added_tokens_decoder.values() if token.special)
         special.discard("")
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
+        self._control: frozenset[int] = frozenset()
+        self._glue_controls: dict[str, list[int]] = {}
         self._take_apart()
+        self._control = self._control_ids()
+
+    def _control_ids(self) -> frozenset[int]:
+        """The ids that no content may hold. The unknown word's is none of them, unless it is another token's too."""
+        added = self._tokenizer.added_tokens_decoder
+        special = {*self._tokenizer.all_special_ids, *(i for i, token in added.items() if token.special)}
+        named = {getattr(self._tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad", "sep", "cls", "mask")}
+        glue = (self._opening, self._lead, self._between, self._closing, self._generation, *(self._system or ()))
+        written = {i for text in glue for i in self._encode(text)}
+        structure = {i for i in written if i in added and str(added[i]).strip()}
+        unknown = {self._tokenizer.unk_token_id} - named - structure
+        return frozenset((special | structure) - unknown - {None})
 
     def _take_apart(self) -> None:
         opening, answer, between, _, _, generation = self._glue(
@@ -204,8 +223,17 @@ class ChatFormat:
         )
 
     def _glue(self, roles: Sequence[str], generate: bool) -> tuple[str, ...]:
-        """The texts before, between and after the contents of a probe conversation with these roles."""
-        probes = [f"zqprobe{i}qz" for i in range(len(roles))]
+        """The texts before, between and after the contents of a conversation with these roles. They must be the same
+        for two probes of different words and lengths, else they hold a content, or hang on one."""
+        pieces = self._pieces(roles, [f"zqprobe{i}qz" for i in range(len(roles))], generate)
+        if pieces != self._pieces(roles, [f"qz{i}another{'x' * 40}{i}zq" for i in range(len(roles))], generate):
+            raise ValueError(
+                f"the chat template does not write the turns of {', '.join(roles)} in order, each once: what stands "
+                "between them changes with their contents. Set tokenizer.chat_template to one that repeats no content"
+            )
+        return pieces
+
+    def _pieces(self, roles: Sequence[str], probes: Sequence[str], generate: bool) -> tuple[str, ...]:
         try:
             rest = self._render([{"role": r, "content": p} for r, p in zip(roles, probes, strict=True)], generate)
         except Exception as error:  # templates raise whatever they like
@@ -221,30 +249,63 @@ class ChatFormat:
         return (*pieces, rest)
 
     def _encode(self, text: str, literal: bool = False) -> list[int]:
-        """Ids of ``text``. ``literal`` reads the names of special tokens as plain text, so that no observation can
-        end a turn or open one."""
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # lone surrogates, which no tokenizer reads
-            text = text.encode("utf-8", "replace").decode()
+        """Ids of ``text``. ``literal`` reads the names of special tokens as plain text."""
+        text = _readable(text)
         core = getattr(self._tokenizer, "backend_tokenizer", None)
         if core is not None and not (literal or core.encode_special_tokens or core.truncation or core.padding):
             return core.encode(text, add_special_tokens=False).ids  # without the wrapper's tenth of a millisecond
         extra = {"split_special_tokens": True} if literal else {}
         return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
 
-    def _turn(self, before: str, content: str, after: str) -> tuple[int, ...]:
-        key = (before, content, after)
-        ids = self._remembered.get(key)
-        if ids is not None:
+    def _literal(self, text: str) -> list[int]:
+        """Ids of a content, without a control token, so that it can end no turn and open none. Where the tokenizer
+        reads one all the same (an added token that is not special), its text is encoded in two halves; what cannot be
+        halved is left out."""
+        text = _readable(text)
+        ids = self._encode(text, literal=True)
+        if not self._controls(ids):
             return ids
-        text = content.strip() if self._strips else content
-        if self._special.search(text):
-            ids = (*self._encode(before), *self._encode(text, literal=True), *self._encode(after))
-        else:
-            ids = tuple(self._encode(before + text + after))
-        if len(content) <= LONGEST_CACHED_TEXT:
-            self._remembered[key] = ids
+        pieces, begin = [], 0
+        if getattr(self._tokenizer, "is_fast", False):
+            found = self._tokenizer(
+                text, add_special_tokens=False, verbose=False, split_special_tokens=True, return_offsets_mapping=True
+            )
+            for i, (start, end) in zip(found["input_ids"], found["offset_mapping"], strict=True):
+                if i in self._control:
+                    middle = (start + end) // 2
+                    pieces.append(text[begin:middle])
+                    begin = middle if end - start > 1 else end
+        pieces.append(text[begin:])
+        if text in pieces:  # nothing was halved
+            return [i for i in ids if i not in self._control]
+        return [i for piece in pieces for i in self._literal(piece)]
+
+    def _controls(self, ids: Iterable[int]) -> list[int]:
+        return [i for i in ids if i in self._control]
+
+    def _controls_of(self, glue: str) -> list[int]:
+        """The control tokens of what the template writes; there are few such texts."""
+        if glue not in self._glue_controls:
+            self._glue_controls[glue] = self._controls(self._encode(glue))
+        return self._glue_controls[glue]
+
+    def _turn(self, *parts: str) -> tuple[int, ...]:
+        """Ids of a text of the template, a content, a text of the template, and so on in turn."""
+        known = self._remembered.get(parts)
+        if known is not None:
+            return known
+        contents = [content.strip() if self._strips else content for content in parts[1::2]]
+        texts = [contents[place // 2] if place % 2 else part for place, part in enumerate(parts)]
+        ids = tuple(self._encode("".join(texts)))
+        expected = [*chain.from_iterable(map(self._controls_of, parts[::2]))]
+        if any(map(self._special.search, contents)) or self._controls(ids) != expected:
+            ids = tuple(
+                i
+                for place, text in enumerate(texts)
+                for i in (self._literal(text) if place % 2 else self._encode(text))
+            )
+        if sum(map(len, parts[1::2])) <= LONGEST_CACHED_TEXT:
+            self._remembered[parts] = ids
             if len(self._remembered) > CACHED_TEXTS:
                 self._remembered.popitem(last=False)
         return ids
@@ -290,29 +351,30 @@ class ChatFormat:
             counts["cut_observations"] += int(cut)
         return ids
 
-    def _cut(self, opening: str, observation: str, max_tokens: int) -> list[int]:
-        before, after = self._encode(opening), self._encode(self._generation)
+    def _cut(self, opening: tuple[str, ...], observation: str, max_tokens: int) -> list[int]:
+        before, after = [*self._turn(*opening)], self._encode(self._generation)
         room = max_tokens - len(before) - len(after)
         if room < 1:
             return (before + after)[-max_tokens:]
-        return before + self._encode(observation, literal=True)[-room:] + after
+        return before + self._literal(observation)[-room:] + after
 
-    def _join(self, opening: str, rounds: Sequence[tuple[str, str | None]]) -> list[int]:
+    def _join(self, opening: tuple[str, ...], rounds: Sequence[tuple[str, str | None]]) -> list[int]:
         ids: list[int] = []
         for i, (observation, action) in enumerate(rounds):
-            ids += self._turn(self._between if i else opening, observation, self._generation)
+            ids += self._turn(*((self._between,) if i else opening), observation, self._generation)
             if action is not None:
                 ids += self.completion_ids(action)
         return ids
 
-    def _rounds(self, transcript: Transcript) -> tuple[str, list[tuple[str, str | None]]]:
-        """The text before the first observation, and (observation, action) pairs; the last has no action."""
+    def _rounds(self, transcript: Transcript) -> tuple[tuple[str, ...], list[tuple[str, str | None]]]:
+        """What stands before the first observation (of the template; or of the template, of the system turn and of the
+        template again), and (observation, action) pairs; the last has no action."""
         merged = _merged(transcript)
-        opening = self._opening
+        opening: tuple[str, ...] = (self._opening,)
         if merged and merged[0][0] == "system":
             system = merged.pop(0)[1]
             if self._system is not None:
-                opening = self._system[0] + (system.strip() if self._strips else system) + self._system[1]
+                opening = (self._system[0], system, self._system[1])
             elif merged and merged[0][0] == "user":
                 merged[0] = ("user", f"{system}\n{merged[0][1]}")
             else:
@@ -328,6 +390,15 @@ class ChatFormat:
             else:
                 rounds.append((text, None))
         return opening, rounds
+
+
+def _readable(text: str) -> str:
+    """``text`` without lone surrogates, which no tokenizer reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace").decode()
+    return text
 
 
 def _merged(turns: Sequence[Turn]) -> list[tuple[str, str]]:

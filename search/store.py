@@ -223,7 +223,7 @@ def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator
         if text is not None:
             try:
                 turns[node] = _turn_from_json(parse_json(text, "JSON", "expected a turn"))
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise ValueError(f"{where}, node {node}: 'logged' is not what save_trees writes ({error!r})") from error
     returns = columns["returns"]
     keeps = tree.all_returns().shape[1] > 0
@@ -376,6 +376,10 @@ _SIDES: Final = ("chosen", "rejected")
 _NUMBERS: Final = ("weight", "margin", "label_smoothing")
 _PLACES: Final = ("tree", "node", "depth", "round")
 _WORDS: Final = ("env_id", "kind")
+_KINDS: Final = {int: "a whole number", str: "a text", bool: "true or false"}
+_LARGEST: Final = float(np.finfo(np.float32).max)
+_ROUNDING: Final = 1e-6
+"""By how much a log-probability may lie above 0."""
 
 
 def anchors_beside(path: str | Path) -> Path:
@@ -417,7 +421,8 @@ def load_pairs(path: str | Path) -> list[PreferencePair]:
     """Read the pairs of ``path``, and those that :func:`save_pairs` wrote beside it: ours, or rows of TRL's preference
     columns (``prompt``, ``chosen``, ``rejected``) or supervised columns (``prompt``, ``completion``), conversational or
     plain texts, of which a prompt is one user message and an answer one of the assistant. Without a ``prompt`` the
-    messages that both sides begin with are it. Raises ValueError naming file and line."""
+    messages that both sides begin with are it, without the last of the shorter side. Raises ValueError naming file and
+    line."""
     rows = _read_lines(path, _pair_from_json, "a pair: prompt, chosen and rejected, as messages or texts")
     beside = anchors_beside(path)
     if beside.is_file():
@@ -439,6 +444,8 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
         row["completion"] = messages(pair.chosen)
     for side in sides:
         logp = getattr(pair, f"ref_{side}_logp")
+        if logp is not None and logp > _ROUNDING:  # a score up to a constant, as functions may give
+            logp = None
         row |= {
             f"{side}_q": float(getattr(pair, f"{side}_q")),
             f"{side}_visits": getattr(pair, f"{side}_visits"),
@@ -453,27 +460,37 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
 def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     if "label" in row:
         raise ValueError("a row with 'label' is for training without pairs (KTO), which reads no such file")
-    alone = "completion" in row
+    alone, anchor = "completion" in row, _typed(row, "anchor", bool, False)
+    if alone and (both := [side for side in _SIDES if side in row]):
+        raise ValueError(f"a row with 'completion' and {both[0]!r}: give chosen and rejected, or completion alone")
+    if anchor and any(turn.text for turn in _turns(row.get("rejected", []), "assistant")):
+        raise ValueError("a row with 'anchor' true and a rejected side; leave one of them out")
     answers = [_turns(row["completion" if alone else "chosen"], "assistant")]
-    if not alone and not row.get("anchor", False):
+    if not alone and not anchor:
         answers.append(_turns(row["rejected"], "assistant"))
-    for turns in answers:
-        if not any(turn.is_agent for turn in turns):
-            raise ValueError("a side without a message of the assistant")
     if "prompt" in row:
         prompt = _turns(row["prompt"], "user")
     else:
-        shared = sum(takewhile(bool, (int(one == other) for one, other in zip(answers[0], answers[-1], strict=False))))
-        if alone or not shared:
+        if len(answers) < 2:
+            raise KeyError("prompt")
+        if answers[0] == answers[1]:
+            raise ValueError("a row without 'prompt' whose sides are the same, so that neither is better")
+        ends = min(map(len, answers)) - 1  # the last message of a side is its answer
+        pairs = zip(answers[0][:ends], answers[1], strict=False)
+        shared = sum(takewhile(bool, (int(one == other) for one, other in pairs)))
+        if not shared:
             raise KeyError("prompt")
         prompt, answers = answers[0][:shared], [turns[shared:] for turns in answers]
+    for turns in answers:
+        if not any(turn.is_agent for turn in turns):
+            raise ValueError("a side without a message of the assistant")
     values: dict[str, Any] = {}
     for side in _SIDES:
-        logged = row.get(f"ref_{side}_logged", False) and side in _SIDES[: len(answers)]
-        values[f"ref_{side}_logp"] = _finite(row, f"ref_{side}_logp", None) if logged else None
+        logged = _typed(row, f"ref_{side}_logged", bool, False) and side in _SIDES[: len(answers)]
+        values[f"ref_{side}_logp"] = _logp(row, f"ref_{side}_logp") if logged else None
         values[f"{side}_q"] = _finite(row, f"{side}_q", 0.0)
         values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
-    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0) for name in _NUMBERS}
+    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0, _LARGEST) for name in _NUMBERS}
     values |= {name: _typed(row, name, int, 0) for name in _PLACES}
     values |= {name: _typed(row, name, str, "") for name in _WORDS}
     task = row.get("task", "{}")
@@ -509,16 +526,33 @@ def _turns(said: Any, role: str) -> Transcript:
 
 def _typed(row: dict[str, Any], name: str, kind: type, usual: Any) -> Any:
     value = row.get(name, usual)
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{name}={value!r:.40}; expected {'a whole number' if kind is int else 'a text'}")
+    if type(value) is not kind:
+        raise ValueError(f"{name}={value!r:.40}; expected {_KINDS[kind]}")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{name}={value!r:.40}; expected a whole number of 64 bits")
     return value
 
 
-def _finite(row: dict[str, Any], name: str, usual: Any) -> float:
+def _finite(row: dict[str, Any], name: str, usual: Any, largest: float = math.inf) -> float:
+    """The number ``name`` of ``row``, of a size up to ``largest``."""
     value = row.get(name, usual)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of more than 308 digits
+        number = math.inf
+    if not math.isfinite(number):
         raise ValueError(f"{name}={value!r:.40}; expected a finite number")
-    return float(value)
+    if abs(number) > largest:
+        raise ValueError(f"{name}={number:g}; expected a number that 32 bits hold, of at most {largest:.3g}")
+    return number
+
+
+def _logp(row: dict[str, Any], name: str) -> float:
+    """A log-probability: at most 0, but for rounding."""
+    number = _finite(row, name, None, _LARGEST)
+    if number > _ROUNDING:
+        raise ValueError(f"{name}={number!r}; expected a log-probability, which is at most 0")
+    return number
 
 
 # ---- episodes ---------------------------------------------------------------------------------------------------
@@ -552,10 +586,21 @@ def episode_from_json(row: dict[str, Any]) -> Episode:
     """The episode that one line of an episode file holds."""
     values = {entry.name: row[entry.name] for entry in fields(Episode)}
     values["transcript"] = tuple(_turn_from_json(turn) for turn in row["transcript"])
-    values["rewards"] = tuple(float(reward) for reward in row["rewards"])
-    for name, kind in (("task", dict), ("success", bool), ("truncated", bool), ("steps", int), ("model_calls", int)):
+    rewards = row["rewards"]
+    if not isinstance(rewards, list):
+        raise ValueError(f"rewards={rewards!r:.40}; expected a list of numbers")
+    values["rewards"] = tuple(_finite({"reward": reward}, "reward", None, _LARGEST) for reward in rewards)
+    for name, kind in (("task", dict), ("success", bool), ("truncated", bool)):
         if not isinstance(values[name], kind):
             raise ValueError(f"{name}={values[name]!r:.40}; expected {kind.__name__}")
+    for name in ("steps", "invalid_actions", "model_calls"):
+        if type(values[name]) is not int or not 0 <= values[name] < 2**63:
+            raise ValueError(f"{name}={values[name]!r:.40}; expected int, of at least 0")
+    if len(rewards) != values["steps"] or values["invalid_actions"] > values["steps"]:
+        raise ValueError(
+            f"{len(rewards)} rewards and {values['invalid_actions']} invalid actions in {values['steps']} steps; "
+            "expected a reward a step"
+        )
     return Episode(**values)
 
 
@@ -588,7 +633,7 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
                 rows.append(read(row))
             except KeyError as error:
                 raise ValueError(f"{where}: no field {error}; expected {expected}") from error
-            except (TypeError, ValueError, AttributeError) as error:
+            except (TypeError, ValueError, AttributeError, OverflowError) as error:
                 raise ValueError(f"{where}: {error}; expected {expected}") from error
     if not rows:
         raise ValueError(f"{path}: the file is empty; expected {expected} in each line")

@@ -194,7 +194,7 @@ def test_records_that_no_kernel_could_read_are_named(whole: pa.Table, tmp_path: 
 
     refused("player", 1, -2, "no such player")
     refused("proof", 1, 9, "no such player, proof")
-    refused("visits", 1, -1, "no such player, proof or visits")
+    refused("visits", 1, -1, "no such player, proof, visits, prior or value")
     refused("first_child", linked, linked, "parent and children do not fit")
     refused("first_child", linked, parent, "parent and children do not fit")
     refused("first_child", linked, 10**6, "parent and children do not fit")

@@ -21,8 +21,10 @@ from branchwise.search.extraction import sibling_pairs
 from branchwise.search.policy import Proposal
 from branchwise.search.store import save_episodes, save_pairs, save_trees
 from branchwise.search.transcript import Transcript, observed
+from branchwise.training.display import key_figure
 from branchwise.training.evaluation import evaluate
-from branchwise.training.report import agent_name, read_run, render, write_report
+from branchwise.training.report import _curve, _round_row, agent_name, read_run, render, write_report
+from branchwise.training.run_folder import budgets
 
 HOSTILE = "<script>alert('x')</script>\"&<b>\u202e\u200b"
 RECIPES = {"rft": (0.31, 0.44), "tree_sft": (0.38, 0.46), "trajectory_dpo": (0.33, 0.40), "step_dpo": (0.42, 0.58)}
@@ -344,3 +346,90 @@ def test_results_of_another_shape_are_an_error(tmp_path: Path) -> None:
     write_json(tmp_path / "results.json", {"agent": "x"})
     with pytest.raises(ValueError, match="expected a list of rows"):
         write_report(tmp_path)
+
+
+def test_figures_that_are_no_numbers_name_the_file(tmp_path: Path, finished: Path) -> None:
+    run = copy_of(finished, tmp_path)
+    figures = run / "rft" / "round_1" / "model" / "figures.json"
+    good = json.loads(figures.read_text())
+    for change in ({"validation_success": "high"}, {"model_calls": 10**400}):
+        write_json(figures, {**good, **change})
+        with pytest.raises(ValueError, match=r"rft.round_1.model.figures\.json: "):
+            write_report(run)
+    write_json(figures, good)
+    rows = json.loads((run / "results.json").read_text())
+    for name, value, fault in (
+        ("success", "high", "success is 'high'; expected a number"),
+        ("reward", 10**400, "reward of .* is 10{39}"),
+        ("steps", float("nan"), "steps is nan; expected a number"),
+        ("agent", 3, "agent is 3; expected a text"),
+    ):
+        write_json(run / "results.json", [{**rows[0], name: value}])
+        with pytest.raises(ValueError, match=rf"results\.json: .*{fault}"):
+            write_report(run)
+    write_json(run / "results.json", [{"agent": "rft"}])
+    with pytest.raises(ValueError, match=r"results\.json: a row has no 'env'"):
+        write_report(run)
+
+
+def unpromoted(run: Path, recipes: Sequence[str]) -> None:
+    for recipe in recipes:
+        for figures in run.glob(f"{recipe}/*/model/figures.json"):
+            write_json(figures, {**json.loads(figures.read_text()), "promoted": False, "validation_success": 0.25})
+
+
+def test_where_nothing_was_promoted_headline_and_table_say_that_the_rows_are_the_base(
+    tmp_path: Path, finished: Path
+) -> None:
+    run = copy_of(finished, tmp_path)
+    assert not any("is the base" in line or "are the base" in line for line in budgets(read_run(run)))
+    unpromoted(run, list(RECIPES))
+    rows = [row for row in json.loads((run / "results.json").read_text()) if "+" not in row["agent"]]
+    write_json(run / "results.json", [{**row, "success": 0.5} for row in rows])
+    page = Page(render(read_run(run)))
+    headline = page.text.split("Results on held-out goals")[0]
+    note = (
+        "No candidate of RFT, Tree-SFT, Trajectory-DPO, Step-DPO was better on validation goals, so none was promoted: "
+        "these rows are the base itself."
+    )
+    assert note in headline
+    assert "times the base" not in headline
+    assert page.text.count(note) == 2  # under the table again
+    assert next(budgets(read_run(run))) == note
+
+
+def test_a_recipe_of_which_nothing_was_promoted_is_named_under_the_table(tmp_path: Path, finished: Path) -> None:
+    run = copy_of(finished, tmp_path)
+    unpromoted(run, ["rft"])
+    note = "No candidate of RFT was better on validation goals, so none was promoted: this row is the base itself."
+    assert next(budgets(read_run(run))) == note
+    assert note in Page(render(read_run(run))).text
+
+
+def test_pairs_and_anchors_are_counted_once_and_by_the_same_words(tmp_path: Path, finished: Path) -> None:
+    """The loop's ``rows`` are pairs and anchors together."""
+    run = copy_of(finished, tmp_path)
+    for number, pairs, anchors in ((1, 25, 20), (2, 5, 4)):
+        path = run / "step_dpo" / f"round_{number}" / "model" / "figures.json"
+        counts = {"pairs": pairs, "anchors": anchors, "rows": pairs + anchors}
+        write_json(path, {**json.loads(path.read_text()), **counts})
+    text = Page(render(read_run(run))).text
+    assert text.count("Trained on") == 2
+    for count in ("30 pairs, 24 anchors", "25 pairs, 20 anchors", "5 pairs, 4 anchors"):
+        assert text.count(count) == 1
+    assert "Rows or pairs" not in text
+
+
+def test_a_candidate_that_was_not_promoted_is_drawn_at_its_own_success(tmp_path: Path, finished: Path) -> None:
+    """The figures of its round are those of the model that stands."""
+    run = copy_of(finished, tmp_path)
+    path = run / "rft" / "round_1" / "model" / "figures.json"
+    candidates = [{"learning_rate": 1e-4, "validation_success": 0.125}, {"validation_success": 0.1875}]
+    found = {"promoted": False, "validation_success": 0.25, "candidates": candidates}
+    write_json(path, {**json.loads(path.read_text()), **found})
+    read = read_run(run)
+    curve = _curve(read, "rft", "validation_success")
+    assert (curve.points[:2], curve.rejected) == (((0, 0.25), (1, 0.25)), ((1, 0.1875),))
+    row = next(row for row in map(_round_row, read.rounds) if (row["recipe"], row["round"]) == ("RFT", 1))
+    assert (row["best"], row["after"], row["promoted"]) == (0.1875, 0.25, False)
+    assert key_figure(found) == "validation success 18.8\u202f%, not promoted"

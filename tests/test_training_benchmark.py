@@ -198,3 +198,16 @@ def test_without_out_ctrl_c_still_prints_the_figures(monkeypatch: pytest.MonkeyP
     reached = re.search(r"random: (\d) of 50 goals; give --out FOLDER", done.stderr)
     assert reached is not None, done.stderr
     assert f"{reached[1]} episodes of {GAME}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "change", [{"rewards": [10**400]}, {"rewards": [float("nan")]}, {"steps": -7}, {"seconds": 10**400},
+               {"seconds": float("nan")}, {"seconds": -1}],
+)  # fmt: skip
+def test_an_episode_of_numbers_that_none_has_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    benchmark(tmp_path).play(Interrupted())
+    file = tmp_path / "episodes" / "random.jsonl"
+    first, *others = file.read_text().splitlines()
+    file.write_text("\n".join([json.dumps({**json.loads(first), **change}), *others, ""]))
+    with pytest.raises(ValueError, match=r"random\.jsonl, line 1: no episode that bench wrote .*; remove the file"):
+        benchmark(tmp_path).play(Interrupted())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from branchwise.training.evaluation import (
     bootstrap_mean,
     evaluate,
     paired_difference,
+    row_of,
     run_episodes,
     summarise,
     wilson,
@@ -266,3 +268,18 @@ def test_the_row_sums_up_its_episodes() -> None:
     assert row.seconds_per_decision > 0
     again = summarise(episodes, agent="drawing", env="walk", split="test", seed=3, seconds=2.0 * steps)
     assert again.seconds_per_decision == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("reward", [math.nan, math.inf])
+def test_rewards_that_are_no_numbers_are_named(reward: float) -> None:
+    episode = Episode({}, (), (0.5, reward), True, 2)
+    with pytest.raises(ValueError, match=r"an episode of a in e has rewards .*; expected finite numbers"):
+        summarise([episode], agent="a", env="e", split="test", seed=0, seconds=3.0)
+
+
+def test_a_row_of_figures_that_are_no_numbers_is_refused() -> None:
+    row = summarise([Episode({}, (), (1.0,), True, 1)], agent="a", env="e", split="test", seed=0, seconds=3.0)
+    assert row_of({**asdict(row), "more": 3}) == row
+    for change, fault in (({"steps": "many"}, "a number"), ({"reward": 10**400}, "finite"), ({"seed": 0.5}, "whole")):
+        with pytest.raises((TypeError, ValueError), match=fault):
+            row_of({**asdict(row), **change})

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,14 @@ import pytest
 import yaml
 from stage_functions import Silent
 
+from branchwise.agents.baselines import RuleBasedShopper
 from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.registry import simulator_for
+from branchwise.search.extraction import successful_trajectories
 from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator
 from branchwise.training import loop as loop_module
+from branchwise.training.evaluation import run_episodes
 from branchwise.training.loop import extract, run_loop, stages_of
 from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
 from branchwise.training.settings import SettingsError
@@ -448,3 +452,15 @@ def test_success_as_an_outcome_keeps_the_rules_and_pays_for_success_alone() -> N
         assert SuccessOutcome(shop, failure=-1.0).rewards(state) == (1.0 if success else -1.0,)
         paid.add((simulator.rewards(state)[0], shop.rewards(state)[0] == 1.0))
     assert paid == {(1.0, True), (0.0, False)}
+
+
+def test_pairs_of_a_run_say_of_which_environment_they_are() -> None:
+    config = load_config("smoke", [])
+    [task, *others] = loop_module._tasks(config, "train")
+    assert task == {"seed": 0, "options": {"goal": 0}, "split": "train", "env_id": config.env}
+    assert others[0]["options"] == {"goal": 1}
+    simulator = loop_module._simulator(config, "train")
+    assert loop_module._root(simulator, task).task["env_id"] == config.env
+    episodes = run_episodes(simulator, [task], RuleBasedShopper(), seed=0)
+    [row] = successful_trajectories([replace(episodes[0], success=True)])[0]
+    assert row.env_id == config.env

@@ -3,6 +3,7 @@
 import copy
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from test_search_store import grown
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
@@ -20,11 +22,13 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, save_pairs, save_trees
 from branchwise.search.transcript import Turn, acted, observed
-from branchwise.training.from_pairs import has_logged, train_step_dpo
+from branchwise.training.from_pairs import check_writable, has_logged, train_step_dpo
 from branchwise.training.loop import extract
+from branchwise.training.preference import logged_references, model_references, train_preference_rows
 from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.recipe import load_recipe
-from branchwise.training.rows import without_repeats
+from branchwise.training.rows import preference_rows, sft_rows, without_repeats
+from branchwise.training.supervised import SupervisedSettings, train_supervised
 
 PAIR = PreferencePair((observed("goal red shirt"),), (acted("click[one]"),), (acted("click[two]"),), kind="sibling")
 
@@ -197,3 +201,79 @@ def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recip
     assert load_pairs(tmp_path / "winners.jsonl") != steps
     rows, _ = extract(load_recipe(recipe), tmp_path, 1, np.random.default_rng(0), "all_turns")
     assert sum(not row.rejected for row in rows) == len(steps)
+
+
+# ---- what is refused, and what is counted -----------------------------------------------------------------------
+
+
+def test_steps_that_are_learned_once_are_counted(model: Path, tmp_path: Path, capsys: Any) -> None:
+    save_pairs(tmp_path / "pairs.jsonl", [PAIR, replace(PAIR, rejected=(acted("click[three]"),)), PAIR])
+    run("train", tmp_path / "pairs.jsonl", "--model", model, "--out", tmp_path / "out", "--method", "sft")
+    assert "SFT on 1 rows, 2 repeated steps" in capsys.readouterr().out
+
+
+def test_anchors_alone_are_no_preference(model: Path, tmp_path: Path, capsys: Any) -> None:
+    save_pairs(tmp_path / "pairs.jsonl", [PAIR, replace(PAIR, rejected=())])
+    anchors = tmp_path / "pairs.anchors.jsonl"
+    run("train", anchors, "--model", model, "--out", tmp_path / "out", code=2)
+    assert "none of the 1 rows has a rejected side" in (said := " ".join(capsys.readouterr().err.split()))
+    assert "--method sft" in said
+    assert not (tmp_path / "out").exists()
+    run("train", anchors, "--model", model, "--out", tmp_path / "out", "--method", "sft")
+
+
+@pytest.mark.parametrize("method", ["step-dpo", "sft"])
+def test_a_model_of_learned_positions_trains_on_what_fits_it(method: str, tmp_path: Path, capsys: Any) -> None:
+    """GPT-2's positions are a table, and the 65th of 64 is an error of torch."""
+    tokenizer = make_tokenizer(["goal", "one", "two"])
+    sizes = {"n_positions": 64, "n_embd": 16, "n_layer": 1, "n_head": 2, "bos_token_id": 3, "eos_token_id": 3}
+    network = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), **sizes))
+    LanguageModel(network, tokenizer, max_new_tokens=8).save(tmp_path / "gpt2")
+    rows = [
+        {"prompt": "goal " * 50, "chosen": "one two " * 20, "rejected": "two"},
+        {"prompt": "goal", "chosen": "one " * 70, "rejected": "two"},
+    ]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    more = ("--model", tmp_path / "gpt2", "--method", method, "--out")
+    run("train", tmp_path / "p.jsonl", *more, tmp_path / "out")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "on 1 rows, 1 longer than the model's 64 positions (first: " in said
+    assert "truncated prompts" in said
+    (tmp_path / "p.jsonl").write_text(json.dumps(rows[1]) + "\n")
+    run("train", tmp_path / "p.jsonl", *more, tmp_path / "other", code=2)
+    assert "longer than the model's 64 positions" in " ".join(capsys.readouterr().err.split())
+
+
+def test_rows_that_were_not_fitted_to_the_model_are_named(tmp_path: Path) -> None:
+    tokenizer = make_tokenizer(["goal", "one"])
+    network = make_model(tokenizer, width=16, layers=1, heads=2, max_tokens=16)
+    pair = replace(PAIR, prompt=(observed("goal " * 40),), ref_chosen_logp=-1.0, ref_rejected_logp=-1.0)
+    rows, _ = preference_rows([pair], tokenizer)
+    with pytest.raises(ValueError, match=r"pair 0 has a side of \d+ tokens, and the model 16 positions"):
+        train_preference_rows(network, tokenizer, rows, PreferenceSettings(), "logged", 0, tmp_path)
+    steps, _ = sft_rows([(pair.prompt, "one")], tokenizer)
+    with pytest.raises(ValueError, match=r"row 0: \d+ tokens, and the model has 16 positions"):
+        train_supervised(network, steps, SupervisedSettings(), seed=0)
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_training(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "deep")
+    check_writable(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=r"^/proc/model cannot be written: .* in /proc; name another --out"):
+        check_writable("/proc/model")
+
+
+def test_a_search_s_logged_references_are_those_of_the_rows_that_train_on_them() -> None:
+    """Whatever tokens were sampled: an untrained model samples words in pieces."""
+    tokenizer = make_tokenizer(["goal"])
+    policy = LanguageModel(make_model(tokenizer, width=16, layers=1, heads=2), tokenizer, max_new_tokens=20)
+    prompt = (observed("goal"),)
+    [proposals] = policy.propose([prompt], 400, np.random.default_rng(0))
+    assert policy.counts["rescored_proposals"] > 0
+    pairs = [
+        PreferencePair(prompt, (acted(one.text),), (acted(other.text),), ref_chosen_logp=one.logp,
+                       ref_rejected_logp=other.logp) for one, other in pairwise(proposals)
+    ]  # fmt: skip
+    rows, _ = preference_rows(pairs, tokenizer)
+    np.testing.assert_allclose(logged_references(rows), model_references(policy.model, rows), atol=1e-3)

@@ -418,11 +418,26 @@ def test_collapse_stops_and_gives_back_the_last_good_state(tokenizer, tmp_path) 
 def test_a_loss_that_is_not_a_number_stops(tokenizer, tmp_path) -> None:
     pairs = pairs_of(8)
     model = model_of(tokenizer)
-    before = copy.deepcopy(model)
-    pairs[5] = dataclasses.replace(pairs[5], ref_chosen_logp=math.nan)
+    before, broken = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        broken.get_output_embeddings().weight.fill_(math.nan)
     with pytest.raises(TrainingStopped, match="the loss was nan"):
-        train_preference(model, tokenizer, pairs, PreferenceSettings(batch_size=8), seed=0, output_dir=tmp_path)
+        train_preference(
+            model, tokenizer, pairs, PreferenceSettings(batch_size=8), reference=broken, seed=0, output_dir=tmp_path
+        )
     assert same_weights(model, before)
+
+
+@pytest.mark.parametrize("logp", [math.nan, math.inf, -math.inf, -1e300, 5.0])
+def test_a_logged_reference_that_is_no_log_probability_is_refused_with_its_pair(
+    logp: float, tokenizer, tmp_path
+) -> None:
+    pairs = pairs_of(8)
+    pairs[5] = dataclasses.replace(pairs[5], ref_chosen_logp=logp)
+    with pytest.raises(ValueError, match=r"pair 5 has ref_chosen_logp=.*a log-probability is at most 0.*--reference"):
+        train_preference(
+            model_of(tokenizer), tokenizer, pairs, PreferenceSettings(batch_size=8), seed=0, output_dir=tmp_path
+        )
 
 
 def test_errors_name_the_pair_and_the_cure(tokenizer, tmp_path) -> None:

@@ -1,5 +1,6 @@
 """Turns to token rows: masks, segments under forgetful histories, and the counts of what was lost."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from branchwise.agents.prompting import (
     completion_ids,
     last_observation,
     prompt_ids,
+    prompts_and_completions,
 )
 from branchwise.agents.small_model import make_tokenizer
 from branchwise.search.extraction import PreferencePair
@@ -155,3 +157,44 @@ def test_a_prompt_cut_so_that_it_goes_on_nowhere_begins_a_segment_of_its_own(tok
     assert list(rows[1]["input_ids"]) == last
     counts = sft_rows([TRANSCRIPT], tokenizer, last_observation, max_tokens=4)[1]
     assert (counts.truncated_prompts, counts.dropped_turns, counts.cut_observations) == (1, 0, 1)  # the results page
+
+
+# ---- a model's positions ----------------------------------------------------------------------------------------
+
+
+def test_prompts_leave_room_for_the_longest_answer_as_in_scoring(tokenizer) -> None:
+    """With 20 positions, an answer of 9 tokens and its end leaves 10 to the prompts of both sides, in training as in
+    scoring; each loss is counted."""
+    prompt = (observed("one " * 30),)
+    answers = ["two " * 8 + "two", "three"]
+    pair = PreferencePair(prompt, (acted(answers[0]),), (acted(answers[1]),))
+    (row,), counts = preference_rows([pair], tokenizer, positions=20)
+    [scored], _ = prompts_and_completions(tokenizer, [prompt], [answers], None, 20, Counter())
+    assert row.chosen[0].prompt_ids == row.rejected[0].prompt_ids == tuple(scored)
+    assert (row.length, counts.cut_observations) == (20, 2)
+    (learned_row,), counts = sft_rows([(prompt, answers[0])], tokenizer, positions=20)
+    assert (len(learned_row["input_ids"]), counts.cut_observations) == (20, 1)
+    unbounded = preference_rows([pair], tokenizer)[0][0]
+    assert unbounded.length > 20
+    assert preference_rows([pair], tokenizer, positions=1000)[0] == [unbounded]
+
+
+def test_an_answer_that_fills_all_positions_is_dropped_counted_and_named(tokenizer) -> None:
+    fits, long = acted("two " * 18), acted("two " * 19)  # with the end of turn 19 and 20 tokens
+    pairs = [PreferencePair((observed("one"),), (acted("three"),), (rejected,)) for rejected in (fits, long, long)]
+    rows, counts = preference_rows(pairs, tokenizer, positions=20)
+    assert [row.source for row in rows] == [0]
+    assert counts.dropped == {"longer than the model's 20 positions (first: pair 1)": 2}
+    items = [(pairs[0].prompt, turn.text) for turn in (long, fits)]
+    rows, counts = sft_rows(items, tokenizer, positions=20)
+    assert (len(rows), counts.dropped) == (1, {"longer than the model's 20 positions (first: item 0)": 1})
+
+
+def test_a_trajectory_longer_than_the_positions_goes_on_in_another_segment(tokenizer) -> None:
+    pair = PreferencePair(TRANSCRIPT[:1], TRANSCRIPT[1:6])
+    (whole,), _ = preference_rows([pair], tokenizer)
+    assert len(whole.chosen) == 1
+    (row,), _ = preference_rows([pair], tokenizer, positions=whole.length - 1)
+    assert len(row.chosen) > 1
+    assert row.length < whole.length
+    assert sum(sum(segment.mask) for segment in row.chosen) == sum(whole.chosen[0].mask)

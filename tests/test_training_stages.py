@@ -1,5 +1,7 @@
 """Runs of stages: order, what stands after a failure, and going on after it. Processes are spawned as in a real run."""
 
+import json
+import math
 import os
 import shutil
 import signal
@@ -153,6 +155,68 @@ def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path) -> None:
             attempt()
     assert thesis.read_text() == "ten years"
     assert [path.name for path in tmp_path.iterdir()] == ["papers"]
+
+
+@pytest.mark.parametrize("kind", ["folder", "file", "nothing"])
+def test_a_link_in_place_of_the_folder_under_way_is_not_followed(kind: str, tmp_path: Path) -> None:
+    run, target = tmp_path / "run", tmp_path / "target"
+    run.mkdir()
+    if kind == "folder":
+        target.mkdir()
+        (target / "thesis.tex").write_text("ten years")
+    elif kind == "file":
+        target.write_text("ten years")
+    (run / "a.partial").symlink_to(target)
+    stage = Stage("a", counting, arguments={"calls": []})
+    for attempt in (lambda: do_stage(stage, run, quiet), lambda: run_stages([stage], run, Heard())):
+        with pytest.raises(ValueError, match=r"a\.partial is a link, .* move or delete it"):
+            attempt()
+    assert (run / "a.partial").is_symlink()
+    assert [path.name for path in target.rglob("*")] == (["thesis.tex"] if kind == "folder" else [])
+
+
+def test_links_in_a_folder_under_way_are_removed_and_not_what_they_lead_to(tmp_path: Path) -> None:
+    run, target = tmp_path / "run", tmp_path / "target"
+    (run / "a.partial").mkdir(parents=True)
+    target.mkdir()
+    (target / "thesis.tex").write_text("ten years")
+    for name in ("model", "parts"):
+        (run / "a.partial" / name).symlink_to(target)
+    calls: list[list[str]] = []
+    do_stage(Stage("a", counting, arguments={"calls": calls}), run, quiet)
+    assert calls == [[]]
+    assert (target / "thesis.tex").read_text() == "ten years"
+    assert sorted(path.name for path in (run / "a").iterdir()) == [FIGURES, "made"]
+
+
+@pytest.mark.parametrize(
+    ("found", "fault"),
+    [
+        ({"validation_success": "high"}, "validation_success is 'high', and a number is expected"),
+        ({"model_calls": 10**400}, "model_calls is 10{39}"),
+        ({"anything": -(10**400)}, "anything is -10{38}, which no float holds"),
+        ({"seconds": None}, "seconds is None, and a number is expected"),
+        ({"rows": True}, "rows is True, and a number is expected"),
+        ({"success": math.nan}, "success is nan, and a number is expected"),
+        ({"promoted": "yes"}, "promoted is 'yes', and true or false is expected"),
+        ({"dropped": {"tie": "many"}}, "dropped is {'tie': 'many'}, and numbers by name are expected"),
+        ({"chosen_kinds": [1]}, r"chosen_kinds is \[1\], and numbers by name"),
+        ({"candidates": {"learning_rate": 1}}, "candidates is .*, and a list of objects is expected"),
+        ({"candidates": [{"validation_success": "x"}]}, "a candidate's validation_success is 'x', and a number"),
+    ],
+)
+def test_a_figure_that_no_table_can_show_is_named(found: dict[str, Any], fault: str, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / FIGURES).write_text(json.dumps(found))
+    with pytest.raises(DamagedStage, match=rf"a/figures\.json: {fault}.*; delete the folder"):
+        figures(tmp_path, "a")
+
+
+def test_a_figure_that_could_not_be_measured_is_none_or_nan(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    known = {"auc": math.nan, "chosen_logp_per_token": None, "stopped": "the loss was nan", "loss": 0.5}
+    (tmp_path / "a" / FIGURES).write_text(json.dumps({**known, "candidates": [known]}))
+    assert figures(tmp_path, "a")["stopped"] == "the loss was nan"
 
 
 HOSTILE = [

@@ -11,6 +11,7 @@ What it does not do: survive a power cut to the last episode (lines are flushed,
 
 import hashlib
 import json
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -82,7 +83,9 @@ class EpisodeLog:
                 row = parse_json(line, f"{path}, line {number}", "remove the file to play anew")
                 try:
                     episode, seconds = episode_from_json(row), float(row["seconds"])
-                except (ValueError, KeyError, TypeError, AttributeError) as error:
+                    if not 0 <= seconds < math.inf:
+                        raise ValueError(f"seconds={seconds}; expected a number of at least 0")
+                except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
                     raise ValueError(
                         f"{path}, line {number}: no episode that bench wrote ({error!r}); remove the file to play anew"
                     ) from error
@@ -143,7 +146,8 @@ class Benchmark:
         if self.folder is not None and self.rows:
             with atomically(self.folder / RESULTS) as temporary:
                 rows = [asdict(row) for row in self.rows]
-                temporary.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+                text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
+                temporary.write_text(text + "\n", encoding="utf-8")
 
     def _row(self, agent: Agent, log: EpisodeLog) -> ResultRow:
         episodes = [log.ended[index] for index in sorted(log.ended)]

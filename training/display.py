@@ -39,13 +39,16 @@ COUNTS = ("pairs", "rows")
 
 
 def key_figure(figures: Mapping[str, Any]) -> str:
-    """The figure of a stage that a reader waits for; "" where it has none.
+    """The figure of a stage that a reader waits for; "" where it has none. Of a round that promoted nothing it is the
+    best candidate's.
 
     >>> key_figure({"validation_success": 0.25, "promoted": False, "model_calls": 12})
     'validation success 25.0\\u202f%, not promoted'
     >>> key_figure({"episodes": 40, "success": 0.5})
     'success 50.0\\u202f%'
     """
+    if figures.get("promoted") is False:
+        figures = {**figures, **max(figures.get("candidates", ()), key=lambda c: c["validation_success"], default={})}
     for name in SHARES:
         if isinstance(figures.get(name), int | float) and math.isfinite(figures[name]):
             promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]

@@ -5,9 +5,10 @@ percentile bootstrap interval; two agents are compared task by task (exact McNem
 difference). All intervals are 95 %. Nothing here chooses a model: that is the loop's, on validation tasks.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ from ..agents.agent import Agent
 from ..envs.simulator import TERMINAL, Simulator
 from ..search.episode import Episode
 from ..search.transcript import Transcript, acted, observed
+from ..search.typed import check_fields
+from .stages import is_number
 
 Task = Mapping[str, Any]
 """``{"seed": int, "options": {…}}``: the arguments of :meth:`Simulator.reset`, and whatever else names the task."""
@@ -42,6 +45,19 @@ class ResultRow:
     steps: float
     model_calls: float
     seconds_per_decision: float
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if not isinstance(value, str) and not is_number(value):
+                raise ValueError(f"{entry.name} of {self.agent} is {value!r:.40}; expected a finite number")
+
+
+def row_of(found: Mapping[str, Any]) -> ResultRow:
+    """A row of the table from the figures of an evaluation. Raises what :class:`ResultRow` does, ``KeyError`` for a
+    figure that is not there."""
+    return ResultRow(**{entry.name: found[entry.name] for entry in fields(ResultRow)})
 
 
 @dataclass(slots=True)
@@ -148,6 +164,12 @@ def evaluate(
 
 def summarise(episodes: Sequence[Episode], *, agent: str, env: str, split: str, seed: int, seconds: float) -> ResultRow:
     """The table's row for these episodes; ``seconds`` is the wall-clock time that they took together."""
+    for episode in episodes:
+        if not math.isfinite(episode.total_reward):
+            raise ValueError(
+                f"an episode of {agent} in {env} has rewards {episode.rewards!r:.80}; expected finite numbers of the "
+                "environment"
+            )
     successes = sum(episode.success for episode in episodes)
     rewards = np.array([episode.total_reward for episode in episodes], dtype=np.float64)
     decisions = sum(episode.steps for episode in episodes)

@@ -28,6 +28,7 @@ from ..agents.acting import PolicyAgent
 from ..agents.agent import Agent
 from ..agents.baselines import RandomAgent, RuleBasedShopper
 from ..agents.critics import CriticEvaluator, ValueModel
+from ..agents.forward import positions_of
 from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
@@ -50,7 +51,7 @@ from ..search.store import load_episodes, load_pairs, load_trees, save_episodes,
 from ..search.transcript import Transcript, observed
 from ..search.tree import Tree
 from . import demonstrations
-from .evaluation import ResultRow, Task, evaluate, run_episodes
+from .evaluation import ResultRow, Task, evaluate, row_of, run_episodes
 from .preference import action_kind_counts, train_preference
 from .readable import agent_order
 from .recipe import Recipe, RunConfig, load_recipe
@@ -163,11 +164,6 @@ def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display
         path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
     write_report(run)
     return rows
-
-
-def row_of(found: Mapping[str, Any]) -> ResultRow:
-    """A row of the table from the figures of an ``evaluation`` stage."""
-    return ResultRow(**{name: found[name] for name in ResultRow.__slots__})
 
 
 def is_done(config: RunConfig, run: Path) -> bool:
@@ -306,7 +302,7 @@ def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> L
         lessons = [
             lesson for shop in shops for lesson in demonstrations.reading_lessons(shop, base.lessons // len(shops), rng)
         ]
-        rows, _ = sft_rows(lessons, tokenizer)
+        rows, _ = sft_rows(lessons, tokenizer, positions=positions_of(model))
         _supervise(context, f"reading, pass {number + 1}", model, rows, base.reading, config.seed + number)
         made["reading_accuracy"] = reading_accuracy(model, tokenizer, check)
         made["reading_passes"] = number + 1
@@ -323,7 +319,7 @@ def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> L
         for shop in shops
         for episode in demonstrations.demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
     ]
-    rows, _ = sft_rows(shown, tokenizer, config.history)
+    rows, _ = sft_rows(shown, tokenizer, config.history, positions=positions_of(model))
     _supervise(context, "cloning", model, rows, base.cloning, config.seed)
     made["demonstrations"] = len(shown)
     return LanguageModel(model, tokenizer, history=config.history, max_new_tokens=24)
@@ -558,7 +554,7 @@ def _train(
     limit = policy.max_prompt_tokens
     if recipe.train == "supervised":
         steps = [step for pair in pairs for step in steps_after(pair.prompt, pair.chosen)]
-        rows, _ = sft_rows(steps, policy.tokenizer, config.history, limit)
+        rows, _ = sft_rows(steps, policy.tokenizer, config.history, limit, positions=positions_of(policy.model))
         return train_supervised(policy.model, rows, replace(recipe.supervised, learning_rate=rate), config.seed, tell)
     reference = "logged" if recipe.collect == "trees" else copy.deepcopy(policy.model)
     return train_preference(
@@ -647,7 +643,9 @@ def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
 
 
 def _goals(config: RunConfig, split: str, first: int, count: int) -> list[Task]:
-    return [{"seed": 0, "options": {"goal": i}, "split": split} for i in range(first, first + count)]
+    return [
+        {"seed": 0, "options": {"goal": i}, "split": split, "env_id": config.env} for i in range(first, first + count)
+    ]
 
 
 def _root(simulator: Any, task: Task) -> Root:

@@ -19,12 +19,12 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
-from ..agents.forward import Forward
+from ..agents.forward import Forward, positions_of
 from ..agents.prompting import History, all_turns
 from ..search.extraction import PreferencePair
 from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
@@ -32,6 +32,10 @@ from .rows import PreferenceRow, RowCounts, preference_rows
 from .supervised import Progress, TrainingStopped, evaluating, projection
 
 REFERENCE_BATCH = 64  # rows a forward when nothing is learned
+LARGEST: Final = float(np.finfo(np.float32).max)
+"""The loss is computed in 32 bits."""
+ROUNDING: Final = 1e-6
+"""By how much a logged log-probability may lie above 0."""
 
 
 @dataclass(slots=True)
@@ -70,7 +74,7 @@ def train_preference(
     """
     if not pairs:
         raise ValueError("no pairs to train on: the list is empty; lower the extraction threshold or search longer")
-    rows, counts = preference_rows(pairs, tokenizer, history, max_tokens)
+    rows, counts = preference_rows(pairs, tokenizer, history, max_tokens, positions_of(model))
     if not rows:
         raise ValueError(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
     trained = train_preference_rows(model, tokenizer, rows, settings, reference, seed, output_dir, progress)
@@ -88,7 +92,7 @@ def train_preference_rows(
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """:func:`train_preference` on token rows; returns the history."""
-    check_preference_rows(rows, settings)
+    check_preference_rows(rows, settings, positions_of(model))
     rows = [row for row in rows if row.weight > 0 and (row.rejected or settings.sft_weight > 0)]  # the rest is idle
     if reference is model:
         raise ValueError("reference is the model in training; give a frozen copy (copy.deepcopy) or 'logged'")
@@ -105,8 +109,11 @@ def train_preference_rows(
     return trainer.records
 
 
-def check_preference_rows(rows: Sequence[PreferenceRow], settings: PreferenceSettings) -> None:
-    """Raises ``ValueError`` naming the first row that the loss cannot honour."""
+def check_preference_rows(
+    rows: Sequence[PreferenceRow], settings: PreferenceSettings, positions: int | None = None
+) -> None:
+    """Raises ``ValueError`` naming the first row that the loss cannot honour, or a model of so many ``positions``
+    cannot read."""
     if not rows:
         raise ValueError("no rows to train on: the list is empty; were all pairs dropped on the way?")
     if not any(row.rejected for row in rows) and settings.sft_weight == 0:
@@ -114,6 +121,11 @@ def check_preference_rows(rows: Sequence[PreferenceRow], settings: PreferenceSet
     if not any(row.weight > 0 for row in rows):
         raise ValueError("the weight of every row is 0: nothing to train on")
     for row in rows:
+        if positions is not None and row.length > positions:
+            raise ValueError(
+                f"pair {row.source} has a side of {row.length} tokens, and the model {positions} positions; give "
+                "preference_rows positions, which cuts prompts, or leave the pair out"
+            )
         epsilon = label_smoothing(row, settings.label_smoothing) if row.rejected else 0.0
         if settings.loss in ("ipo", "hinge") and (row.margin or epsilon):
             raise ValueError(
@@ -125,10 +137,10 @@ def check_preference_rows(rows: Sequence[PreferenceRow], settings: PreferenceSet
                 f"pair {row.source} has margin={row.margin:g} and label smoothing {epsilon:g}; loss='robust' takes no "
                 "margin and a smoothing below 0.5: use loss='sigmoid'"
             )
-        if not 0 <= epsilon <= 1 or row.weight < 0 or not math.isfinite(row.weight):
+        if not 0 <= epsilon <= 1 or not 0 <= row.weight <= LARGEST or not abs(row.margin) <= LARGEST:
             raise ValueError(
-                f"pair {row.source}: label smoothing lies in [0, 1] and weight is finite and at least 0, got "
-                f"{epsilon!r} and {row.weight!r}"
+                f"pair {row.source}: label smoothing lies in [0, 1], weight is at least 0, and weight and margin are "
+                f"numbers that 32 bits hold, got {epsilon!r}, {row.weight!r} and {row.margin!r}"
             )
 
 
@@ -144,10 +156,16 @@ def logged_references(rows: Sequence[PreferenceRow]) -> np.ndarray:
                 f"{row.ref_rejected_logp}, but reference='logged' needs both; search with a model, which logs "
                 "them, or take the model as it starts (--reference model; in Python a frozen copy as reference)"
             )
-        if row.ref_chosen_logp is not None:
-            references[index, 0] = row.ref_chosen_logp
-        if row.ref_rejected_logp is not None:
-            references[index, 1] = row.ref_rejected_logp
+        for place, logp in enumerate((row.ref_chosen_logp, row.ref_rejected_logp)):
+            if logp is None:
+                continue
+            if not -LARGEST <= logp <= ROUNDING:
+                raise ValueError(
+                    f"pair {row.source} has ref_{('chosen', 'rejected')[place]}_logp={logp!r}; a log-probability is at "
+                    f"most 0 and at least {-LARGEST:.3g}: score the pair anew, or take the model as it starts "
+                    "(--reference model; in Python a frozen copy as reference)"
+                )
+            references[index, place] = logp
     return references
 
 
@@ -192,7 +210,8 @@ def check_logged(model: Any, rows: Sequence[PreferenceRow], tolerance: float = 0
             f"logged reference log-probabilities differ from recomputed ones by {mean:.3f} nats a token on average (at "
             f"most {tolerance:g} is expected; the worst is {('chosen', 'rejected')[int(side)]} of pair "
             f"{rows[int(index)].source}, {differences[index, side]:.3f}); score with the model, history policy and "
-            "prompt limit that trained rows use, at temperature 1, or pass the reference model itself"
+            "prompt limit that trained rows use, at temperature 1, or take the model as it starts as reference "
+            "(--reference model; in Python pass a frozen copy of it)"
         )
     return mean
 

@@ -9,7 +9,7 @@ What it does not do: judge. It shows figures with their intervals, and compares 
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from ..search.files import atomically
 from .readable import BASE, NAMES, agent_name, duration, inline, interval, is_oracle, number, percent
 from .report_pictures import Curve, chart
 from .report_samples import sample_episodes, sample_tree
-from .run_folder import Round, Run, read_run
+from .run_folder import Round, Run, read_run, unchanged, unchanged_note
 
 __all__ = ["Run", "agent_name", "read_run", "render", "write_report"]
 
@@ -48,6 +48,7 @@ def render(run: Run) -> str:
         run=run,
         facts=_facts(run),
         headline=_headline(run),
+        unchanged=unchanged_note(run),
         groups=_groups(run),
         efforts=_efforts(run),
         charts=_charts(run),
@@ -60,7 +61,8 @@ def render(run: Run) -> str:
 
 
 def _headline(run: Run) -> dict[str, Any] | None:
-    """Base, and the best agent that needs no oracle, as rows; whether their intervals lie apart."""
+    """Base, and the best agent that needs no oracle, as rows; whether their intervals lie apart; whether the best is
+    the base itself under a recipe's name (``nothing``)."""
     rows = {row["agent"]: row for row in run.results}
     better = [row for name, row in rows.items() if name not in (BASE, "random", "rule_based") and not is_oracle(name)]
     if BASE not in rows or not better:
@@ -72,6 +74,7 @@ def _headline(run: Run) -> dict[str, Any] | None:
         "best": best,
         "best_policy": max(plain, key=lambda row: row["success"]) if plain and "+" in best["agent"] else None,
         "rule": rows.get("rule_based"),
+        "nothing": best["agent"] in unchanged(run),
         "apart": best["success_low"] > rows[BASE]["success_high"],
         "factor": best["success"] / rows[BASE]["success"] if rows[BASE]["success"] else None,
     }
@@ -107,7 +110,7 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
                 "name": agent_name(recipe),
                 "rounds": len(rounds),
                 "model_calls": _total(rounds, "model_calls"),
-                "rows": _total(rounds, "rows", "pairs"),
+                "trained_on": _trained_on(rounds),
                 "candidates": sum(len(figures.get("candidates", ())) for figures in rounds) or None,
                 "seconds": _total(rounds, "seconds"),
             }
@@ -119,7 +122,7 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
                 "name": "Critic of the rows that search",
                 "rounds": 1,
                 "model_calls": critic.get("model_calls"),
-                "rows": critic.get("rows"),
+                "trained_on": _trained_on([critic]),
                 "candidates": 1,
                 "seconds": critic.get("seconds"),
             }
@@ -127,9 +130,17 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
     return found
 
 
-def _total(rounds: Iterable[Mapping[str, Any]], *names: str) -> float | None:
-    found = [figures[name] for figures in rounds for name in names if isinstance(figures.get(name), int | float)]
+def _total(rounds: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    found = [figures[name] for figures in rounds if name in figures]
     return sum(found) if found else None
+
+
+def _trained_on(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """How many pairs, and anchors beside them, or how many rows of supervised training."""
+    counts = {name: _total(rounds, name) for name in ("pairs", "anchors")}
+    if counts["pairs"] is None:
+        counts = {"rows": _total(rounds, "rows")}
+    return ", ".join(f"{number(count)} {name}" for name, count in counts.items() if count is not None) or "–"
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -175,10 +186,11 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
     points = [] if standing is None else [(0, standing)]
     rejected = []
     for r in run.rounds:
-        value = _finite(r.figures.get(key))
+        promoted = r.figures.get("promoted", True)
+        value = _finite(r.figures.get(key) if promoted else _best_candidate(r).get(key, r.figures.get(key)))
         if r.recipe != recipe or value is None:
             continue
-        if r.figures.get("promoted", True):
+        if promoted:
             standing = value
         else:
             rejected.append((r.number, value))
@@ -189,6 +201,11 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
     return Curve(agent_name(recipe), style % 4, tuple(points), tuple(rejected))
 
 
+def _best_candidate(r: Round) -> Mapping[str, Any]:
+    """The candidate of the round that did best on validation goals, promoted or not."""
+    return max(r.figures.get("candidates") or (), key=lambda c: c.get("validation_success", 0.0), default={})
+
+
 def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
@@ -197,15 +214,15 @@ def _round_row(r: Round) -> dict[str, Any]:
     figures = r.figures
     dropped = figures.get("dropped") or {}
     candidates = figures.get("candidates") or []
-    chosen: Mapping[str, Any] = max(candidates, key=lambda c: c.get("validation_success", 0.0), default={})
+    chosen = _best_candidate(r)
     return {
         "recipe": agent_name(r.recipe),
         "round": r.number,
-        "learned_from": figures.get("pairs", figures.get("rows")),
-        "unit": "pairs" if "pairs" in figures else "rows",
+        "trained_on": _trained_on([figures]),
         "dropped": sum(dropped.values()),
         "reasons": sorted(dropped.items(), key=lambda item: -item[1]),
         "before": figures.get("validation_success_before"),
+        "best": chosen.get("validation_success"),
         "after": figures.get("validation_success"),
         "promoted": figures.get("promoted"),
         "episode_length": figures.get("episode_length"),

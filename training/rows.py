@@ -12,11 +12,13 @@ segment, whose observation tokens have mask 0: read, never learned. Steps have o
 
 Masks come from the turns, never from scanning token ids. Prompts are cut to ``max_tokens`` by
 :func:`~branchwise.agents.prompting.prompt_ids` as the agent's own were, so logged log-probabilities stay comparable;
-completions are never cut. What this file does not do: padding and batching, which the trainers own.
+and, as in scoring, further where a model's ``positions`` leave no room for the longest answer of the row. Completions
+are never cut: a row whose answer alone fills all positions is dropped and counted. What this file does not do: padding
+and batching, which the trainers own.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,7 +83,7 @@ class PreferenceRow:
 class RowCounts:
     """What became of the input. ``truncated_prompts`` counts prompts cut to ``max_tokens``, ``dropped_turns`` the turns
     they lost, ``cut_observations`` those whose last observation was itself cut; ``dropped`` the inputs that gave no
-    row, by reason.
+    row, by reason, and the inputs that another one repeats.
     """
 
     rows: int = 0
@@ -98,26 +100,34 @@ def sft_rows(
     history: str | History = all_turns,
     max_tokens: int | None = None,
     weights: Sequence[float] | None = None,
+    positions: int | None = None,
 ) -> tuple[list[dict[str, Any]], RowCounts]:
     """Rows ``{"input_ids", "mask", "weight"}`` for :func:`~branchwise.training.supervised.train_supervised`.
 
     An item is a transcript, of which every agent turn is learned, or a step ``(transcript, answer)``, of which the
-    answer alone is. ``max_tokens`` bounds the prompts. ``weights`` has one number an item. A transcript gives one row a
-    segment. Items without an agent turn are dropped and counted.
+    answer alone is. ``max_tokens`` bounds the prompts, ``positions`` (the model's) prompt and answer together.
+    ``weights`` has one number an item. A transcript gives one row a segment. Items without an agent turn, and those
+    that the positions have no room for, are dropped and counted.
     """
     if weights is not None and len(weights) != len(items):
         raise ValueError(f"{len(weights)} weights for {len(items)} items; one an item is needed")
     rows: list[dict[str, Any]] = []
     counts = RowCounts()
     lost: Counter[str] = Counter()
+    too_long: list[int] = []
     for index, item in enumerate(items):
-        segments = side_of(_steps(item), tokenizer, history, max_tokens, lost)
+        steps = list(_steps(item))
+        if (limit := _room(steps, tokenizer, max_tokens, positions)) == 0:
+            too_long.append(index)
+            continue
+        segments = side_of(steps, tokenizer, history, limit, lost)
         if not segments:
             counts.dropped["no agent turn"] += 1
         weight = 1.0 if weights is None else float(weights[index])
         for segment in segments:
             rows.append({"input_ids": segment.input_ids, "mask": segment.input_mask, "weight": weight})
             counts.learned_tokens += sum(segment.mask)
+    _count_too_long(counts, "item", too_long, positions)
     return rows, _finished(counts, len(rows), lost)
 
 
@@ -126,18 +136,25 @@ def preference_rows(
     tokenizer: Any,
     history: str | History = all_turns,
     max_tokens: int | None = None,
+    positions: int | None = None,
 ) -> tuple[list[PreferenceRow], RowCounts]:
-    """Token rows of ``pairs``, in their order; ``max_tokens`` bounds the prompts.
+    """Token rows of ``pairs``, in their order; ``max_tokens`` bounds prompts, ``positions`` (the model's) prompt and
+    answer together, with one limit for both sides of a pair.
 
     Pairs whose two sides are the same tokens teach nothing and are dropped and counted, as are pairs without an agent
-    turn in ``chosen``, or in a ``rejected`` that is not empty.
+    turn in ``chosen``, or in a ``rejected`` that is not empty, and pairs that the positions have no room for.
     """
     rows: list[PreferenceRow] = []
     counts = RowCounts()
     lost: Counter[str] = Counter()
+    too_long: list[int] = []
     for index, pair in enumerate(pairs):
-        chosen = side_of(steps_after(pair.prompt, pair.chosen), tokenizer, history, max_tokens, lost)
-        rejected = side_of(steps_after(pair.prompt, pair.rejected), tokenizer, history, max_tokens, lost)
+        better, worse = (list(steps_after(pair.prompt, side)) for side in (pair.chosen, pair.rejected))
+        if (limit := _room(better + worse, tokenizer, max_tokens, positions)) == 0:
+            too_long.append(index)
+            continue
+        chosen = side_of(better, tokenizer, history, limit, lost)
+        rejected = side_of(worse, tokenizer, history, limit, lost)
         if not chosen or (pair.rejected and not rejected):
             counts.dropped["no agent turn"] += 1
             continue
@@ -161,6 +178,7 @@ def preference_rows(
                 index,
             )
         )
+    _count_too_long(counts, "pair", too_long, positions)
     return rows, _finished(counts, len(rows), lost)
 
 
@@ -188,7 +206,7 @@ def steps_after(prompt: Transcript, turns: Sequence[Turn]) -> Iterator[Step]:
 
 
 def side_of(
-    steps: Iterator[Step], tokenizer: Any, history: str | History, max_tokens: int | None, lost: Counter[str]
+    steps: Iterable[Step], tokenizer: Any, history: str | History, max_tokens: int | None, lost: Counter[str]
 ) -> Side:
     """The segments of consecutive steps. ``lost`` gets the counts of
     :func:`~branchwise.agents.prompting.prompt_ids`.
@@ -215,6 +233,19 @@ def side_of(
 
 def _continues(prompt: tuple[int, ...], ids: tuple[int, ...]) -> bool:
     return len(prompt) > len(ids) and prompt[: len(ids)] == ids
+
+
+def _room(steps: Sequence[Step], tokenizer: Any, max_tokens: int | None, positions: int | None) -> int | None:
+    """The limit of the prompts' tokens that leaves room for the longest answer; 0 where that alone is too long."""
+    if positions is None:
+        return max_tokens
+    room = max(0, positions - max((len(completion_ids(tokenizer, answer)) for _, answer in steps), default=0))
+    return room if max_tokens is None else min(room, max_tokens)
+
+
+def _count_too_long(counts: RowCounts, what: str, too_long: Sequence[int], positions: int | None) -> None:
+    if too_long:
+        counts.dropped[f"longer than the model's {positions} positions (first: {what} {too_long[0]})"] = len(too_long)
 
 
 def _steps(item: Transcript | Step) -> Iterator[Step]:

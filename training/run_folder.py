@@ -9,11 +9,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ..envs.json_files import read_json
+from .evaluation import row_of
 from .readable import agent_name, agent_order, number
 from .stages import FIGURES, read_figures
+
+_CURE: Final = "delete it and run the same command again"
 
 
 @dataclass(frozen=True)
@@ -44,9 +47,17 @@ def read_run(path: Path) -> Run:
     if not path.is_dir():
         raise FileNotFoundError(f"no run folder {path}; `branchwise loop CONFIG --out {path}` makes one")
     config, results = path / "config.yaml", path / "results.json"
-    rows = _json(results) if results.is_file() else [read_figures(p) for p in path.glob(f"evaluation/*/{FIGURES}")]
-    if not isinstance(rows, list) or not all(isinstance(row, dict) and "agent" in row for row in rows):
-        raise ValueError(f"{results}: expected a list of rows, each with an 'agent'")
+    if results.is_file():
+        rows = _json(results)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and "agent" in row for row in rows):
+            raise ValueError(f"{results}: expected a list of rows, each with an 'agent'")
+        for row in rows:
+            _check_row(results, row)
+    else:
+        rows = []
+        for figures in path.glob(f"evaluation/*/{FIGURES}"):
+            rows.append(read_figures(figures))
+            _check_row(figures, rows[-1])
     rounds = []
     for figures in path.glob(f"*/round_*/model/{FIGURES}"):
         folder = figures.parent
@@ -63,8 +74,29 @@ def read_run(path: Path) -> Run:
     )
 
 
+def unchanged(run: Run) -> list[str]:
+    """The recipes of which no candidate was promoted, so that their model is the base itself."""
+    promoted: dict[str, bool] = {}
+    for made in run.rounds:
+        promoted[made.recipe] = promoted.get(made.recipe, False) or made.figures.get("promoted", True)
+    return [recipe for recipe, any_was in promoted.items() if not any_was]
+
+
+def unchanged_note(run: Run) -> str:
+    """What must be said beside the rows of such recipes, else ""."""
+    if not (names := unchanged(run)):
+        return ""
+    return (
+        f"No candidate of {', '.join(map(agent_name, names))} was better on validation goals, so none was promoted: "
+        f"{'these rows are' if len(names) > 1 else 'this row is'} the base itself."
+    )
+
+
 def budgets(run: Run) -> Iterator[str]:
-    """What the trained agents were allowed, a line a budget, from the figures of their rounds."""
+    """What stands under the table, a line each: whose rows are the base itself, and what the trained agents were
+    allowed, from the figures of their rounds."""
+    if note := unchanged_note(run):
+        yield note
     calls: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     for made in run.rounds:
@@ -78,8 +110,17 @@ def budgets(run: Run) -> Iterator[str]:
             yield f"Budgets, {title}: {listed}"
 
 
+def _check_row(path: Path, row: Mapping[str, Any]) -> None:
+    try:
+        row_of(row)
+    except KeyError as error:
+        raise ValueError(f"{path}: a row has no {error}; {_CURE}") from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: {error}; {_CURE}") from None
+
+
 def _json(path: Path) -> Any:
-    return read_json(path, "delete it and run the same command again")
+    return read_json(path, _CURE)
 
 
 def _optional(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ What it does not do: distribute over machines, lock the folder (``search.locks.o
 """
 
 import json
+import math
 import multiprocessing
 import os
 import pickle
@@ -116,7 +117,52 @@ def read_figures(path: Path) -> dict[str, Any]:
         raise DamagedStage(str(error)) from None
     if not isinstance(found, dict):
         raise DamagedStage(f"{path} holds {type(found).__name__}, not an object of figures; {cure}")
+    if fault := figure_fault(found):
+        raise DamagedStage(f"{path}: {fault}; {cure}")
     return found
+
+
+NUMBERS: Final = (
+    *("success", "validation_success", "validation_low", "validation_high", "validation_success_before"),
+    *("episode_length", "reading_accuracy", "chosen_logp_per_token", "explained_variance", "auc", "error"),
+    *("rows", "pairs", "anchors", "held_out", "goals", "tries", "solved_goals", "nodes", "demonstrations"),
+    *("parameters", "episodes", "model_calls", "prompts", "seconds", "learning_rate", "loss"),
+)
+"""Figures that tables and reports show as numbers, whichever stage returns them."""
+UNKNOWN: Final = ("chosen_logp_per_token", "explained_variance", "auc", "error", "loss")
+"""Those of them that may be null or NaN: there was nothing to measure."""
+COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds")
+
+
+def figure_fault(found: Mapping[str, Any]) -> str:
+    """What is wrong with the figures of a stage, else ""."""
+    for name, value in found.items():
+        if type(value) is int and not is_number(value):
+            return f"{name} is {value!r:.40}, which no float holds"
+        if name in NUMBERS and not is_number(value) and not (name in UNKNOWN and _is_unknown(value)):
+            return f"{name} is {value!r:.40}, and a number is expected"
+        if name == "promoted" and not isinstance(value, bool):
+            return f"promoted is {value!r:.40}, and true or false is expected"
+        if name in COUNTERS and not (isinstance(value, dict) and all(map(is_number, value.values()))):
+            return f"{name} is {value!r:.40}, and numbers by name are expected"
+        if name == "candidates":
+            if not isinstance(value, list) or not all(isinstance(candidate, dict) for candidate in value):
+                return f"candidates is {value!r:.40}, and a list of objects is expected"
+            if fault := next(filter(None, map(figure_fault, value)), ""):
+                return f"a candidate's {fault}"
+    return ""
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a finite number that a float holds."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        return False
+
+
+def _is_unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def read_from(folder: Path, read: Callable[[Path], T]) -> T:
@@ -148,6 +194,8 @@ def run_stages(stages: Sequence[Stage], run: Path, display: Display, workers: in
     for stage in stages:
         _check_folder(run, stage.name)
     todo = [stage for stage in stages if not is_finished(run, stage.name)]
+    for stage in todo:
+        _check_partial(run, stage.name)
     begun: Counter[str] = Counter()
     pool: list[_Worker] = []
     try:
@@ -330,6 +378,17 @@ def _check_folder(run: Path, stage: str) -> None:
         )
 
 
+def _check_partial(run: Path, stage: str) -> None:
+    """Raises ``ValueError`` where the folder of a stage under way, which is emptied, would be somebody else's."""
+    partial = _partial(run, stage)
+    if os.path.lexists(partial) and (partial.is_symlink() or not partial.is_dir()):
+        what = "a link" if partial.is_symlink() else "no folder"
+        raise ValueError(
+            f"{partial} is {what}, and a stage under way has a folder there, which is emptied before it begins anew; "
+            "move or delete it and run the same command again"
+        )
+
+
 def _serve(pipe: Connection) -> None:
     """A worker's life. One torch thread a process: two small trainings side by side beat one on two threads. Ctrl-C is
     the parent's."""
@@ -385,6 +444,7 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
     if is_finished(run, stage.name):
         return
     _check_folder(run, stage.name)
+    _check_partial(run, stage.name)
     partial = _partial(run, stage.name)
     if not (partial / FIGURES).is_file():  # else it was killed between its last file and its name
         _work(stage, run, partial, tell)
@@ -396,8 +456,10 @@ def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, 
     """Fill ``partial``; its figures are written last, when all else is on disk."""
     make_folder(partial)
     for left in partial.iterdir():
-        if left.name != PARTS:
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        if left.is_symlink() or not left.is_dir():  # of a link the link goes, and never what it leads to
+            left.unlink()
+        elif left.name != PARTS:
+            shutil.rmtree(left)
     start = time.perf_counter()
     try:
         found = stage.work(StageContext(run, partial, stage.arguments, tell))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..agents.forward import positions_of
 from ..search.typed import check_fields
 
 Progress = Callable[[dict[str, float]], None]
@@ -103,7 +104,7 @@ def train_supervised(
     train and :class:`TrainingStopped` where the loss or a gradient is not finite; the model then holds its last good
     state.
     """
-    check_rows(rows)
+    check_rows(rows, positions_of(model))
     device = next(model.parameters()).device
     project = projection(model)
 
@@ -247,14 +248,19 @@ def padded(ids: Sequence[Sequence[int]], masks: Sequence[Sequence[int]], device:
     return torch.from_numpy(all_ids).to(device), torch.from_numpy(all_masks).to(device)
 
 
-def check_rows(rows: Sequence[dict[str, Any]]) -> None:
-    """Raises ``ValueError`` naming the first row that cannot be trained on."""
+def check_rows(rows: Sequence[dict[str, Any]], positions: int | None = None) -> None:
+    """Raises ``ValueError`` naming the first row that cannot be trained on, by a model of so many ``positions``."""
     if not rows:
         raise ValueError("no rows to train on: the list is empty; were all of them dropped on the way?")
     for index, row in enumerate(rows):
         if len(row["input_ids"]) != len(row["mask"]):
             raise ValueError(
                 f"row {index}: {len(row['input_ids'])} input_ids but {len(row['mask'])} mask entries; give one a token"
+            )
+        if positions is not None and len(row["input_ids"]) > positions:
+            raise ValueError(
+                f"row {index}: {len(row['input_ids'])} tokens, and the model has {positions} positions; give sft_rows "
+                "positions, which cuts prompts, or drop the row"
             )
         if not any(row["mask"][1:]):
             raise ValueError(f"row {index}: mask trains no token (the first has no prediction); drop the row")
