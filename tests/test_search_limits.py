@@ -529,7 +529,7 @@ def test_a_tree_has_room_for_as_many_players_as_it_names() -> None:
 
 def test_a_call_is_waited_for_as_long_as_a_thread_can_wait() -> None:
     assert SearchSettings(call_seconds=1e9).call_seconds == 1e9
-    with pytest.raises(ValueError, match="call_seconds is 2000000000.0; expected at most 1e9, or None for no limit"):
+    with pytest.raises(ValueError, match=r"call_seconds is 2000000000\.0; expected at most 1e9"):
         SearchSettings(call_seconds=2e9)
 
 

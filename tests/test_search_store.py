@@ -190,7 +190,9 @@ def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     with pytest.raises(ValueError, match="no such file"):
         load_trees(path)
-    with pytest.raises(ValueError, match="a folder, where a file is expected; `branchwise search` and save_trees write one"):
+    with pytest.raises(
+        ValueError, match="a folder, where a file is expected; `branchwise search` and save_trees write one"
+    ):
         load_trees(tmp_path)
     path.touch()
     with pytest.raises(ValueError, match="is empty"):
