@@ -319,6 +319,8 @@ def search(
             raise
         kept = "what was searched since its last save" if out.exists() else "what was searched"
         raise OSError(f"{error.strerror}. {kept.capitalize()} is lost; then run the same command again") from error
+    if not bar.rounds:
+        _say(f"{out} is done already: nothing was searched again. More --simulations go on with it.")
     if len(trees) == 1:
         _say("visits, value for who chose it, p = prior, action")
         _say(outline(trees[0], depth=2, width=max(12, min(60, _console().width - 55))))

@@ -17,13 +17,15 @@ class SearchBar:
     leaves, as totals over all trees; on a narrow terminal in two lines. Where the output is no terminal it prints a
     line every ``seconds`` instead, and one at the end.
 
-    Use as a context manager, so that the bar is taken down however the search ends.
+    Use as a context manager, so that the bar is taken down however the search ends. ``rounds`` counts the rounds that
+    it was told of.
     """
 
     def __init__(self, console: Console | None = None, seconds: float = 10.0) -> None:
         self.trees: Sequence[Tree] = ()
         self.console = Console(stderr=True) if console is None else console
         self.seconds = seconds
+        self.rounds = 0
         self._last = -math.inf
         self._unsaid: tuple[int, int, int] | None = None
         self._bar = Progress(
@@ -47,6 +49,7 @@ class SearchBar:
             self._print(self._unsaid)
 
     def __call__(self, simulations: int, nodes: int, model_calls: int) -> None:
+        self.rounds += 1
         if not self.console.is_terminal:
             self._unsaid = simulations, nodes, model_calls
             if time.monotonic() - self._last >= self.seconds:

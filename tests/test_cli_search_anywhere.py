@@ -115,3 +115,12 @@ def test_a_file_of_another_environment_is_named_as_that() -> None:
     done = CliRunner().invoke(cli.app, given)
     assert done.exit_code == 2
     assert "its 1 trees are of other tasks (environment, goals, split or options)" in done.stderr
+
+
+def test_a_search_that_is_done_says_so() -> None:
+    given = ["search", "branchwise/TicTacToe-v0", "--goals", 1, "--simulations", 4, "--out", "done.parquet"]
+    first, again = run(*given), run(*given)
+    assert "nothing was searched again" not in first
+    assert (
+        again == "done.parquet is done already: nothing was searched again. More --simulations go on with it.\n" + first
+    )
