@@ -199,3 +199,19 @@ def test_draws_do_not_depend_on_how_numpy_prints() -> None:
 
     assert noise(2, np.random.Philox(3)) == noise(1_000, np.random.Philox(3)) != noise(2, np.random.Philox(4))
     assert noise(2, np.random.MT19937(3)) != noise(2, np.random.MT19937(4))
+
+
+def test_of_several_players_an_action_that_failed_is_known_to_be_none() -> None:
+    table = {
+        "root": (0, {"a": ("A", (0, 0, 0)), "b": ("end", (0.5, 0, 0))}),
+        "A": (1, {"c": ("stop", (1, 0, 0))}),
+    }
+
+    def judge(simulator: Any, state: Any, transcript: Any) -> list[float]:
+        return [float("nan") if state[0] == "A" else 0.0] * 3
+
+    game = TableGame(table, players=3)
+    [tree] = search(game, [Root(game.reset(0))], None, judge, SearchSettings(max_failed_share=1.0))
+    assert tree.known_returns().tolist() == [-np.inf, 0.5]
+    assert tree.policy_target()[1].tolist() == [0.0, 1.0]
+    assert tree.best_action() == "b"
