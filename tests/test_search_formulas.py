@@ -458,3 +458,14 @@ def test_max_backs_up_the_best_return() -> None:
     # an evaluation of 0 at each child is a return too
     assert [tree.value(child) for child in tree.children()] == [0.0, 3.0]
     assert tree.value(0) == 3.0
+
+
+def test_the_answer_of_a_gumbel_search_scales_values_unless_told_otherwise() -> None:
+    """mctx's ``qtransform_completed_by_mix_value`` does."""
+    values, visits, prior = np.array([3.0, 1.0]), np.array([2.0, 2.0]), np.array([0.25, 0.75])
+    usual = gumbel.root_answer(np.zeros(2), values, visits, prior, 0.0)[1]
+    scaled, plain = (
+        gumbel.root_answer(np.zeros(2), values, visits, prior, 0.0, gumbel.VALUE_SCALE, gumbel.MAXVISIT_INIT, on)[1]
+        for on in (True, False)
+    )
+    assert usual.tolist() == scaled.tolist() != plain.tolist()
