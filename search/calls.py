@@ -15,6 +15,8 @@ import numpy as np
 LARGEST: Final = float(np.finfo(np.float32).max)
 """The largest number that a search takes from outside, of either sign: what float32 holds, in which priors, rewards and
 hints are kept; sums of 2³¹ of them are finite in float64."""
+ROUNDING: Final = 1e-6
+"""By how much a logged log-probability may lie above 0."""
 
 MOST_LATE: Final = 8
 """Calls of one search that have timed out and are still running, each in a thread of its own."""

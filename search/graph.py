@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import networkx as nx
 
-from ..envs.simulator import CHANCE
 from ..envs.terminal import printable_line
 from .information_tree import InformationTree
 from .tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
@@ -34,7 +33,7 @@ def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> s
         value = f"{tree.value(node):+.3f}" if visits else "     –"
         prior = float(tree.nodes[node]["prior"])
         action = printable_line(tree.actions[node]) if node else "(root)"
-        if tree.player(tree.source(node)) == CHANCE:
+        if tree.is_chance(node):
             action += "  (chance)"
         if len(action) > width:
             action = action[: width - 1] + "…"

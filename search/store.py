@@ -38,7 +38,7 @@ import pyarrow.parquet as pq
 
 from ..envs.json_files import parse_json
 from ..envs.simulator import CHANCE, Simulator
-from .calls import LARGEST
+from .calls import LARGEST, ROUNDING
 from .episode import Episode
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
@@ -377,8 +377,6 @@ _NUMBERS: Final = ("weight", "margin", "label_smoothing")
 _PLACES: Final = ("tree", "node", "depth", "round")
 _WORDS: Final = ("env_id", "kind")
 _KINDS: Final = {int: "a whole number", str: "a text", bool: "true or false"}
-_LARGEST: Final = float(np.finfo(np.float32).max)
-_ROUNDING: Final = 1e-6
 """By how much a log-probability may lie above 0."""
 
 
@@ -444,7 +442,7 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
         row["completion"] = messages(pair.chosen)
     for side in sides:
         logp = getattr(pair, f"ref_{side}_logp")
-        if logp is not None and logp > _ROUNDING:  # a score up to a constant, as functions may give
+        if logp is not None and logp > ROUNDING:  # a score up to a constant, as functions may give
             logp = None
         row |= {
             f"{side}_q": float(getattr(pair, f"{side}_q")),
@@ -490,7 +488,7 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
         values[f"ref_{side}_logp"] = _logp(row, f"ref_{side}_logp") if logged else None
         values[f"{side}_q"] = _finite(row, f"{side}_q", 0.0)
         values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
-    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0, _LARGEST) for name in _NUMBERS}
+    values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0, LARGEST) for name in _NUMBERS}
     values |= {name: _typed(row, name, int, 0) for name in _PLACES}
     values |= {name: _typed(row, name, str, "") for name in _WORDS}
     task = row.get("task", "{}")
@@ -549,8 +547,8 @@ def _finite(row: dict[str, Any], name: str, usual: Any, largest: float = math.in
 
 def _logp(row: dict[str, Any], name: str) -> float:
     """A log-probability: at most 0, but for rounding."""
-    number = _finite(row, name, None, _LARGEST)
-    if number > _ROUNDING:
+    number = _finite(row, name, None, LARGEST)
+    if number > ROUNDING:
         raise ValueError(f"{name}={number!r}; expected a log-probability, which is at most 0")
     return number
 
@@ -589,7 +587,7 @@ def episode_from_json(row: dict[str, Any]) -> Episode:
     rewards = row["rewards"]
     if not isinstance(rewards, list):
         raise ValueError(f"rewards={rewards!r:.40}; expected a list of numbers")
-    values["rewards"] = tuple(_finite({"reward": reward}, "reward", None, _LARGEST) for reward in rewards)
+    values["rewards"] = tuple(_finite({"reward": reward}, "reward", None, LARGEST) for reward in rewards)
     for name, kind in (("task", dict), ("success", bool), ("truncated", bool)):
         if not isinstance(values[name], kind):
             raise ValueError(f"{name}={values[name]!r:.40}; expected {kind.__name__}")

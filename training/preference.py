@@ -19,23 +19,20 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
 
 from ..agents.forward import Forward, positions_of
 from ..agents.prompting import History, all_turns
+from ..search.calls import LARGEST, ROUNDING
 from ..search.extraction import PreferencePair
 from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
 from .rows import PreferenceRow, RowCounts, preference_rows
 from .supervised import Progress, TrainingStopped, evaluating, projection
 
 REFERENCE_BATCH = 64  # rows a forward when nothing is learned
-LARGEST: Final = float(np.finfo(np.float32).max)
-"""The loss is computed in 32 bits."""
-ROUNDING: Final = 1e-6
-"""By how much a logged log-probability may lie above 0."""
 
 
 @dataclass(slots=True)
