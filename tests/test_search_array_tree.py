@@ -57,6 +57,25 @@ def test_leaves_are_told_before_others_are_asked_for() -> None:
     assert tree.visits().tolist() in ([0, 1], [1, 0])
 
 
+@pytest.mark.parametrize("players", [1, 2, 3])
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_leaf_is_taken_back_wherever_its_number_is_wrong(players: int, wrong: float) -> None:
+    actions = 20  # each failure closes one
+    tree = ArrayTree(SearchSettings(simulations=40, leaves_per_tree=1), actions, players)
+    tree.priors[:] = 1 / actions
+    tree.next()
+    tree.tell()
+    arrays = (tree.values, tree.rewards, tree.priors)
+    places = [(array, place) for array in arrays for place in range(array.shape[1])]
+    assert len(places) == 2 * players + actions
+    for failed, (array, place) in enumerate(places[:15] + places[-4:], 1):
+        tree.next()
+        right, array[0, place] = array[0, place], wrong
+        tree.tell()
+        array[0, place] = right
+        assert tree.failed == failed
+
+
 # ---- what is read of it ---------------------------------------------------------------------------------------------
 
 INF, NAN = np.inf, np.nan

@@ -582,6 +582,24 @@ def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
         drawn[:], plan[:] = 7.0, 0  # what a second call would overwrite
 
 
+def test_a_compiled_gumbel_search_plays_what_it_drew_where_all_actions_are_worth_the_same() -> None:
+    @njit
+    def nothing(state: tuple[int, int], random: int) -> tuple[float, int]:
+        return 0.0, random
+
+    game, played = TicTacToe(), set()
+    settings = SearchSettings(simulations=4, selection="gumbel", considered=4, solve=False)
+    for seed in range(12):
+        generators = np.random.default_rng(seed)
+        [tree] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(nothing), settings, generators)
+        assert isinstance(tree, CompiledTree)
+        visited = np.array([tree.visits(child) for child in tree.children()])
+        drawn = np.where(visited == visited.max(), tree.gumbel, -np.inf)  # logits are equal, and so are values
+        assert tree.best_action() == tree.action(tree.children()[int(drawn.argmax())])
+        played.add(tree.best_action())
+    assert len(played) > 3
+
+
 @pytest.mark.parametrize("discount", [1.0, 0.5])
 def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_conversion(
     discount: float, monkeypatch: pytest.MonkeyPatch
@@ -763,12 +781,13 @@ def test_a_proven_action_of_a_compiled_tree_is_worth_what_is_proven_unless_the_g
     assert math.isnan(tree.value(child))
 
 
+@pytest.mark.parametrize("selection", ["uct", "gumbel"])
 @pytest.mark.parametrize("simulator", [TicTacToe(), Maze()], ids=["game", "maze"])
-def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulator: Any) -> None:
+def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulator: Any, selection: Any) -> None:
     state = simulator.reset(3)
     for action in ("1", "2", "3") if isinstance(simulator, TicTacToe) else ():
         state = simulator.step(state, action)
-    settings = SearchSettings(simulations=300, selection="uct", exploration=1.0)
+    settings = SearchSettings(simulations=300, selection=selection, exploration=1.0, solve=selection != "gumbel")
     [tree] = compiled.search(simulator, [Root(state)], None, None, settings)
     assert isinstance(tree, CompiledTree)
     general, ends = tree.to_tree(), 0

@@ -102,13 +102,14 @@ class Twin:
         for _ in range(settings.simulations):
             self.simulate(simulator.resample(state, self.viewer, rng), self.viewer)
 
-    def simulate(self, state: Table, mover: int) -> list[float]:
+    def simulate(self, state: Table, mover: int, depth: int = 0) -> list[float]:
         observer = self.viewer if self.settings.information == "single_observer" else mover
         seat = self.seats.setdefault((mover, self.simulator.information_state(state, observer)), Seat(mover))
         legal = self.simulator.legal_actions(state)
-        if not seat.known:
-            seat.known = True
-            seat.edges = {action: [0, 0, 0.0] for action in legal}
+        if not seat.known or depth >= self.settings.max_depth:
+            if depth < self.settings.max_depth:
+                seat.known = True
+                seat.edges = {action: [0, 0, 0.0] for action in legal}
             returns = Judge().evaluate([Leaf(self.simulator, state, (), False, self.rng)])[0].tolist()
         else:
             action = self.choose(seat, legal)
@@ -125,7 +126,7 @@ class Twin:
                 state = self.simulator.step(state, card)
                 earned = [a + b for a, b in zip(earned, self.simulator.rewards(state), strict=True)]
             mover = self.simulator.current_player(state)
-            below = [0.0] * self.simulator.players if mover == TERMINAL else self.simulate(state, mover)
+            below = [0.0] * self.simulator.players if mover == TERMINAL else self.simulate(state, mover, depth + 1)
             returns = [r + self.settings.discount * v for r, v in zip(earned, below, strict=True)]
             seat.edges[action][0] += 1
             seat.edges[action][2] += returns[seat.player]
@@ -157,7 +158,12 @@ class Twin:
 @pytest.mark.parametrize(("players", "zero_sum"), [(2, True), (2, False), (3, False)])
 @pytest.mark.parametrize(
     "options",
-    [{"selection": "uct"}, {"selection": "ucb1", "discount": 0.8}, {"selection": "ucb1", "unvisited_value": "zero"}],
+    [
+        {"selection": "uct"},
+        {"selection": "ucb1", "discount": 0.8},
+        {"selection": "ucb1", "unvisited_value": "zero"},
+        {"selection": "uct", "max_depth": 3},
+    ],
 )
 def test_the_tree_is_the_twins(options: dict[str, Any], players: int, zero_sum: bool, kind: str) -> None:
     simulator = Secrets(players, zero_sum)

@@ -1,6 +1,7 @@
 """Single options of the search, each against a hand-made case; and the trees of arrays alone against the engine's."""
 
 import io
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -292,6 +293,17 @@ def test_a_bonus_is_added_and_asked_anew() -> None:
 
     tree = grown(Bush(), None, ValueFunction(lambda *_: 0.5), bonus=shy, selection="uct_bonus", simulations=40)
     assert [tree.visits(child) for child in tree.children()][1] == 1
+
+
+def test_a_bonus_that_fails_costs_its_leaf_once() -> None:
+    def bonus(tree: Tree, node: int) -> float:
+        return math.nan if tree.visits(node) and tree.visits(0) % 3 == 0 else 0.0
+
+    options: dict[str, Any] = {"bonus": bonus, "selection": "uct_bonus", "simulations": 24, "max_failed_share": 0.5}
+    tree = grown(Bush(), None, ValueFunction(lambda *_: 0.5), **options)
+    assert tree.counters["failed_leaves"] == 8
+    with pytest.raises(SearchStopped, match=r"7 of 21 leaves failed.*because bonus failed"):
+        grown(Bush(), None, ValueFunction(lambda *_: 0.5), **{**options, "max_failed_share": 0.3})
 
 
 def test_softmax_draws_nodes_by_value_and_spreads_a_batch() -> None:
