@@ -36,6 +36,7 @@ TABLE_TERMINAL: Final = 0
 TABLE_MOVER: Final = 1
 NO_ROOM: Final = -1
 NO_GUMBEL: Final = -2
+UNPROVABLE: Final = -3
 
 _WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs, as are these
 _KNOWN: Final = np.array([-np.inf, 0.0, np.nan, np.inf])
@@ -122,7 +123,9 @@ class ArrayTree(NodeArrays):
             written. movers: who moves at each leaf (``CHANCE``: its priors are probabilities): ``[batch]``;
             player 0 unless written. What was written stays until it is written over.
 
-        ``values`` and ``priors``, where given, are copied there first.
+        ``values`` and ``priors``, where given, are copied there first. Raises ValueError where the search proves wins,
+        draws and losses (``zero_sum`` with ``solve`` and without a discount) and a reward is none of theirs; nothing
+        was told then.
         """
         self._take(values, priors)
         self._go_on(0)
@@ -234,6 +237,11 @@ class ArrayTree(NodeArrays):
         while (out := self._step(self._address, count)) < 0:
             if out == NO_ROOM:
                 self.reserve(self._out * self.actions)
+            elif out == UNPROVABLE:
+                raise ValueError(
+                    "solve=True proves wins, draws and losses: a leaf's reward is 1, 0 or -1 where it is terminal, else"
+                    f" 0; got {self.rewards[: self._out].ravel()}, terminal {self.terminal[: self._out]}; set solve=False"
+                )
             else:
                 settings = self.settings
                 self.plan_gumbel(self.rng, settings.gumbel_scale, settings.simulations, settings.considered)
@@ -278,8 +286,8 @@ def _pointer(context: Any, address: Any) -> Any:
 
 @njit(cache=True)
 def _step(address: int, count: int) -> int:
-    """Tell the leaves that are out, and find up to ``count`` others: how many, or what is lacking (nothing was done
-    without room; all was told where the draws lack). ``address`` is that of the record of :data:`PLACES`."""
+    """Tell the leaves that are out, and find up to ``count`` others: how many, or what is wrong (all was told where the
+    draws lack, else nothing was done). ``address`` is that of the record of :data:`PLACES`."""
     at = carray(_pointer(address), (1,), PLACES)[0]
     nodes = carray(_pointer(at.nodes), (at.room,), NODE)
     values = carray(_pointer(at.values), (at.room, at.returns), np.float64)
@@ -292,6 +300,8 @@ def _step(address: int, count: int) -> int:
     actions = at.columns - 2 - 2 * max(at.returns // 2, 1)
     if head[0].size + at.out * actions > at.room:
         return NO_ROOM
+    if walk[0].proofs and not _provable(paths, table, at.out):
+        return UNPROVABLE
     if at.out > 0:
         _tell(nodes, values, head, walk, paths, table, at.out, at.max_depth)
         at.out = 0
@@ -300,6 +310,17 @@ def _step(address: int, count: int) -> int:
             return NO_GUMBEL
         at.out = _next_leaves(nodes, values, head, walk, paths, gumbel, considered, count, at.simulations)
     return at.out
+
+
+@njit(inline="always")
+def _provable(paths: np.ndarray, table: np.ndarray, told: int) -> bool:
+    """Whether each reward is that of a win, draw or loss, or of a step before it. What is no number is looked at
+    later."""
+    for i in range(told):
+        reward = abs(table[i, 3])  # of the one number that a game of two opposed players keeps
+        if paths[i, LEAF] > 0 and 0.0 < reward <= LARGEST and not (reward == 1.0 and table[i, TABLE_TERMINAL] != 0.0):
+            return False
+    return True
 
 
 @njit(inline="always")
@@ -343,7 +364,6 @@ def _tell(
     max_depth: int,
 ) -> None:
     columns = max(values.shape[1] // 2, 1)
-    actions = table.shape[1] - 2 - 2 * columns
     players = 2 if walk[0].zero_sum else columns
     back = np.empty(columns)
     for i in range(told):
@@ -351,7 +371,7 @@ def _tell(
         row = table[i]
         terminal = row[TABLE_TERMINAL] != 0.0
         returns, rewards = row[2 : 2 + columns], row[2 + columns : 2 + 2 * columns]
-        priors = row[2 + 2 * columns : 2 + 2 * columns + actions]
+        priors = row[2 + 2 * columns :]
         known_mover = row[TABLE_MOVER] < players and (terminal or row[TABLE_MOVER] >= CHANCE)
         has_priors = terminal or (_finite(priors) and priors.max() >= 0.0)
         if not (known_mover and has_priors and _finite(returns) and _finite(rewards)):

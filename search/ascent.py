@@ -55,7 +55,7 @@ def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
     all_solved = True
     alike = True
     first_proof = UNPROVEN
-    compared = 0
+    is_first = True
     for child in range(record.first_child, record.first_child + record.children):
         if record.player == CHANCE and nodes[child].prior == 0.0:
             continue  # it never comes
@@ -65,9 +65,9 @@ def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
             return False
         proof = int(nodes[source].proof)
         all_solved = all_solved and solved
-        if compared == 0:
+        if is_first:
             first_proof = proof
-        compared += 1
+        is_first = False
         alike = alike and proof == first_proof
         best = proof_of_children(best, _proof_for(proof, record.player))
     if record.player == CHANCE:

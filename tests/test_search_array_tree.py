@@ -164,6 +164,48 @@ def test_an_action_whose_leaf_failed_is_known_to_be_none(players: int, zero_sum:
     assert tree.policy_target().tolist() == [0.0, 1.0]
 
 
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_of_two_players_a_state_whose_actions_all_failed_is_worth_its_mean(discount: float) -> None:
+    tree = ArrayTree(settings(simulations=9, discount=discount), 2, players=2, zero_sum=True)
+    leaves = tree.next()
+    while len(leaves):
+        tree.movers[0] = 0 if leaves[0] == 0 else 1
+        parent = int(tree.parents(leaves)[0])
+        leaves = tree.step([NAN if parent == 1 else 0.25], np.full((1, 2), 0.5))
+    assert tree.failed == 2
+    known = tree.known_returns()
+    assert known[0] == discount * 0.25
+    assert np.isnan(known[1])
+
+
+@pytest.mark.parametrize(("reward", "terminal"), [(0.5, 1), (-2.0, 1), (1.0, 0), (-0.25, 0)])
+def test_a_reward_that_is_no_win_draw_or_loss_is_refused_where_they_are_proven(reward: float, terminal: int) -> None:
+    def told(**options: object) -> ArrayTree:
+        tree = ArrayTree(settings(simulations=4, leaves_per_tree=2, **options), 2, players=2, zero_sum=True)
+        tree.priors[:] = 0.5
+        tree.rewards[:] = 0.5  # of the root, which has none
+        tree.next()
+        tree.tell()
+        tree.rewards[:] = 0.0
+        assert len(tree.next(2)) == 2
+        tree.rewards[1], tree.terminal[1] = reward, terminal
+        return tree
+
+    tree = told()
+    for _ in range(2):  # nothing was told, so it can be set right
+        with pytest.raises(ValueError, match="a leaf's reward is 1, 0 or -1 where it is terminal, else 0; .*solve=False"):
+            tree.step()
+    assert tree.visits().tolist() == [0, 0]
+    tree.rewards[1], tree.terminal[1] = 1.0, 1.0
+    tree.tell()
+    assert tree.known_returns().tolist()[1] == INF
+    for options in ({"solve": False}, {"discount": 0.5}):
+        tree = told(**options)
+        tree.tell()
+        assert tree.visits().tolist() == [1, 1]
+        assert tree.q_values()[1] == reward
+
+
 def test_proofs_are_told_in_the_view_of_who_moves() -> None:
     pays = {(0, 0): (1.0, -1.0), (0, 1): (-1.0, 1.0), (1, 0): (1.0, -1.0), (1, 1): (0.0, 0.0)}
     tree = played(ArrayTree(settings(), 2, players=2, zero_sum=True), pays)
