@@ -1,6 +1,6 @@
 """Kills at random times: the stages of a smoke run, and a search into a file, ended by ``kill -9`` and begun again
-until they are done; then every file must be that of an uninterrupted run. Prints a summary; exit code 1 where a file
-differs.
+until they are done; then every file must be that of an uninterrupted run. Prints a line for each run and a summary; exit
+code 1 where a file differs.
 
     python tests/kills.py --times 200 [--seed 0] [--what loop|search|both]
 
@@ -145,6 +145,7 @@ def kill(name: str, times: int, rng: np.random.Generator, scratch: Path) -> dict
         differing += [f"{name} {runs}: {n}" for n in reference.keys() | found if reference.get(n) != found.get(n)]
         shutil.rmtree(root)
         runs += 1
+        print(f"{name}: {min(kills, times)} of {times} kills, {runs} runs", file=sys.stderr, flush=True)
     return {"what": name, "kills": kills, "runs": runs, "files": len(reference), "in": places, "differing": differing}
 
 

@@ -71,6 +71,8 @@ def test_a_row_that_contradicts_itself_is_refused(row: dict[str, Any], fault: st
         ({"weight": HUGE}, "weight=10{39}; expected a finite number"),
         ({"chosen_q": -HUGE}, "chosen_q=-10{38}; expected a finite number"),
         ({"tree": HUGE}, "tree=10{39}; expected a whole number of 64 bits"),
+        ({"tree": 2**63}, "tree=9223372036854775808; expected a whole number of 64 bits"),
+        ({"tree": -(2**63) - 1}, "tree=-9223372036854775809; expected a whole number of 64 bits"),
         ({"weight": 1e300}, r"weight=1e\+300; expected a number that 32 bits hold"),
         ({"margin": -1e39}, r"margin=-1e\+39; expected a number that 32 bits hold"),
         ({"ref_chosen_logged": "no"}, "ref_chosen_logged='no'; expected true or false"),
@@ -82,6 +84,13 @@ def test_a_row_that_contradicts_itself_is_refused(row: dict[str, Any], fault: st
 def test_a_number_that_cannot_be_trained_on_is_named(change: dict[str, Any], fault: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"pairs\.jsonl, line 1: {fault}"):
         loaded({**PAIR, **change}, tmp_path)
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
+@pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
+def test_the_largest_whole_numbers_go_through_both_kinds_of_file(number: int, name: str, tmp_path: Path) -> None:
+    save_pairs(tmp_path / name, [loaded({**PAIR, "tree": number}, tmp_path)])
+    assert load_pairs(tmp_path / name)[0].tree == number
 
 
 def test_a_log_probability_of_zero_may_be_rounded(tmp_path: Path) -> None:
