@@ -354,7 +354,7 @@ class _Run:
                 drawn.append(leaf)
                 tree.counters["simulations"] += 1
             if not drawn:
-                tree.stopped = self._reason_to_stop_tree(tree)
+                tree.stopped = self._reason_to_stop_tree(tree) or "exhausted"  # no node can grow
             leaves.extend(drawn)
         self.simulations += len(leaves)
         return leaves

@@ -1,3 +1,4 @@
+import logging
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -307,6 +308,23 @@ def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
     filling.backend_tokenizer.enable_padding(length=200)
     assert prompt_ids(cutting, TRANSCRIPT) == expected
     assert prompt_ids(filling, TRANSCRIPT) == expected
+
+
+def test_a_conversation_beyond_a_tokenizer_s_own_length_is_cut_by_us_and_logs_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.model_max_length = 2
+    with caplog.at_level("WARNING"):
+        logging.getLogger("transformers").addHandler(caplog.handler)
+        try:
+            for content in ("goal red shirt", "goal <|im_end|> shirt"):  # the second is read as plain text
+                assert len(prompt_ids(tokenizer, (observed(content),))) > 2
+            assert not caplog.text
+            tokenizer.encode("goal red shirt")
+            assert "sequence length is longer than" in caplog.text
+        finally:
+            logging.getLogger("transformers").removeHandler(caplog.handler)
 
 
 def test_turns_are_remembered_up_to_a_number_and_the_oldest_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,6 +319,18 @@ def test_softmax_draws_nodes_by_value_and_spreads_a_batch() -> None:
     assert not spread.nodes["pending"].any()
 
 
+@pytest.mark.parametrize("solve", [True, False])
+@pytest.mark.parametrize(
+    "options", [{"selection": "softmax"}, {"selection": "uct_bonus", "whole_tree": True, "bonus_terms": ("early_depth",)}]
+)
+def test_a_search_among_nodes_of_which_none_can_grow_says_that_it_is_exhausted(
+    options: dict[str, Any], solve: bool
+) -> None:
+    tree = grown(Bush(), None, ValueFunction(lambda *_: 0.5), max_depth=1, simulations=40, solve=solve, **options)
+    assert tree.visits(0) == len(tree) < 40
+    assert tree.stopped == "exhausted"
+
+
 def test_gumbel_plays_the_best_of_the_most_visited() -> None:
     tree = grown(Bush(), Priors(), selection="gumbel", solve=False, gumbel_scale=0.0, considered=3)
     assert action(tree, "gumbel") in actions(tree)
