@@ -99,6 +99,7 @@ class Twin:
         self.simulator, self.settings, self.state, self.rng = simulator, settings, state, rng
         self.viewer = simulator.current_player(state)
         self.seats: dict[tuple[int, str], Seat] = {}
+        self.seen: list[float] = []  # every mean below the root that was ever backed up
         for _ in range(settings.simulations):
             self.simulate(simulator.resample(state, self.viewer, rng), self.viewer)
 
@@ -130,9 +131,18 @@ class Twin:
             returns = [r + self.settings.discount * v for r, v in zip(earned, below, strict=True)]
             seat.edges[action][0] += 1
             seat.edges[action][2] += returns[seat.player]
+            self.seen.append(seat.edges[action][2] / seat.edges[action][0])
         seat.visits += 1
         seat.total += returns[seat.player]
+        if depth:
+            self.seen.append(seat.total / seat.visits)
         return returns
+
+    def scaled(self, value: float) -> float:
+        if self.settings.normalise == "no":
+            return value
+        low, high = (min(self.seen), max(self.seen)) if self.seen else (0.0, 0.0)
+        return (value - low) / max(high - low, 1e-8) if high > low else 0.0
 
     def choose(self, seat: Seat, legal: Sequence[str]) -> str:
         best, best_score = "", -math.inf
@@ -146,8 +156,8 @@ class Twin:
                     explore = math.sqrt(2 * math.log(available) / visits)
                     score = total / visits + self.settings.exploration * explore
             else:
-                first = seat.total / seat.visits if self.settings.unvisited_value == "parent" else 0.0
-                score = total / visits if visits else first
+                first = self.scaled(seat.total / seat.visits) if self.settings.unvisited_value == "parent" else 0.0
+                score = self.scaled(total / visits) if visits else first
                 score += self.settings.exploration * math.sqrt(math.log(available) / (1 + visits))
             if score > best_score:
                 best, best_score = action, score
@@ -163,6 +173,8 @@ class Twin:
         {"selection": "ucb1", "discount": 0.8},
         {"selection": "ucb1", "unvisited_value": "zero"},
         {"selection": "uct", "max_depth": 3},
+        {"selection": "ucb1", "normalise": "tree"},
+        {"selection": "ucb1", "normalise": "tree", "unvisited_value": "zero"},
     ],
 )
 def test_the_tree_is_the_twins(options: dict[str, Any], players: int, zero_sum: bool, kind: str) -> None:
