@@ -379,6 +379,12 @@ def test_system_turns_in_front_are_joined_and_later_ones_are_read_as_observation
     assert tokenizer.decode(prompt_ids(tokenizer, (*front, *late))) == rendered
 
 
+def test_where_a_template_has_no_system_role_a_system_turn_without_an_observation_is_one() -> None:
+    tokenizer, system = make_tokenizer(STRICT), Turn("system", "be brief")
+    for rest in ((), (acted("a"),), (acted("a"), observed("b"))):
+        assert prompt_ids(tokenizer, (system, *rest)) == prompt_ids(tokenizer, (observed("be brief"), *rest))
+
+
 def test_a_long_prompt_loses_its_oldest_rounds_and_that_is_counted() -> None:
     tokenizer = make_tokenizer()
     whole = prompt_ids(tokenizer, TRANSCRIPT)

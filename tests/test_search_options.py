@@ -227,6 +227,15 @@ def test_widening_admits_children_with_the_visits() -> None:
         assert actions(tree) == ["1", "2", "0"]  # by prior
 
 
+@pytest.mark.parametrize("widening", [0.5, 1.0])
+def test_after_one_visit_the_likeliest_is_alone_whatever_a_critic_says(widening: float) -> None:
+    critic = RankingCritic(lambda transcripts, candidates: [[2, 1, 0] for _ in transcripts])
+    options: dict[str, Any] = {"widening": widening, "critic": critic, "unvisited_value": "prior", "exploration": 0.0}
+    tree = grown(Bush(), Priors(), simulations=2, **options)
+    assert [tree.visits(child) for child in tree.children()] == [1, 0, 0]
+    assert tree.nodes["hint"][list(tree.children())].argmax() > 0
+
+
 # ---- root, critic, bonus, nodes ---------------------------------------------------------------------------------
 
 
