@@ -81,8 +81,6 @@ class InformationWalk:
         tree.mark_path(leaf.path)
         if leaf.flags & VALUED:
             leaf.value = np.zeros(self.simulator.players)
-        elif tree.has(leaf.node, EXPANDED):
-            leaf.flags |= EXPANDED
         return leaf
 
     def transcript(self, leaf: Selected) -> Transcript:
