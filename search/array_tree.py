@@ -239,8 +239,8 @@ class ArrayTree(NodeArrays):
                 self.reserve(self._out * self.actions)
             elif out == UNPROVABLE:
                 raise ValueError(
-                    "solve=True proves wins, draws and losses: a leaf's reward is 1, 0 or -1 where it is terminal, else"
-                    f" 0; got {self.rewards[: self._out].ravel()}, terminal {self.terminal[: self._out]}; set solve=False"
+                    "solve=True proves wins, draws and losses: a leaf's reward is 1, 0 or -1 if it is terminal, else 0;"
+                    f" got {self.rewards[: self._out].ravel()}, terminal {self.terminal[: self._out]}; set solve=False"
                 )
             else:
                 settings = self.settings

@@ -1,6 +1,6 @@
 """Kills at random times: the stages of a smoke run, and a search into a file, ended by ``kill -9`` and begun again
-until they are done; then every file must be that of an uninterrupted run. Prints a line for each run and a summary; exit
-code 1 where a file differs.
+until they are done; then every file must be that of an uninterrupted run. Prints a line for each run and a summary;
+exit code 1 where a file differs.
 
     python tests/kills.py --times 200 [--seed 0] [--what loop|search|both]
 

@@ -193,7 +193,7 @@ def test_a_reward_that_is_no_win_draw_or_loss_is_refused_where_they_are_proven(r
 
     tree = told()
     for _ in range(2):  # nothing was told, so it can be set right
-        with pytest.raises(ValueError, match="a leaf's reward is 1, 0 or -1 where it is terminal, else 0; .*solve=False"):
+        with pytest.raises(ValueError, match=r"a leaf's reward is 1, 0 or -1 .*, else 0; .*solve=False"):
             tree.step()
     assert tree.visits().tolist() == [0, 0]
     tree.rewards[1], tree.terminal[1] = 1.0, 1.0

@@ -330,7 +330,8 @@ def test_softmax_draws_nodes_by_value_and_spreads_a_batch() -> None:
 
 @pytest.mark.parametrize("solve", [True, False])
 @pytest.mark.parametrize(
-    "options", [{"selection": "softmax"}, {"selection": "uct_bonus", "whole_tree": True, "bonus_terms": ("early_depth",)}]
+    "options",
+    [{"selection": "softmax"}, {"selection": "uct_bonus", "whole_tree": True, "bonus_terms": ("early_depth",)}],
 )
 def test_a_search_among_nodes_of_which_none_can_grow_says_that_it_is_exhausted(
     options: dict[str, Any], solve: bool

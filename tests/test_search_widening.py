@@ -146,6 +146,9 @@ def test_priors_are_the_shares_of_all_that_was_proposed() -> None:
     for child in tree.children():
         assert tree.prior(child) == pytest.approx(counts[tree.actions[child]] / total, abs=1e-6)
     everywhere = len(policy.said)
+    valued = sum(tree.visits(node) > 0 and not tree.is_terminal(node) for node in range(len(tree)))
+    assert tree.counters["prompts"] == policy.calls + valued
+    assert tree.counters["model_calls"] == everywhere + valued
     assert tree.counters["merged_proposals"] == everywhere - (len(tree) - 1)
 
 
