@@ -310,7 +310,7 @@ def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
     assert prompt_ids(filling, TRANSCRIPT) == expected
 
 
-def test_a_conversation_beyond_a_tokenizer_s_own_length_is_cut_by_us_and_logs_nothing(
+def test_a_conversation_beyond_a_tokenizer_s_own_length_is_read_whole_and_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     tokenizer = make_tokenizer()

@@ -99,7 +99,7 @@ class Twin:
         self.simulator, self.settings, self.state, self.rng = simulator, settings, state, rng
         self.viewer = simulator.current_player(state)
         self.seats: dict[tuple[int, str], Seat] = {}
-        self.seen: list[float] = []  # every mean below the root that was ever backed up
+        self.low, self.high = math.inf, -math.inf  # of every mean below the root that was ever backed up
         for _ in range(settings.simulations):
             self.simulate(simulator.resample(state, self.viewer, rng), self.viewer)
 
@@ -131,18 +131,20 @@ class Twin:
             returns = [r + self.settings.discount * v for r, v in zip(earned, below, strict=True)]
             seat.edges[action][0] += 1
             seat.edges[action][2] += returns[seat.player]
-            self.seen.append(seat.edges[action][2] / seat.edges[action][0])
+            self.widen(seat.edges[action][2] / seat.edges[action][0])
         seat.visits += 1
         seat.total += returns[seat.player]
         if depth:
-            self.seen.append(seat.total / seat.visits)
+            self.widen(seat.total / seat.visits)
         return returns
+
+    def widen(self, mean: float) -> None:
+        self.low, self.high = min(self.low, mean), max(self.high, mean)
 
     def scaled(self, value: float) -> float:
         if self.settings.normalise == "no":
             return value
-        low, high = (min(self.seen), max(self.seen)) if self.seen else (0.0, 0.0)
-        return (value - low) / max(high - low, 1e-8) if high > low else 0.0
+        return (value - self.low) / max(self.high - self.low, 1e-8) if self.high > self.low else 0.0
 
     def choose(self, seat: Seat, legal: Sequence[str]) -> str:
         best, best_score = "", -math.inf
