@@ -20,11 +20,11 @@ from numba import carray, njit, types
 from numba.extending import intrinsic
 
 from .arrays import NodeArrays, entry
-from .ascent import _abandon, _back_up, _proof_for
+from .ascent import _abandon, _back_up, _proof_for, _solved_return
 from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
 from .calls import LARGEST
 from .descent import _improved_policy, _select
-from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK, _best_return, _best_returns
+from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
 from .selection import GUMBEL
 from .settings import SearchSettings, walk_of
 from .targets import visit_shares
@@ -38,8 +38,22 @@ NO_ROOM: Final = -1
 NO_GUMBEL: Final = -2
 UNPROVABLE: Final = -3
 
-_WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs, as are these
-_KNOWN: Final = np.array([-np.inf, 0.0, np.nan, np.inf])
+_NOT_READ: Final = (
+    "noise",
+    "critic_weight",
+    "widening",
+    "hide_outcome",
+    "transpositions",
+    "information",
+    "seconds",
+    "max_nodes",
+    "max_bytes",
+    "max_model_calls",
+    "stop_decided",
+)
+"""Settings of which a tree of arrays knows the default alone. Others that it does not read are about words."""
+
+_WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs
 _OPPOSITE: Final = np.array([WIN, DRAW, UNPROVEN, LOSS], np.uint8)
 
 PLACES: Final = np.dtype(
@@ -58,7 +72,7 @@ class ArrayTree(NodeArrays):
     ``tree.parents(leaves)[i]`` and ``tree.actions_into(leaves)[i]``, so that a caller can keep states by node index.
     ``settings`` as in a search of words, of which this reads simulations, the rules of selection and backup,
     ``max_depth``, ``solve``, ``random_ties``, and the numbers of ``gumbel`` and of first play; ``leaves_per_tree``
-    bounds ``n``.
+    bounds ``n``. Raises ValueError for settings that need words, a simulator or a clock.
     ``players`` and ``zero_sum`` say whose returns are kept (``nodes.py``).
 
     >>> import numpy as np
@@ -78,6 +92,7 @@ class ArrayTree(NodeArrays):
         zero_sum: bool = False,
         rng: np.random.Generator | None = None,
     ) -> None:
+        _check(settings, players)
         one_number = players == 1 or (zero_sum and players == 2)
         room = min(settings.simulations * actions + 1, MOST_ROOM)  # untouched pages cost nothing, growth copies
         super().__init__(room, players, not one_number)
@@ -177,24 +192,18 @@ class ArrayTree(NodeArrays):
         if visits.any() and self.settings.selection == "gumbel":
             return _improved_policy(self._nodes, self._walk, node)
         prior = self._of_children(node, "prior").astype(np.float64)
-        return visit_shares(visits, self.q_values(node), prior, self.known_returns(node))
+        return visit_shares(visits, self.q_values(node), prior, self.known_returns(node), self.settings.final)
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child is known to return to who moves, as ``targets.playable`` takes it: float64
         ``[actions]``, NaN for an open one."""
-        known = _KNOWN[self._proofs(node)]
-        solved = np.isnan(known) & (self._of_children(node, "flags") & SOLVED != 0)
-        if solved.any() and self._nodes["player"][node] != CHANCE:
-            children = int(self._nodes["first_child"][node]) + np.flatnonzero(solved)
-            if self.players == 1:
-                found = _best_return(self._nodes, children, self.settings.discount)
-            elif self._values.shape[1]:
-                returns = _best_returns(self._nodes, self._values, children, self.settings.discount)
-                found = returns[:, self._nodes["player"][node]]
-            else:
-                sums, visits = self._nodes["value_sum"][children], self._nodes["visits"][children]
-                found = np.where(visits > 0, sums / np.maximum(visits, 1), np.nan)
-            known[solved] = np.where(np.isnan(found), -np.inf, found)  # NaN: it failed, or is no action
+        solved = self._of_children(node, "flags") & SOLVED != 0
+        known = np.full(len(solved), np.nan)
+        player = int(self._nodes["player"][node])
+        if player != CHANCE:
+            for i in np.flatnonzero(solved):
+                child = int(self._nodes["first_child"][node]) + int(i)
+                known[i] = _solved_return(self._nodes, self._values, self._walk, child, player)
         return known
 
     def _proofs(self, node: int) -> np.ndarray:
@@ -269,6 +278,19 @@ class ArrayTree(NodeArrays):
         raise TypeError("an ArrayTree cannot be pickled or copied; keep what is read from it, such as visits()")
 
 
+def _check(settings: SearchSettings, players: int) -> None:
+    usual = SearchSettings()
+    for name in _NOT_READ:
+        if getattr(settings, name) != getattr(usual, name):
+            raise ValueError(
+                f"an ArrayTree does not read {name}={getattr(settings, name)!r}; search with engine.search"
+            )
+    if settings.selection in ("softmax", "uct_bonus") or settings.unvisited_value == "prior":
+        raise ValueError("an ArrayTree has neither selection='softmax' nor 'uct_bonus', nor unvisited_value='prior'")
+    if settings.backup == "max" and players > 1:
+        raise ValueError(f"backup='max' keeps the best return of one player, and there are {players}; use 'minimax'")
+
+
 @cache
 def _compiled_step() -> Callable[[int, int], int]:
     return entry(_step, 0, 0)
@@ -338,11 +360,17 @@ def _next_leaves(
     found = 0
     nothing = np.zeros(max(values.shape[1] // 2, 1))
     over = SOLVED | FAILED  # a root that was refused is not asked again
-    while found < count and nodes[0].visits + nodes[0].pending < simulations and not nodes[0].flags & over:
+    while found < count and nodes[0].visits + nodes[0].pending + head[0].failed < simulations:
+        if nodes[0].flags & over:
+            break
         leaf, depth, flags = _select(nodes, values, head, walk, paths[found], gumbel, considered)
         if leaf < 0:
             break
-        if flags & VALUED:
+        if flags & SOLVED and flags & FAILED:  # chance led there again
+            head[0].failed += 1
+            _abandon(nodes, values, walk, paths[found], depth)
+            continue
+        if flags & (VALUED | SOLVED):
             nothing[:] = 0.0
             _back_up(nodes, values, head, walk, paths[found], depth, nothing)
             continue
@@ -376,11 +404,12 @@ def _tell(
         has_priors = terminal or (_finite(priors) and priors.max() >= 0.0)
         if not (known_mover and has_priors and _finite(returns) and _finite(rewards)):
             head[0].failed += 1
-            _abandon(nodes, walk, paths[i], depth)
+            _abandon(nodes, values, walk, paths[i], depth)
             continue
-        _tell_leaf(nodes, values, head, walk, leaf, depth < max_depth, priors, rewards, terminal, int(row[TABLE_MOVER]))
+        mover = int(max(row[TABLE_MOVER], CHANCE))  # TERMINAL where the episode is over
+        _tell_leaf(nodes, values, head, walk, leaf, depth < max_depth, priors, rewards, terminal, mover)
         if walk[0].selection == GUMBEL:
-            mover = max(nodes[leaf].player, 0)
+            mover = max(mover, 0)
             if values.shape[1] > 0:
                 nodes[leaf].hint = returns[mover]
             else:

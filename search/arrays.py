@@ -185,7 +185,7 @@ class NodeArrays:
     def take_back(self, leaf: int, walk: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back; the leaf is not tried again, unless it is the root."""
         path = _path(self._nodes, leaf) if path is None else path
-        _abandon(self._nodes, walk, path, len(path) - 1)
+        _abandon(self._nodes, self._values, walk, path, len(path) - 1)
 
     def release(self, leaf: int, path: np.ndarray | None = None) -> None:
         """Forget a selection, as if it had not been made."""

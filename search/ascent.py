@@ -47,9 +47,79 @@ def _proof_for(proof: int, player: int) -> int:
 
 
 @njit(cache=True)
-def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
-    """Mark a state solved where its children allow it, with its proof; whether it is. An action that is missing counts
-    as a child of which nothing is proven."""
+def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, child: int, player: int) -> float:
+    """What the action into a solved node is known to return to ``player``, who took it (to any, where all returns are
+    kept): ±∞ where a win or loss is proven, −∞ where nothing is known, since it failed or is no action.
+
+    Where nothing is proven a solved node keeps it as its mean (:func:`_remember`). Another edge to the same state has
+    its own reward, and the rest from there.
+    """
+    source = _source(nodes, child)
+    record, state = nodes[child], nodes[source]
+    if record.visits == 0 and (record.flags | state.flags) & FAILED:
+        return -np.inf
+    if walk[0].proofs and state.proof != UNPROVEN:
+        proof = _proof_for(int(state.proof), player)
+        return np.inf if proof == WIN else (-np.inf if proof == LOSS else 0.0)
+    if record.flags & VALUED:
+        return values[child, values.shape[1] // 2 + player] if values.shape[1] > 0 else record.reward
+    if state.visits == 0 and _visits_of_children(nodes, source) == 0:
+        source, state = child, record
+        if record.visits == 0:
+            return -np.inf
+    visits = max(state.visits, 1)
+    if values.shape[1] > 0:
+        half = values.shape[1] // 2
+        return values[source, player] / visits + values[child, half + player] - values[source, half + player]
+    if source == child:
+        return state.value_sum / visits
+    further = state.value_sum / visits - state.reward
+    same = not walk[0].zero_sum or max(nodes[state.parent].player, 0) == player
+    return record.reward + (further if same else -further)
+
+
+@njit(cache=True)
+def _visits_of_children(nodes: np.ndarray, source: int) -> int:
+    visits = 0
+    for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
+        visits += nodes[child].visits
+    return visits
+
+
+@njit(cache=True)
+def _remember(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) -> None:
+    """Keep what a solved state is worth as the mean of the action into it (``value_sum``, where that has no visit): who
+    moves takes the best of its actions, of several players each its own best (max^n). Of several players the mean stays
+    where an action is missing or failed: who moves may have something better, and of it the others know nothing."""
+    record = nodes[node]
+    mover = max(record.player, 0)
+    best, chosen = -np.inf, -1
+    complete = not record.flags & INCOMPLETE
+    for child in range(record.first_child, record.first_child + record.children):
+        known = _solved_return(nodes, values, walk, child, mover)
+        complete = complete and not (nodes[child].flags | nodes[_source(nodes, child)].flags) & FAILED
+        if known > best:
+            best, chosen = known, child
+    if chosen < 0:
+        return
+    visits = max(record.visits, 1)
+    discount = discount_into(record.player, walk[0].discount)
+    if values.shape[1] == 0:
+        record.value_sum = visits * (best if node == 0 else action_return(record.reward, discount, best))
+    elif complete:
+        half = values.shape[1] // 2
+        for player in range(half):
+            known = _solved_return(nodes, values, walk, chosen, player)
+            if node > 0:
+                known = action_return(values[node, half + player], discount, known)
+            values[node, player] = visits * known
+        record.value_sum = values[node, mover if node == 0 else max(nodes[record.parent].player, 0)]
+
+
+@njit(cache=True)
+def _settle(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) -> bool:
+    """Mark a state solved where its children allow it, with its proof or with what it is known to be worth; whether it
+    is. An action that is missing counts as a child of which nothing is proven."""
     record = nodes[node]
     best = UNPROVEN if record.flags & INCOMPLETE else LOSS
     all_solved = True
@@ -79,14 +149,16 @@ def _settle(nodes: np.ndarray, walk: np.ndarray, node: int) -> bool:
     elif not all_solved:
         return False
     record.flags |= SOLVED
+    if not walk[0].proofs:
+        _remember(nodes, values, walk, node)
     return True
 
 
 @njit(cache=True)
-def _close_above(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+def _close_above(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
     """The node at ``depth`` of the path is solved: mark each one above it that follows from it."""
     for i in range(depth - 1, -1, -1):
-        if not _settle(nodes, walk, _source(nodes, path[i])):
+        if not _settle(nodes, values, walk, _source(nodes, path[i])):
             return
 
 
@@ -96,8 +168,9 @@ def _sums_of_children(nodes: np.ndarray, source: int) -> tuple[float, float]:
     value_sum = 0.0
     visits = 0.0
     for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
-        value_sum += nodes[child].value_sum
-        visits += nodes[child].visits
+        if nodes[child].visits > 0:
+            value_sum += nodes[child].value_sum
+            visits += nodes[child].visits
     return value_sum, visits
 
 
@@ -129,16 +202,51 @@ def _back_up(
     rules = walk[0]
     leaf = _source(nodes, path[depth])
     nodes[leaf].flags &= ~(BUSY | FAILED)
-    if rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED):
+    if nodes[leaf].flags & SOLVED and not nodes[leaf].flags & VALUED:
+        _take_mean(nodes, values, walk, path, depth, returns)
+    ends = rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED)
+    if ends:
+        nodes[leaf].flags |= SOLVED
         if rules.proofs and nodes[leaf].flags & VALUED:
             chooser = max(nodes[_source(nodes, path[depth - 1])].player, 0) if depth else 0
             nodes[leaf].proof = proof_of_outcome(seen_by(nodes[leaf].reward, chooser))
-        nodes[leaf].flags |= SOLVED
-        _close_above(nodes, walk, path, depth)
+        if rules.proofs:  # so that what is proven goes up with this simulation
+            _close_above(nodes, values, walk, path, depth)
     if values.shape[1] > 0:
         _back_up_all(nodes, values, head, walk, path, depth, returns)
+    else:
+        _back_up_one(nodes, head, walk, path, depth, returns[0])
+    if ends and not rules.proofs:  # by what this simulation found
+        _close_above(nodes, values, walk, path, depth)
+
+
+@njit(cache=True)
+def _take_mean(
+    nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int, returns: np.ndarray
+) -> None:
+    """Into ``returns`` what earlier simulations found of the state at the end of ``path``, which nobody is asked about
+    again."""
+    record = nodes[path[depth]]
+    discount = discount_into(nodes[_source(nodes, path[depth])].player, walk[0].discount)
+    returns[:] = 0.0
+    if record.visits == 0 or discount == 0.0:
         return
-    value = returns[0]
+    if values.shape[1] > 0:
+        for player in range(returns.shape[0]):
+            earned = values[path[depth], returns.shape[0] + player]
+            returns[player] = (values[path[depth], player] / record.visits - earned) / discount
+        return
+    value = (record.value_sum / record.visits - record.reward) / discount
+    against = walk[0].zero_sum and depth > 0 and nodes[_source(nodes, path[depth - 1])].player == 1
+    returns[0] = -value if against else value
+
+
+@njit(cache=True)
+def _back_up_one(
+    nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int, value: float
+) -> None:
+    """:func:`_back_up` where one number says all: ``value`` is for player 0."""
+    rules = walk[0]
     for i in range(depth, -1, -1):
         record = nodes[path[i]]
         source = _source(nodes, path[i])
@@ -271,7 +379,7 @@ def _release(nodes: np.ndarray, path: np.ndarray, depth: int) -> None:
 
 
 @njit(cache=True)
-def _abandon(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+def _abandon(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
     """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root, or
     the tree one of information sets, whose next determinisation may be another."""
     _release(nodes, path, depth)
@@ -279,4 +387,4 @@ def _abandon(nodes: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) 
     nodes[leaf].flags |= FAILED
     if depth > 0 and not nodes[0].flags & INFORMATION:
         nodes[leaf].flags |= SOLVED
-        _close_above(nodes, walk, path, depth)
+        _close_above(nodes, values, walk, path, depth)

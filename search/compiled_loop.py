@@ -19,8 +19,9 @@ With N the parent's visits and n the child's, every compiled rule has the form Q
 of their size, and equal children stay equal, as long as sums of returns are exact (±1 and 0: up to 2²⁴).
 
 What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
-the player who moved into it, a node all of whose children are proven has the best of them, and a proven node is not
-visited again. With a discount nothing is proven (``settings.py``).
+the player who moved into it, a node all of whose children are proven has the best of them, and a proven loss is not
+visited again. With a discount nothing is proven (``settings.py``). Of the solved children that are not lost the best
+one stays in the race (``descent.py``).
 
 Not here: chance nodes, virtual loss, backups other than the mean, transpositions. The Gumbel rule is in
 ``compiled_gumbel.py``.
@@ -210,7 +211,7 @@ def visited_prior(nodes: np.ndarray, first: int, count: int) -> float:
 
 
 def score_of(record: Any, scale: Any, unvisited_value: Any) -> float:
-    """Q + c(N) · w of a child, all float32; −∞ for a solved one."""
+    """Q + c(N) · w of a child, all float32; −∞ for a solved one, unless it is the best of those."""
     value = record.value
     if UNVISITED != UNVISITED_FIRST and record.visits == 0:
         value = unvisited_value
@@ -317,8 +318,40 @@ def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, disco
             record.factor = math.sqrt(share)
         elif WEIGHT == WEIGHT_UCB1:
             record.factor = math.sqrt(np.float32(1.0) / np.float32(visits + 1))
-        if solved:
-            record.value = -np.inf  # not visited again
+        if solved and not TWO_PLAYERS:
+            keep_known(nodes, record, walk[i].reward, discount, i == 0)
+        if solved and i > 0:
+            keep_best(nodes, walk[i - 1].node)
+
+
+def keep_known(nodes: np.ndarray, record: Any, reward: float, discount: float, is_root: bool) -> None:
+    """Of one player: what a solved node is known to return, the best of its actions, becomes its mean."""
+    known = 0.0 if record.flags & OVER else -np.inf
+    for child in range(record.first_child, record.first_child + record.children):
+        known = max(known, nodes[child].value)
+    record.value = known if is_root else reward + discount * known
+    record.value_sum = record.value * record.visits
+
+
+def keep_best(nodes: np.ndarray, node: int) -> None:
+    """Of the solved children of a node the first of the best keeps its value; the others, and losses, are not visited
+    again."""
+    best = -1
+    best_known = np.float32(-np.inf)
+    first = nodes[node].first_child
+    for child in range(first, first + nodes[node].children):
+        record = nodes[child]
+        if record.flags & SOLVED:
+            known = record.value_sum / np.float32(record.visits)
+            if TWO_PLAYERS:
+                proof = record.flags & PROOF
+                known = np.float32(-np.inf) if proof == PROVEN_LOSS else np.float32(proof) - np.float32(2.0)
+            record.value = -np.inf
+            if known > best_known:
+                best_known = known
+                best = child
+    if best >= 0:
+        nodes[best].value = best_known
 
 
 def grow(

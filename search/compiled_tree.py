@@ -62,7 +62,6 @@ class CompiledTree:
         self.stopped = ""
         self.nodes = np.zeros(1, COMPILED_NODE)
         self.gumbel = np.zeros(0)
-        self._found: tuple[np.ndarray, np.ndarray] | None = None  # records, and what _best_returns found in them
 
     def __len__(self) -> int:
         return len(self.nodes)
@@ -72,10 +71,10 @@ class CompiledTree:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the rules, whose compiled functions belong to the process; the simulator has them."""
-        return {name: value for name, value in vars(self).items() if name != "rules"} | {"_found": None}
+        return {name: value for name, value in vars(self).items() if name != "rules"}
 
     def __setstate__(self, kept: dict[str, Any]) -> None:
-        vars(self).update({"_found": None} | kept)
+        vars(self).update(kept)
         self.rules = self.simulator.rules  # type: ignore[attr-defined]
 
     # ---- reading ----------------------------------------------------------------------------------------------
@@ -101,7 +100,8 @@ class CompiledTree:
         return self.mean(node)
 
     def mean(self, node: int = 0) -> float:
-        """As :meth:`value`, but the mean return that simulations found, whatever is proven."""
+        """As :meth:`value`, but the mean return that simulations found, whatever is proven. Of one player, that of a
+        solved node is what it is known to return."""
         record = self.nodes[node]
         if not record["visits"]:
             return float("nan")
@@ -141,9 +141,7 @@ class CompiledTree:
 
     def _child_numbers(self, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``."""
-        children = self.children(node)
-        values = np.array([self.value(child) for child in children], np.float64)
-        return self.known_returns(node), self._of(children, "visits"), values
+        return self.known_returns(node), self._of(self.children(node), "visits"), self._child_values(node)
 
     def _priors(self, node: int) -> np.ndarray:
         """The priors of a node's children, equal where the rule does not keep them: float64 ``[children]``."""
@@ -154,36 +152,11 @@ class CompiledTree:
         ``[children]``, NaN for an open one."""
         children = self.children(node)
         flags = self.nodes["flags"][children.start : children.stop]
-        if self.rules.players == 1 and (flags & SOLVED).any():
-            return np.where(flags & SOLVED, self._best_returns()[children.start : children.stop], np.nan)
-        return np.where(flags & SOLVED, _KNOWN[flags & PROOF], np.nan)
+        known = self._child_values(node) if self.rules.players == 1 else _KNOWN[flags & PROOF]
+        return np.where(flags & SOLVED, known, np.nan)
 
-    def _best_returns(self) -> np.ndarray:
-        """One player: of each visited node the largest return of any visited path that starts with the action into it
-        and ends in a childless node (as ``nodes._best_return``), −inf of others: float64 ``[nodes]``. Found for all
-        nodes in one pass, and kept as long as the tree has these records: rewards are no part of them, and need the
-        steps from the root."""
-        if self._found is None or self._found[0] is not self.nodes:
-            visits, firsts, counts = (self.nodes[name].tolist() for name in ("visits", "first_child", "children"))
-            codes, step = self.nodes["action"].tolist(), self.rules.step
-            states: dict[int, Any] = {0: self.rules.encode(self.state)}
-            rewards = [0.0] * len(self)
-            visited: list[list[int]] = []
-            for node in range(len(self)):  # a node lies before its children
-                below = [child for child in range(firsts[node], firsts[node] + counts[node]) if visits[child]]
-                visited.append(below)
-                if node in states:
-                    state = states.pop(node)
-                    for child in below:
-                        states[child], rewards[child], _ = step(state, codes[child])
-            best = np.full(len(self), -np.inf)
-            for node in range(len(self) - 1, -1, -1):
-                if visited[node]:
-                    best[node] = rewards[node] + self.settings.discount * max(best[child] for child in visited[node])
-                elif visits[node]:
-                    best[node] = self.mean(node)
-            self._found = self.nodes, best
-        return self._found[1]
+    def _child_values(self, node: int) -> np.ndarray:
+        return np.array([self.value(child) for child in self.children(node)], np.float64)
 
     def best_action(self, final: FinalRule | None = None) -> str:
         """The action to play at the root (:meth:`best_child`). Raises ValueError before the second simulation."""
@@ -202,7 +175,7 @@ class CompiledTree:
         if visits.any() and self.settings.selection == "gumbel":
             return actions, self._gumbel_answer(node)[1]
         known, _, values = self._child_numbers(node)
-        return actions, visit_shares(visits, values, self._priors(node), known)
+        return actions, visit_shares(visits, values, self._priors(node), known, self.settings.final)
 
     def principal_variation(self, final: FinalRule | None = None) -> list[str]:
         """The best action, the best answer to it, and so on, as far as children were visited."""

@@ -1,9 +1,11 @@
 """The way down: which leaf the next simulation reaches. The formulas stand in ``selection.py`` and ``gumbel.py``, the
 layout of nodes and its conventions in ``nodes.py``.
 
-At a node where a player moves the walk takes the child with the largest score that is not solved, at a chance node an
-outcome by its probability, and it ends at a node without children. Nodes on the way are marked as under way, so that
-several leaves of one tree can be out at once.
+At a node where a player moves the walk takes the child with the largest score, at a chance node an outcome by its
+probability, and it ends at a node without children. Of the children that are solved the best one alone has a score, as
+every child has, with what it is known to return as Q; the others, and what is proven lost, cannot be better. A solved
+child that is chosen is walked through to the end that it is known by, as a plain search would come there again; no
+model is asked. Nodes on the way are marked as under way, so that several leaves of one tree can be out at once.
 
 Not here: the walk through information sets (``information.py``, which asks :func:`_best_of`) and the draw among all
 nodes of Optima (``expansion.py``).
@@ -16,7 +18,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .ascent import _close_above, _settle, _sums_of_children
+from .ascent import _close_above, _settle, _solved_return, _sums_of_children
 from .backup import critic_mix, visit_weighted_value
 from .gumbel import completed, final_choice, improved_policy, interior_choice, planned_choice
 from .nodes import (
@@ -145,6 +147,8 @@ def _ucb1(value: float, visits: float, parent_visits: float, exploration: float,
 @njit(inline="always")
 def _best_by_rule(
     nodes: np.ndarray,
+    values: np.ndarray,
+    walk: np.ndarray,
     first: int,
     last: int,
     rule: Callable[..., float],
@@ -153,13 +157,13 @@ def _best_by_rule(
     parent_visits: float,
     unvisited: float,
 ) -> int:
-    """The open child with the largest score by one of the three plain rules; −1 where all are solved.
+    """The child with the largest score by one of the three plain rules; −1 where all are lost.
 
     Inlined once a rule, so that the compiler can lift the parent's part out of the loop, and divides nothing for a
     child without visits, which most are: together a third of a walk's time.
     """
-    best = -1
-    best_score = -np.inf
+    best = solved = -1
+    best_score = best_known = -np.inf
     for child in range(first, last):
         if _is_open(nodes, child):
             record = nodes[child]
@@ -173,12 +177,33 @@ def _best_by_rule(
             if score > best_score:
                 best_score = score
                 best = child
-    return best
+        else:
+            known = _known_return(nodes, values, walk, child)
+            if known > best_known:
+                best_known = known
+                solved = child
+    if solved < 0:
+        return best
+    record = nodes[solved]
+    pending = float(record.pending)
+    visits = float(record.visits) + pending
+    value = (best_known * record.visits - virtual_loss * pending) / visits if visits > 0.0 else unvisited
+    score = rule(value, visits, parent_visits, exploration, record.prior) if best_known < np.inf else np.inf
+    return solved if score > best_score or (score == best_score and solved < best) else best
+
+
+@njit(cache=True)
+def _known_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, child: int) -> float:
+    """What a solved child is known to return to who chooses: −∞ where it is lost or failed, ∞ where it wins."""
+    if (nodes[child].flags | nodes[_source(nodes, child)].flags) & FAILED:
+        return -np.inf
+    return _solved_return(nodes, values, walk, child, max(nodes[nodes[child].parent].player, 0))
 
 
 @njit(cache=True)
 def _score_with_options(
     record: Any,
+    value_sum: float,
     rules: Any,
     parent_visits: float,
     parent_value: float,
@@ -186,14 +211,14 @@ def _score_with_options(
     low: float,
     high: float,
 ) -> float:
-    """The score of a child under every rule and option; ``low < high`` are bounds to normalise by, ``visited_prior``
-    the sum of the priors of its visited siblings (read under ``FIRST_PLAY_REDUCED`` alone)."""
+    """The score of a child with this sum of returns under every rule and option; ``low < high`` are bounds to normalise
+    by, ``visited_prior`` the sum of the priors of its visited siblings (read under ``FIRST_PLAY_REDUCED`` alone)."""
     pending = float(record.pending)
     visits = float(record.visits) + pending
     if rules.visits_only and record.visits > 0:
-        value = record.value_sum / record.visits
+        value = value_sum / record.visits
     elif visits > 0.0 and not rules.visits_only:
-        value = (record.value_sum - rules.virtual_loss * pending) / visits
+        value = (value_sum - rules.virtual_loss * pending) / visits
     else:
         value = first_play_value(
             rules.first_play, parent_value, record.hint, record.prior, rules.fpu_value, visited_prior
@@ -231,7 +256,7 @@ def _is_open(nodes: np.ndarray, child: int) -> bool:
 def _best_scoring_child(
     nodes: np.ndarray, values: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, source: int
 ) -> int:
-    """The open child with the largest score; −1 where all are solved."""
+    """The child with the largest score; −1 where all are lost."""
     rules = walk[0]
     parent_visits = _visits_of_state(nodes, node, source)
     parent_value = 0.0
@@ -243,33 +268,49 @@ def _best_scoring_child(
         last = first + nodes[source].children
         weight, loss = rules.exploration, rules.virtual_loss
         if rules.selection == PUCT:
-            return _best_by_rule(nodes, first, last, puct, weight, loss, parent_visits, parent_value)
+            return _best_by_rule(nodes, values, walk, first, last, puct, weight, loss, parent_visits, parent_value)
         if rules.selection == UCB1:
-            return _best_by_rule(nodes, first, last, _ucb1, weight, loss, parent_visits, parent_value)
-        return _best_by_rule(nodes, first, last, uct, weight, loss, parent_visits, parent_value)
-    return _best_with_options(nodes, head, walk, source, parent_visits, parent_value)
+            return _best_by_rule(nodes, values, walk, first, last, _ucb1, weight, loss, parent_visits, parent_value)
+        return _best_by_rule(nodes, values, walk, first, last, uct, weight, loss, parent_visits, parent_value)
+    return _best_with_options(nodes, values, head, walk, source, parent_visits, parent_value)
 
 
 @njit(cache=True)
 def _best_with_options(
-    nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, parent_visits: float, parent_value: float
+    nodes: np.ndarray,
+    values: np.ndarray,
+    head: np.ndarray,
+    walk: np.ndarray,
+    source: int,
+    parent_visits: float,
+    parent_value: float,
 ) -> int:
     rules = walk[0]
     low, high = 0.0, 0.0
     if rules.normalise != NORMALISE_NOT:
         low, high = _bounds(nodes, head, walk, source, parent_value)
     visited_prior = _visited_prior(nodes, source) if rules.first_play == FIRST_PLAY_REDUCED else 0.0
-    best = -1
-    best_score = -np.inf
+    best = solved = -1
+    best_score = best_known = -np.inf
     admitted = MAX_CHILDREN
     if rules.widening > 0.0:
         admitted = int(math.ceil(rules.widening * max(parent_visits, 1.0) ** rules.widening_power))  # noqa: RUF046
     equals = 0
     first = nodes[source].first_child
     for child in range(first, first + nodes[source].children):
+        record = nodes[child]
         if not _is_open(nodes, child):
+            known = _known_return(nodes, values, walk, child)
+            if known > best_known:
+                best_known = known
+                solved = child
             continue
-        score = _score_with_options(nodes[child], rules, parent_visits, parent_value, visited_prior, low, high)
+        if admitted <= 0:
+            continue
+        admitted -= 1
+        score = _score_with_options(
+            record, record.value_sum, rules, parent_visits, parent_value, visited_prior, low, high
+        )
         if score > best_score:
             best_score = score
             best = child
@@ -278,9 +319,29 @@ def _best_with_options(
             equals += 1
             if _uniform(head) * equals < 1.0:
                 best = child
-        admitted -= 1
-        if admitted <= 0:
-            break
+    if solved < 0 or (rules.selection == MINIMAX and best >= 0):  # level by level: nothing comes twice
+        return best
+    record = nodes[solved]
+    score = np.inf
+    if best_known < np.inf:
+        known_sum = best_known * record.visits
+        score = _score_with_options(record, known_sum, rules, parent_visits, parent_value, visited_prior, low, high)
+    if score == best_score and rules.random_ties:
+        return solved if _uniform(head) * (equals + 1) < 1.0 else best
+    return solved if score > best_score or (score == best_score and solved < best) else best
+
+
+@njit(cache=True)
+def _known_child(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, source: int) -> int:
+    """The child of a solved node by which it is known what that is worth: the best, the first of equals; where all are
+    lost the first visited, and −1 where none is."""
+    first = nodes[source].first_child
+    best, best_known = -1, -np.inf
+    for child in range(first, first + nodes[source].children):
+        known = _known_return(nodes, values, walk, child)
+        lost = known == -np.inf and nodes[child].visits > 0 and not nodes[child].flags & FAILED
+        if known > best_known or (best < 0 and lost):
+            best, best_known = child, known
     return best
 
 
@@ -294,8 +355,9 @@ def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, c
     parent_value = nodes[node].value_sum / nodes[node].visits if nodes[node].visits > 0 else 0.0
     for child in candidates:
         nodes[child].hint += 1.0
+        record = nodes[child]
         score = _score_with_options(
-            nodes[child], walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
+            record, record.value_sum, walk[0], float(record.hint), parent_value, 0.0, head[0].low, head[0].high
         )
         if score > best_score:
             best_score = score
@@ -333,7 +395,7 @@ def _arrays_of_children(nodes: np.ndarray, source: int) -> tuple[np.ndarray, np.
         record = nodes[first + i]
         visits[i] = float(record.visits)
         values[i] = record.value_sum / record.visits if record.visits > 0 else 0.0
-        prior[i] = 0.0 if record.flags & FAILED else record.prior
+        prior[i] = 0.0 if record.flags & FAILED and record.visits == 0 else record.prior
     return values, visits, prior
 
 
@@ -433,14 +495,18 @@ def _select(
             break
         if nodes[source].player == CHANCE:
             child = _outcome(nodes, head, source)
+        elif nodes[source].flags & SOLVED:
+            child = _known_child(nodes, values, walk, source)
+            if child < 0:
+                break
         elif walk[0].selection == GUMBEL:
             child = _gumbel_child(nodes, walk, source) if depth else _gumbel_root_child(nodes, walk, gumbel, considered)
         else:
             child = _best_scoring_child(nodes, values, head, walk, node, source)
-        if child < 0:  # all children were solved on paths that do not lead through this node
-            if not _settle(nodes, walk, source):
+        if child < 0:  # all children were lost on paths that do not lead through this node
+            if not _settle(nodes, values, walk, source):
                 return -1, depth, nodes[source].flags
-            _close_above(nodes, walk, path, depth)
+            _close_above(nodes, values, walk, path, depth)
             if nodes[0].flags & SOLVED:
                 return -1, 0, nodes[0].flags
             node = 0
@@ -449,8 +515,6 @@ def _select(
         node = child
         depth += 1
         path[depth] = node
-        if nodes[_source(nodes, node)].flags & SOLVED:  # only an outcome of chance is chosen although it is solved
-            break
     source = _source(nodes, node)
     flags = nodes[source].flags | nodes[node].flags
     under_way = nodes[node].pending > 0 or nodes[source].flags & BUSY

@@ -460,8 +460,6 @@ class _Run:
                     )
                 return leaf
             node, flags, path = leaf.node, leaf.flags, leaf.path
-            if flags & SOLVED and not flags & VALUED:
-                leaf.value = tree.known_value(node)
             if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
                 return leaf
             try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them

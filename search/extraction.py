@@ -81,8 +81,7 @@ def sibling_pairs(
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
     """Pairs of children of one node with |ΔQ| ≥ ``threshold``, both visited at least ``min_visits`` times (solved
-    children
-    pass: their value is known after one visit).
+    children pass: their value is known).
 
     ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
     at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a

@@ -13,10 +13,11 @@ Conventions:
   has no columns.
 - A node is evaluated once, when a simulation first reaches it, and expanded at the same time. So for every expanded
   node, root included, visits = 1 + the visits of its children, as long as it is neither at the depth limit nor a dead
-  end. A chance node is never evaluated: its visits are those of its children.
+  end, and no action below it failed. A chance node is never evaluated: its visits are those of its children.
 - ``solved`` means that nothing is left to simulate below: a terminal whose value is known, a node that could not be
-  evaluated, a node whose children are all solved, or one that is proven won. It says nothing about what the node is
-  worth. ``proof`` does: the outcome for player 0, of two-player zero-sum games alone. An ``incomplete`` node, where an
+  evaluated, a node whose children are all solved, or one that is proven won. What it is worth ``proof`` says, the
+  outcome for player 0, in two-player zero-sum games; elsewhere its mean: the best of its children, whatever the
+  simulations averaged (an edge without a visit keeps it in ``value_sum``). An ``incomplete`` node, where an
   action is missing, and one below which something failed, are proven by a child that wins and by nothing else. A chance
   node is solved where all its outcomes are proven alike.
 - An ``unstepped`` node is a child of which nothing is known but its action and prior, until a simulation first reaches
@@ -39,7 +40,7 @@ import numpy as np
 from numba import config, njit
 
 from ..envs.games.compiling import forget_outdated
-from .backup import UNPROVEN, action_return
+from .backup import UNPROVEN
 
 if config.DISABLE_JIT:
     raise ImportError("the search's kernels read records as compiled code alone can: unset NUMBA_DISABLE_JIT")
@@ -186,93 +187,6 @@ def _path(nodes: np.ndarray, node: int) -> np.ndarray:
         path[place] = node
         node = nodes[node].parent
     return path
-
-
-@njit(cache=True)
-def _best_return(nodes: np.ndarray, tops: np.ndarray, discount: float) -> np.ndarray:
-    """One player: the largest return of any visited path that starts with the action into each of ``tops`` (siblings)
-    and ends in a childless node: float64 ``[tops]``. No chance below, since of one player no chance node is solved."""
-    order, below = _visited_below(nodes, tops)
-    found = np.empty(order.shape[0])
-    for i in range(order.shape[0] - 1, -1, -1):
-        record = nodes[order[i]]
-        source = nodes[_source(nodes, order[i])]
-        best = -np.inf
-        place = below[i]
-        for child in range(source.first_child, source.first_child + source.children):
-            if nodes[child].visits > 0:
-                best = max(best, found[place])
-                place += 1
-        if best == -np.inf:
-            found[i] = record.value_sum / record.visits if record.visits > 0 else -np.inf
-        else:
-            found[i] = action_return(record.reward, discount, best)
-    return found[: tops.shape[0]]
-
-
-@njit(cache=True)
-def _best_returns(nodes: np.ndarray, values: np.ndarray, tops: np.ndarray, discount: float) -> np.ndarray:
-    """All players' returns of the action into each of ``tops`` (siblings), every choice below it the mover's own best
-    among what was visited (max^n): float64 ``[tops, players]``. Where an action is missing or failed, who moves may
-    have something better: there the mean counts."""
-    players = values.shape[1] // 2
-    order, below = _visited_below(nodes, tops)
-    found = np.empty((order.shape[0], players))
-    for i in range(order.shape[0] - 1, -1, -1):
-        source = nodes[_source(nodes, order[i])]
-        mover = source.player
-        complete = not source.flags & INCOMPLETE
-        best = -1
-        place = below[i]
-        for child in range(source.first_child, source.first_child + source.children):
-            complete = complete and not nodes[child].flags & FAILED
-            if nodes[child].visits > 0:
-                if best < 0 or found[place, mover] > found[best, mover]:
-                    best = place
-                place += 1
-        for player in range(players):
-            if best >= 0 and complete:
-                reward = values[order[i], players + player]
-                found[i, player] = action_return(reward, discount, found[best, player])
-            elif nodes[order[i]].visits > 0:
-                found[i, player] = values[order[i], player] / nodes[order[i]].visits
-            else:
-                found[i, player] = np.nan
-    return found[: tops.shape[0]]
-
-
-@njit(cache=True)
-def _visited_below(nodes: np.ndarray, tops: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(``tops`` and the visited nodes below them, level by level; where among these the visited children of each are:
-    the place of the first, the others follow). The room is that of what is found. No recursion: a tree may be as deep
-    as an episode is long. The children of a state with several parents are there once, and after all of these, since
-    they are equally deep."""
-    room = max(2 * tops.shape[0], 16)
-    order, below = np.empty(room, np.int64), np.empty(room, np.int64)
-    length = tops.shape[0]
-    order[:length] = tops
-    shared = {np.int64(-1): np.int64(-1)}  # state with several parents → place of its children
-    done = 0
-    while done < length:
-        state = np.int64(_source(nodes, order[done]))
-        source = nodes[state]
-        below[done] = length
-        done += 1
-        if source.flags & SHARED:
-            if state in shared:
-                below[done - 1] = shared[state]
-                continue
-            shared[state] = length
-        if length + source.children > room:
-            room = 2 * (length + source.children)
-            longer, lower = np.empty(room, np.int64), np.empty(room, np.int64)
-            longer[:length], lower[:done] = order[:length], below[:done]
-            order, below = longer, lower
-        for child in range(source.first_child, source.first_child + source.children):
-            if nodes[child].visits > 0:
-                order[length] = child
-                length += 1
-    return order[:length], below[:length]
 
 
 @njit(cache=True)

@@ -49,9 +49,10 @@ class SearchSettings:
     max_depth: nodes this deep are valued, but not expanded.
     revisit: whether an action may lead back to a ``simulator.position`` on the path to it.
     hide_outcome: never read the environment's rewards; the evaluator values terminal nodes too, once each.
-    solve: do not simulate a terminal twice, nor a node whose children are all solved; a tree with a solved root is
-        done. In two-player zero-sum games, MCTS-Solver: a proven win ends its node at once. It proves who wins, not how
-        soon, so there it is off under a discount, and under hide_outcome.
+    solve: a node whose children are all solved is solved, and worth the best of them; of a node's solved children the
+        best alone is visited again, and no model is asked; a tree with a solved root is done. In two-player zero-sum
+        games, MCTS-Solver: a proven win ends its node at once, a proven loss is visited no more. It proves who wins,
+        not how soon, so there it is off under a discount, and under hide_outcome.
     final: the rule for the action to play in the end (``Tree.best_child``); ``gumbel`` has its own.
     max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
 
@@ -223,7 +224,7 @@ class SearchSettings:
             ),
             (
                 gumbel and self.solve,
-                "selection='gumbel' plans the visits of each action, and solve=True skips visits; set solve=False",
+                "selection='gumbel' plans the visits of each action, and solve=True skips some; set solve=False",
             ),
             (
                 gumbel

@@ -1,8 +1,8 @@
 """Which actions of a node what is proven leaves to be played, the best of them, and the policy target over them.
 
-A solved action is visited no more, so its share of the visits says nothing about it: beside a proven win every other
-action can have as many. All that a search hands out (``best_action``, ``policy_target``, draws by temperature) is
-therefore restricted first, by one rule:
+A proven win ends its node at once, and of what is solved only the best is visited again, so the shares of the visits
+say nothing about the others; and a solved action that was found late has few. All that a search hands out
+(``best_action``, ``policy_target``, draws by temperature) is therefore restricted first, by one rule:
 
 - where an action is a proven win, to the proven wins;
 - where all actions are solved, to those that lead to the best known return;
@@ -51,10 +51,12 @@ def best_of(
     return int(np.where(allowed, prior, -np.inf).argmax())
 
 
-def visit_shares(visits: np.ndarray, values: np.ndarray, prior: np.ndarray, known: np.ndarray) -> np.ndarray:
+def visit_shares(
+    visits: np.ndarray, values: np.ndarray, prior: np.ndarray, known: np.ndarray, final: FinalRule = "visits"
+) -> np.ndarray:
     """The share of the visits of the :func:`playable` actions that each of these got, of their prior where none was
     visited: float64 ``[k]``, sum 1."""
-    allowed = playable(known, visits, values)
+    allowed = playable(known, visits, values, final)
     for weights in (visits, prior):
         kept = np.where(allowed, weights, 0.0)
         if kept.any():

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..envs.simulator import CHANCE, Simulator
 from .arrays import NodeArrays
-from .ascent import _back_up
-from .backup import UNPROVEN, opposite_proof, proven_value
+from .ascent import _back_up, _solved_return
+from .backup import UNPROVEN, opposite_proof
 from .descent import _gumbel_final_child, _improved_policy, _select
 from .gumbel import MAXVISIT_INIT, VALUE_SCALE
 from .nodes import (
@@ -35,8 +35,6 @@ from .nodes import (
     VALUED,
     WALK,
     _add_children,
-    _best_return,
-    _best_returns,
     _path,
     _subtree,
     discount_into,
@@ -231,11 +229,13 @@ class Tree(NodeArrays):
         if proof and record["visits"] and not self.is_terminal(node):
             earned = float(record["reward"]) if self.parent(node) >= 0 else 0.0
             return earned + {"win": 1.0, "draw": 0.0, "loss": -1.0}[proof]
+        if record["visits"] and self.has(node, LINKED) and self.is_solved(node):
+            return float(_solved_return(self._nodes, self._values, self._walk_to_read(), node, self.chooser(node)))
         return self.mean(node)
 
     def mean(self, node: int) -> float:
         """As :meth:`value`, but the mean return that simulations found, whatever is proven: what the rules of selection
-        read."""
+        read of an open node. Without proofs, that of a solved node is what it is known to return."""
         record = self._nodes[node]
         visits = int(record["visits"])
         return float(record["value_sum"]) / visits if visits else float("nan")
@@ -322,10 +322,9 @@ class Tree(NodeArrays):
         among those visited; −1 where there is none. ``None`` is the rule of the search that grew the tree: its
         setting ``final``, and at the root after ``gumbel`` what Gumbel MuZero plays.
 
-        What is proven comes first (``targets.py``). Solved children are no longer visited, so their visits say nothing:
-        each counts with the best return that was found below it, and the best of them are preferred where that is at
-        least the value of the open child that the rule would choose. Where no child was visited, the largest prior
-        decides.
+        What is proven comes first (``targets.py``): each solved child counts with the return that it is known to lead
+        to, and the best of them are preferred where that is at least the value of the open child that the rule would
+        choose. Where no child was visited, the largest prior decides.
         """
         if final is None:
             if node == 0 and self.settings.get("selection") == "gumbel" and self.has_gumbel():
@@ -361,35 +360,22 @@ class Tree(NodeArrays):
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
         ``[children]``, NaN for an open one."""
-        children = self.children(node)
-        known = np.full(len(children), np.nan)
-        found = [i for i, child in enumerate(children) if self.is_solved(child)]
-        if found:
-            returns = self._solved_returns([children[i] for i in found])
-            known[found] = np.where(np.isnan(returns), -np.inf, returns)  # NaN: it failed, and has no value
-            proofs = [self.proof(children[i]) for i in found]
-            known[[i for i, proof in zip(found, proofs, strict=True) if proof == "win"]] = np.inf
-            known[[i for i, proof in zip(found, proofs, strict=True) if proof == "loss"]] = -np.inf
+        known = np.full(len(self.children(node)), np.nan)
+        walk = self._walk_to_read()
+        for i, child in enumerate(self.children(node)):
+            if self.is_solved(child):
+                known[i] = _solved_return(self._nodes, self._values, walk, child, self.chooser(child))
         return known
 
-    def _solved_returns(self, siblings: Sequence[int]) -> np.ndarray:
-        """What solved siblings are worth to who chose them: one player takes the best that was found, in a zero-sum
-        game the proof decides, in any other each player takes its own best (max^n). Float64 ``[siblings]``."""
-        if self.players == 1:
-            return _best_return(self._nodes, np.array(siblings, np.int64), self.discount)
-        if self._values.shape[1]:
-            returns = _best_returns(self._nodes, self._values, np.array(siblings, np.int64), self.discount)
-            return returns[np.arange(len(siblings)), [self.chooser(child) for child in siblings]]
-        worth = []
-        for child in siblings:
-            proof = int(self._nodes[self.source(child)]["proof"])
-            proof = opposite_proof(proof) if self.chooser(child) == 1 else proof
-            worth.append(float(proven_value(proof, self.value(child))))
-        return np.array(worth)
+    def _walk_to_read(self) -> np.ndarray:
+        """What the kernels need to know to read this tree: :data:`nodes.WALK` ``[1]``."""
+        walk = np.zeros(1, WALK)
+        walk["discount"], walk["zero_sum"], walk["proofs"] = self.discount, self.zero_sum, self.zero_sum
+        return walk
 
     def is_decided(self, left: int) -> bool:
-        """Whether the most visited child of the root stays so, whatever ``left`` simulations find; false where some are
-        solved, since then values decide."""
+        """Whether the most visited child of the root stays so after ``left`` further simulations; false where some are
+        solved, since then values decide (as they do if one of those simulations solves one)."""
         children = self.children(0)
         if not children or any(self.is_solved(child) for child in children):
             return False
@@ -399,18 +385,6 @@ class Tree(NodeArrays):
     def discount_into(self, node: int) -> float:
         """γ of the action into a node, 1 where chance moves there: its value is reward + γ · the value of the state."""
         return float(discount_into(self.player(self.source(node)), self.discount))
-
-    def known_value(self, node: int) -> float | np.ndarray:
-        """What the state of a solved node is worth to player 0 (to all, where all returns are kept): its proof, for one
-        player the best that was found, else the mean."""
-        if self._values.shape[1]:
-            earned = self._values[node, self.players :]
-            returns = _best_returns(self._nodes, self._values, np.array([node]), self.discount)[0]
-            return (returns - earned) / max(self.discount_into(node), 1e-300)
-        proof = int(self._nodes[self.source(node)]["proof"])
-        value = self.value(node) if self.players > 1 else float(self._solved_returns([node])[0])
-        value = (value - float(self._nodes[node]["reward"])) / max(self.discount_into(node), 1e-300)
-        return float(proven_value(proof, value if self.chooser(node) == 0 else -value))
 
     def seen_by_mover(self, node: int, value: float | np.ndarray) -> float:
         """A value for player 0, or the values for all, as seen by who moves at the node."""
@@ -447,7 +421,8 @@ class Tree(NodeArrays):
             shares = _improved_policy(self._nodes, self._gumbel_options(), self.source(node))
         else:
             known, _, values = self.child_numbers(node)
-            shares = visit_shares(visits, values, records["prior"].astype(np.float64), known)
+            final = self.settings.get("final", "visits")
+            shares = visit_shares(visits, values, records["prior"].astype(np.float64), known, final)
         return [self.actions[child] for child in children], shares
 
     # ---- growing ----------------------------------------------------------------------------------------------
@@ -618,6 +593,7 @@ class Tree(NodeArrays):
         visits, value, returns = self.visits(child), self.mean(child), self.returns(child)
         chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
         discount = self.discount_into(child)
+        self._keep_known()
         earned = self._values[child, self.players :].copy() if self._values.shape[1] else None
         order, place = _subtree(self._nodes[: self.size], child, self.settings.get("selection") == "gumbel")
         nodes = self._nodes[order]
@@ -657,6 +633,20 @@ class Tree(NodeArrays):
         self._worded = self._word_bytes = 0
         self.noisy, self.stopped = False, ""
         self.counters["simulations"] = visits
+
+    def _keep_known(self) -> None:
+        """What is known of solved states that other nodes hold, as the means of the edges to them, since these may hold
+        them next."""
+        nodes, walk = self._nodes, self._walk_to_read()
+        for edge in np.flatnonzero(nodes["flags"][: self.size] & LINKED).tolist():
+            if self.is_solved(edge) and nodes["proof"][self.source(edge)] == UNPROVEN:
+                visits = max(self.visits(edge), 1)
+                players = range(self.players) if self._values.shape[1] else [self.chooser(edge)]
+                known = [_solved_return(nodes, self._values, walk, edge, player) * visits for player in players]
+                if np.isfinite(known).all():
+                    if self._values.shape[1]:
+                        self._values[edge, : self.players] = known
+                    nodes["value_sum"][edge] = known[self.chooser(edge) if len(known) > 1 else 0]
 
     def mark_path(self, path: np.ndarray) -> None:
         """A simulation is under way on this path."""

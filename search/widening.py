@@ -186,7 +186,7 @@ def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
             continue
         nodes[step]["flags"] &= ~SOLVED
         nodes[step]["proof"] = UNPROVEN
-        if step == node or not _settle(nodes, walk, step):
+        if step == node or not _settle(nodes, tree._values, walk, step):
             edges = [step, *tree.links_to(step)]
             waiting += [tree.source(parent) for edge in edges if (parent := tree.parent(edge)) >= 0]
 

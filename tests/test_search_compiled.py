@@ -156,9 +156,16 @@ class Twin:
         if self.first and self.prior is not None:
             node.children.sort(key=lambda child: -child.prior)
 
+    def known(self, child: TwinNode) -> float:
+        value = child.value_sum / child.visits
+        return (value, -math.inf, 0.0, 1.0)[child.proof] if child.solved else value
+
     def score(self, node: TwinNode, child: TwinNode, parent_value: float) -> float:
         settings = self.settings
-        value = child.value_sum / child.visits if child.visits else parent_value
+        value = self.known(child) if child.visits else parent_value
+        if child.solved:  # the best of those that are solved is in the race
+            best = max(node.children, key=lambda other: self.known(other) if other.solved else -math.inf)
+            value = value if child is best else -math.inf
         if not child.visits and settings.unvisited_value == "constant":
             value = settings.fpu_value
         elif not child.visits and settings.unvisited_value == "reduced":
@@ -189,8 +196,6 @@ class Twin:
                 parent_value = self.sign * (parent_value - reward) / settings.discount
         best, best_score, equals = node.children[0], -math.inf, 0
         for child in node.children:
-            if child.solved:
-                continue
             score = self.score(node, child, parent_value)
             if score > best_score:
                 best, best_score, equals = child, score, 1
@@ -227,6 +232,9 @@ class Twin:
                 value = rewards[i] + settings.discount * self.sign * value
             node.visits += 1
             node.value_sum += value
+            if node.solved and self.rules.players == 1:  # the best that is known below it
+                best = max((child.value_sum / child.visits for child in node.children), default=0.0)
+                node.value_sum = node.visits * (rewards[i] + settings.discount * best if i else best)
 
     def prove(self, path: list[TwinNode], reward: float) -> None:
         two = self.rules.players == 2
@@ -609,6 +617,7 @@ def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_con
         Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings, np.random.default_rng(0)
     )
     assert isinstance(tree, CompiledTree)
+    settings = replace(settings, exploration=20.0)  # to the end of the tree
     solved = 0
     for simulations in (150, 400, 4_000):  # partly solved, further, and to the end; the tree grows in between
         compiled.extend([tree], None, KernelEvaluator(maze_value), replace(settings, simulations=simulations))
@@ -675,8 +684,8 @@ def test_priors_are_known_where_the_rule_keeps_them(selection: Any, kept: bool) 
     assert general.counters["simulations"] == 40
 
 
-def maze_tree(discount: float, simulations: int = 60) -> CompiledTree:
-    settings = SearchSettings(simulations=simulations, selection="uct", discount=discount, exploration=1.0)
+def maze_tree(discount: float, simulations: int = 60, exploration: float = 1.0) -> CompiledTree:
+    settings = SearchSettings(simulations=simulations, selection="uct", discount=discount, exploration=exploration)
     [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings)
     assert isinstance(tree, CompiledTree)
     return tree
@@ -712,7 +721,7 @@ def test_where_nothing_later_counts_a_moved_compiled_tree_keeps_its_mean() -> No
 
 
 def test_a_solved_child_that_becomes_the_root_stays_closed() -> None:
-    tree = maze_tree(1.0, 4_000)
+    tree = maze_tree(1.0, 4_000, exploration=20.0)
     assert tree.is_solved()
     child = tree.best_child()
     assert np.isneginf(tree.nodes["value"][child])

@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from branchwise.envs.simulator import TERMINAL, Simulator
@@ -75,7 +74,7 @@ def test_every_reader_walks_to_the_end(name: str, trees: dict[str, Tree]) -> Non
         assert [turn.text for turn in transcript[::2]] == [str(state) for state in range(STEPS + 1)]
         assert tree.best_action() == reading.action(tree) == reading.action(tree, "temperature") == "go"
         assert reading.principal_variation(tree) == list(range(1, STEPS + 1))
-        assert np.ravel(tree.known_value(0))[0] == pays
+        assert tree.returns(0)[0] == pays
         assert tree.depth(STEPS) == STEPS
         assert tree.path(STEPS) == list(range(STEPS + 1))
         assert tree.policy_target()[1].tolist() == [1.0]

@@ -527,7 +527,7 @@ def test_what_is_known_of_a_general_sum_game_is_exact() -> None:
         words.add(tree.stopped)
         if tree.stopped == "solved":
             expected = exact(simulator, simulator.reset(0), {})
-            assert np.allclose(tree.known_value(0)[0], expected[0]), seed
+            assert np.allclose(tree.returns(0), expected), seed
     assert words == {"solved", "exhausted"}
 
 
@@ -557,7 +557,7 @@ def test_a_node_is_settled_as_its_children_allow(player: int, incomplete: bool) 
     for size in (1, 2, 3):
         for children in itertools.product(kinds, repeat=size):
             tree, walk = family(children, player, INCOMPLETE if incomplete else 0)
-            settled = _settle(tree.nodes, walk, 0)
+            settled = _settle(tree.nodes, tree.all_returns(), walk, 0)
             seen = [opposite[proof] if player == 1 else proof for proof, _ in children]
             whole = all(solved for _, solved in children)
             if player == CHANCE:

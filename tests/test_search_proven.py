@@ -430,21 +430,37 @@ def test_a_proven_action_is_worth_what_it_earned_and_what_is_proven() -> None:
     assert [tree.proof(node) for node in (1, 2, 3)] == ["loss", "draw", "win"]
 
 
-@pytest.mark.parametrize(("discount", "value"), [(1.0, 0.5), (0.5, 1.0)])
+@pytest.mark.parametrize("discount", [1.0, 0.5])
 @pytest.mark.parametrize("player", [0, 1])
-def test_the_value_of_a_state_leaves_out_the_step_into_it(discount: float, value: float, player: int) -> None:
+def test_the_value_of_a_state_leaves_out_the_step_into_it(discount: float, player: int) -> None:
     """V = (Q − r) / γ, for player 0."""
-    tree = family([4], [0.75], player, players=2, zero_sum=True, discount=discount)
-    tree.nodes["reward"][1] = 0.25
-    assert tree.known_value(1) == (value if player == 0 else -value)
+    for players, zero_sum in ((2, True), (1, False)):
+        tree = family([4], [0.75], player if players == 2 else 0, players=players, zero_sum=zero_sum, discount=discount)
+        tree.nodes["reward"][1] = 0.25
+        root = came_again(tree)
+        assert (tree.visits(1), tree.mean(1)) == (5, 0.75)
+        assert root == 0.75  # to who chose it
+    tree = family([4], [0.75], player, players=2, zero_sum=True)
     tree.nodes["proof"][1] = LOSS
-    assert tree.known_value(1) == -1.0
-    one = family([4], [0.75], discount=discount)
-    one.nodes["reward"][1] = 0.25
-    assert one.known_value(1) == value
+    assert came_again(tree) == (-1.0 if player == 0 else 1.0)
     many = family([4], [0.75], player, players=3, discount=discount)
     many.take_all_returns(np.array([[0.0] * 6, [3.0, 2.0, 1.0, 0.25, 0.0, 0.0]]))
-    assert many.known_value(1).tolist() == [value, 0.5 / discount, 0.25 / discount]  # type: ignore[union-attr]
+    came_again(many)
+    assert many.all_returns()[0, :3].tolist() == [0.75, 0.5, 0.25]
+    assert many.all_returns()[1, :3].tolist() == [3.75, 2.5, 1.25]
+
+
+def came_again(tree: Tree) -> float:
+    """What a simulation that ends at the solved node 1 once more adds to the root's sum."""
+    tree.nodes["flags"][1] |= SOLVED
+    before = float(tree.nodes["value_sum"][0])
+    tree.mark_under_way(1)
+    tree.back_up(
+        1,
+        99.0 if tree.players < 3 else np.full(3, 99.0),
+        walk_of(SearchSettings(discount=tree.discount), zero_sum=tree.zero_sum, players=tree.players),
+    )
+    return float(tree.nodes["value_sum"][0]) - before
 
 
 def test_without_a_generator_trees_draw_by_their_index() -> None:

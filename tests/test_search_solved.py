@@ -1,0 +1,269 @@
+"""What is solved and not lost stays in the race: it counts with what it is known to return, so that the values above it
+are those of a plain search, and what is played, the targets and the labels agree."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.search.array_tree import ArrayTree
+from branchwise.search.engine import Root, search
+from branchwise.search.extraction import sibling_pairs
+from branchwise.search.settings import SearchSettings
+from branchwise.search.tree import LINKED, Tree
+from branchwise.training.value_model import value_rows
+
+
+class Written(Simulator[str]):
+    """States are words; ``moves``: state → action → next state; what is not in it is an end. ``luck``: chance moves."""
+
+    moves: ClassVar[dict[str, dict[str, str]]] = {}
+    pays: ClassVar[dict[str, tuple[float, ...]]] = {}
+    luck: ClassVar[tuple[str, ...]] = ()
+    players = 1
+
+    def reset(self, seed: int, options: Any = None) -> str:
+        return "root"
+
+    def current_player(self, state: str) -> int:
+        if state not in self.moves:
+            return TERMINAL
+        return CHANCE if state in self.luck else 0
+
+    def legal_actions(self, state: str) -> list[str]:
+        return list(self.moves[state])
+
+    def chance_outcomes(self, state: str) -> list[tuple[str, float]]:
+        return [(action, 1.0 / len(self.moves[state])) for action in self.moves[state]]
+
+    def observation(self, state: str, player: int = 0) -> str:
+        return state
+
+    def step(self, state: str, action: str) -> str:
+        return self.moves[state][action]
+
+    def rewards(self, state: str) -> tuple[float, ...]:
+        return self.pays.get(state, (0.0,) * self.players)
+
+
+def corridors(*names: str) -> dict[str, dict[str, str]]:
+    """Long ways on, a dot a step."""
+    return {name + "." * n: {"on": name + "." * (n + 1)} for name in names for n in range(60)}
+
+
+class Lure(Written):
+    """A is worth 1, by one of twenty actions; the others are long corridors. B ends with 0.1."""
+
+    moves: ClassVar = {
+        "root": {"A": "A", "B": "B"},
+        "A": {"0": "won"} | {str(i): str(i) for i in range(1, 20)},
+        **corridors(*map(str, range(1, 20))),
+    }
+    pays: ClassVar = {"B": (0.1,), "won": (1.0,)}
+
+
+def grown(simulator: Written, evaluator: Any = lambda *_: 0.0, bonus: Any = None, **options: Any) -> Tree:
+    [tree] = search(simulator, [Root("root")], None, evaluator, SearchSettings(**options), 0, bonus=bonus)
+    return tree
+
+
+@pytest.mark.parametrize("selection", ["puct", "uct", "ucb1", "alphazero", "p_ucb", "uct_bonus"])
+@pytest.mark.parametrize("backup", ["mean", "bellman"])
+@pytest.mark.parametrize("more", [{}, {"normalise": "tree"}, {"normalise": "siblings"}, {"leaves_per_tree": 4}])
+def test_the_value_of_a_state_keeps_the_end_that_was_found_below_it(
+    selection: str, backup: str, more: dict[str, Any]
+) -> None:
+    """A search that closes what is solved visits what a plain one does, as long as one end alone is known anywhere."""
+    bonus = (lambda tree, node: 0.0) if selection == "uct_bonus" else None
+    options = {"selection": selection, "exploration": 1.0, "backup": backup, "simulations": 400} | more
+    tree, plain = (grown(Lure(), bonus=bonus, solve=solve, **options) for solve in (True, False))
+    assert tree.nodes["visits"].tolist() == plain.nodes["visits"].tolist()
+    assert tree.value(1) == pytest.approx(plain.value(1))
+
+
+def test_what_is_played_and_labelled_follows() -> None:
+    tree = grown(Lure())
+    assert tree.best_action() == "A"
+    assert dict(zip(*tree.policy_target(), strict=True))["A"] > 0.9
+    [pair] = [pair for pair in sibling_pairs(tree)[0] if pair.node == 0]
+    assert (pair.chosen[0].text, pair.rejected[0].text) == ("A", "B")
+
+
+@pytest.mark.parametrize("random_ties", [False, True])
+def test_of_what_is_known_the_best_alone_is_visited_again(random_ties: bool) -> None:
+    class Ends(Written):
+        moves: ClassVar = {"root": {name: name for name in "abcd"}, **corridors("d")}
+        pays: ClassVar = {"a": (0.1,), "b": (0.4,), "c": (0.4,)}
+
+    tree = grown(Ends(), simulations=60, exploration=1.0, random_ties=random_ties)
+    visits = [tree.visits(child) for child in tree.children()]
+    assert visits[0] == 1
+    assert min(visits[1:3]) == 1 + random_ties  # which came twice before the other was known
+    assert max(visits[1:3]) > visits[3] > 1
+
+
+class Shop(Written):
+    """All is seen: A is worth 1, B 0.5."""
+
+    moves: ClassVar = {"root": {"A": "A", "B": "B"}, "A": {str(i): f"A{i}" for i in range(4)}}
+    pays: ClassVar = {"B": (0.5,), "A0": (1.0,)}
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_a_solved_tree_is_labelled_by_what_is_known(discount: float) -> None:
+    tree = grown(Shop(), simulations=400, discount=discount, exploration=10.0)
+    assert tree.stopped == "solved"
+    assert [tree.value(child) for child in tree.children()] == [discount, 0.5]
+    assert tree.value(0) == max(discount, 0.5)
+    assert tree.known_returns(0).tolist() == [discount, 0.5]
+    ranked = [(pair.chosen[0].text, pair.rejected[0].text) for pair in sibling_pairs(tree)[0] if pair.node == 0]
+    assert ranked == ([("A", "B")] if discount == 1.0 else [])
+    told = {row.transcript[-1].text: row.q for row in value_rows(tree) if row.transcript}
+    assert told["A"] == 1.0
+
+
+class Tangle(Written):
+    """w is lost for who moves there; both u and v lead to it, and beside it v has what a model takes for a win."""
+
+    players, zero_sum = 2, True
+    moves: ClassVar = {
+        "root": {"x": "u", "y": "v"},
+        "u": {"p": "w"},
+        "v": {"q": "c", "p": "w"},
+        "w": {"z": "lost"},
+    } | {"c" * n: {"on": "c" * (n + 1)} for n in range(1, 90)}
+    pays: ClassVar = {"lost": (-1.0, 1.0)}
+
+    def current_player(self, state: str) -> int:
+        if state.startswith("c"):
+            return len(state) % 2 ^ 1
+        return {"u": 1, "v": 1, "lost": TERMINAL}.get(state, 0)
+
+
+@pytest.mark.parametrize("transpositions", [False, True])
+def test_a_win_that_another_way_proved_is_one_here(transpositions: bool) -> None:
+    tree = grown(
+        Tangle(),
+        lambda simulator, state, transcript: 0.9 if state.startswith("c") else 0.0,
+        simulations=60,
+        exploration=0.5,
+        transpositions=transpositions,
+    )
+    assert tree.proof(0) == "loss"
+    assert tree.value(0) == -1.0
+    assert transpositions == bool((tree.nodes["flags"] & LINKED).any())
+
+
+@pytest.mark.parametrize("opposed", [False, True])
+def test_a_state_that_luck_leads_to_again_is_worth_what_is_known(opposed: bool) -> None:
+    """Two ways lead to s, one through chance. Of s every action is dropped, since it repeats a position."""
+
+    class Back(Written):
+        players, zero_sum = (2, True) if opposed else (1, False)
+        moves: ClassVar = {"root": {"a": "m", "b": "c"}, "m": {"go": "s"}, "c": {"x": "s"}, "s": {"back": "root"}}
+        luck = ("c",)
+
+    tree = grown(Back(), lambda *_: 0.5, simulations=12, exploration=0.0, transpositions=True)
+    assert np.isfinite(tree.nodes["value_sum"]).all()
+    assert tree.value(0) == pytest.approx(0.5)
+
+
+def test_a_draw_stays_in_the_race() -> None:
+    """Who moves has a draw and nine ways on that a model calls lost: the state is a draw, not −1."""
+
+    class Fork(Written):
+        players, zero_sum = 2, True
+        moves: ClassVar = {
+            "root": {"go": "fork", "other": "k"},
+            "fork": {"draw": "draw"} | {f"w{i}": f"w{i}" for i in range(9)},
+            **corridors("k", *(f"w{i}" for i in range(9))),
+        }
+
+        def current_player(self, state: str) -> int:
+            return TERMINAL if state == "draw" else 0 if state == "root" else 1
+
+    def judge(simulator: Any, state: str, transcript: Any) -> float:  # for player 0
+        return 0.9 if state.startswith("w") else -0.5
+
+    tree = grown(Fork(), judge, simulations=400, selection="uct", exploration=0.3)
+    assert tree.proof(tree.children(1)[0]) == "draw"
+    assert tree.value(1) == pytest.approx(0.0, abs=0.1)  # it was 0.9 before
+    plain = grown(Fork(), judge, simulations=400, selection="uct", exploration=0.3, solve=False)
+    assert tree.value(1) == pytest.approx(plain.value(1), abs=0.1)
+
+
+def array_tree(judge: Any, actions: int = 2, limit: int = 1000, **options: Any) -> ArrayTree:
+    """A tree of arrays: the root's one action leads to chance, its outcome to a node of two ends, 1 and 0."""
+    tree = ArrayTree(SearchSettings(**options), actions=actions)
+    leaves, asked = tree.next(), 0
+    while len(leaves):
+        asked += 1
+        assert asked < limit, "a search without end"
+        depth, node = 0, int(leaves[0])
+        action = int(tree.actions_into(leaves)[0])
+        while node:
+            node, depth = int(tree.parents(np.array([node]))[0]), depth + 1
+        tree.movers[0] = CHANCE if depth == 1 else 0
+        tree.terminal[0] = depth == 3
+        tree.rewards[0] = 1.0 - action if depth == 3 else 0.0
+        open_actions = [1.0, -1.0] if depth < 2 else [0.5, 0.5]
+        leaves = tree.step(np.array([judge(depth)]), np.array([open_actions]))
+    return tree
+
+
+def test_an_outcome_of_chance_that_is_solved_is_not_asked_about_again() -> None:
+    asked: list[int] = []
+    tree = array_tree(lambda depth: asked.append(depth) or 0.1, simulations=500)
+    assert asked == [0, 1, 2, 3, 3]
+    assert tree.value() > 0.98  # not 0.1
+
+
+def test_an_outcome_of_chance_that_failed_costs_simulations() -> None:
+    tree = array_tree(lambda depth: np.nan if depth == 2 else 0.0, simulations=50)
+    assert tree.failed == 48
+    assert tree.visits().sum() == 1
+
+
+def test_a_target_by_value_is_that_of_the_action_that_is_played() -> None:
+    tree = grown(Lure(), simulations=60, final="value")
+    actions, shares = tree.policy_target()
+    assert shares[actions.index(tree.best_action())] > 0.0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise": 0.25},
+        {"critic_weight": 0.5},
+        {"widening": 1.0},
+        {"hide_outcome": True},
+        {"transpositions": True},
+        {"information": "single_observer"},
+        {"seconds": 1.0},
+        {"max_nodes": 5},
+        {"max_bytes": 1000},
+        {"max_model_calls": 3},
+        {"stop_decided": True},
+        {"selection": "softmax"},
+        {"selection": "uct_bonus"},
+        {"unvisited_value": "prior"},
+    ],
+)
+def test_a_tree_of_arrays_refuses_settings_that_it_does_not_read(options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"an ArrayTree .*{next(iter(options.values()))}|an ArrayTree has neither"):
+        ArrayTree(SearchSettings(**options), actions=2)
+
+
+def test_the_best_return_of_one_of_two_players_is_refused_by_trees_of_arrays_too() -> None:
+    with pytest.raises(ValueError, match="backup='max' keeps the best return of one player, and there are 2"):
+        ArrayTree(SearchSettings(backup="max"), actions=2, players=2, zero_sum=True)
+
+
+@pytest.mark.parametrize("mover", [TERMINAL, -200.0, -np.inf])
+def test_nobody_moves_at_an_end(mover: float) -> None:
+    tree = ArrayTree(SearchSettings(simulations=3), actions=1, players=3)
+    tree.next()
+    tree.terminal[0], tree.movers[0] = 1.0, mover
+    tree.tell(np.zeros((1, 3)), np.ones((1, 1)))
+    assert (tree.failed, tree.value()) == (0, 0.0)
