@@ -51,6 +51,7 @@ LONGEST_ANSWER: Final = 300  # characters
 WORKER_SECONDS: Final = 5.0  # for all that has to be compared of an answer
 _FLOATING_ERROR: Final = Fraction(1, 10**12)  # of a decimal that binary arithmetic printed, relative
 
+_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _WORD: Final = re.compile(r"\\?[A-Za-z]{2,}")
 _LETTERS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
 _FUNCTIONS: Final = frozenset(
@@ -63,21 +64,29 @@ _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{…}`` (or ``\\fbox``) of ``text``; ``None`` where there is none that closes.
+    """What stands in the last ``\\boxed{…}`` (or ``\\fbox``) of ``text``; ``None`` where there is none, or it does not
+    close. A box that is empty or holds nothing but dots mentions the format, and is no answer.
 
-    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{3}{4}}")
+    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{3}{4}}, which is in \\boxed{}")
     '\\\\frac{3}{4}'
     """
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if start < 0:
-        return None
-    opened = text.index("{", start) + 1
+    for box in reversed([*_BOX.finditer(text)]):
+        end = _closing_brace(text, box.end())
+        if end is None:
+            return None
+        content = text[box.end() : end].strip()
+        if content.strip(" .…"):
+            return content
+    return None
+
+
+def _closing_brace(text: str, start: int) -> int | None:
+    """Where the brace that was opened before ``start`` closes; ``None`` where it does not, or far away."""
     depth = 1
-    for place in range(opened, min(len(text), opened + 4 * LONGEST_ANSWER)):
-        character = text[place]
-        depth += (character == "{") - (character == "}")
+    for place in range(start, min(len(text), start + 4 * LONGEST_ANSWER)):
+        depth += (text[place] == "{") - (text[place] == "}")
         if depth == 0:
-            return text[opened:place].strip()
+            return place
     return None
 
 
