@@ -116,9 +116,7 @@ def _columns(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
             columns[key] = _columns([info.get(key, {}) for info in infos])
         else:
             kinds = {type(value) for value in values}
-            kind = (
-                kinds.pop() if len(kinds) == 1 else object
-            )  # what holds one environment's value may not hold another's
+            kind = kinds.pop() if len(kinds) == 1 else object  # an int's column would cut another's float
             plain = kind in (bool, int, float) or issubclass(kind, np.number)
             column = np.zeros(n, kind) if plain else np.full(n, None, object)
             for i, value in zip(rows, values, strict=True):
