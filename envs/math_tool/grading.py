@@ -11,6 +11,7 @@ What counts as equal:
   of 15 significant digits or more, which is how binary arithmetic prints a third, may be off by a trillionth of the
   right answer.
 - Digits are those of any script: ``٤٢`` and ``４２`` are ``42``. Other signs (decimal points, commas) are Latin.
+- An expression may be plain text as well: ``exp(2)``, ``log_2(9)``, ``e^(2x)``, ``sqrt(2)/2``; ``sin x`` is words.
 - Expressions are equal where their values are, to a hundred digits, or at points where they have letters
   (``verify_worker.py``). A decimal is its fraction, so that ``1.414214`` is not ``\\sqrt{2}``; ``\\sqrt{4}`` is ``2``.
 - A list of answers, with or without ``\\{…\\}``, is equal in any order, with each item as often; tuples, intervals and
@@ -41,7 +42,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .answers import BETWEEN, SCALARS, Answer, balanced, read, spelt, words_of
+from .answers import BETWEEN, DERIVATIVE, SCALARS, Answer, balanced, read, spelt, words_of
 from .child import Child
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
@@ -54,9 +55,7 @@ _FLOATING_ERROR: Final = Fraction(1, 10**12)  # of a decimal that binary arithme
 _BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _WORD: Final = re.compile(r"\\?[A-Za-z]{2,}")
 _LETTERS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
-_FUNCTIONS: Final = frozenset(
-    ("sqrt", "frac", "cdot", "pi", "sin", "cos", "tan", "log", "ln", "exp", "arcsin", "arccos", "arctan", "sec", "csc")
-)
+_UNREAD: Final = re.compile(rf"'|\\prime|\\ldots|{DERIVATIVE.pattern}")
 _NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
 _INTERVALS: Final = frozenset(("(,)", "[,)", "(,]", "[,]", "union"))
 _DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
@@ -147,7 +146,7 @@ def _in_format(wanted: Answer, given: Answer, gold: str, answer: str) -> bool:
     if re.search(r"(?<![_\d])\d+ \d", spelling) or ("\\text" in spelling and "\\text" not in wanted_spelling):
         return False
     letters = set("".join(_LETTERS.findall(wanted_spelling)))
-    known = {word.lower() for word in _WORD.findall(wanted_spelling)} | _FUNCTIONS
+    known = {word.lower() for word in _WORD.findall(wanted_spelling)}
     prose = (word for word in _WORD.findall(spelling) if not word.startswith("\\"))
     return all(word.lower() in known or set(word) <= letters for word in prose)
 
@@ -268,11 +267,11 @@ def _latex(scalar: Answer) -> str:
 
 
 def _compared(gold: str, given: str, deadline: float, sign: str = "") -> bool:
-    # latex2sympy reads every letter as lower case, and drops primes and dots.
+    # latex2sympy reads every letter as lower case, and a derivative as a product or a power.
     letters = [set("".join(_LETTERS.findall(text))) for text in (gold, given)]
     if any(letter.swapcase() in letters[1] and letter not in letters[1] for letter in letters[0]):
         return False
-    if any(mark in text for text in (gold, given) for mark in ("'", "\\prime", "\\ldots")):
+    if any(map(_UNREAD.search, (gold, given))):
         raise _UndecidedError
     verdict = _worker().compare(gold, given, sign, deadline - time.monotonic())
     if verdict == "ungradable":
