@@ -334,7 +334,8 @@ def read_action(action: str, compact: bool = False) -> Move:
 
 def _blocks(text: str) -> tuple[list[str], str]:
     """The contents of the Python blocks, and all else up to a forged output."""
-    blocks, prose, place = [], [], 0
+    blocks: list[str] = []
+    prose, place = [], 0
     while (fence := _FENCE.search(text, place)) is not None:
         prose.append(text[place : fence.start()])
         if fence["forged"]:
