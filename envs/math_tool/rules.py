@@ -336,13 +336,18 @@ def _blocks(text: str) -> tuple[list[str], str]:
     """The contents of the Python blocks, and all else up to a forged output."""
     blocks: list[str] = []
     prose, place = [], 0
+    missing = LONGEST_ACTION  # so many backticks begin or end no later line; to look again for each block would be slow
     while (fence := _FENCE.search(text, place)) is not None:
         prose.append(text[place : fence.start()])
         if fence["forged"]:
             return blocks, "\n".join(prose)
         ticks = rf"(?<!`){fence[1]}`*+"
-        closing = re.compile(rf"^[ \t]*+{ticks}|{ticks}[ \t]*+$", re.MULTILINE)
-        found = closing.search(text, fence.end()) or re.compile(ticks).search(text, fence.end())
+        found = None
+        if len(fence[1]) < missing:
+            found = re.compile(rf"^[ \t]*+{ticks}|{ticks}[ \t]*+$", re.MULTILINE).search(text, fence.end())
+        if found is None:
+            missing = min(missing, len(fence[1]))
+            found = re.compile(ticks).search(text, fence.end())
         place = len(text) if found is None else found.start()
         blocks.append(text[fence.end() : place].strip("\n"))
     prose.append(text[place:])
