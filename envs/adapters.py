@@ -198,19 +198,21 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         return None if state.commands is None else list(state.commands)
 
     def step(self, state: GymnasiumState, action: str) -> GymnasiumState:
-        """Act. A text that names no legal action takes a step of the budget and leaves the environment as it is.
-        Raises ``ValueError`` in a state in which the episode is over."""
+        """Act; blanks at the ends of ``action`` do not count. A text that names no legal action takes a step of the
+        budget and leaves the environment as it is. Raises ``ValueError`` in a state in which the episode is over."""
         if state.terminated or state.truncated:
             raise ValueError("step() of a state in which the episode is over: reset, or step another state.")
         action = _storable(action)
-        if self.actions is not None:
-            action = action.strip()
-            if action not in self.actions or (state.legal is not None and action not in state.legal):
-                return self._refuse(state, action)
+        listed: str | None = action
+        if state.legal is not None and action not in state.legal:  # blanks at the ends do not count
+            listed = next((name for name in state.legal if name.strip() == action.strip()), None)
+        if self.actions is not None and listed is None:
+            return self._refuse(state, action.strip())
+        action = action if listed is None else listed
         self._bring_to(state)
         self._at = None  # nowhere, until the step has succeeded: an exception leaves no wrong position behind
         observation, reward, terminated, truncated, info = self._env.step(self._meant(action))
-        if self.actions is None and state.legal is not None and action.strip() not in state.legal:
+        if listed is None:
             info = {"invalid_action": True, **info}
         log = (*state.log, action)
         truncated = not terminated and (bool(truncated) or _steps(log) + state.refusals >= self.max_steps)
@@ -477,7 +479,7 @@ def listed_commands(info: Mapping[str, Any]) -> tuple[str, ...] | None:
         return None
     if isinstance(commands, str) or not all(isinstance(command, str) for command in commands):
         raise ValueError(f"info['admissible_commands']={commands!r:.200}: expected a list of texts, or None.")
-    return tuple(dict.fromkeys(_storable(command.strip()) for command in commands))
+    return tuple(dict.fromkeys(map(_storable, commands)))
 
 
 def reported_success(info: Mapping[str, Any]) -> bool | None:

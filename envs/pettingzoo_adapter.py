@@ -37,9 +37,10 @@ class PettingZooSimulator(Simulator[GymnasiumState]):
     - ``describe``: observation (without its mask) → text.
     - ``max_steps``: the budget of moves, invalid ones included; ``cache_size``: how many snapshots are kept.
 
-    Player ``i`` is ``possible_agents[i]``. ``success`` is what ``infos[agent]`` reports, else whether the player has a
-    positive return at the end. ``branching`` is ``"deepcopy"`` or ``"replay"``, whichever held; ``tried`` says what
-    became of each.
+    Player ``i`` is ``possible_agents[i]``. It earns its ``rewards`` at each step and, when it is next to move, what
+    ``last()`` pays beyond those, so returns are those of ``last()``. ``success`` is what ``infos[agent]`` reports, else
+    whether the player has a positive return at the end. ``branching`` is ``"deepcopy"`` or ``"replay"``, whichever
+    held; ``tried`` says what became of each.
     """
 
     never_repeats = True  # a position has the log of all actions
@@ -157,21 +158,20 @@ class _Stream(gym.Env[str, Any]):
         self._seen = dict.fromkeys(self.names, "")
         self._returns = dict.fromkeys(self.names, 0.0)
         self._success: dict[str, bool | None] = dict.fromkeys(self.names)
+        self._since = dict.fromkeys(self.names, 0.0)  # what each has earned since its last turn
         self._look()
-        self._bury()
-        return self._said(dict.fromkeys(self.names, 0.0)), self._choices()
+        return self._said(self._paid({})), self._choices()
 
     def step(self, action: Any) -> tuple[str, float, bool, bool, dict[str, Any]]:
         actor = self._aec.agent_selection
         self._aec.step(action)
         invalid = self._aec.infos.get(actor, {}).get("invalid_action")
-        earned = {name: float(self._aec.rewards.get(name, 0.0)) for name in self.names}
-        for name, reward in earned.items():
-            self._returns[name] += reward
+        self._since[actor] = 0.0
+        rewards = dict(self._aec.rewards)
         self._look()
         ends = list(self._aec.terminations.values())
         cut = bool(self._aec.truncations) and all(self._aec.truncations.values()) and not any(ends)
-        self._bury()
+        earned = self._paid(rewards)
         over = not self._aec.agents
         info = self._choices()
         if invalid is not None:
@@ -189,11 +189,23 @@ class _Stream(gym.Env[str, Any]):
             self._seen[name] = self._describe(observation)
             self._success[name] = reported_success(self._aec.infos.get(name, {}))
 
-    def _bury(self) -> None:
-        """Make the steps of agents that are done, until one who is not is to move."""
-        aec = self._aec
-        while aec.agents and (aec.terminations[aec.agent_selection] or aec.truncations[aec.agent_selection]):
+    def _paid(self, rewards: Mapping[str, float]) -> dict[str, float]:
+        """What each agent earns by a step: its reward, and, once it is to move, what ``last()`` pays beyond that. Makes
+        the steps of agents that are done, until one who is not is to move."""
+        aec, earned = self._aec, {name: float(rewards.get(name, 0.0)) for name in self.names}
+        for name, reward in earned.items():
+            self._since[name] += reward
+        while aec.agents:
+            mover = aec.agent_selection
+            rest = float(aec._cumulative_rewards[mover]) - self._since[mover]
+            self._since[mover] += rest
+            earned[mover] += rest
+            if not (aec.terminations[mover] or aec.truncations[mover]):
+                break
             aec.step(None)
+        for name, reward in earned.items():
+            self._returns[name] += reward
+        return earned
 
     def _said(self, earned: Mapping[str, float]) -> str:
         mover = self._aec.agent_selection if self._aec.agents else None

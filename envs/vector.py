@@ -23,9 +23,9 @@ class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np
     """``num_envs`` episodes over ``simulator``, a single-player simulator.
 
     Observations are a tuple of texts, actions any sequence of texts; rewards float64 ``[num_envs]``, ends bool
-    ``[num_envs]``; ``infos[key]`` is an array ``[num_envs]`` (of objects, unless all values are numbers or bool) with
-    ``infos["_" + key]`` true where an environment has it. An environment whose episode ended is reset by the next step,
-    which ignores its action. ``max_episode_steps``: an episode that has not ended by then is truncated.
+    ``[num_envs]``; ``infos[key]`` is an array ``[num_envs]`` (of objects, unless all values are numbers or bool of one
+    type) with ``infos["_" + key]`` true where an environment has it. An environment whose episode ended is reset by the
+    next step, which ignores its action. ``max_episode_steps``: an episode that has not ended by then is truncated.
     """
 
     def __init__(
@@ -109,17 +109,18 @@ def _columns(infos: Sequence[dict[str, Any]]) -> dict[str, Any]:
     n = len(infos)
     for key in dict.fromkeys(key for info in infos for key in info):
         rows = [i for i, info in enumerate(infos) if key in info]
-        first = infos[rows[0]][key]
+        values = [infos[i][key] for i in rows]
         there = np.zeros(n, np.bool_)
         there[rows] = True
-        if isinstance(first, dict):
+        if all(isinstance(value, dict) for value in values):
             columns[key] = _columns([info.get(key, {}) for info in infos])
         else:
-            kind = type(first)
+            kinds = {type(value) for value in values}
+            kind = kinds.pop() if len(kinds) == 1 else object  # an int's column would cut another's float
             plain = kind in (bool, int, float) or issubclass(kind, np.number)
             column = np.zeros(n, kind) if plain else np.full(n, None, object)
-            for i in rows:
-                column[i] = infos[i][key]
+            for i, value in zip(rows, values, strict=True):
+                column[i] = value
             columns[key] = column
         columns[f"_{key}"] = there
     return columns

@@ -14,6 +14,7 @@ the root (AlphaZero). The critic's numbers stand beside each child for first pla
 Not here: which leaf (``descent.py``), what it is worth (``evaluation.py``), information sets (``information.py``).
 """
 
+import re
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -472,9 +473,13 @@ def prepare_root(tree: Tree, settings: SearchSettings) -> None:
 
 def normalised(text: str) -> str:
     """The text by which two proposals count as equal: blanks at the ends and runs of blanks inside a line do not
-    matter; the indentation of a line does, and so does case."""
-    lines = text.strip().splitlines()
-    return "\n".join(line[: len(line) - len(line.lstrip())] + " ".join(line.split()) for line in lines)
+    matter; the indentation of a line does, and so does case. A text with quotation marks, inside of which any blank may
+    matter (code), counts as it is, but for its ends."""
+    text = text.strip()
+    if "'" in text or '"' in text:
+        return text
+    lines = [(line, line.lstrip(" \t")) for line in text.split("\n")]
+    return "\n".join(line[: len(line) - len(rest)] + re.sub(r"[ \t]+", " ", rest.rstrip()) for line, rest in lines)
 
 
 def expandable(leaf: Selected, max_depth: int) -> bool:

@@ -69,8 +69,8 @@ class SearchSettings:
     random_ties: children of equal score by the tree's generator; else the earliest.
     critic_weight: Q at selection is (1 − weight) · Q + weight · what the critic said of the child (Agent Q).
     proposals_by_depth: ``proposals`` at depth 0, 1, … (MCTS-DPO: 4 then 2); deeper nodes have ``proposals``.
-    merge, merge_distance: proposals that count as one: ``exact`` (up to blanks), or those whose edit distance is below
-        this share of the longer one (Optima: 0.1).
+    merge, merge_distance: proposals that count as one: ``exact`` (up to blanks, which count in texts with quotation
+        marks), or those whose edit distance is below this share of the longer one (Optima: 0.1).
     widening, widening_power: a node with N visits admits its ⌈C · N^p⌉ likeliest open children; C = 0 admits all. Where
         any text may be an answer and there are fewer, the policy is asked again (``widening.py``).
     visits_only: a leaf under way counts as a visit without a return (WU-UCT, arXiv 1810.11755), not as a loss.

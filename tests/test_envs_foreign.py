@@ -226,6 +226,35 @@ def test_actions_have_the_names_that_the_environment_gives_them(make: Any, names
     assert renamed.legal_actions(renamed.reset(0)) == ("back", "forth")
 
 
+class Spaced(Turning):
+    def get_action_meanings(self) -> list[str]:
+        return ["turn ", "turn"]
+
+
+class SpacedCorridor(Corridor):
+    """Lists a command with a blank at its end, and knows it only so."""
+
+    def listed(self, room: int) -> list[str]:
+        return ["look", "go east "]
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        return super().step({"go east ": "go east", "go east": "nothing"}.get(action, action))
+
+
+def test_actions_with_blanks_at_the_ends_are_taken_as_they_are_listed_and_without_them() -> None:
+    spaced, turning = GymnasiumSimulator(Spaced, max_steps=9), GymnasiumSimulator(Turning, max_steps=9)
+    state = spaced.reset(0)
+    assert spaced.legal_actions(state) == ("turn ", "turn")
+    for name, same in (("turn ", "left"), ("turn", "right")):
+        assert spaced.step(state, name).observation == turning.step(turning.reset(0), same).observation
+    named = GymnasiumSimulator(Turning, [" left", "right "], max_steps=9)
+    for action, same in ((" left", "left"), ("right ", "right"), ("left", "left"), (" right", "right")):
+        assert named.step(named.reset(0), action).observation == turning.step(turning.reset(0), same).observation
+    corridor = GymnasiumSimulator(SpacedCorridor, max_steps=9)
+    for action in ("go east ", "go east"):
+        assert corridor.step(corridor.reset(0), action).observation.endswith("Room 1.")
+
+
 @pytest.mark.parametrize("env_id", GAMES)
 @pytest.mark.parametrize("shell", ["aec", "gymnasium"])
 def test_our_own_text_environments_come_back_with_their_actions(env_id: str, shell: str) -> None:

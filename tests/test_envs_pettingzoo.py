@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium import spaces
-from pettingzoo import AECEnv
+from pettingzoo import AECEnv, ParallelEnv
+from pettingzoo.utils import parallel_to_aec
 
 from branchwise import simulator_for
 from branchwise.envs.adapters import CannotBranch
@@ -90,6 +91,83 @@ class Race(AECEnv):  # type: ignore[misc]
 class LeakyRace(Race):
     def __init__(self) -> None:
         super().__init__("copy")
+
+
+class PaysLate(Race):
+    """Pays at the end of the race as ``Race`` does, but into what ``last()`` reads alone."""
+
+    def step(self, action: Any) -> None:
+        super().step(action)
+        self.rewards = dict.fromkeys(self.agents, 0.0)
+
+
+class LeavesRewards(Race):
+    """Pays one point for each turn to who took it, into what ``last()`` reads, and never clears ``rewards``."""
+
+    def _accumulate_rewards(self) -> None:
+        self.rewards = dict.fromkeys(self.agents, 1.0)
+        self._cumulative_rewards[self.agent_selection] += 1.0
+
+
+def last_s_returns(env: Any) -> tuple[float, ...]:
+    """The returns of an episode in which everybody takes action 0, as ``last()`` pays them."""
+    env.reset(seed=0)
+    returns = dict.fromkeys(env.possible_agents, 0.0)
+    for agent in env.agent_iter():
+        _, reward, terminated, truncated, _ = env.last()
+        returns[agent] += reward
+        env.step(None if terminated or truncated else 0)
+    return tuple(returns.values())
+
+
+@pytest.mark.parametrize(
+    ("make", "returns"),
+    [(Race, {1.0, -1.0, 0.0}), (PaysLate, {1.0, -1.0, 0.0}), (LeavesRewards, {3.0, 2.0})],
+)
+def test_returns_are_those_that_last_pays(make: Any, returns: set[float]) -> None:
+    simulator = PettingZooSimulator(make)
+    state = simulator.reset(0)
+    earned = np.zeros(3)
+    while simulator.current_player(state) != TERMINAL:
+        state = simulator.step(state, "0")
+        earned += simulator.rewards(state)
+    assert simulator.info(state)["returns"] == tuple(earned.tolist()) == last_s_returns(make())
+    assert set(earned.tolist()) == returns
+
+
+class Rounds(ParallelEnv):  # type: ignore[misc]
+    """Three rounds, each of which pays player a one point and costs player b one."""
+
+    metadata = {"name": "rounds_v0"}  # noqa: RUF012
+    possible_agents = ["a", "b"]  # noqa: RUF012
+    render_mode = None
+
+    def observation_space(self, agent: str) -> Any:
+        return spaces.Discrete(4)
+
+    def action_space(self, agent: str) -> Any:
+        return spaces.Discrete(2)
+
+    def reset(self, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        self.agents, self.round = ["a", "b"], 0
+        return {"a": 0, "b": 0}, {"a": {}, "b": {}}
+
+    def step(self, actions: dict[str, Any]) -> Any:
+        self.round += 1
+        over = self.round == 3
+        self.agents = [] if over else self.agents
+        seen, ends, cuts = ({"a": value, "b": value} for value in (self.round, over, False))
+        return seen, {"a": 1.0, "b": -1.0}, ends, cuts, {"a": {}, "b": {}}
+
+
+def test_each_round_of_a_parallel_environment_is_paid_when_it_ends() -> None:
+    simulator = PettingZooSimulator(lambda: parallel_to_aec(Rounds()))
+    state = simulator.reset(0)
+    earned = []
+    while simulator.current_player(state) != TERMINAL:
+        state = simulator.step(state, "0")
+        earned.append(simulator.rewards(state))
+    assert earned == [(0.0, 0.0), (1.0, -1.0)] * 3
 
 
 def test_the_fastest_way_that_holds_is_taken() -> None:

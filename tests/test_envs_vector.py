@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from branchwise.envs.vector import SimulatorVectorEnv
+from branchwise.envs.vector import SimulatorVectorEnv, _columns
 
 GAME = "branchwise/KuhnPoker-v0"
 SHOP = "branchwise/WebShop-v0"
@@ -45,6 +45,23 @@ def test_it_answers_as_gymnasium_s_own(env_id: str, options: dict[str, Any]) -> 
         first, second = ours.step(actions), theirs.step(actions)  # type: ignore[assignment]
     ours.close()
     theirs.close()
+
+
+def test_infos_keep_what_each_environment_says_where_types_differ() -> None:
+    envs = gym.make_vec("branchwise/Persuasion-v0", num_envs=2, player=1, rounds=1, max_invalid=1)
+    envs.reset(seed=0)
+    *_, infos = envs.step(["no act at all", "yes"])
+    assert infos["defaulted"].tolist() == [1, None]  # a player's number, or nobody
+    columns = _columns(
+        [
+            {"score": 0, "best": True, "terms": {"a": 1}, "steps": 1},
+            {"score": 0.5, "best": 2, "terms": None, "steps": 2},
+        ]
+    )
+    assert columns["score"].tolist() == [0, 0.5]
+    assert columns["best"].tolist() == [True, 2]
+    assert columns["terms"].tolist() == [{"a": 1}, None]
+    assert columns["steps"].dtype == np.int64
 
 
 def test_all_share_one_simulator() -> None:

@@ -293,6 +293,36 @@ x+10^{-150}             | x                             | wrong
 2^n                     | 2 \cdot 2^{n-1}               | correct
 2^n                     | n^2                           | wrong
 \ln(x-100)              | \ln(x-101)                    | wrong
+e^{16}-1                | -1 + exp(16)                  | correct
+e^{16}-1                | -1 + exp(15)                  | wrong
+\sin^2 x                | sin(x)^2                      | correct
+\sin(x^2)               | sin(x)^2                      | wrong
+\sin x                  | cos(x)                        | wrong
+2\ln 3                  | 2ln(3)                        | correct
+\ln 6                   | ln(2) + ln(3)                 | correct
+\ln 6                   | ln(2)ln(3)                    | wrong
+\log_2 9                | log_2(9)                      | correct
+\log_2 9                | log_2 8                       | wrong
+\log_2 9                | log(9)                        | wrong
+\tan^{-1} 2             | arctan(2)                     | correct
+\sin x                  | sin x                         | malformed
+x\sin x                 | xsin(x)                       | malformed
+\text{tan}              | tan                           | correct
+10\text{ sec}           | 10 sec                        | correct
+e^{2x}                  | e^(2x)                        | correct
+e^{2x}                  | e^2x                          | wrong
+\sqrt[3]{2}             | 2^(1/3)                       | correct
+2^{1/3}                 | 2^1/3                         | wrong
+2^{a(b+c)}              | 2^(a(b+c))                    | correct
+2^a(b+c)                | 2^(a(b+c))                    | wrong
+\sqrt{1+\sqrt{2}}       | sqrt(1+sqrt(2))               | correct
+e^{e^2}                 | e^(e^(2))                     | correct
+f^{(2)}(x)              | f^2(x)                        | ungradable
+f^{(2)}(x)              | f^(2)(x)                      | correct
+y^{(n)}                 | y^n                           | ungradable
+e^2                     | e^(2)                         | correct
+10^3                    | 10^(3)                        | correct
+1+\sqrt{2}\sqrt{3}      | sqrt(2)(1+sqrt(3))            | wrong
 1,1,2                   | 1,2,2                         | wrong
 1,1,2                   | 2,1,1                         | correct
 1,2                     | 1,2,2                         | wrong

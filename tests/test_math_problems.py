@@ -141,8 +141,7 @@ def test_the_file_of_svamp(shared_data: Path) -> None:
     apart = []
     for number in range(1000):
         (step,) = problems[number].steps
-        value = eval(step.expression)
-        if abs(value - float(problems[number].answer)) > 1e-2 * max(1, abs(value)):
+        if eval(step.expression) != float(problems[number].answer):
             apart.append(number)
     assert apart == [679]  # where the file's own equation and answer disagree
 
@@ -158,6 +157,41 @@ def test_files_in_the_format_of_math(tmp_path: Path) -> None:
     lines = tmp_path / "test.jsonl"
     lines.write_text(json.dumps({"problem": "p", "answer": "x+1", "subject": "Algebra"}) + "\n")
     assert FileProblems(lines, "all")[0].answer == "x+1"
+
+
+def test_a_box_of_math_may_have_no_braces(tmp_path: Path) -> None:
+    solutions = ["so it is $\\boxed 2$.", "not \\boxed{1}, but $x=\\fbox -12 $", "$\\boxed{3}$, or $\\boxed{4}$"]
+    path = tmp_path / "math.json"
+    path.write_text(json.dumps([{"problem": f"p {i}", "solution": text} for i, text in enumerate(solutions)]))
+    problems = FileProblems(path, "all")
+    assert [problems[number].answer for number in range(3)] == ["2", "-12", "4"]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ({"question": "q", "answer": "#### 1"}, {"question": "r", "answer": "no mark"}),
+        ({"Body": "b", "Question": "q", "Answer": 1.0}, {"Body": "b", "Question": "r", "Answer": None}),
+        ({"problem": "p", "solution": "\\boxed{1}"}, {"problem": "q", "solution": "no box"}),
+        ({"problem": "p", "solution": "\\boxed{1}"}, {"problem": "q", "solution": "$\\boxed\\frac12$"}),
+    ],
+)
+def test_a_record_without_an_answer_is_left_out_in_every_format(
+    good: dict[str, object], bad: dict[str, object], tmp_path: Path
+) -> None:
+    path = tmp_path / "problems.json"
+    path.write_text(json.dumps([good, bad]))
+    with pytest.warns(UserWarning, match=r"1 of 2 problems left out.*record 2: the answer '': no answer"):
+        problems = FileProblems(path, "all")
+    assert [problems[number].answer for number in range(problems.count)] == ["1"]
+
+
+def test_svamp_s_answers_keep_all_their_digits(tmp_path: Path) -> None:
+    answers = [1234567.0, 100000.5, 0.12345678, 3.0, 12345678]
+    path = tmp_path / "svamp.json"
+    path.write_text(json.dumps([{"Body": "b", "Question": f"q {a}?", "Answer": a} for a in answers]))
+    problems = FileProblems(path, "all")
+    assert [problems[i].answer for i in range(5)] == ["1234567", "100000.5", "0.12345678", "3", "12345678"]
 
 
 def test_a_problem_that_no_answer_could_solve_is_left_out_counted_and_warned_of_with_its_line(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def test_an_episode_of_several_turns() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "outcome", "reward"),
-    [("{gold}", "correct", 1.0), ("{gold}0", "wrong", 0.0), ("{gold} or 5", "malformed", 0.0), ("", "malformed", 0.0)],
+    [("{gold}", "correct", 1.0), ("{gold}0", "wrong", 0.0), ("{gold} or 5", "malformed", 0.0)],
 )
 def test_outcomes_of_answers(answer: str, outcome: str, reward: float) -> None:
     gold = TEXT.problem(TEXT.reset(0, {"goal": 0})).answer
@@ -153,6 +153,19 @@ def test_budgets_of_calls_and_turns() -> None:
         ("```python\n1\n```\nso \\boxed{5}", Move("answer", "5")),
         ("```python\n1\n```\n```output\n5\n```\nso \\boxed{5}", Move("code", "1")),
         ("```output\n5\n```\nso \\boxed{5}", Move("")),
+        ("```python\nf = '```'\nf\n```", Move("code", "f = '```'\nf")),
+        ("```python\nx = 1  # in ``` here\n  ```\nso \\boxed{5}", Move("answer", "5")),
+        ("```python\nx = f'```output{y}'\n```\nso", Move("code", "x = f'```output{y}'")),
+        ("````python\nx = '''\n```\n'''\n````", Move("code", "x = '''\n```\n'''")),
+        ("```python\n1```\nand\n```python\n2```\ndone", Move("code", "1\n2")),
+        ("```python\n1\n```python\n2\n```", Move("code", "1\n2")),
+        ("```python\n1\n```output\n5\n```\nso \\boxed{5}", Move("code", "1")),
+        *((f"```{name}\nx = 1\n```", Move("code", "x = 1")) for name in ("python3", "Python3.11", "py3", "ipython")),
+        ("```python-repl\n1\n```", Move("")),
+        ("```python\n" + "```x " * 3_000, Move("code", "")),
+        ("It is \\boxed{52}, as you asked in \\boxed{}, \\boxed {…} or \\boxed{...}.", Move("answer", "52")),
+        ("The answer goes into \\boxed{ }.", Move("")),
+        ("\\boxed{51}? \\boxed{52", Move("")),
         ("\\boxed{1} or \\boxed{2}", Move("answer", "2")),
         ("\\boxed{1", Move("")),
         ("python[1 + 1]", Move("")),

@@ -161,6 +161,15 @@ def test_persuasion_measures() -> None:
     assert tuple(returns) == pytest.approx(info["self_gain"])
 
 
+def test_persuasion_s_amounts_keep_all_their_digits() -> None:
+    simulator = PersuasionSimulator(p=0.5, v=2.0, c=0.1, price=1_234_567, rounds=1, messages=False)
+    state = simulator.reset(0)
+    assert "A good one is worth $2469134 to the buyer, a bad one $123456.7." in simulator.observation(state, 1)
+    while simulator.current_player(state) != TERMINAL:
+        state = simulator.step(state, "yes")
+    assert "You gained $1234567." in simulator.observation(state, 0)
+
+
 def test_only_the_seller_sees_quality_and_the_buyer_learns_it_after_the_round() -> None:
     """Bought or not: GLEE's generate_response_text."""
     simulator = PersuasionSimulator(p=0.5, v=2.0)

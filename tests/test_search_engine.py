@@ -452,6 +452,11 @@ def test_equal_proposals_are_merged_and_share_their_prior() -> None:
 def test_indentation_tells_proposals_apart_and_blanks_do_not() -> None:
     assert normalised("search[red  shirt] ") == normalised(" search[red shirt]")
     assert normalised("if a:\n    b\nc") != normalised("if a:\n    b\n    c")
+    assert normalised("print(1)  \r\nx\t+ 1") == normalised("print(1)\nx + 1")
+    for code in ("len('{}')", 'len("{}")', "'''\n{}\n'''", "# {}\nprint('b')"):
+        texts = [code.format(f"a{blanks}b") for blanks in (" ", "  ", "\t", "\n", "\r", "\u2028", "\x0c", "\xa0")]
+        assert len({normalised(text) for text in texts}) == 8
+    assert len({normalised(f"# a{end}print(1)") for end in (" ", "\n", "\r", "\u2028")}) == 4
 
 
 # ---- failures ---------------------------------------------------------------------------------------------------

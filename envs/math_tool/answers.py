@@ -66,7 +66,6 @@ _SPELLINGS: Final = tuple(
         (r"\\(?:mathrm|mathbf|mathit|textbf|textit|textrm|textnormal|mbox|rm)(?=\{)", r"\\text"),
         (r"\*\*", "^"),
         (r"(?<![a-zA-Z\\])(sqrt|pi)(?![a-zA-Z])", r"\\\1 "),
-        (r"\\sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
         (r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}"),
         (rf"\\frac\s*([0-9a-zA-Z]|{_GREEK})", r"\\frac{\1}"),
         (rf"(\\frac\s*\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}})\s*([0-9a-zA-Z]|{_GREEK})", r"\1{\2}"),
@@ -75,6 +74,12 @@ _SPELLINGS: Final = tuple(
     )
 )
 _TEXT: Final = re.compile(r"\\text\{([^{}]*)\}")
+_ARGUMENT: Final = re.compile(r"(\\sqrt|\^)\s*\(")
+DERIVATIVE: Final = re.compile(r"[a-df-zA-Z]\^\{\((?:\d+|[a-z])\)\}")
+"""``f^{(2)}``, ``y^{(n)}``: most often no power."""
+_FUNCTION: Final = re.compile(
+    r"(?<![a-zA-Z\\])(arc(?:sin|cos|tan)|(?:sin|cos|tan)h?|sec|csc|cot|log|ln|exp)(?=[(^_])"  # exp(2), log_2(9)
+)
 _BLANK: Final = re.compile(r"(?<![a-zA-Z\d,]) +| +(?![a-zA-Z\d])|(?<=[a-zA-Z]) +(?=\d)|(?<=\d) +(?=[a-zA-Z])")
 
 
@@ -93,12 +98,27 @@ def spelt(text: str) -> str:
     text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+", _raised, text.translate(_SIGNS))
     for pattern, plain in _SPELLINGS:
         text = pattern.sub(plain, text)
+    text = _braced(text)
     # Blanks inside \text{…} are kept, one of several; outside they are kept between letters, between digits, and after
     # a comma before a digit, where they say that it is no comma of thousands.
     parts = re.split(r"(\\text\{[^{}]*\})", text)
-    parts[::2] = [_BLANK.sub("", part) for part in parts[::2]]
+    parts[::2] = [_FUNCTION.sub(r"\\\1", _BLANK.sub("", part)) for part in parts[::2]]
     parts[1::2] = [part.replace("{ ", "{").replace(" }", "}") for part in parts[1::2]]
     return re.sub(r"(?<=[^.])\.$|(?<=\d)[,;]$", "", "".join(parts).strip())
+
+
+def _braced(text: str) -> str:
+    """``e^(2x)`` as ``e^{2x}``, and ``\\sqrt(2)`` as ``\\sqrt{2}``, innermost first. ``f^(2)``, which may be a
+    derivative, keeps its brackets: ``f^{(2)}``."""
+    for found in reversed([*_ARGUMENT.finditer(text)]):
+        start = found.end() - 1
+        end = _closing(text, start)
+        if end > 0 and text[end] == ")":
+            inner = f"{{({text[start + 1 : end]})}}"
+            if DERIVATIVE.match(f"{text[: found.start()][-1:]}^{inner}") is None:
+                inner = f"{{{text[start + 1 : end]}}}"
+            text = f"{text[: found.start()]}{found[1]}{inner}{text[end + 1 :]}"
+    return text
 
 
 def _raised(found: re.Match[str]) -> str:

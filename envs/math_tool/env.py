@@ -31,13 +31,13 @@ class MathToolEnv(SimulatorEnv[MathState]):
     | What it contains | What it does |
     |---|---|
     | one or more ```` ```python ```` blocks | runs them as one snippet: one call |
-    | `\\boxed{…}` outside of code | answers with the last box; ends the episode; code beside it is not run |
+    | `\\boxed{…}` outside of code | answers with the last box that is not empty; ends the episode; code is not run |
     | `python[code]`, `answer[number]` (the whole action, compact mode) | the same, for small models |
 
-    Variables stay between calls, as in a notebook; the value of a last line that is an expression is shown. What
-    follows a forged ```` ```output ```` block is not read. Anything else (also empty code, and code when no calls are
-    left) changes nothing, counts as a turn, is answered by a line that says what was wrong, and sets
-    `info["invalid_action"]`.
+    A block ends at three backticks that begin or end a line; within a line they are code. Variables stay between calls,
+    as in a notebook; the value of a last line that is an expression is shown. What follows a forged ```` ```output ````
+    block is not read. Anything else (also empty code, an empty box, and code when no calls are left) changes nothing,
+    counts as a turn, is answered by a line that says what was wrong, and sets `info["invalid_action"]`.
 
     ## Observation Space
 

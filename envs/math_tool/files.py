@@ -6,6 +6,8 @@
 | SVAMP (Patel et al., 2021) | JSON list | ``Body`` + ``Question`` | ``Answer`` | ``Equation`` |
 | MATH (Hendrycks et al., 2021) | the same, or a folder | ``problem`` | ``answer``, or boxed in ``solution`` | none |
 
+Some solutions of MATH box without braces, ``$\\boxed 2$``: what stands there up to the dollar sign is the answer.
+
 The format is seen from the keys of the first record. A file is split by the hash of each question (eight tenths train,
 one tenth each validation and test), so that the same question is in the same split in whatever file it stands;
 ``split="all"`` takes the whole file, for publishers' own test files.
@@ -32,6 +34,7 @@ from .problems import Problem, split_of
 from .templates import Step
 
 _ANNOTATION: Final = re.compile(r"<<([^<>=]+)=([^<>]+)>>")
+_BARE_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s++([^\s{}$\\]+)(?=\s*\$)")
 _ARITHMETIC: Final = re.compile(r"[\d\s.+\-*/()]+")
 
 
@@ -123,7 +126,7 @@ def gsm8k_problem(record: Mapping[str, Any]) -> Problem:
     """A record of GSM8K; its calculator annotations are the steps."""
     solution, mark, answer = record["answer"].rpartition("####")
     if not mark:
-        raise ValueError("an answer without '####'")
+        answer = ""
     steps: list[Step] = []
     for expression, value in _ANNOTATION.findall(solution):
         number = as_number(value)
@@ -135,7 +138,7 @@ def gsm8k_problem(record: Mapping[str, Any]) -> Problem:
 def svamp_problem(record: Mapping[str, Any]) -> Problem:
     """A record of SVAMP; its equation is the one step."""
     body, question, answer = record["Body"].strip(), record["Question"].strip(), record["Answer"]
-    answer = f"{answer:g}" if isinstance(answer, float) else str(answer)
+    answer = "" if answer is None else str(answer).removesuffix(".0")
     separator = " " if body.endswith((".", "?", "!", ",")) else ", "
     equation = str(record.get("Equation", "")).strip()
     steps = (Step("a1", equation, answer),) if _ARITHMETIC.fullmatch(equation) else ()
@@ -146,9 +149,7 @@ def math_problem(record: Mapping[str, Any]) -> Problem:
     """A record of MATH, or of a set in its format."""
     answer = record.get("answer")
     if answer is None:
-        answer = last_boxed(record["solution"])
-    if answer is None:
-        raise ValueError("no answer, and no \\boxed{…} in the solution")
+        answer = last_boxed(_BARE_BOX.sub(r"\\boxed{\1}", record["solution"])) or ""
     return Problem(
         record["problem"].strip(), str(answer), (), str(record.get("type") or record.get("subject") or "math")
     )

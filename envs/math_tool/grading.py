@@ -11,6 +11,7 @@ What counts as equal:
   of 15 significant digits or more, which is how binary arithmetic prints a third, may be off by a trillionth of the
   right answer.
 - Digits are those of any script: ``٤٢`` and ``４２`` are ``42``. Other signs (decimal points, commas) are Latin.
+- An expression may be plain text as well: ``exp(2)``, ``log_2(9)``, ``e^(2x)``, ``sqrt(2)/2``; ``sin x`` is words.
 - Expressions are equal where their values are, to a hundred digits, or at points where they have letters
   (``verify_worker.py``). A decimal is its fraction, so that ``1.414214`` is not ``\\sqrt{2}``; ``\\sqrt{4}`` is ``2``.
 - A list of answers, with or without ``\\{…\\}``, is equal in any order, with each item as often; tuples, intervals and
@@ -41,7 +42,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from .answers import BETWEEN, SCALARS, Answer, balanced, read, spelt, words_of
+from .answers import BETWEEN, DERIVATIVE, SCALARS, Answer, balanced, read, spelt, words_of
 from .child import Child
 
 Verdict = Literal["correct", "wrong", "malformed", "ungradable"]
@@ -51,11 +52,10 @@ LONGEST_ANSWER: Final = 300  # characters
 WORKER_SECONDS: Final = 5.0  # for all that has to be compared of an answer
 _FLOATING_ERROR: Final = Fraction(1, 10**12)  # of a decimal that binary arithmetic printed, relative
 
+_BOX: Final = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _WORD: Final = re.compile(r"\\?[A-Za-z]{2,}")
 _LETTERS: Final = re.compile(r"(?<![\\A-Za-z])[A-Za-z]+")
-_FUNCTIONS: Final = frozenset(
-    ("sqrt", "frac", "cdot", "pi", "sin", "cos", "tan", "log", "ln", "exp", "arcsin", "arccos", "arctan", "sec", "csc")
-)
+_UNREAD: Final = re.compile(rf"'|\\prime|\\ldots|{DERIVATIVE.pattern}")
 _NOT_PROSE: Final = re.compile(rf"{BETWEEN.pattern}|\\(?:begin|end)\{{\w+\}}")
 _INTERVALS: Final = frozenset(("(,)", "[,)", "(,]", "[,]", "union"))
 _DECIMAL: Final = re.compile(r"(?<![\w.])(\d*)\.(\d+)")
@@ -63,21 +63,29 @@ _THOUSANDS: Final = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
 
 def last_boxed(text: str) -> str | None:
-    """What stands in the last ``\\boxed{…}`` (or ``\\fbox``) of ``text``; ``None`` where there is none that closes.
+    """What stands in the last ``\\boxed{…}`` (or ``\\fbox``) of ``text``; ``None`` where there is none, or it does not
+    close. A box that is empty or holds nothing but dots mentions the format, and is no answer.
 
-    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{3}{4}}")
+    >>> last_boxed(r"first \\boxed{1}, no: \\boxed{\\frac{3}{4}}, which is in \\boxed{}")
     '\\\\frac{3}{4}'
     """
-    start = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
-    if start < 0:
-        return None
-    opened = text.index("{", start) + 1
+    for box in reversed([*_BOX.finditer(text)]):
+        end = _closing_brace(text, box.end())
+        if end is None:
+            return None
+        content = text[box.end() : end].strip()
+        if content.strip(" .…"):
+            return content
+    return None
+
+
+def _closing_brace(text: str, start: int) -> int | None:
+    """Where the brace that was opened before ``start`` closes; ``None`` where it does not, or far away."""
     depth = 1
-    for place in range(opened, min(len(text), opened + 4 * LONGEST_ANSWER)):
-        character = text[place]
-        depth += (character == "{") - (character == "}")
+    for place in range(start, min(len(text), start + 4 * LONGEST_ANSWER)):
+        depth += (text[place] == "{") - (text[place] == "}")
         if depth == 0:
-            return text[opened:place].strip()
+            return place
     return None
 
 
@@ -138,7 +146,7 @@ def _in_format(wanted: Answer, given: Answer, gold: str, answer: str) -> bool:
     if re.search(r"(?<![_\d])\d+ \d", spelling) or ("\\text" in spelling and "\\text" not in wanted_spelling):
         return False
     letters = set("".join(_LETTERS.findall(wanted_spelling)))
-    known = {word.lower() for word in _WORD.findall(wanted_spelling)} | _FUNCTIONS
+    known = {word.lower() for word in _WORD.findall(wanted_spelling)}
     prose = (word for word in _WORD.findall(spelling) if not word.startswith("\\"))
     return all(word.lower() in known or set(word) <= letters for word in prose)
 
@@ -259,11 +267,11 @@ def _latex(scalar: Answer) -> str:
 
 
 def _compared(gold: str, given: str, deadline: float, sign: str = "") -> bool:
-    # latex2sympy reads every letter as lower case, and drops primes and dots.
+    # latex2sympy reads every letter as lower case, and a derivative as a product or a power.
     letters = [set("".join(_LETTERS.findall(text))) for text in (gold, given)]
     if any(letter.swapcase() in letters[1] and letter not in letters[1] for letter in letters[0]):
         return False
-    if any(mark in text for text in (gold, given) for mark in ("'", "\\prime", "\\ldots")):
+    if any(map(_UNREAD.search, (gold, given))):
         raise _UndecidedError
     verdict = _worker().compare(gold, given, sign, deadline - time.monotonic())
     if verdict == "ungradable":

@@ -8,8 +8,10 @@ arXiv:2409.02392, and ToRA before it), but code that stands in a log is not run 
 The state holds every call with its output, so that it is the whole truth about an episode; sessions and dumps are a
 cache outside it, keyed by the log of snippets. The verdict on an answer is in the state too.
 
-What an agent says is read as follows. Whatever follows a forged ```` ```output ```` block is not read. An answer counts
-where it stands outside of code; a message with both an answer and code is an answer.
+What an agent says is read as follows. A block of code ends at backticks, as many as opened it or more, that begin or
+end a line, so that code may have backticks in its texts; where none do, at the first backticks, or with the message.
+Whatever follows a forged ```` ```output ```` block is not read. An answer counts where it stands outside of code; a
+message with both an answer and code is an answer.
 """
 
 import itertools
@@ -35,8 +37,9 @@ ObservationMode = Literal["text", "compact"]
 Outcome = Literal["", "correct", "wrong", "malformed", "ungradable", "unanswered"]
 LONGEST_ACTION: Final = 20_000  # characters; the rest of a longer action is not read
 
-_FENCE: Final = re.compile(r"```[ \t]*(?:python|py)\b[^\S\n]*\n?", re.IGNORECASE)
-_FORGED: Final = re.compile(r"```[ \t]*output\b", re.IGNORECASE)
+_FENCE: Final = re.compile(
+    r"(?<!`)(`{3,}+)[ \t]*+(?:(?P<forged>output)\b|(?:i?python[\d.]*|py3?)(?![\w-])[^\S\n]*\n?)", re.IGNORECASE
+)
 _SHORT: Final = re.compile(r"\s*(python|answer)\s*\[(.*)\]\s*", re.IGNORECASE | re.DOTALL)
 _GAPS: Final = re.compile(r"(?<=\d)[ \t]+(?=[\d.])|(?<=\.)[ \t]+(?=\d)|(?<=[/*=<>!])[ \t]+(?=[/*=])")
 _WHOLE: Final = re.compile(r"-?\b\d{1,18}\b")
@@ -322,9 +325,6 @@ def read_action(action: str, compact: bool = False) -> Move:
             return Move("code", content)
         joined = "".join(content.split())
         return Move("answer", joined if as_number(joined) is not None else content)
-    forged = _FORGED.search(text)
-    if forged is not None:
-        text = text[: forged.start()]
     blocks, prose = _blocks(text)
     answer = last_boxed(prose)
     if answer is not None:
@@ -333,15 +333,23 @@ def read_action(action: str, compact: bool = False) -> Move:
 
 
 def _blocks(text: str) -> tuple[list[str], str]:
-    """The contents of the Python blocks, and all else. A block that nothing closes reaches to the end."""
-    blocks, prose, place = [], [], 0
+    """The contents of the Python blocks, and all else up to a forged output."""
+    blocks: list[str] = []
+    prose, place = [], 0
+    missing = LONGEST_ACTION  # so many backticks begin or end no later line; to look again for each block would be slow
     while (fence := _FENCE.search(text, place)) is not None:
         prose.append(text[place : fence.start()])
-        end = text.find("```", fence.end())
-        blocks.append(text[fence.end() : end if end >= 0 else len(text)].strip("\n"))
-        if end < 0:
+        if fence["forged"]:
             return blocks, "\n".join(prose)
-        place = end + 3
+        ticks = rf"(?<!`){fence[1]}`*+"
+        found = None
+        if len(fence[1]) < missing:
+            found = re.compile(rf"^[ \t]*+{ticks}|{ticks}[ \t]*+$", re.MULTILINE).search(text, fence.end())
+        if found is None:
+            missing = min(missing, len(fence[1]))
+            found = re.compile(ticks).search(text, fence.end())
+        place = len(text) if found is None else found.start()
+        blocks.append(text[fence.end() : place].strip("\n"))
     prose.append(text[place:])
     return blocks, "\n".join(prose)
 

@@ -301,7 +301,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
             if player == SELLER or self.buyer_knows_p
             else "some goods are good"
         )
-        worth = f"A good one is worth ${v * self.price:g} to the buyer, a bad one ${c * self.price:g}."
+        worth = f"A good one is worth ${v * self.price:.12g} to the buyer, a bad one ${c * self.price:.12g}."
         if player == SELLER:
             buyers = "each round another buyer" if self.myopic else "the same buyer, Bob,"
             learn = (
@@ -328,7 +328,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
         elif mover == TERMINAL:
             gain = self.measures(state)["self_gain"][player] * self.rounds * self.price
             whose = "All buyers together" if player == BUYER and self.myopic else "You"
-            lines = [f"All {self.rounds} rounds are over. {whose} gained ${gain:.6g}."]
+            lines = [f"All {self.rounds} rounds are over. {whose} gained ${gain:.12g}."]
         else:
             lines = [f"Round {len(state.past) + 1} of {self.rounds}."]
             if player == SELLER and state.good is not None:
