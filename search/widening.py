@@ -20,6 +20,7 @@ import numpy as np
 from .ascent import _settle
 from .backup import UNPROVEN
 from .calls import failure
+from .descent import _visits_of_state
 from .expansion import Expansion, Selected
 from .settings import SearchSettings
 from .tree import SOLVED, Tree
@@ -77,7 +78,8 @@ class Widening:
         return wanted > tree.asked[node][1] and sum(not tree.is_solved(c) for c in tree.children(node)) < wanted
 
     def _wanted(self, tree: Tree, node: int) -> int:
-        return math.ceil(self.settings.widening * max(tree.visits(node), 1) ** self.settings.widening_power)
+        visits = max(_visits_of_state(tree.nodes, node, node), 1.0)
+        return math.ceil(self.settings.widening * visits**self.settings.widening_power)
 
     def _insert(self, leaf: Selected) -> bool:
         """Merge what was proposed into the node; whether it got a child."""

@@ -1,6 +1,7 @@
 """Progressive widening where any text may be an answer: the policy is asked again, and what it then says is as good as
 what it said at first."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -348,3 +349,21 @@ def test_a_root_that_could_not_be_valued_is_widened_as_after_one_visit() -> None
     [tree] = search(Typing(), [Root("")], Scripted("abcd"), ValueFunction(once), settings)  # type: ignore[arg-type]
     assert (tree.visits(0), tree.counters["failed_leaves"]) == (1, 1)
     assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
+
+
+def test_a_state_that_several_ways_lead_to_is_widened_by_all_its_visits() -> None:
+    """Each visited state that is not closed, and was not asked about in vain, has as many open children as the walk
+    admits by the visits of all ways to it."""
+
+    class Letters(Typing):
+        def step(self, state: str, action: str) -> str:
+            return "".join(sorted(super().step(state, action)))
+
+    tree = grown(Letters(length=4), Draws(), transpositions=True, simulations=300, solve=False)
+    shared = [node for node in tree.asked if tree.links_to(node)]
+    assert shared
+    for node in shared:
+        before_the_last = sum(tree.visits(child) for child in tree.children(node))
+        wanted = math.ceil(before_the_last**0.5)
+        assert len(tree.children(node)) >= wanted or tree.asked[node][1] == wanted
+    assert any(len(tree.children(node)) > math.ceil(tree.visits(node) ** 0.5) for node in shared)
