@@ -5,6 +5,7 @@ it. Nodes are information sets: of the root's player (``single_observer``: whate
 whoever moves (``multiple_observer``, as OpenSpiel's ``ISMCTSBot``: the others choose by what *they* know). Below each
 hang the actions taken there, with visits and mean returns of their own. Among the actions that this determinisation
 allows the rule chooses, each scored against how often it was available. Chance is sampled and leaves no node.
+A set that a walk meets again is another node the second time, so that every walk counts once at a node.
 
 All returns are carried along the walk, so that general-sum games of any number of players need nothing more; nodes keep
 that of the player who moves.
@@ -71,7 +72,7 @@ class InformationWalk:
                 if mover == GAME_OVER:
                     leaf.flags = TERMINAL | VALUED
                     break
-                path.append(tree.information_set(mover, self._key(state, viewer, mover), edge))
+                path.append(tree.information_set(mover, self._key(state, viewer, mover), path))
                 earned.append(np.zeros(self.simulator.players))
         except Exception as error:
             leaf.error = failure("the simulator", error)
