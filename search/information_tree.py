@@ -67,6 +67,12 @@ class InformationTree(Tree):
         """The information sets that an action was the first to lead to."""
         return [other for other in (*self.sets.values(), *self.again.values()) if other and self.parent(other) == node]
 
+    def known_returns(self, node: int = 0) -> np.ndarray:
+        """As :meth:`Tree.known_returns`. Nothing is solved here; an action whose only steps failed cannot be played."""
+        children = np.array(self.children(node), np.int64)
+        broken = ((self._nodes["flags"][children] & FAILED) != 0) & (self._nodes["visits"][children] == 0)
+        return np.where(broken, -np.inf, np.nan)
+
     def is_own_view(self, node: int) -> bool:
         """Whether this is an information set of the player who moves there: what the policy read there is known."""
         own = self.settings.get("information") == "multiple_observer" or self.player(node) == self.player(0)
@@ -182,6 +188,13 @@ class InformationTree(Tree):
         first = self._append(node, actions, priors, logps, 0, self.player(node))
         self._nodes[node]["flags"] |= EXPANDED
         self.edges.setdefault(node, {}).update({action: first + i for i, action in enumerate(actions)})
+
+    def share_prior(self, node: int) -> None:
+        """Scale the priors of an information set's actions so that they sum to one, over all that ever were available;
+        a walk takes their shares among those that are (``choose_available``)."""
+        edges = np.array(self.children(node), np.int64)
+        priors = self._nodes["prior"][edges].astype(np.float64)
+        self._nodes["prior"][edges] = priors / priors.sum()
 
     def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
         """Which of these actions of an information set the rule takes; each counts as available once more."""
