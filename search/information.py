@@ -118,9 +118,8 @@ class InformationWalk:
         """The nodes of the available actions; where any text may be an answer, of those that were proposed. Without
         those whose step failed before. ``leaf`` takes the words of what fails."""
         edges = tree.edges[node]
-        actions = self.simulator.legal_actions(state)
-        if actions is None:
-            actions = edges
+        listed = self.simulator.legal_actions(state)
+        actions = list(edges) if listed is None else listed
         if any(action not in edges for action in actions):
             leaf.error = self._add_newcomers(tree, node, state, depth)
             if leaf.error:
