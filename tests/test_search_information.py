@@ -321,6 +321,9 @@ def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind() -> None:
         settings = SearchSettings(simulations=9, solve=False, information=kind)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
             extend(simulator, [tree], None, Judge(), settings)
+    single = SearchSettings(simulations=9, solve=False, information="single_observer")
+    with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
+        extend(simulator, [hidden], None, Judge(), single)  # its sets are of what the one player sees
     other = SearchSettings(simulations=9, solve=False, information="multiple_observer")
     assert extend(simulator, [hidden], None, Judge(), other)[0].visits(0) == 9
 
