@@ -231,13 +231,19 @@ def is_zero_sum(simulator: Simulator[Any]) -> bool:
     return simulator.players == 2 and bool(getattr(simulator, "zero_sum", False))
 
 
-def _rule_of_hints(settings: Mapping[str, Any]) -> str:
-    """The setting by which ``hint`` of a tree's nodes is to be read, empty where nothing reads it. (What counts
-    availability in trees of information sets is no setting.)"""
+def _read_of_nodes(settings: Mapping[str, Any]) -> list[str]:
+    """The settings that read something of nodes which they alone put there, in words: the ``hint``, the order of
+    children by their prior, the bounds of values. (What counts availability among information sets is no setting.)"""
+    found = []
     if settings.get("selection") in ("gumbel", "uct_bonus"):
-        return f"selection={settings['selection']!r}"
-    asks = settings.get("critic_weight") or settings.get("unvisited_value") == "prior"
-    return "a critic" if asks else ""
+        found.append(f"selection={settings['selection']!r}")
+    if settings.get("critic_weight") or settings.get("unvisited_value") == "prior":
+        found.append("a critic")
+    if settings.get("widening"):
+        found.append("widening")
+    if settings.get("normalise") == "tree":
+        found.append("normalise='tree'")
+    return found
 
 
 def _warn_of_foreknowledge(simulator: Simulator[Any], settings: SearchSettings) -> None:
@@ -306,11 +312,12 @@ def _check(
             reason = tree.why_not_planned(settings.simulations, settings.considered)
             if reason:
                 raise ValueError(not_planned(tree.index, settings.simulations, reason))
-        hints = _rule_of_hints(asked)
-        if hints and tree.visits(0) and tree.settings and _rule_of_hints(tree.settings) != hints:
+        before = _read_of_nodes(tree.settings if tree.visits(0) and tree.settings else asked)
+        lacking = [name for name in _read_of_nodes(asked) if name not in before]
+        if lacking:
             raise ValueError(
-                f"tree {tree.index} was grown without {hints}, so its nodes lack the numbers which that reads; go on"
-                f" without it, or search anew with {hints}"
+                f"tree {tree.index} was grown without {lacking[0]}, so its nodes lack what that reads; go on without"
+                f" it, or search anew with {lacking[0]}"
             )
 
 

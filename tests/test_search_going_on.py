@@ -77,12 +77,15 @@ def _going_on(game: Any, trees: list[Any], **options: Any) -> list[Any]:
         (BONUS, {"unvisited_value": "prior"}, "a critic"),
         ({}, BONUS, "selection='uct_bonus'"),
         (GUMBEL, BONUS, "selection='uct_bonus'"),
+        ({}, {"widening": 1.0}, "widening"),
+        ({"normalise": "siblings"}, {"normalise": "tree"}, "normalise='tree'"),
     ],
 )
 def test_a_rule_whose_numbers_the_nodes_lack_does_not_go_on_with_them(
     before: dict[str, Any], after: dict[str, Any], words: str
 ) -> None:
-    """A critic's opinion, a bonus and Gumbel's value of the state are kept in one place beside a node."""
+    """A critic's opinion, a bonus and Gumbel's value of the state are kept in one place beside a node; widening takes
+    children as sorted by their prior; the bounds of values are kept while they are read."""
     game = TicTacToe()
     trees = _going_on(game, [], simulations=20, **before)
     with pytest.raises(ValueError, match=f"tree 0 was grown without {words}, .* search anew with {words}"):
@@ -90,7 +93,15 @@ def test_a_rule_whose_numbers_the_nodes_lack_does_not_go_on_with_them(
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [(GUMBEL, {}), (CRITIC, {}), (BONUS, {}), (CRITIC, {"unvisited_value": "prior"})]
+    ("before", "after"),
+    [
+        (GUMBEL, {}),
+        (CRITIC, {}),
+        (BONUS, {}),
+        (CRITIC, {"unvisited_value": "prior"}),
+        ({"widening": 1.0}, {"widening": 2.0}),
+        ({"normalise": "tree"}, {"normalise": "siblings"}),
+    ],
 )
 def test_a_rule_that_reads_less_or_the_same_goes_on(before: dict[str, Any], after: dict[str, Any]) -> None:
     game = TicTacToe()
