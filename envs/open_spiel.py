@@ -19,7 +19,6 @@ from .abilities import text_array
 from .arguments import checked_options
 from .characters import within_planes
 from .forfeits import has_forfeited
-from .opponents import draw_from
 from .simulator import CHANCE, TERMINAL, Simulator
 
 try:
@@ -32,7 +31,8 @@ _UNUSABLE = {
     "crossword": "does not list its legal actions",
     "morpion_solitaire": "writes unset memory into its action strings (OpenSpiel 2.0.2)",
 }
-_MOST_TRIES = 1_000
+_MOST_MOVES_TRIED = 50_000
+_STARTS_ANEW = 20
 _MOST_TOLD_APART = 256
 
 MAX_SIZE: Final = 1000
@@ -189,6 +189,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             else ""
         )
         self._game = loaded
+        self._resamples = True  # until OpenSpiel says that this game does not
         self.players = loaded.num_players()
         self.never_repeats = True  # a state has the history of all actions
         self.zero_sum = (  # of wins, draws and losses alone, which a search can prove
@@ -339,35 +340,78 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         return self._hidden
 
     def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
-        """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck is drawn anew, the players'
-        actions kept, until ``player`` cannot tell the difference. ``NotImplementedError`` where that finds nothing."""
+        """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck and the others' moves are drawn
+        anew such that ``player``, who moves as before, knows at every step what it knew. Each move of the others that
+        fits is as likely as another, whatever the other knows. ``NotImplementedError`` where no such history is found.
+        """
         if not self._hidden:
             return state
         native = self._native(state)
-        try:
-            drawn = native.resample_from_infostate(player, rng.random)
-        except pyspiel.SpielError:
-            drawn = self._redealt(state, player, rng)
+        drawn = None
+        if self._resamples:
+            try:
+                drawn = native.resample_from_infostate(player, rng.random)
+            except pyspiel.SpielError:
+                self._resamples = False  # asked once: OpenSpiel prints a line each time
+        if drawn is None:
+            drawn = self._redrawn(state, player, rng)
         return replace(state, history=tuple(drawn.history()), native=drawn, forfeits=state.forfeits & 1 << player)
 
-    def _redealt(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> Any:
-        wanted = self.information_state(state, player)
-        for _ in range(_MOST_TRIES):
-            native = self._game.new_initial_state()
-            for number in state.history:
-                if native.is_chance_node():
-                    number = draw_from(native.chance_outcomes(), rng)
-                elif native.is_terminal() or number not in native.legal_actions():
+    def _redrawn(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> Any:
+        """OpenSpiel's state at the end of another history that ``player`` cannot tell from this one.
+
+        Depth first, moves in random order. A move is taken where ``player`` then knows what it knew before or learns
+        what it learned next, so that what it cannot see may also differ in length (tries in phantom games). The first
+        dead ends start anew, which leaves all that fits its chance; the later ones take back the last move alone."""
+        learned, own = self._learned(state, player)
+        mover = self._native(state).current_player()
+        longest = max(len(state.history), self.max_steps - 1)
+        start = self._game.new_initial_state()
+        # OpenSpiel's state, how much was learned and how many own moves made there, and the moves that are left to try
+        way = [(start, 0, 0, _moves_to_try(start, player, own, rng))]
+        dead_ends = 0
+        for _ in range(_MOST_MOVES_TRIED):
+            native, known, used, untried = way[-1]
+            if known + 1 == len(learned) and used == len(own) and native.current_player() == mover:
+                return native
+            if not untried or len(way) > longest:
+                dead_ends += 1
+                if dead_ends <= _STARTS_ANEW:
+                    way = [(start, 0, 0, _moves_to_try(start, player, own, rng))]
+                elif len(way) > 1:
+                    way.pop()
+                else:
                     break
-                native.apply_action(number)
-            else:
-                drawn = replace(state, history=tuple(native.history()), native=native)
-                if self.information_state(drawn, player) == wanted:
-                    return native
+                continue
+            after = native.child(untried.pop())
+            text = self._known_text(after, player)
+            if text == learned[known] or (known + 1 < len(learned) and text == learned[known + 1]):
+                now = known + (text != learned[known])
+                then = used + (native.current_player() == player)
+                way.append((after, now, then, _moves_to_try(after, player, own[then:], rng)))
         raise NotImplementedError(
-            f"{self.game} has no resampling of its own, and {_MOST_TRIES} fresh deals found none that player {player} "
-            "could not tell from this state."
+            f"{self.game} has no resampling of its own, and in {_MOST_MOVES_TRIED:,} tries of luck and of the others'"
+            f" moves no history was found that player {player} could not tell from this one; write resample in a"
+            " subclass, by what is known of this game."
         )
+
+    def _learned(self, state: OpenSpielState, player: int) -> tuple[list[str], list[int]]:
+        """What ``player`` knew in the course of the game, each text once where it stayed, and its own actions."""
+        native = self._game.new_initial_state()
+        learned, own = [self._known_text(native, player)], []
+        for number in state.history:
+            if native.current_player() == player:
+                own.append(number)
+            native.apply_action(number)
+            text = self._known_text(native, player)
+            if text != learned[-1]:
+                learned.append(text)
+        return learned, own
+
+    def _known_text(self, native: Any, player: int) -> str:
+        if self._has_information_state:
+            return str(native.information_state_string(player))
+        return str(native.observation_string(player))
 
     def _native(self, state: OpenSpielState) -> Any:
         if state.native is None:
@@ -394,6 +438,21 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             if len(found) == 1:
                 return found[0]
         return None
+
+
+def _moves_to_try(native: Any, player: int, own: Sequence[int], rng: np.random.Generator) -> list[int]:
+    """Chance's outcomes and the others' moves in random order, the first last; of ``player`` its next ``own`` move."""
+    if native.is_terminal():
+        return []
+    if native.current_player() == player:
+        return [own[0]] if own and own[0] in native.legal_actions() else []
+    if native.is_chance_node():
+        numbers, shares = zip(*native.chance_outcomes(), strict=True)
+    else:
+        numbers = tuple(native.legal_actions())
+        shares = (1.0,) * len(numbers)
+    waits = rng.exponential(size=len(numbers)) / np.maximum(shares, np.finfo(np.float64).tiny)
+    return [numbers[i] for i in np.argsort(-waits).tolist() if shares[i] > 0.0]
 
 
 def _check_name(game: str, params: Mapping[str, Any]) -> None:

@@ -84,7 +84,9 @@ class Simulator(Protocol[State]):
         raise NotImplementedError(f"{kind} has no chance nodes")
 
     def information_state(self, state: State, player: int) -> str:
-        """All that ``player`` knows: equal for states that the player cannot tell apart."""
+        """All that ``player`` knows: equal for states that the player cannot tell apart. It should hold the player's
+        own moves: a search of hidden information plans one answer to equal texts, told apart only by how often they
+        came on the way."""
         return self.observation(state, player)
 
     def resample(self, state: State, player: int, rng: np.random.Generator) -> State:

@@ -118,6 +118,10 @@ class NodeArrays:
                 self._gumbel = gumbel_draws(rng, len(prior), scale)
             self._considered = halving_plan(prior, considered, simulations)
 
+    def forget_plan(self) -> None:
+        """Another rule steers the root from here on: its visits follow no plan any more."""
+        self._gumbel, self._considered = np.zeros(0), np.zeros(0, np.int64)
+
     def why_not_planned(self, simulations: int, considered: int) -> str:
         """``gumbel.why_not_planned`` of this tree."""
         visits, prior = self._of_root("visits"), self._of_root("prior")

@@ -205,7 +205,7 @@ def extend(
             )
         if len(tree) > 1 and tree.settings.selection != settings.selection:
             raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.selection!r}; go on with that")
-        lasting = ("discount", *(() if settings.selection in ("uct", "gumbel") else ("unvisited_value",)))
+        lasting = ("discount", "solve", *(() if settings.selection in ("uct", "gumbel") else ("unvisited_value",)))
         for name in lasting:
             before = getattr(tree.settings, name)
             if len(tree) > 1 and before != getattr(settings, name):

@@ -348,16 +348,23 @@ def _known_child(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, source
 @njit(cache=True)
 def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, candidates: np.ndarray) -> int:
     """Which of the actions that are available in this determinisation scores best, each against its own availability
-    count in place of the parent's visits (Cowling, Powley and Whitehouse, 2012)."""
+    count in place of the parent's visits (Cowling, Powley and Whitehouse, 2012), and with its share of their prior."""
+    available = nodes[candidates]
+    mass = 0.0
+    for record in available:
+        mass += record.prior
     best = -1
     best_score = -np.inf
     equals = 0
     parent_value = nodes[node].value_sum / nodes[node].visits if nodes[node].visits > 0 else 0.0
-    for child in candidates:
+    for i in range(candidates.shape[0]):
+        child = candidates[i]
         nodes[child].hint += 1.0
-        record = nodes[child]
+        record = available[i]
+        if mass > 0.0:
+            record.prior /= mass
         score = _score_with_options(
-            record, record.value_sum, walk[0], float(record.hint), parent_value, 0.0, head[0].low, head[0].high
+            record, record.value_sum, walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
         )
         if score > best_score:
             best_score = score

@@ -28,7 +28,7 @@ Not handled: simultaneous moves (write them as hidden successive moves), continu
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,7 @@ __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "s
 Progress = Callable[[int, int, int], None]
 
 LEAST_LEAVES_BEFORE_STOPPING = 20
-LASTING: Final = ("backup", "discount", "hide_outcome", "transpositions")
+LASTING: Final = ("backup", "discount", "hide_outcome", "transpositions", "solve")
 """Settings by which a tree's numbers are to be read: they stay for as long as it grows."""
 
 
@@ -192,6 +192,8 @@ def extend(
         tree.forget_pending()
         tree.settings, tree.discount = dict(as_json), settings.discount
         tree.seed_noise(tree.rng)
+        if settings.selection != "gumbel":
+            tree.forget_plan()
         if tree.has(0, EXPANDED):
             prepare_root(tree, settings)
     run = _Run(simulator, trees, asked, judge, settings, critic, same, bonus)
@@ -227,6 +229,21 @@ def checked_roots(simulator: Simulator[Any], roots: Any) -> list[Root]:
 def is_zero_sum(simulator: Simulator[Any]) -> bool:
     """Whether the simulator says that two players' returns add up to zero."""
     return simulator.players == 2 and bool(getattr(simulator, "zero_sum", False))
+
+
+def _read_of_nodes(settings: Mapping[str, Any]) -> list[str]:
+    """The settings that read something of nodes which they alone put there, in words: the ``hint``, the order of
+    children by their prior, the bounds of values. (What counts availability among information sets is no setting.)"""
+    found = []
+    if settings.get("selection") in ("gumbel", "uct_bonus"):
+        found.append(f"selection={settings['selection']!r}")
+    if settings.get("critic_weight") or settings.get("unvisited_value") == "prior":
+        found.append("a critic")
+    if settings.get("widening"):
+        found.append("widening")
+    if settings.get("normalise") == "tree":
+        found.append("normalise='tree'")
+    return found
 
 
 def _warn_of_foreknowledge(simulator: Simulator[Any], settings: SearchSettings) -> None:
@@ -285,12 +302,23 @@ def _check(
             )
         if tree.simulator is None:
             raise ValueError(f"tree {tree.index} was loaded without its simulator; load_trees(path, simulator)")
-        if isinstance(tree, InformationTree) != (settings.information != "perfect"):
+        information = tree.settings.get("information", settings.information) if tree.visits(0) else settings.information
+        if (
+            isinstance(tree, InformationTree) != (settings.information != "perfect")
+            or information != settings.information
+        ):
             raise ValueError(f"tree {tree.index} was searched with other settings of information; search it anew")
         if settings.selection == "gumbel" and tree.counters["simulations"] < settings.simulations:
             reason = tree.why_not_planned(settings.simulations, settings.considered)
             if reason:
                 raise ValueError(not_planned(tree.index, settings.simulations, reason))
+        before = _read_of_nodes(tree.settings if tree.visits(0) and tree.settings else asked)
+        lacking = [name for name in _read_of_nodes(asked) if name not in before]
+        if lacking:
+            raise ValueError(
+                f"tree {tree.index} was grown without {lacking[0]}, so its nodes lack what that reads; go on without"
+                f" it, or search anew with {lacking[0]}"
+            )
 
 
 class _Run:
@@ -354,7 +382,7 @@ class _Run:
                 drawn.append(leaf)
                 tree.counters["simulations"] += 1
             if not drawn:
-                tree.stopped = self._reason_to_stop_tree(tree) or "exhausted"  # no node can grow
+                tree.stopped = self._reason_to_stop_tree(tree) or tree.left_out() or "exhausted"  # no node can grow
             leaves.extend(drawn)
         self.simulations += len(leaves)
         return leaves
@@ -438,7 +466,7 @@ class _Run:
         if self.information is not None:
             assert isinstance(tree, InformationTree)
             return self.information.next(tree)
-        outcomes, draws = 0, tree.draws
+        settings, outcomes, draws = self.settings, 0, tree.draws
         while True:
             luck = tree.luck(drawn=self.settings.selection == "softmax")
             leaf = self._selected(tree, drawn)
@@ -451,6 +479,11 @@ class _Run:
                 if not self.settings.random_ties:  # of ties broken alike once more, some would never be chosen
                     tree.set_luck(luck)  # the outcomes of chance stay, as if the action had not been tried
                 continue
+            if leaf.flags & OUTCOMES and settings.backup == "max":
+                raise Refused(
+                    f"backup='max' keeps the best return, and in {type(self.simulator).__name__} that is the luckiest;"
+                    " use 'bellman_max', which takes the best action and the mean of luck"
+                )
             if self.nodewise:
                 if leaf.flags & OUTCOMES:
                     raise Refused(

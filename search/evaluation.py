@@ -8,7 +8,9 @@
 - :class:`Mixed`: α · one evaluator + (1 − α) · another (LATS, arXiv 2310.04406; ReST-MCTS*, arXiv 2406.03816).
 
 The value of a leaf is the discounted return from its state on, the reward that led into it excluded:
-V(s) = r₁ + γ r₂ + γ² r₃ + …. A roll-out that is cut off by ``max_steps`` is worth what it earned until then.
+V(s) = r₁ + γ r₂ + γ² r₃ + …. A roll-out that is cut off by ``max_steps`` is worth what it earned until then. The one
+exception are ends whose outcome the search hides (``hide_outcome``): nothing follows them, and the answer stands for
+what the last action paid, so that it counts undiscounted, as that reward would.
 
 With several players a value is one number a player. Roll-outs draw the outcomes of chance nodes by their probabilities.
 
@@ -51,7 +53,8 @@ class Evaluator(Protocol):
     calls: int
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
-        """The expected return from each leaf on, for each player: float64 ``[leaves, players]``."""
+        """The expected return from each leaf on, for each player: float64 ``[leaves, players]``; of ``terminal`` leaves
+        what the last action paid."""
         ...
 
 

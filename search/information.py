@@ -4,7 +4,9 @@ Each simulation draws a state that the root's player cannot tell from the true o
 it. Nodes are information sets: of the root's player (``single_observer``: whatever he cannot see is one node), or of
 whoever moves (``multiple_observer``, as OpenSpiel's ``ISMCTSBot``: the others choose by what *they* know). Below each
 hang the actions taken there, with visits and mean returns of their own. Among the actions that this determinisation
-allows the rule chooses, each scored against how often it was available. Chance is sampled and leaves no node.
+allows the rule chooses, each scored against how often it was available and with its share of their prior. Chance is
+sampled and leaves no node. A set that a walk meets again is another node the second time, so that every walk counts
+once at a node.
 
 All returns are carried along the walk, so that general-sum games of any number of players need nothing more; nodes keep
 that of the player who moves.
@@ -53,7 +55,9 @@ class InformationWalk:
                 node = path[-1]
                 if not tree.has(node, EXPANDED) or len(path) // 2 >= self.settings.max_depth:
                     break
-                edges = self._edges(tree, node, self.simulator.legal_actions(state))
+                edges = self._edges(leaf, tree, node, state, len(path) // 2)
+                if leaf.error:
+                    break
                 if not len(edges):
                     if len(path) > 1:  # the action that leads here has failed with all that follow it
                         path.pop(), earned.pop()
@@ -71,7 +75,7 @@ class InformationWalk:
                 if mover == GAME_OVER:
                     leaf.flags = TERMINAL | VALUED
                     break
-                path.append(tree.information_set(mover, self._key(state, viewer, mover), edge))
+                path.append(tree.information_set(mover, self._key(state, viewer, mover), path))
                 earned.append(np.zeros(self.simulator.players))
         except Exception as error:
             leaf.error = failure("the simulator", error)
@@ -89,7 +93,8 @@ class InformationWalk:
         return (observed(known(self.simulator, leaf.state, mover)),)
 
     def expand(self, leaves: list[Selected]) -> None:
-        """Give each information set the actions of its first determinisation; others are added as they turn up."""
+        """Give each information set the actions of its first determinisation; others are added as they turn up
+        (``_add_newcomers``)."""
         self.expansion.propose(leaves)
         for leaf in leaves:
             if leaf.error:
@@ -109,17 +114,40 @@ class InformationWalk:
         returns = np.array(leaf.value, np.float64).reshape(-1)  # of one player the value is a plain number
         leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.walk)
 
-    def _edges(self, tree: InformationTree, node: int, actions: Any) -> np.ndarray:
+    def _edges(self, leaf: Selected, tree: InformationTree, node: int, state: Any, depth: int) -> np.ndarray:
         """The nodes of the available actions; where any text may be an answer, of those that were proposed. Without
-        those whose step failed before."""
+        those whose step failed before. ``leaf`` takes the words of what fails."""
         edges = tree.edges[node]
-        if actions is None:
-            actions = edges
-        unknown = [action for action in actions if action not in edges]
-        if unknown:
-            share = 1.0 / (len(edges) + len(unknown))
-            tree.add_edges(node, unknown, np.full(len(unknown), share), [float("nan")] * len(unknown))
+        listed = self.simulator.legal_actions(state)
+        actions = list(edges) if listed is None else listed
+        if any(action not in edges for action in actions):
+            leaf.error = self._add_newcomers(tree, node, state, depth)
+            if leaf.error:
+                return np.zeros(0, np.int64)
         return np.array([edges[action] for action in actions if not tree.has(edges[action], FAILED)], np.int64)
+
+    def _add_newcomers(self, tree: InformationTree, node: int, state: Any, depth: int) -> str:
+        """Give an information set the actions that are first available in this determinisation, for which the policy is
+        asked by itself. Beside the actions known before they get the share that the policy gives them here; where none
+        of those is available, that of as many average ones. Returns what failed, in words."""
+        asked = Selected(tree, node, depth, 0, state=state)
+        if self.expansion.policy is not None:
+            asked.transcript = self.transcript(asked)
+        self.expansion.propose([asked])
+        if asked.error:
+            return asked.error
+        assert asked.actions is not None
+        assert asked.logps is not None
+        edges, actions = tree.edges[node], asked.actions
+        shares = mixed_prior(asked.logps, self.settings.prior_temperature, self.settings.uniform_prior)
+        old = [i for i, action in enumerate(actions) if action in edges]
+        new = [i for i, action in enumerate(actions) if action not in edges]
+        before = sum(tree.prior(edges[actions[i]]) for i in old), float(shares[old].sum())
+        scale = before[0] / before[1] if min(before) > 0.0 else len(actions) / len(edges)
+        logged = asked.logged
+        tree.add_edges(node, [actions[i] for i in new], shares[new] * scale, [logged[i] for i in new])
+        tree.share_prior(node)
+        return ""
 
     def _step(self, state: Any, action: str, rng: np.random.Generator) -> tuple[Any, np.ndarray]:
         """The state after an action and the chance that follows it, and what each player earned meanwhile."""

@@ -4,6 +4,9 @@ Two kinds of nodes hang below each other in turn: information sets, whose "actio
 there. Its children are no contiguous blocks, since each determinisation may allow other actions: they are found through
 ``edges`` (information set → action → node) and ``sets`` (player and key → information set). Under
 ``multiple_observer`` several actions may lead to one set; its parent is the first. Only the root has a state.
+
+A walk may come back to what a player knew before: two tries at one door, or an opponent who moves twice unseen. The
+second time is a node of its own (``again``: set → the same, met once more on one walk), so no node is on a walk twice.
 """
 
 from collections.abc import Sequence
@@ -39,6 +42,7 @@ class InformationTree(Tree):
     ) -> None:
         self.edges: dict[int, dict[str, int]] = {}
         self.sets: dict[tuple[int, str], int] = {}
+        self.again: dict[int, int] = {}
         say_if_compiling(_best_of, "the search of hidden information")
         super().__init__(
             simulator,
@@ -61,7 +65,13 @@ class InformationTree(Tree):
 
     def sets_below(self, node: int) -> list[int]:
         """The information sets that an action was the first to lead to."""
-        return [other for other in self.sets.values() if other and self.parent(other) == node]
+        return [other for other in (*self.sets.values(), *self.again.values()) if other and self.parent(other) == node]
+
+    def known_returns(self, node: int = 0) -> np.ndarray:
+        """As :meth:`Tree.known_returns`. Nothing is solved here; an action whose only steps failed cannot be played."""
+        children = np.array(self.children(node), np.int64)
+        broken = ((self._nodes["flags"][children] & FAILED) != 0) & (self._nodes["visits"][children] == 0)
+        return np.where(broken, -np.inf, np.nan)
 
     def is_own_view(self, node: int) -> bool:
         """Whether this is an information set of the player who moves there: what the policy read there is known."""
@@ -88,7 +98,8 @@ class InformationTree(Tree):
 
         What the simulations found there is kept; they count as this tree's simulations. Other players' sets that were
         first met on another way (``multiple_observer``) are left behind. Raises ValueError where another player is to
-        move, with whose eyes nothing was drawn, where no simulation expanded the set, or one is under way.
+        move, with whose eyes nothing was drawn, where no simulation expanded the set, where one is under way, or where
+        one met the set twice: the state does not say which time this is.
         """
         assert self.simulator is not None
         viewer, mover = self.player(0), self.simulator.current_player(state)
@@ -99,6 +110,11 @@ class InformationTree(Tree):
         top = self.sets.get((viewer, self.simulator.information_state(state, viewer)), -1)
         if top < 0 or not self.has(top, EXPANDED) or self.nodes["pending"].any():
             raise ValueError("no simulation expanded that information set, or one is under way; search anew")
+        if top in self.again:
+            raise ValueError(
+                "a simulation met that information set twice, and the state does not say which time this is; search"
+                " anew"
+            )
         parents, kept = self.nodes["parent"], np.zeros(self.size, np.bool_)
         kept[top] = True
         for node in range(top + 1, self.size):  # a parent stands before what hangs below it
@@ -130,11 +146,16 @@ class InformationTree(Tree):
         self._find_edges()
 
     def _find_edges(self) -> None:
-        """``edges`` and ``sets`` of all nodes but the root, whose own key its state has."""
-        self.edges, self.sets = {}, {}
+        """``edges``, ``sets`` and ``again`` of all nodes but the root, whose own key its state has."""
+        self.edges, self.sets, self.again = {}, {}, {}
+        latest: dict[tuple[int, str], int] = {}
         for node in range(1, self.size):
             if self.has(node, INFORMATION):
-                self.sets[self.player(node), self.actions[node]] = node
+                key = self.player(node), self.actions[node]
+                if key in latest:
+                    self.again[latest[key]] = node
+                self.sets.setdefault(key, node)
+                latest[key] = node
             else:
                 self.edges.setdefault(self.parent(node), {})[self.actions[node]] = node
 
@@ -143,14 +164,23 @@ class InformationTree(Tree):
         self._nodes[0]["flags"] |= INFORMATION
         assert self.simulator is not None
         player = self.player(0)
-        self.sets[player, self.simulator.information_state(self.states[0], player)] = 0
+        key = player, self.simulator.information_state(self.states[0], player)
+        if self.sets.get(key):
+            self.again[0] = self.sets[key]
+        self.sets[key] = 0
 
-    def information_set(self, player: int, key: str, edge: int) -> int:
-        """The information set that ``player`` is in after the action ``edge``; made where it is met first."""
-        node = self.sets.get((player, key))
+    def information_set(self, player: int, key: str, path: Sequence[int]) -> int:
+        """The information set that ``player`` is in at the end of ``path``, whose last node is an action; one that is
+        not on the path already. Made where it is met first."""
+        before, node = -1, self.sets.get((player, key))
+        while node is not None and node in path:
+            before, node = node, self.again.get(node)
         if node is None:
-            node = self._append(edge, [key], [1.0], [float("nan")], INFORMATION, player)
-            self.sets[player, key] = node
+            node = self._append(path[-1], [key], [1.0], [float("nan")], INFORMATION, player)
+            if before < 0:
+                self.sets[player, key] = node
+            else:
+                self.again[before] = node
         return node
 
     def add_edges(self, node: int, actions: Sequence[str], priors: np.ndarray, logps: Sequence[float]) -> None:
@@ -158,6 +188,13 @@ class InformationTree(Tree):
         first = self._append(node, actions, priors, logps, 0, self.player(node))
         self._nodes[node]["flags"] |= EXPANDED
         self.edges.setdefault(node, {}).update({action: first + i for i, action in enumerate(actions)})
+
+    def share_prior(self, node: int) -> None:
+        """Scale the priors of an information set's actions so that they sum to one, over all that ever were available;
+        a walk takes their shares among those that are (``choose_available``)."""
+        edges = np.array(self.children(node), np.int64)
+        priors = self._nodes["prior"][edges].astype(np.float64)
+        self._nodes["prior"][edges] = priors / priors.sum()
 
     def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
         """Which of these actions of an information set the rule takes; each counts as available once more."""

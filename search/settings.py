@@ -23,6 +23,7 @@ Final = Literal["visits", "value"]
 MAX_COUNT = 2**31 - 1
 """Nodes of a tree are numbered in 32 bits."""
 LARGEST_SCALE = 1e30
+"""What returns and scores are multiplied by or divided by; infinity makes scores that are NaN."""
 LONGEST_CALL = 1e9
 """Seconds: what a thread can wait for."""
 
@@ -137,34 +138,37 @@ class SearchSettings:
         check_fields(self)
         for name, low, high in (
             ("simulations", 1, MAX_COUNT),
-            ("exploration", 0.0, np.inf),
+            ("exploration", 0.0, LARGEST_SCALE),
             ("proposals", 1, MAX_COUNT),
             ("uniform_prior", 0.0, 1.0),
             ("discount", 0.0, 1.0),
             ("leaves_per_tree", 1, MAX_PENDING),
-            ("virtual_loss", 0.0, np.inf),
+            ("virtual_loss", 0.0, LARGEST_SCALE),
             ("max_depth", 1, np.inf),
             ("max_failed_share", 0.0, 1.0),
-            ("exploitation", 0.0, np.inf),
+            ("exploitation", 0.0, LARGEST_SCALE),
             ("top_nodes", 1, MAX_COUNT),
             ("apart", 0.0, 1.0),
             ("considered", 1, MAX_COUNT),
-            ("gumbel_scale", 0.0, np.inf),
+            ("gumbel_scale", 0.0, LARGEST_SCALE),
             ("value_scale", 0.0, LARGEST_SCALE),
             ("maxvisit_init", 0.0, LARGEST_SCALE),
-            ("fpu_value", -np.inf, np.inf),
+            ("fpu_value", -LARGEST_SCALE, LARGEST_SCALE),
             ("noise", 0.0, 1.0),
             ("critic_weight", 0.0, 1.0),
             ("merge_distance", 0.0, 1.0),
-            ("widening", 0.0, np.inf),
+            ("widening", 0.0, MAX_COUNT),
             ("widening_power", 0.0, 1.0),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"SearchSettings.{name} is {value!r}; expected a number from {low} to {high}")
         for name in ("prior_temperature", "exploration_base", "temperature", "noise_alpha"):
-            if not getattr(self, name) > 0.0:
-                raise ValueError(f"SearchSettings.{name} is {getattr(self, name)!r}; expected more than 0")
+            value = getattr(self, name)
+            if not 0.0 < value <= LARGEST_SCALE:
+                raise ValueError(
+                    f"SearchSettings.{name} is {value!r}; expected more than 0, and at most {LARGEST_SCALE}"
+                )
         for name in ("seconds", "max_nodes", "max_bytes", "max_model_calls", "call_seconds"):
             value = getattr(self, name)
             if value is not None and not value > 0:

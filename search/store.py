@@ -377,7 +377,6 @@ _NUMBERS: Final = ("weight", "margin", "label_smoothing")
 _PLACES: Final = ("tree", "node", "depth", "round")
 _WORDS: Final = ("env_id", "kind")
 _KINDS: Final = {int: "a whole number", str: "a text", bool: "true or false"}
-"""By how much a log-probability may lie above 0."""
 
 
 def anchors_beside(path: str | Path) -> Path:

@@ -629,7 +629,7 @@ class Tree(NodeArrays):
             self._transcripts = [None] * self.size  # some came through parents that are gone
         self._transcripts[0] = transcript
         self._index_states()
-        self._gumbel, self._considered = np.zeros(0), np.zeros(0, np.int64)
+        self.forget_plan()
         self._worded = self._word_bytes = 0
         self.noisy, self.stopped = False, ""
         self.counters["simulations"] = visits

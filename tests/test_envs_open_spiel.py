@@ -2,16 +2,18 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from branchwise.envs import open_spiel
-from branchwise.envs.open_spiel import OpenSpielSimulator
+from branchwise.envs.open_spiel import OpenSpielSimulator, OpenSpielState
 from branchwise.envs.simulator import CHANCE, TERMINAL
 from branchwise.envs.views import SinglePlayerView
 from branchwise.envs.zoo_shell import SimulatorAECEnv
+from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.testing import check_simulator
 
 pyspiel = pytest.importorskip(
@@ -189,23 +191,72 @@ def test_what_was_refused_is_told_to_its_writer_alone() -> None:
     assert game.current_player(state) == 1
 
 
-@pytest.mark.parametrize("game", ["leduc_poker", "liars_dice", "goofspiel(num_cards=4)"])
+HIDDEN = ["leduc_poker", "liars_dice", "goofspiel(num_cards=4)", "phantom_ttt", "dark_hex(board_size=3)", "oshi_zumo"]
+
+
+@pytest.mark.parametrize("game", HIDDEN)
 def test_resampling_keeps_what_the_player_knows(game: str) -> None:
     simulator = OpenSpielSimulator(game)
     rng = np.random.default_rng(1)
     different = 0
     for seed in range(10):
         state, draw = simulator.reset(0), np.random.default_rng(seed)
-        for _ in range(int(draw.integers(2, 6))):
-            if simulator.current_player(state) == TERMINAL:
-                break
+        for _ in range(int(draw.integers(2, 9))):
             choices = moves(simulator, state)
-            state = simulator.step(state, choices[int(draw.integers(len(choices)))])
+            after = simulator.step(state, choices[int(draw.integers(len(choices)))])
+            if simulator.current_player(after) == TERMINAL:  # where OpenSpiel's own resampling forgets what was won
+                break
+            state = after
         for player in (0, 1):
             drawn = simulator.resample(state, player, rng)
             assert simulator.information_state(drawn, player) == simulator.information_state(state, player)
+            assert simulator.current_player(drawn) == simulator.current_player(state)
+            assert own_moves(drawn, player) == own_moves(state, player)
             different += drawn != state
-    assert different or game.startswith("goofspiel")
+    assert different
+
+
+def own_moves(state: OpenSpielState, player: int) -> list[int]:
+    return [move.action for move in state.native.full_history() if move.player == player]
+
+
+def test_a_hidden_move_is_any_move() -> None:
+    simulator = OpenSpielSimulator("matrix_rps")
+    state = simulator.step(simulator.reset(0), "Rock")
+    drawn = [simulator.resample(state, 1, np.random.default_rng(seed)).history for seed in range(300)]
+    assert {drawn.count((number,)) > 70 for number in range(3)} == {True}  # of 100 expected
+    assert {simulator.resample(state, 0, np.random.default_rng(seed)).history for seed in range(20)} == {(0,)}
+
+
+def test_a_move_of_others_that_a_player_ran_into_is_kept() -> None:
+    """Player 1 tried the field that player 0 had taken, so that is where player 0 is; before, it may be anywhere."""
+    simulator = OpenSpielSimulator("phantom_ttt")
+    state = simulator.step(simulator.reset(0), simulator.legal_actions(simulator.reset(0))[4])
+    rng = np.random.default_rng(0)
+    assert {simulator.resample(state, 1, rng).history for _ in range(200)} == {(number,) for number in range(9)}
+    after = simulator.step(state, simulator.legal_actions(state)[4])
+    assert simulator.current_player(after) == 1
+    assert {simulator.resample(after, 1, rng).history for _ in range(50)} == {(4, 4)}
+
+
+def test_a_search_does_not_know_the_hidden_move() -> None:
+    simulator = OpenSpielSimulator("matrix_rps")
+    state = simulator.step(simulator.reset(0), "Rock")
+    settings = SearchSettings(simulations=600, selection="uct", solve=False, information="multiple_observer")
+    [tree] = search(simulator, [Root(state)], None, lambda *_: [0.0, 0.0], settings)
+    assert abs(tree.value(0)) < 0.3
+    [cheating] = search(simulator, [Root(state)], None, lambda *_: [0.0, 0.0], replace(settings, information="perfect"))
+    assert cheating.value(0) > 0.8
+
+
+def test_where_no_other_history_is_found_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("branchwise.envs.open_spiel._MOST_MOVES_TRIED", 3)
+    simulator = OpenSpielSimulator("phantom_ttt")
+    state = simulator.reset(0)
+    for place in (4, 4, 0, 1):
+        state = simulator.step(state, simulator.legal_actions(state)[place])
+    with pytest.raises(NotImplementedError, match=r"phantom_ttt has no resampling .* in 3 tries .* write resample"):
+        simulator.resample(state, 0, np.random.default_rng(0))
 
 
 def test_pickles_and_lost_native_states_are_replayed() -> None:

@@ -22,8 +22,24 @@ def test_the_search_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert len(names["table"]) == len(names["actions"]) == 9
 
 
-@pytest.mark.parametrize("row", re.findall(r"^\| ([^|]+) \| `(.+?)` \|", GUIDE.split("|---|---|---|\n")[1], re.M))
-def test_settings_of_published_searches_can_be_made(row: tuple[str, str]) -> None:
+ROWS = re.findall(r"^\| ([^|]+) \| `(.+?)` \|", GUIDE.split("|---|---|---|\n")[1], re.M)
+
+
+def made(row: tuple[str, str]) -> SearchSettings:
     text = re.sub(r"=…", "=0.5", row[1]).replace("max_depth=0.5", "max_depth=4").replace("(…)", "()")
-    settings = eval(f"SearchSettings({text})", {"SearchSettings": SearchSettings})
-    assert settings != SearchSettings()
+    return eval(f"SearchSettings({text})", {"SearchSettings": SearchSettings})  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_settings_of_published_searches_can_be_made(row: tuple[str, str]) -> None:
+    assert made(row) != SearchSettings()
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if re.search("puct|alphazero|p_ucb|gumbel", row[1])])
+def test_published_searches_take_the_policy_as_it_is(row: tuple[str, str]) -> None:
+    """No equal shares in the prior, which are this library's own; zero before a visit, but where first play is the
+    point."""
+    settings = made(row)
+    assert settings.uniform_prior == 0.0
+    if "first play" not in row[0] and settings.selection != "gumbel":
+        assert settings.unvisited_value == "zero"

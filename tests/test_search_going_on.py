@@ -23,7 +23,8 @@ from branchwise.search.transcript import observed
 
 
 @pytest.mark.parametrize(
-    "change", [{"discount": 0.5}, {"backup": "minimax"}, {"hide_outcome": True}, {"transpositions": True}]
+    "change",
+    [{"discount": 0.5}, {"backup": "minimax"}, {"hide_outcome": True}, {"transpositions": True}, {"solve": False}],
 )
 def test_what_says_how_to_read_a_tree_stays_for_as_long_as_it_grows(change: dict[str, Any]) -> None:
     game, settings = TicTacToe(), SearchSettings(simulations=20)
@@ -37,7 +38,101 @@ def test_what_says_how_to_read_a_tree_stays_for_as_long_as_it_grows(change: dict
     assert tree.visits(0) == 40
 
 
-@pytest.mark.parametrize("change", [{"discount": 0.5}, {"unvisited_value": "infinite"}, {"unvisited_value": "parent"}])
+def test_a_tree_grown_without_the_solver_proves_nothing_by_ends_that_are_no_wins() -> None:
+    """Both ends pay half a point, of which a fresh search with the solver says that it cannot prove them."""
+    table = {"root": (0, {"a": ("end", (0.5, -0.5)), "b": ("end", (-0.5, 0.5))})}
+    game = TableGame(table, players=2, zero_sum=True)
+    without = SearchSettings(simulations=10, solve=False)
+    trees = search(game, [Root(game.reset(0))], None, lambda *_: [0.0, 0.0], without)
+    with pytest.raises(ValueError, match=r"grown with solve=False, .* search anew with solve=True"):
+        extend(game, trees, None, lambda *_: [0.0, 0.0], replace(without, simulations=20, solve=True))
+    [tree] = extend(game, trees, None, lambda *_: [0.0, 0.0], replace(without, simulations=200))
+    assert (tree.proof(0), tree.best_action()) == ("", "a")
+    assert 0.4 < tree.value(0) <= 0.5
+
+
+GUMBEL = {"selection": "gumbel", "considered": 4}
+BONUS = {"selection": "uct_bonus", "bonus_terms": ("early_depth",)}
+CRITIC = {"critic_weight": 0.5}
+
+
+class _Likes:
+    def values(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+        return [np.full(len(actions), 0.25) for actions in candidates]
+
+
+def _going_on(game: Any, trees: list[Any], **options: Any) -> list[Any]:
+    critic = _Likes() if "critic_weight" in options or options.get("unvisited_value") == "prior" else None
+    settings = SearchSettings(**{"solve": False, **options})
+    if trees:
+        return extend(game, trees, None, lambda *_: 0.0, settings, critic=critic)
+    return search(game, [Root(game.reset(0))], None, lambda *_: 0.0, settings, critic=critic)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (GUMBEL, CRITIC, "a critic"),
+        ({}, CRITIC, "a critic"),
+        (BONUS, {"unvisited_value": "prior"}, "a critic"),
+        ({}, BONUS, "selection='uct_bonus'"),
+        (GUMBEL, BONUS, "selection='uct_bonus'"),
+        ({}, {"widening": 1.0}, "widening"),
+        ({"normalise": "siblings"}, {"normalise": "tree"}, "normalise='tree'"),
+    ],
+)
+def test_a_rule_whose_numbers_the_nodes_lack_does_not_go_on_with_them(
+    before: dict[str, Any], after: dict[str, Any], words: str
+) -> None:
+    """A critic's opinion, a bonus and Gumbel's value of the state are kept in one place beside a node; widening takes
+    children as sorted by their prior; the bounds of values are kept while they are read."""
+    game = TicTacToe()
+    trees = _going_on(game, [], simulations=20, **before)
+    with pytest.raises(ValueError, match=f"tree 0 was grown without {words}, .* search anew with {words}"):
+        _going_on(game, trees, simulations=40, **after)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (GUMBEL, {}),
+        (CRITIC, {}),
+        (BONUS, {}),
+        (CRITIC, {"unvisited_value": "prior"}),
+        ({"widening": 1.0}, {"widening": 2.0}),
+        ({"normalise": "tree"}, {"normalise": "siblings"}),
+    ],
+)
+def test_a_rule_that_reads_less_or_the_same_goes_on(before: dict[str, Any], after: dict[str, Any]) -> None:
+    game = TicTacToe()
+    trees = _going_on(game, [], simulations=20, **before)
+    assert _going_on(game, trees, simulations=40, **after)[0].visits(0) == 40
+
+
+def test_a_root_that_another_rule_valued_is_none_for_gumbel() -> None:
+    """Completed values start from what the evaluator said of the root, which only a Gumbel search keeps."""
+    game = TicTacToe()
+    trees = _going_on(game, [], simulations=1)
+    with pytest.raises(ValueError, match="tree 0 was grown without selection='gumbel'"):
+        _going_on(game, trees, simulations=40, **GUMBEL)
+
+
+def test_a_gumbel_tree_that_another_rule_went_on_with_has_lost_its_plan() -> None:
+    game = TicTacToe()
+    plan = {**GUMBEL, "simulations": 100}
+    trees = _going_on(game, [], **{**plan, "max_nodes": 60})
+    assert trees[0].visits(0) < 50
+    trees = _going_on(game, trees, simulations=50)
+    assert not trees[0].has_gumbel()
+    with pytest.raises(
+        ValueError, match="searched by another rule, and the visits of its root's actions follow no plan"
+    ):
+        _going_on(game, trees, **plan)
+
+
+@pytest.mark.parametrize(
+    "change", [{"discount": 0.5}, {"solve": False}, {"unvisited_value": "infinite"}, {"unvisited_value": "parent"}]
+)
 def test_a_compiled_search_goes_on_as_it_began(change: dict[str, Any]) -> None:
     game = TicTacToe()
 

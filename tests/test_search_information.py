@@ -157,6 +157,10 @@ class Twin:
                 if visits:
                     explore = math.sqrt(2 * math.log(available) / visits)
                     score = total / visits + self.settings.exploration * explore
+            elif self.settings.selection == "puct":
+                score = total / visits if visits else seat.total / seat.visits
+                prior = float(np.float32(1 / len(legal)))
+                score += self.settings.exploration * prior * math.sqrt(available) / (1 + visits)
             else:
                 first = self.scaled(seat.total / seat.visits) if self.settings.unvisited_value == "parent" else 0.0
                 score = self.scaled(total / visits) if visits else first
@@ -175,6 +179,7 @@ class Twin:
         {"selection": "ucb1", "discount": 0.8},
         {"selection": "ucb1", "unvisited_value": "zero"},
         {"selection": "uct", "max_depth": 3},
+        {"selection": "puct"},
         {"selection": "ucb1", "normalise": "tree"},
         {"selection": "ucb1", "normalise": "tree", "unvisited_value": "zero"},
     ],
@@ -316,6 +321,9 @@ def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind() -> None:
         settings = SearchSettings(simulations=9, solve=False, information=kind)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
             extend(simulator, [tree], None, Judge(), settings)
+    single = SearchSettings(simulations=9, solve=False, information="single_observer")
+    with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
+        extend(simulator, [hidden], None, Judge(), single)  # its sets are of what the one player sees
     other = SearchSettings(simulations=9, solve=False, information="multiple_observer")
     assert extend(simulator, [hidden], None, Judge(), other)[0].visits(0) == 9
 
@@ -377,6 +385,15 @@ def test_an_action_whose_step_failed_was_not_available_after_all() -> None:
     assert tree.nodes["hint"][edges].tolist() == np.arange(2.0, 2.0 + len(edges)).tolist()
     assert [tree.has(edge, FAILED) for edge in edges[:2]] == [False, True]
     assert (tree.counters["failed_actions"], tree.last_error) == (1, "the simulator failed: lost")
+
+
+def test_an_action_whose_only_step_failed_is_not_played() -> None:
+    simulator = Secrets(2, False)
+    [tree] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=1)
+    first, *others = tree.children()
+    tree.nodes["flags"][first] |= FAILED
+    assert tree.best_child() == others[0]
+    assert tree.policy_target()[1].tolist() == [0.0] + [1 / len(others)] * len(others)
 
 
 def test_a_tree_that_moved_on_starts_with_the_words_that_it_is_given() -> None:

@@ -48,6 +48,14 @@ def test_no_pair_and_no_row_holds_luck() -> None:
     assert [words(row.chosen) for row in anchors(tree, threshold=1.0, min_value=0.0)[0]] == [["bet"]]
 
 
+def test_the_best_return_is_not_kept_where_luck_brings_it() -> None:
+    with pytest.raises(Refused, match=r"backup='max' keeps the best return, .* TableGame .* use 'bellman_max'"):
+        grown(TableGame(BET), backup="max")
+    tree = grown(TableGame(BET), backup="bellman_max", solve=False, simulations=400)
+    [bet, _] = tree.children()
+    assert tree.value(bet) == pytest.approx(0.5, abs=0.1)
+
+
 def test_what_is_seen_after_luck_is_what_an_episode_shows() -> None:
     game = TableGame(
         {

@@ -341,6 +341,19 @@ def test_a_search_among_nodes_of_which_none_can_grow_says_that_it_is_exhausted(
     assert tree.stopped == "exhausted"
 
 
+@pytest.mark.parametrize(
+    "options",
+    [{"selection": "softmax"}, {"selection": "uct_bonus", "whole_tree": True, "bonus_terms": ("early_depth",)}],
+)
+def test_a_search_among_nodes_of_which_none_can_grow_as_a_model_failed_says_so(options: dict[str, Any]) -> None:
+    def judge(simulator: Any, state: Place, transcript: Any) -> float:
+        return math.nan if state.moves == (1,) else 0.5
+
+    tree = grown(Bush(), None, ValueFunction(judge), max_depth=1, simulations=40, **options)
+    assert tree.counters["failed_leaves"] == 1
+    assert tree.stopped == "failed"
+
+
 def test_gumbel_plays_the_best_of_the_most_visited() -> None:
     tree = grown(Bush(), Priors(), selection="gumbel", solve=False, gumbel_scale=0.0, considered=3)
     assert action(tree, "gumbel") in actions(tree)

@@ -172,8 +172,9 @@ def test_a_gumbel_plan_is_not_exchanged_on_the_way() -> None:
     part = compiled_grown("gumbel", 600, max_nodes=400)
     with pytest.raises(ValueError, match="other numbers than considered=2"):
         compiled_resumed(part, SearchSettings(selection="gumbel", simulations=600, solve=False, considered=2))
+    root, judge, puct = Root(GAME.reset(0)), KernelEvaluator(board_value), SearchSettings(simulations=40, solve=False)
     with pytest.raises(ValueError, match="searched by another rule"):
-        resumed(grown("puct", 40), settings("gumbel", 80))
+        resumed(search(GAME, [root], None, judge, puct)[0], settings("gumbel", 80))
     assert resumed(grown("gumbel", 40), settings("gumbel", 30)).visits(0) == 40  # nothing is left to do
 
 

@@ -455,8 +455,8 @@ def test_the_engine_grows_the_twins_tree(game: str, variant: str) -> None:
         if "fpu_value" in VARIANTS[variant] and selection in ("uct", "minimax"):
             continue  # these have no first-play value
         for backup in (*backups, "minimax")[: len(backups) + (seed % 2)]:
-            if backup == "max" and simulator.players > 1:
-                continue
+            if backup == "max" and (simulator.players > 1 or simulator.chance):
+                continue  # refused
             settings = replace(BASE, selection=selection, backup=backup, **VARIANTS[variant])  # type: ignore[arg-type]
             _compare(simulator, seed, settings)
 
