@@ -41,7 +41,8 @@ def chosen_path(text: str) -> Path:
     """The path that a person gave: ``~`` is the home folder, which no shell expands in ``--out=~/x``, and a link stands
     for what it leads to, there already or not."""
     path = Path(os.path.expanduser(text))
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    real = Path(os.path.realpath(path))
+    return real if path.is_symlink() and real.exists() == path.exists() else path  # of a pipe the link alone is a path
 
 
 def hidden_beside(target: Path, ending: str) -> Path:

@@ -6,8 +6,9 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 """
 
 import difflib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -209,6 +210,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         )
     build_from(path, RunConfig, data)  # its own faults first, with its name
     config = build(RunConfig, override(data, overrides))
+    config = replace(config, model=os.path.expanduser(config.model))
     for recipe in config.recipes:
         load_recipe(recipe)  # a name that is not there is an error before hours of work, not after
     return config

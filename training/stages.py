@@ -466,7 +466,7 @@ def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, 
     except DamagedStage:
         raise
     except Exception as error:
-        (partial / "error.txt").write_text(traceback.format_exc())
+        (partial / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
         raise RuntimeError(f"{type(error).__name__}: {error} (traceback: {partial / 'error.txt'})") from None
     found = {**found, "seconds": round(time.perf_counter() - start, 3)}
     sync(partial)
