@@ -1,4 +1,5 @@
-"""JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected.
+"""JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected;
+and JSON for others, in words that every parser reads.
 
 Python's parser raises three kinds of errors: for what is no UTF-8, for what is no JSON (or a number of too many
 digits), and, for brackets nested too deeply, ``RecursionError``. A byte order mark, with which Windows' tools begin a
@@ -8,6 +9,7 @@ file, is passed over. Not here: what the content must be; who reads it checks th
 """
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,22 @@ def parse_json(text: str | bytes, where: str, expected: str) -> Any:
 def read_json(path: str | Path, expected: str) -> Any:
     """The value in the JSON file ``path``."""
     return parse_json(Path(path).read_bytes(), str(path), expected)
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON of RFC 8259 in ASCII. What is no finite number, which JSON cannot say, is null; a number of
+    another library is a float."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return float(value) if math.isfinite(value) else None
 
 
 def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Any]]:
