@@ -527,7 +527,7 @@ def train(
     from .search.store import anchors_beside, load_pairs
     from .training.from_pairs import check_writable, has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
-    from .training.settings import SettingsError, build, override
+    from .training.settings import SettingsError, build, check_seed, override
     from .training.supervised import SupervisedSettings, TrainingStopped
 
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
@@ -537,6 +537,7 @@ def train(
         raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
+    check_seed(seed)
     check_model_output(out, pairs, anchors_beside(pairs), model)
     check_writable(out)
     rows = load_pairs(pairs)

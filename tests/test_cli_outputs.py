@@ -20,6 +20,7 @@ from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_pairs, load_trees
+from branchwise.training.supervised import SupervisedSettings, descend
 
 GAME = "TicTacToe-v0"
 
@@ -168,6 +169,16 @@ def test_a_trained_model_replaces_neither_its_input_nor_other_files(trees: Path,
     assert word in said
     assert Path("other/thesis.txt").exists()
     assert Path("m/config.json").exists()
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64])
+@pytest.mark.parametrize("method", ["sft", "step-dpo"])
+def test_a_seed_that_no_training_takes_is_refused_before_anything_is_read(seed: int, method: str) -> None:
+    code, said = run("train", "nowhere.jsonl", "--model", "./m", "--out", "o", "--method", method, "--seed", seed)
+    assert code == 2
+    assert f"seed={seed}; expected a whole number from 0 to 4294967295" in said
+    with pytest.raises(ValueError, match=f"seed={seed}"):
+        descend(None, [], None, SupervisedSettings(), seed)  # type: ignore[arg-type]
 
 
 def test_a_device_is_no_output(trees: Path) -> None:

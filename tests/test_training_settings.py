@@ -265,7 +265,7 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
             *("model_calls", "oracle_simulations", "critic_goals"),
         )
     ),
-    (RunConfig(), "seed", (0, 2**70), (-1,)),
+    (RunConfig(), "seed", (0, 2**32 - 1), (-1, 2**32)),
     (RunConfig(), "temperature", (0.0,), (BELOW_0,)),
     (RunConfig(search_recipe=""), "recipes", (("a",), tuple(map(str, range(100)))), ((), ("a", "a"))),
     (RunConfig(search_recipe=""), "recipes", (), (tuple(map(str, range(101))),)),

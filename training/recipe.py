@@ -17,7 +17,7 @@ from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
 from ..search.typed import check_fields
 from .preference_loss import PreferenceSettings
-from .settings import SettingsError, build, build_from, override, read_yaml
+from .settings import SettingsError, build, build_from, check_seed, override, read_yaml
 from .stages import plain_name
 from .supervised import SupervisedSettings
 from .value_model import ValueSettings
@@ -164,8 +164,7 @@ class RunConfig:
         _at_least_one(self, "oracle_simulations", "critic_goals")
         if len(self.recipes) > MAX_RECIPES:
             raise ValueError(f"recipes names {len(self.recipes):,}; the limit is {MAX_RECIPES}")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}; expected a whole number from 0 on")
+        check_seed(self.seed)
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
         history_named(self.history)

@@ -21,6 +21,9 @@ import yaml
 MAX_ENTRIES: Final = 100_000
 """Of a settings file, its aliases written out."""
 
+MOST_SEED: Final = 2**32 - 1
+"""Of a training: transformers seeds NumPy's global generator, which takes no more."""
+
 T = TypeVar("T")
 
 
@@ -133,6 +136,12 @@ def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:
         return build(kind, data)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def check_seed(seed: int) -> None:
+    """Raises ``ValueError`` for a seed that some stage of a training could not take."""
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"seed={seed}; expected a whole number from 0 to {MOST_SEED}")
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:
