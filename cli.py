@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
@@ -649,6 +649,8 @@ def bench(
     from .agents.named import agents_called
     from .agents.searching import RolloutSearcher
     from .envs.registry import environment_row
+    from .search.files import make_folder
+    from .search.locks import only_writer
     from .training.benchmark import Benchmark
 
     if critic is not None and not simulations:
@@ -675,19 +677,22 @@ def bench(
         "critic": None if critic is None else str(critic),
         "history": history,
     }
-    benchmark = Benchmark(simulator, tasks, settings, out)
-    try:
-        for made in agents:
-            with _bar(made.name, goals) as moved:
-                benchmark.play(made, moved)
-    except KeyboardInterrupt:
-        ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
-        cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
-        _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
-        raise
-    finally:
-        benchmark.save()
-        _print_results(benchmark.rows, as_json)
+    if out:
+        make_folder(out)
+    with only_writer(out) if out else nullcontext():
+        benchmark = Benchmark(simulator, tasks, settings, out)
+        try:
+            for made in agents:
+                with _bar(made.name, goals) as moved:
+                    benchmark.play(made, moved)
+        except KeyboardInterrupt:
+            ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
+            cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
+            _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
+            raise
+        finally:
+            benchmark.save()
+            _print_results(benchmark.rows, as_json)
     if view and not as_json:
         _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
     if out:

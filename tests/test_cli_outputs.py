@@ -1,6 +1,7 @@
 """What a command writes never replaces what it reads, nor a file or folder of another kind."""
 
 import io
+import os
 import resource
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from branchwise.envs.registry import environment_row, environments
 from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.locks import only_writer
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_pairs, load_trees
 from branchwise.training.supervised import SupervisedSettings, descend
@@ -179,6 +181,20 @@ def test_a_seed_that_no_training_takes_is_refused_before_anything_is_read(seed: 
     assert f"seed={seed}; expected a whole number from 0 to 4294967295" in said
     with pytest.raises(ValueError, match=f"seed={seed}"):
         descend(None, [], None, SupervisedSettings(), seed)  # type: ignore[arg-type]
+
+
+def test_a_benchmark_s_folder_has_one_writer(trees: Path) -> None:
+    command = ("bench", GAME, "--agent", "random", "--goals", 2, "--out", "b")
+    Path("b").mkdir()
+    with only_writer("b"):
+        code, said = run(*command)
+        assert code == 2
+        assert f"b is being written to by the process {os.getpid()}" in said
+        assert [path.name for path in Path("b").iterdir()] == [".lock"]
+    for _ in range(2):
+        assert run(*command)[0] == 0
+    assert len(Path("b/episodes/random.jsonl").read_text().splitlines()) == 2
+    assert not Path("b/.lock").exists()
 
 
 def test_a_device_is_no_output(trees: Path) -> None:

@@ -168,7 +168,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
             found = ", ".join(f"{name}={known.get(name)!r}" for name in sorted(other))
             raise ValueError(f"{folder} holds a benchmark with {found}; name another --out, or remove it")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something else than a benchmark; name another --out")
     with atomically(file) as temporary:
         temporary.write_text(json_text(settings, indent=1) + "\n")
