@@ -716,7 +716,7 @@ def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
     >>> parsed_options(["products=100", "observation_mode=compact"])
     {'products': 100, 'observation_mode': 'compact'}
     """
-    import yaml
+    from .training.settings import SettingsError, parse_yaml
 
     options = {}
     for assignment in assignments or ():
@@ -724,8 +724,8 @@ def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
         if not separator or not key.strip():
             raise ValueError(f"--option {assignment!r}: expected key=value, such as observation_mode=compact")
         try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            options[key.strip()] = parse_yaml(value, f"--option {assignment!r}:")
+        except SettingsError:
             options[key.strip()] = value
     return options
 

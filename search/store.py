@@ -662,6 +662,15 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
     return np.random.Generator(bit_generator)
 
 
+def as_read(task: Any) -> Any:
+    """A task as a file gives it back: tuples are lists, and numpy's numbers Python's. Raises ValueError for what JSON
+    cannot hold."""
+    try:
+        return json.loads(json.dumps(task, default=_number))
+    except TypeError as error:
+        raise ValueError(f"the task {task!r}; expected what JSON can hold") from error
+
+
 def _number(value: object) -> object:
     """JSON for numpy's numbers and arrays."""
     if isinstance(value, np.generic | np.ndarray):
