@@ -13,11 +13,13 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
+
+from .search.files import chosen_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -68,9 +70,18 @@ SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The seed of a
 
 def _file(text: str) -> Path:
     """The path of a file that a command writes; a name that ends as a folder's does is none."""
-    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+    path = chosen_path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
         raise typer.BadParameter(f"{text!r} is a folder, where a file is expected; add a name")
-    return Path(text)
+    return path
+
+
+def _folder(text: str) -> Path:
+    """The path of a folder that a command writes."""
+    path = chosen_path(text)
+    if path.is_file():
+        raise typer.BadParameter(f"{text!r} is a file, where a folder is expected; name another")
+    return path
 
 
 class Extract(enum.StrEnum):
@@ -199,7 +210,7 @@ def play(
 def loop(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name (web_shop, smoke) or a YAML file.")],
     out: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="The run's folder; default runs/CONFIG.", file_okay=False)
+        Path | None, typer.Option(metavar="FOLDER", help="The run's folder; default runs/CONFIG.", parser=_folder)
     ] = None,
     assignments: Annotated[
         list[str] | None,
@@ -256,6 +267,7 @@ def search(
         typer.Option(
             metavar="MODEL",
             help="The policy: a model folder or a Hugging Face id. Without one, equal priors and random roll-outs.",
+            parser=os.path.expanduser,
         ),
     ] = None,
     goals: Annotated[
@@ -378,7 +390,9 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
 @app.command()
 @reported
 def pairs(
-    trees: Annotated[Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.")],
+    trees: Annotated[
+        Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.", parser=chosen_path)
+    ],
     out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", parser=_file, metavar="FILE")],
     extract: Annotated[
         Extract,
@@ -470,10 +484,18 @@ def _extracted(
 @reported
 def train(
     pairs: Annotated[
-        Path, typer.Argument(metavar="PAIRS", help="Pairs that `branchwise pairs` saved, or others in TRL's format.")
+        Path,
+        typer.Argument(
+            metavar="PAIRS", help="Pairs that `branchwise pairs` saved, or others in TRL's format.", parser=chosen_path
+        ),
     ],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="Where to start: a model folder or a Hugging Face id.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model's folder.", file_okay=False)],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL", help="Where to start: a model folder or a Hugging Face id.", parser=os.path.expanduser
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model's folder.", parser=_folder)],
     method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
     learning_rate: Annotated[
         float | None,
@@ -505,7 +527,7 @@ def train(
     from .search.store import anchors_beside, load_pairs
     from .training.from_pairs import check_writable, has_logged, logged_fault, train_sft, train_step_dpo
     from .training.preference_loss import PreferenceSettings
-    from .training.settings import SettingsError, build, override
+    from .training.settings import SettingsError, build, check_seed, override
     from .training.supervised import SupervisedSettings, TrainingStopped
 
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
@@ -515,6 +537,7 @@ def train(
         raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
+    check_seed(seed)
     check_model_output(out, pairs, anchors_beside(pairs), model)
     check_writable(out)
     rows = load_pairs(pairs)
@@ -564,6 +587,7 @@ def bench(
             metavar="AGENT",
             help="random, rule-based (shop), a player that `branchwise envs --json` names, mcts (search with random "
             "roll-outs), or a model (folder or Hugging Face id); may be repeated.",
+            parser=os.path.expanduser,
         ),
     ],
     split: Annotated[
@@ -595,7 +619,9 @@ def bench(
     critic: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Values the leaves of that search; without it roll-outs read the outcome: an oracle."
+            metavar="FOLDER",
+            help="Values the leaves of that search; without it roll-outs read the outcome: an oracle.",
+            parser=chosen_path,
         ),
     ] = None,
     option: OptionOption = None,
@@ -605,7 +631,7 @@ def bench(
         typer.Option(
             metavar="FOLDER",
             help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
-            file_okay=False,
+            parser=_folder,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
@@ -623,6 +649,8 @@ def bench(
     from .agents.named import agents_called
     from .agents.searching import RolloutSearcher
     from .envs.registry import environment_row
+    from .search.files import make_folder
+    from .search.locks import only_writer
     from .training.benchmark import Benchmark
 
     if critic is not None and not simulations:
@@ -649,19 +677,22 @@ def bench(
         "critic": None if critic is None else str(critic),
         "history": history,
     }
-    benchmark = Benchmark(simulator, tasks, settings, out)
-    try:
-        for made in agents:
-            with _bar(made.name, goals) as moved:
-                benchmark.play(made, moved)
-    except KeyboardInterrupt:
-        ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
-        cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
-        _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
-        raise
-    finally:
-        benchmark.save()
-        _print_results(benchmark.rows, as_json)
+    if out:
+        make_folder(out)
+    with only_writer(out) if out else nullcontext():
+        benchmark = Benchmark(simulator, tasks, settings, out)
+        try:
+            for made in agents:
+                with _bar(made.name, goals) as moved:
+                    benchmark.play(made, moved)
+        except KeyboardInterrupt:
+            ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
+            cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
+            _say(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
+            raise
+        finally:
+            benchmark.save()
+            _print_results(benchmark.rows, as_json)
     if view and not as_json:
         _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
     if out:
@@ -685,7 +716,7 @@ def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
     >>> parsed_options(["products=100", "observation_mode=compact"])
     {'products': 100, 'observation_mode': 'compact'}
     """
-    import yaml
+    from .training.settings import SettingsError, parse_yaml
 
     options = {}
     for assignment in assignments or ():
@@ -693,8 +724,8 @@ def parsed_options(assignments: Sequence[str] | None) -> dict[str, Any]:
         if not separator or not key.strip():
             raise ValueError(f"--option {assignment!r}: expected key=value, such as observation_mode=compact")
         try:
-            options[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
+            options[key.strip()] = parse_yaml(value, f"--option {assignment!r}:")
+        except SettingsError:
             options[key.strip()] = value
     return options
 
@@ -828,6 +859,8 @@ def main() -> None:
     for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, stream) is None:  # closed by the shell, as by >&-
             setattr(sys, stream, open(os.devnull, mode))  # noqa: SIM115 (until the process ends)
+    for text in (sys.stdin, sys.stdout):  # a sign that an encoding lacks costs that sign alone
+        text.reconfigure(errors="replace")  # type: ignore[union-attr]
     app(prog_name="branchwise")
 
 

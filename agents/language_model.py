@@ -289,7 +289,11 @@ class LanguageModel:
         return Proposal(text, float(np.sum(logps)), tuple(ids), tuple(logps))
 
     def _stops(self) -> set[int]:
-        return {chat_format(self.tokenizer).end_ids[-1], self.tokenizer.eos_token_id} - {None}
+        """Where ``model.generate`` stops too: models of today name several ends (Llama 3.1: three)."""
+        generation = getattr(self.model, "generation_config", None)
+        ends = getattr(generation, "eos_token_id", None)
+        ends = ends if isinstance(ends, list) else [ends]
+        return {chat_format(self.tokenizer).end_ids[-1], self.tokenizer.eos_token_id, *ends} - {None}
 
     @property
     def forwards(self) -> int:

@@ -5,11 +5,12 @@ current observation alone (``actions_and_last_observation``; Agent Q, arXiv:2408
 observation alone (``last_observation``). The chosen turns are then written in the tokenizer's chat template.
 
 A chat template is taken apart once (:class:`ChatFormat`): a probe conversation is rendered, and the text between its
-contents is what the template adds. Each turn is tokenised once, by itself, and a conversation is the concatenation of
-its turns' ids. So the ids of a prompt are always a prefix of the ids of any conversation that goes on from it,
-whatever the template does to finished conversations (templates that drop "thinking" from the past, for one, break
-this when whole conversations are rendered and compared). The agent's turns are everywhere opened as the generation
-prompt opens them, with thinking switched off, and end with the token that ends an assistant turn.
+contents is what the template adds. Each turn is tokenised once, behind the text of the template that comes before it,
+and a conversation is the concatenation of its turns' ids. So the ids of a prompt are always a prefix of the ids of any
+conversation that goes on from it, whatever the template does to finished conversations (templates that drop "thinking"
+from the past, for one, break this when whole conversations are rendered and compared). The agent's turns are everywhere
+opened as the generation prompt opens them, with thinking switched off, and end with the token that ends an assistant
+turn.
 
 Contents are text, whoever wrote them, system turns too. A *control token* is a special token, or an added token that
 the template writes (``</think>``, where it is not flagged as special); none is read from a content, whatever the
@@ -18,7 +19,8 @@ tokenizer's normaliser makes of it. The ids that come out are looked at, not the
 Prompts longer than the model takes lose their oldest rounds, at turn boundaries and never the last observation; if that
 alone is too long, its start is cut, by tokens. Each such loss is counted.
 
-Not handled: tools, images and several assistant turns in a row (they are joined by a line break).
+Not handled: tools, images and several assistant turns in a row (they are joined by a line break). A content with the
+name of a special token is tokenised in pieces, and a tokenizer of SentencePiece's may write a blank before each.
 """
 
 import re
@@ -174,6 +176,7 @@ class ChatFormat:
         special.discard("")
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._control: frozenset[int] = frozenset()
+        self._marks_starts = False
         self._glue_controls: dict[str, list[int]] = {}
         self._take_apart()
         self._control = self._control_ids()
@@ -208,6 +211,9 @@ class ChatFormat:
             )
         self._closing = closing
         self.end_ids = tuple(self._encode(closing))
+        answer = f"{self._lead}probe{closing}"
+        self._marks_starts = True
+        self._marks_starts = self._after(generation, answer) != self._encode(answer)
         probe = self._render([{"role": "user", "content": " \tprobe \n"}], generate=True)
         self._strips = "probe" in probe and " \tprobe \n" not in probe
         try:
@@ -257,6 +263,15 @@ class ChatFormat:
         extra = {"split_special_tokens": True} if literal else {}
         return self._tokenizer.encode(text, add_special_tokens=False, verbose=False, **extra)
 
+    def _after(self, before: str, text: str) -> list[int]:
+        """Ids of ``text`` behind the text of the template ``before``. Alone it has the same, except where a tokenizer
+        marks the start of what it is given, as SentencePiece's do with a blank."""
+        if self._marks_starts:
+            ids, head = self._encode(before + text), self._encode(before)
+            if ids[: len(head)] == head:
+                return ids[len(head) :]
+        return self._encode(text)
+
     def _literal(self, text: str) -> list[int]:
         """Ids of a content, without a control token, so that it can end no turn and open none. Where the tokenizer
         reads one all the same (an added token that is not special), its text is encoded in two halves; what cannot be
@@ -289,34 +304,34 @@ class ChatFormat:
             self._glue_controls[glue] = self._controls(self._encode(glue))
         return self._glue_controls[glue]
 
-    def _turn(self, *parts: str) -> tuple[int, ...]:
-        """Ids of a text of the template, a content, a text of the template, and so on in turn."""
-        known = self._remembered.get(parts)
+    def _turn(self, before: str, *parts: str) -> tuple[int, ...]:
+        """Ids of a text of the template, a content, a text of the template, and so on in turn, behind ``before``."""
+        known = self._remembered.get((before, *parts))
         if known is not None:
             return known
         contents = [content.strip() if self._strips else content for content in parts[1::2]]
         texts = [contents[place // 2] if place % 2 else part for place, part in enumerate(parts)]
-        ids = tuple(self._encode("".join(texts)))
+        ids = tuple(self._after(before, "".join(texts)))
         expected = [*chain.from_iterable(map(self._controls_of, parts[::2]))]
         if any(map(self._special.search, contents)) or self._controls(ids) != expected:
             ids = tuple(
                 i
                 for place, text in enumerate(texts)
-                for i in (self._literal(text) if place % 2 else self._encode(text))
+                for i in (self._literal(text) if place % 2 else self._after("" if place else before, text))
             )
         if sum(map(len, parts[1::2])) <= LONGEST_CACHED_TEXT:
-            self._remembered[parts] = ids
+            self._remembered[before, *parts] = ids
             if len(self._remembered) > CACHED_TEXTS:
                 self._remembered.popitem(last=False)
         return ids
 
     def completion_ids(self, text: str) -> tuple[int, ...]:
         """Ids of an agent turn after a generation prompt, the end-of-turn token last."""
-        return self._turn(self._lead, text, self._closing)
+        return self._turn(self._generation, self._lead, text, self._closing)
 
     def observation_ids(self, text: str) -> tuple[int, ...]:
         """Ids from the end of an agent turn through the next observation to the next generation prompt."""
-        return self._turn(self._between, text, self._generation)
+        return self._turn(self._closing, self._between, text, self._generation)
 
     def prompt_ids(
         self, transcript: Transcript, max_tokens: int | None = None, counts: Counter[str] | None = None
@@ -352,7 +367,7 @@ class ChatFormat:
         return ids
 
     def _cut(self, opening: tuple[str, ...], observation: str, max_tokens: int) -> list[int]:
-        before, after = [*self._turn(*opening)], self._encode(self._generation)
+        before, after = [*self._turn("", *opening)], self._after("a", self._generation)  # whatever word is before it
         room = max_tokens - len(before) - len(after)
         if room < 1:
             return (before + after)[-max_tokens:]
@@ -361,7 +376,7 @@ class ChatFormat:
     def _join(self, opening: tuple[str, ...], rounds: Sequence[tuple[str, str | None]]) -> list[int]:
         ids: list[int] = []
         for i, (observation, action) in enumerate(rounds):
-            ids += self._turn(*((self._between,) if i else opening), observation, self._generation)
+            ids += self.observation_ids(observation) if i else self._turn("", *opening, observation, self._generation)
             if action is not None:
                 ids += self.completion_ids(action)
         return ids

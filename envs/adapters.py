@@ -526,17 +526,21 @@ def _other_seed(env: gym.Env[Any, Any], seed: int, past: list[Any]) -> bool:
 
 
 def _frozen_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Reset options as a part of a state, which is hashed."""
-    frozen = tuple(sorted(options.items(), key=lambda option: str(option[0])))
+    """Reset options as a part of a state, which is hashed. Lists become tuples: a task that was saved as JSON has lists
+    alone."""
+    frozen = tuple(sorted(((name, _frozen(value)) for name, value in options.items()), key=lambda item: str(item[0])))
     for name, value in frozen:
         try:
             hash(value)
         except TypeError:
             raise ValueError(
-                f"options[{name!r}]={value!r} cannot be hashed, and a state has to be: pass tuples for lists, and no "
-                "dictionaries or arrays."
+                f"options[{name!r}]={value!r} cannot be hashed, and a state has to be: pass no dictionaries or arrays."
             ) from None
     return frozen
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(map(_frozen, value)) if isinstance(value, list | tuple) else value
 
 
 def _storable(text: str) -> str:

@@ -1,13 +1,16 @@
-"""JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected.
+"""JSON from outside, read so that any damage is a ``ValueError`` of one line: where, what is wrong, what was expected;
+and JSON for others, in words that every parser reads.
 
 Python's parser raises three kinds of errors: for what is no UTF-8, for what is no JSON (or a number of too many
-digits), and, for brackets nested too deeply, ``RecursionError``. Not here: what the content must be;
-who reads it checks that.
+digits), and, for brackets nested too deeply, ``RecursionError``. A byte order mark, with which Windows' tools begin a
+file, is passed over. Not here: what the content must be; who reads it checks that.
 
 :func:`stamp` is for caches of what was read: a part of the key that changes with the file.
 """
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ def parse_json(text: str | bytes, where: str, expected: str) -> Any:
     """The value that ``text`` holds. ``where`` and ``expected`` are for the error: file and line, and what should be
     there, with the cure."""
     try:
-        return json.loads(text.decode() if isinstance(text, bytes) else text)
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 ({error}); {expected}") from None
     except RecursionError:
@@ -30,10 +33,42 @@ def read_json(path: str | Path, expected: str) -> Any:
     return parse_json(Path(path).read_bytes(), str(path), expected)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """``value`` as JSON of RFC 8259 in ASCII. What is no finite number, which JSON cannot say, is null; a number of
+    another library is a float."""
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int):
+        return value
+    return float(value) if math.isfinite(value) else None
+
+
+def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Any]]:
+    """File and line, and the value there, of each line of a JSONL file; blank lines are passed over."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            where = f"{path}, line {number}"
+            try:
+                value = parse_json(line, where, expected)
+            except ValueError:
+                if line.endswith(b"\n"):
+                    raise
+                raise ValueError(f"{where}: the line has no end; the file was cut off. Write it again") from None
+            yield where, value
+
+
 def read_text(path: str | Path, expected: str) -> str:
     """The text in ``path``, which must be UTF-8."""
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 ({error}); {expected}") from None
 

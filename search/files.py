@@ -3,18 +3,21 @@
 What is written goes to a temporary name, is synced to disk, and only then renamed to its own: a name that exists has
 all its content. The folder around it is synced last, so that the name itself survives.
 
-Temporary names carry the host and the process, ``.NAME.HOST.PID.tmp``. What a killed process left is removed when
-somebody writes the same name again: if it is of this host and its process is gone, or if it is of another host and a
-day old. A folder that replaces another is exchanged with it in one step on Linux. Where the system or the file system
-cannot do that, there are two renames, and between them no folder of that name: whoever was killed there left the
-earlier folder under ``.NAME.HOST.PID.old``, and :func:`recover` gives it its name back.
+Temporary names carry the host and the process, ``.NAME.HOST.PID.tmp``, where a hash stands for the end of a long name.
+What a killed process left is removed when somebody writes the same name again: if it is of this host and its process is
+gone, or if it is of another host and a day old. A folder that replaces another is exchanged with it in one step on
+Linux. Where the system or the file system cannot do that, there are two renames, and between them no folder of that
+name: whoever was killed there left the earlier folder under ``.NAME.HOST.PID.old``, and :func:`recover` gives it its
+name back.
 
 Not here: two writers of one name in one process at a time; on Windows, where nobody can be asked whether a process
-lives, what a killed process left on the same host stays.
+lives, what a killed process left on the same host stays. Links are not followed: one of that name is replaced.
+:func:`chosen_path` follows them where a person names an output.
 """
 
 import ctypes
 import errno
+import hashlib
 import os
 import re
 import shutil
@@ -30,6 +33,24 @@ MAX_UNPACKED: Final = 2**30
 MAX_RATIO: Final = 200
 DISK_FAULTS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
 _DAY: Final = 86_400.0
+_LONG: Final = 120
+"""Bytes of a name. File systems take 255, of which host, process and ending need up to 90."""
+
+
+def chosen_path(text: str) -> Path:
+    """The path that a person gave: ``~`` is the home folder, which no shell expands in ``--out=~/x``, and a link stands
+    for what it leads to, there already or not."""
+    path = Path(os.path.expanduser(text))
+    real = Path(os.path.realpath(path))
+    return real if path.is_symlink() and real.exists() == path.exists() else path  # of a pipe the link alone is a path
+
+
+def hidden_beside(target: Path, ending: str) -> Path:
+    """``.NAME.ENDING`` beside ``target``; of a long name the beginning and a hash."""
+    name = os.fsencode(target.name)
+    if len(name) > _LONG:
+        name = name[:_LONG] + hashlib.sha256(name).hexdigest()[:16].encode()
+    return target.with_name(f".{os.fsdecode(name)}.{ending}")
 
 
 @contextmanager
@@ -99,7 +120,7 @@ def sweep(target: Path) -> None:
 
 
 def _beside(target: Path, kind: str) -> Path:
-    return target.with_name(f".{target.name}.{_host()}.{os.getpid()}.{kind}")
+    return hidden_beside(target, f"{_host()}.{os.getpid()}.{kind}")
 
 
 def _host() -> str:
@@ -108,7 +129,7 @@ def _host() -> str:
 
 def _left_over(target: Path, kind: str) -> list[Path]:
     """Temporary files or folders of ``target`` whose writer is gone, the latest first."""
-    named = re.compile(rf"\.{re.escape(target.name)}\.(?:([^.]*)\.)?(\d+)\.{kind}")
+    named = re.compile(rf"{re.escape(hidden_beside(target, '').name)}(?:([^.]*)\.)?(\d+)\.{kind}")
     found: list[tuple[float, Path]] = []
     with suppress(FileNotFoundError):
         for path in target.parent.iterdir():

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .files import make_folder
+from .files import hidden_beside, make_folder
 
 try:
     import fcntl
@@ -26,7 +26,7 @@ def only_writer(path: str | Path) -> Iterator[None]:
     Where there are no such locks (Windows, some network file systems), nothing is locked.
     """
     target = Path(path)
-    lock = target / ".lock" if target.is_dir() else target.with_name(f".{target.name}.lock")
+    lock = target / ".lock" if target.is_dir() else hidden_beside(target, "lock")
     make_folder(lock.parent)
     held = _locked(lock, target) if fcntl is not None else None
     try:

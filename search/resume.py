@@ -15,7 +15,7 @@ from .files import DISK_FAULTS
 from .locks import only_writer
 from .policy import Policy
 from .settings import SearchSettings
-from .store import load_trees, save_trees
+from .store import as_read, load_trees, save_trees
 from .tree import Tree
 
 SECONDS_BETWEEN_SAVES: Final = 300.0
@@ -91,7 +91,7 @@ class _Saving:
 
 
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:
-    if [tree.task for tree in trees] != [root.task for root in roots]:
+    if [tree.task for tree in trees] != [as_read(root.task) for root in roots]:
         raise ValueError(
             f"{path} exists, and its {len(trees)} trees are of other tasks (environment, goals, split or options)"
             f" than the {len(roots)} asked for; name another file, or remove it"

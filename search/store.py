@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ..envs.json_files import parse_json
+from ..envs.json_files import json_lines, parse_json
 from ..envs.simulator import CHANCE, Simulator
 from .calls import LARGEST, ROUNDING
 from .episode import Episode
@@ -86,7 +86,12 @@ def save_trees(path: str | Path, trees: Sequence[Tree], observations: bool = Tru
     trees or a task that JSON cannot hold."""
     if not trees:
         raise ValueError(f"{path}: no trees to save; a file needs at least one")
-    with atomically(path) as temporary, pq.ParquetWriter(temporary, _SCHEMA, compression="zstd") as writer:
+    # Opened here: pyarrow takes a name with a colon for a URI.
+    with (
+        atomically(path) as temporary,
+        open(temporary, "wb") as file,
+        pq.ParquetWriter(file, _SCHEMA, compression="zstd") as writer,
+    ):
         for place, tree in enumerate(trees):
             writer.write_table(_tree_table(tree, place, observations))
 
@@ -114,7 +119,8 @@ def load_trees(path: str | Path, simulator: Simulator[Any] | None = None) -> lis
 def _columns(path: Path) -> dict[str, Any]:
     """The columns of the file: numbers as arrays, texts as lists in which equal texts are one object."""
     try:
-        schema = pq.read_schema(path)
+        with open(path, "rb") as opened:
+            schema = pq.read_schema(opened)
         found = (schema.metadata or {}).get(FORMAT_KEY)
         missing = [name for name in _SCHEMA.names if name not in schema.names]
         if found != TREES_FORMAT or missing:
@@ -123,7 +129,7 @@ def _columns(path: Path) -> dict[str, Any]:
                 + (f", without the columns {', '.join(missing)}" if missing else "")
                 + "; it was written by something else, or by another version"
             )
-        with pq.ParquetFile(path, read_dictionary=list(_TEXTS)) as file:
+        with open(path, "rb") as opened, pq.ParquetFile(opened, read_dictionary=list(_TEXTS)) as file:
             metadata = file.metadata
             groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
             numbers = sum(group.column(at).num_values for group in groups for at in range(group.num_columns))
@@ -615,35 +621,20 @@ def _line(row: dict[str, Any]) -> bytes:
 
 
 def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expected: str) -> list[Row]:
-    path = Path(path)
     check_file(path, f"expected JSONL with {expected} in each line")
     rows = []
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            where = f"{path}, line {number}"
-            if not line.endswith(b"\n") and not _is_whole(line):
-                raise ValueError(f"{where}: the line has no end; the file was cut off. Write it again")
-            row = parse_json(line, where, f"expected {expected}")
-            if not isinstance(row, dict):
-                raise ValueError(f"{where}: {type(row).__name__} where an object is expected; expected {expected}")
-            try:
-                rows.append(read(row))
-            except KeyError as error:
-                raise ValueError(f"{where}: no field {error}; expected {expected}") from error
-            except (TypeError, ValueError, AttributeError, OverflowError) as error:
-                raise ValueError(f"{where}: {error}; expected {expected}") from error
+    for where, row in json_lines(path, f"expected {expected}"):
+        if not isinstance(row, dict):
+            raise ValueError(f"{where}: {type(row).__name__} where an object is expected; expected {expected}")
+        try:
+            rows.append(read(row))
+        except KeyError as error:
+            raise ValueError(f"{where}: no field {error}; expected {expected}") from error
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{where}: {error}; expected {expected}") from error
     if not rows:
         raise ValueError(f"{path}: the file is empty; expected {expected} in each line")
     return rows
-
-
-def _is_whole(line: bytes) -> bool:
-    """Whether the last line of a file, which others may end without a line break, holds a whole value."""
-    try:
-        json.loads(line)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _turn_to_json(turn: Turn) -> dict[str, Any]:
@@ -668,6 +659,15 @@ def _generator(state: dict[str, Any]) -> np.random.Generator:
     bit_generator = GENERATORS[name]()
     bit_generator.state = state  # type: ignore[assignment]
     return np.random.Generator(bit_generator)
+
+
+def as_read(task: Any) -> Any:
+    """A task as a file gives it back: tuples are lists, and numpy's numbers Python's. Raises ValueError for what JSON
+    cannot hold."""
+    try:
+        return json.loads(json.dumps(task, default=_number))
+    except TypeError as error:
+        raise ValueError(f"the task {task!r}; expected what JSON can hold") from error
 
 
 def _number(value: object) -> object:

@@ -431,6 +431,18 @@ def test_unfinished_and_empty_texts_are_dropped_and_counted() -> None:
     assert all(p.token_ids[-1] == 3 and p.text for p in row)
 
 
+@pytest.mark.parametrize("several", [True, False])
+def test_sampling_stops_where_generate_does(several: bool) -> None:
+    model = make_model(max_new_tokens=6)
+    stop = model.tokenizer.convert_tokens_to_ids("click")
+    assert any("click" in p.text for p in model.propose([(observed("goal"),)], 300, np.random.default_rng(0))[0])
+    model.model.generation_config.eos_token_id = [3, stop] if several else stop
+    (row,) = model.propose([(observed("goal"),)], 300, np.random.default_rng(0))
+    assert row
+    assert not any("click" in p.text for p in row)
+    assert all(p.token_ids == tuple(completion_ids(model.tokenizer, p.text)) for p in row)
+
+
 def test_long_prompts_are_cut_and_counted() -> None:
     model = make_model()
     transcript = (observed("goal " * 300), acted("back"), observed("red " * 300))

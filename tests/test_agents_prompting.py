@@ -343,6 +343,37 @@ def test_turns_are_remembered_up_to_a_number_and_the_oldest_is_forgotten(monkeyp
     assert form.completion_ids("four") == first == tuple(completion_ids(tokenizer, "four"))
 
 
+@pytest.mark.parametrize("marks", ["every part", "the first part", "nothing"])
+@pytest.mark.parametrize("template", [CHATML, INSTRUCT])
+def test_ids_are_those_of_the_whole_conversation_where_a_tokenizer_marks_starts(marks: str, template: str) -> None:
+    """Llama 2's tokenizer as it was, with a blank before every part between special tokens, and as it is, with one
+    before the first."""
+    specials = ["<unk>", "<s>", "</s>", "<|im_start|>", "<|im_end|>"]
+    vocabulary = {token: i for i, token in enumerate([*specials, "▁", "\n", *map(chr, range(33, 127))])}
+    core = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
+    replaced = normalizers.Replace(" ", "▁")
+    if marks == "the first part":
+        core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    else:
+        core.normalizer = (
+            normalizers.Sequence([normalizers.Prepend("▁"), replaced]) if marks == "every part" else replaced
+        )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core,
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=["<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.chat_template = template
+    for turns in (TRANSCRIPT[:1], TRANSCRIPT[:3], TRANSCRIPT):
+        text = tokenizer.apply_chat_template(messages((*turns, acted("buy now"))), tokenize=False)
+        whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ours = prompt_ids(tokenizer, turns) + completion_ids(tokenizer, "buy now")
+        assert ours == whole[: len(ours)]
+        assert set(whole[len(ours) :]) <= {vocabulary["▁"], vocabulary["\n"]}  # what the template ends with
+
+
 def test_histories() -> None:
     assert all_turns(TRANSCRIPT) == TRANSCRIPT
     assert last_observation(TRANSCRIPT) == TRANSCRIPT[-1:]

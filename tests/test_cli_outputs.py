@@ -1,6 +1,9 @@
 """What a command writes never replaces what it reads, nor a file or folder of another kind."""
 
+import io
+import os
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +19,10 @@ from branchwise.envs.registry import environment_row, environments
 from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.locks import only_writer
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_trees
+from branchwise.search.store import load_pairs, load_trees
+from branchwise.training.supervised import SupervisedSettings, descend
 
 GAME = "TicTacToe-v0"
 
@@ -64,6 +69,80 @@ def test_pairs_never_replace_a_file_of_another_kind(trees: Path, name: str) -> N
     assert Path(name).read_text() == "my notes\n"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_output_that_is_a_link_is_written_where_it_leads(trees: Path, there: bool) -> None:
+    Path("disk").mkdir()
+    files = ("t.parquet", "p.jsonl")
+    if there:
+        assert run("pairs", "t.parquet", "--out", "disk/p.jsonl", "--threshold", 0.01)[0] == 0
+        trees.rename("disk/t.parquet")
+    trees.unlink(missing_ok=True)
+    Path("b").symlink_to("disk/bench")
+    for name in files:
+        Path(name).symlink_to(f"disk/{name}")
+    for command in (
+        ("search", GAME, "--goals", 2, "--simulations", 60, "--out", "t.parquet"),
+        ("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.02),
+        ("bench", GAME, "--agent", "random", "--goals", 1, "--out", "b"),
+    ):
+        code, said = run(*command)
+        assert code == 0, said
+    assert all(Path(name).is_symlink() for name in (*files, "b"))
+    assert [tree.counters["simulations"] for tree in load_trees("disk/t.parquet")] == [60, 60]
+    assert load_pairs("disk/p.jsonl")
+    assert Path("disk/p.anchors.jsonl").is_file()
+    assert Path("disk/bench/results.json").is_file()
+
+
+def test_a_tilde_is_the_home_folder_for_outputs_and_inputs(trees: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(trees.parent / "home"))
+    for command in (
+        ("search", GAME, "--goals", 1, "--simulations", 20, "--out=~/t.parquet"),
+        ("pairs", "~/t.parquet", "--out=~/p.jsonl", "--threshold", 0.01),
+        ("bench", GAME, "--agent", "random", "--goals", 1, "--out=~/bench"),
+    ):
+        code, said = run(*command)
+        assert code == 0, said
+    assert {"t.parquet", "p.jsonl", "bench"} <= {path.name for path in Path("home").iterdir()}
+    assert not Path("~").exists()
+    nowhere = str(Path("home/m").absolute())
+    for command in (
+        ("train", "~/p.jsonl", "--model=~/m", "--out=~/better"),
+        ("search", GAME, "--model=~/m", "--out=~/u.parquet"),
+        ("bench", GAME, "--agent=~/m"),
+        ("loop", "smoke", "--set", "model=~/m", "--out=~/run"),
+    ):
+        assert nowhere in run(*command)[1]
+
+
+def test_a_file_is_no_folder_to_write(trees: Path) -> None:
+    for command in (("bench", GAME, "--agent", "random"), ("loop", "smoke")):
+        code, said = run(*command, "--out", "t.parquet")
+        assert code == 2
+        assert "is a file, where a folder is expected" in said
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_what_an_encoding_lacks_costs_that_sign_alone(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def commanded(*arguments: str, typed: bytes = b"") -> str:
+        written = io.BytesIO()
+        monkeypatch.setattr("sys.argv", ["branchwise", *arguments])
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(typed), encoding=encoding, errors="strict"))
+        monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding=encoding, errors="strict"))
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        sys.stdout.flush()
+        assert ended.value.code in (0, None)
+        return written.getvalue().decode(encoding, "replace")  # typer writes UTF-8 where ASCII is asked for
+
+    assert "2 episodes" in commanded("bench", GAME, "--agent", "random", "--goals", "2")
+    out = f"{tmp_path}/\udcff.parquet"
+    assert "20 simulations" in commanded("search", GAME, "--goals", "1", "--simulations", "20", "--out", out)
+    assert "Left after 3 steps" in commanded("play", GAME, typed=b"1\n\xff\xfe\n\xe9\nq\n")
+
+
 def test_pairs_replace_earlier_pairs(trees: Path) -> None:
     for _ in range(2):
         assert run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[0] == 0
@@ -92,6 +171,30 @@ def test_a_trained_model_replaces_neither_its_input_nor_other_files(trees: Path,
     assert word in said
     assert Path("other/thesis.txt").exists()
     assert Path("m/config.json").exists()
+
+
+@pytest.mark.parametrize("seed", [2**32, 2**64])
+@pytest.mark.parametrize("method", ["sft", "step-dpo"])
+def test_a_seed_that_no_training_takes_is_refused_before_anything_is_read(seed: int, method: str) -> None:
+    code, said = run("train", "nowhere.jsonl", "--model", "./m", "--out", "o", "--method", method, "--seed", seed)
+    assert code == 2
+    assert f"seed={seed}; expected a whole number from 0 to 4294967295" in said
+    with pytest.raises(ValueError, match=f"seed={seed}"):
+        descend(None, [], None, SupervisedSettings(), seed)  # type: ignore[arg-type]
+
+
+def test_a_benchmark_s_folder_has_one_writer(trees: Path) -> None:
+    command = ("bench", GAME, "--agent", "random", "--goals", 2, "--out", "b")
+    Path("b").mkdir()
+    with only_writer("b"):
+        code, said = run(*command)
+        assert code == 2
+        assert f"b is being written to by the process {os.getpid()}" in said
+        assert [path.name for path in Path("b").iterdir()] == [".lock"]
+    for _ in range(2):
+        assert run(*command)[0] == 0
+    assert len(Path("b/episodes/random.jsonl").read_text().splitlines()) == 2
+    assert not Path("b/.lock").exists()
 
 
 def test_a_device_is_no_output(trees: Path) -> None:

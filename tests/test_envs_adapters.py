@@ -297,8 +297,8 @@ def test_budgets_and_options_that_cannot_be_meant_are_refused() -> None:
             GymnasiumSimulator("CartPole-v1", **wrong)  # type: ignore[arg-type]
     adapted = GymnasiumSimulator("CartPole-v1")
     hash(adapted.reset(0, {"low": -0.01, "high": 0.01}))
-    with pytest.raises(ValueError, match=r"options\['goal'\]=\[1\] cannot be hashed.*tuples"):
-        adapted.reset(0, {"goal": [1]})
+    with pytest.raises(ValueError, match=r"options\['goal'\]=\(\{'x': 1\},\) cannot be hashed.*no dictionaries"):
+        adapted.reset(0, {"goal": [{"x": 1}]})
 
 
 def test_success_is_taken_from_info() -> None:

@@ -194,6 +194,16 @@ def test_svamp_s_answers_keep_all_their_digits(tmp_path: Path) -> None:
     assert [problems[i].answer for i in range(5)] == ["1234567", "100000.5", "0.12345678", "3", "12345678"]
 
 
+@pytest.mark.parametrize("form", ["records", "lines"])
+def test_a_byte_order_mark_and_blank_lines_are_passed_over(form: str, tmp_path: Path) -> None:
+    records = [{"question": f"q {number}", "answer": f"#### {number}"} for number in range(2)]
+    text = json.dumps(records) if form == "records" else "\r\n \r\n".join(map(json.dumps, records)) + "\r\n\r\n"
+    path = tmp_path / "problems.json"
+    path.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    problems = FileProblems(path, "all")
+    assert [problems[number].answer for number in range(problems.count)] == ["0", "1"]
+
+
 def test_a_problem_that_no_answer_could_solve_is_left_out_counted_and_warned_of_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     answers = ["1", "(1,2", "x" * 301, "", "(1,2)", "\\frac{1}{2"]

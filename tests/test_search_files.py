@@ -14,6 +14,7 @@ import pytest
 
 from branchwise.search import files
 from branchwise.search.files import atomically, recover, sweep, write_folder
+from branchwise.search.locks import only_writer
 
 POINTS = ["os.replace", "os.fsync", "os.open", "shutil.rmtree", "Path.mkdir", "Path.unlink", "Path.write_text"]
 
@@ -145,6 +146,22 @@ def test_left_overs_of_another_host_stay_for_a_day(tmp_path: Path) -> None:
     os.utime(other, (two_days_ago, two_days_ago))
     sweep(tmp_path / "model")
     assert not other.exists()
+
+
+@pytest.mark.parametrize("name", ["a" * 255, "é" * 127])
+def test_every_name_that_the_file_system_takes_can_be_written(name: str, tmp_path: Path) -> None:
+    for path in (tmp_path / "file" / name, tmp_path / "folder" / name):
+        path.parent.mkdir()
+        left_over = files.hidden_beside(path, "elsewhere.1.tmp")
+        left_over.touch()
+        os.utime(left_over, (0, 0))
+        with only_writer(path):
+            if path.parent.name == "folder":
+                write_folder(path, lambda target: (target / "weights").write_text("whole"))
+            else:
+                with atomically(path) as temporary:
+                    temporary.write_text("whole")
+        assert [found.name for found in path.parent.iterdir()] == [name]
 
 
 def test_other_names_are_left_alone(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 
 from branchwise import cli
+from branchwise.envs.adapters import GymnasiumSimulator
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search import resume
 from branchwise.search.engine import Root
@@ -49,6 +51,35 @@ def test_stopped_and_gone_on_with_equals_one_search(tmp_path: Path) -> None:
     assert counts == [12, 12, 12]
     searched(tmp_path / "cut.parquet")
     assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+class Line(gym.Env[int, int]):
+    """A walk on a line between the two places that the options name."""
+
+    observation_space, action_space = gym.spaces.Discrete(99, start=-9), gym.spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        (self.place, self.goal), _ = (options or {}).get("ends", ((5, 8), ()))
+        return self.place, {}
+
+    def step(self, action: int) -> Any:
+        self.place += 1 if action else -1
+        over = self.place == self.goal
+        return self.place, float(over), over, False, {}
+
+
+@pytest.mark.parametrize("ends", [((3, 5), ()), [[3, np.int64(5)], []]])
+def test_tuples_and_lists_in_a_task_come_back_as_the_same_task(ends: Any, tmp_path: Path) -> None:
+    game = GymnasiumSimulator(Line, ["left", "right"], max_steps=6)
+    task = {"seed": 0, "options": {"ends": ends}}
+    root = Root(game.reset(0, task["options"]), task=task)
+    for simulations in (10, 20):
+        settings, rng = SearchSettings(simulations=simulations), np.random.default_rng(0)
+        resume.search_into(tmp_path / "t.parquet", game, [root], None, RandomRollout(), settings, rng)
+    [tree] = load_trees(tmp_path / "t.parquet", game)
+    assert tree.counters["simulations"] == 20
+    assert tree.states[0] == root.state
 
 
 def test_more_simulations_go_on_and_other_rules_are_refused(tmp_path: Path) -> None:

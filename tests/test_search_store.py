@@ -163,6 +163,14 @@ def test_a_tree_without_words_or_simulator_says_how_to_get_them(tmp_path: FilePa
         extend(Spelling(), [tree], Letters(), PolicyRollout(Letters()), SearchSettings())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("folder", ["exp:1", "file:runs", "mock:x"])
+def test_a_folder_with_a_colon_is_no_uri(folder: str, tmp_path: FilePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    trees = grown()
+    save_trees(f"{folder}/trees.parquet", trees)
+    assert len(load_trees(f"{folder}/trees.parquet", Spelling())) == len(trees)
+
+
 def test_another_simulator_is_noticed(tmp_path: FilePath) -> None:
     save_trees(tmp_path / "trees.parquet", grown())
     with pytest.raises(ValueError, match=r"tree 0, node 0: the simulator says 'write ab.*with the same options"):
@@ -733,7 +741,7 @@ def test_numbers_of_numpy_are_written(tmp_path: FilePath) -> None:
         (lambda text: b"{}\n" + text, r"line 1: no field 'chosen'"),
         (lambda text: b"prompt,chosen\n" + text, r"line 1: not JSON"),
         (lambda text: text + b"[1, 2]\n", r"line 3: list where an object is expected"),
-        (lambda text: text + b"\n", r"line 3: not JSON"),
+        (lambda text: text + b"\n-\n", r"line 4: not JSON"),
     ],
 )
 def test_damaged_pair_files_are_named_by_line(tmp_path: FilePath, damage: Any, message: str) -> None:
@@ -742,6 +750,15 @@ def test_damaged_pair_files_are_named_by_line(tmp_path: FilePath, damage: Any, m
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=message):
         load_pairs(path)
+
+
+@pytest.mark.parametrize("between", [b"\n", b"  \t\r\n", b"\n\n"])
+def test_blank_lines_and_a_byte_order_mark_are_passed_over(between: bytes, tmp_path: FilePath) -> None:
+    path = tmp_path / "pairs.jsonl"
+    save_pairs(path, PAIRS[:1] * 2)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"\xef\xbb\xbf" + lines[0] + between + lines[1] + between + b" ")
+    assert load_pairs(path) == PAIRS[:1] * 2
 
 
 def test_a_missing_pair_file_is_named(tmp_path: FilePath) -> None:

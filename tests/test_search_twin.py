@@ -162,8 +162,20 @@ class Twin:
         """Chance takes no time."""
         return 1.0 if node.mover == CHANCE else self.settings.discount
 
+    def known(self, child: Node) -> float:
+        """What a solved child is known to return to who chose it: ±∞ where it wins or loses."""
+        if child.proof is not None:
+            sign = child.proof if child.chooser == 0 else -child.proof
+            return sign * math.inf if sign else 0.0
+        return child.earned[child.chooser] if child.terminal else child.q
+
     def score(self, node: Node, child: Node) -> float:
         s = self.settings
+        total = child.totals[child.chooser]
+        if child.solved:
+            total = self.known(child) * child.visits
+            if total == math.inf:
+                return total
         n, parent_n = child.visits + child.pending, max(node.visits + node.pending, 1)
         first_play = {
             "zero": 0.0,
@@ -175,9 +187,9 @@ class Twin:
             - s.fpu_value * math.sqrt(sum(other.prior for other in node.children if other.visits + other.pending)),
         }[s.unvisited_value]
         if s.visits_only:
-            q = child.q if child.visits else first_play
+            q = total / child.visits if child.visits else first_play
         else:
-            q = (child.totals[child.chooser] - s.virtual_loss * child.pending) / n if n else first_play
+            q = (total - s.virtual_loss * child.pending) / n if n else first_play
         if s.normalise != "no" and (n or s.unvisited_value in ("parent", "reduced")):
             low, high = self.low, self.high
             if s.normalise == "siblings":
@@ -210,6 +222,10 @@ class Twin:
                 if draw < passed:
                     return child
             return node.children[-1]
+        solved = [child for child in node.children if child.solved and self.known(child) > -math.inf]
+        if node.solved:
+            lost = [child for child in node.children if child.solved and child.visits]
+            return max(solved, key=self.known) if solved else lost[0]
         admitted = len(node.children)
         if self.settings.widening:
             seen = max(node.visits + node.pending, 1)
@@ -224,7 +240,14 @@ class Twin:
                 best.append(child)
                 if self.draw() * len(best) < 1.0:
                     best[0] = child
-        return best[0]
+        if not solved or (self.settings.selection == "minimax" and best):
+            return best[0]
+        known = max(solved, key=self.known)  # the others cannot be better
+        score = self.score(node, known)
+        if score == best_score and self.settings.random_ties:
+            return known if self.draw() * (len(best) + 1) < 1.0 else best[0]
+        earlier = score == best_score and node.children.index(known) < node.children.index(best[0])
+        return known if score > best_score or earlier else best[0]
 
     def select(self) -> Node | None:
         draws = self.noise
@@ -232,8 +255,6 @@ class Twin:
             node, self.noise = self.root, draws
             while node.children:
                 node = self.choose(node)
-                if node.solved:
-                    break
             if node.mover != CHANCE or node.children:
                 break
             outcomes = self.simulator.chance_outcomes(node.state)
@@ -270,6 +291,13 @@ class Twin:
         closed = all(child.solved for child in node.children)
         if not self.proofs:
             node.solved = closed and node.mover != CHANCE
+            if node.solved:  # worth the best of its actions, to each player its own
+                best = max(node.children, key=self.known)
+                below = best.earned if best.terminal else [total / best.visits for total in best.totals]
+                if node.parent is not None:
+                    discount = self.discount_into(node)
+                    below = [r + discount * v for r, v in zip(node.earned, below, strict=True)]
+                node.totals = [node.visits * v for v in below]
             return node.solved
         known = [child.proof for child in node.children]
         if node.mover == CHANCE:
@@ -302,9 +330,8 @@ class Twin:
             if self.proofs:
                 leaf.proof = int(leaf.earned[0])
             leaf.solved = True
-            for node in leaf.above()[1:]:
-                if not self.settle(node):
-                    break
+            if self.proofs:
+                self.close_above(leaf)
         for node in leaf.above():
             node.visits += 1
             node.pending -= 1
@@ -331,28 +358,13 @@ class Twin:
             if node.parent is not None:
                 for bound in (node.q, -node.q) if self.simulator.zero_sum else (node.q,):
                     self.low, self.high = min(self.low, bound), max(self.high, bound)
+        if self.solves and leaf.terminal and not self.proofs:
+            self.close_above(leaf)
 
-    def known(self, node: Node) -> list[float]:
-        """The state of a solved node that is no terminal."""
-        if node.proof is not None:
-            return [float(node.proof), -float(node.proof)]
-        below = [self.best_return(node)] if self.simulator.players == 1 else self.best_for_each(node)
-        return [(v - r) / max(self.discount_into(node), 1e-300) for v, r in zip(below, node.earned, strict=True)]
-
-    def best_return(self, node: Node) -> float:
-        visited = [child for child in node.children if child.visits]
-        if not visited:
-            return node.q
-        below = [self.best_return(child) for child in visited]
-        return node.earned[0] + self.discount_into(node) * max(below)
-
-    def best_for_each(self, node: Node) -> list[float]:
-        """Backward induction below a solved node: every mover takes its own best."""
-        visited = [child for child in node.children if child.visits]
-        if not visited:
-            return [total / node.visits for total in node.totals]
-        best = max(map(self.best_for_each, visited), key=lambda returns: returns[node.mover])
-        return [r + self.discount_into(node) * v for r, v in zip(node.earned, best, strict=True)]
+    def close_above(self, leaf: Node) -> None:
+        for node in leaf.above()[1:]:
+            if not self.settle(node):
+                break
 
     def run(self) -> Node:
         s = self.settings
@@ -366,12 +378,10 @@ class Twin:
             self.done += len(leaves)
             values = []
             for leaf in leaves:
-                if not leaf.terminal and not leaf.solved and not leaf.children and len(leaf.above()) - 1 < s.max_depth:
+                if not leaf.terminal and not leaf.children and len(leaf.above()) - 1 < s.max_depth:
                     self.expand(leaf)
                 if leaf.terminal:
                     values.append([0.0] * self.simulator.players)
-                elif leaf.solved:
-                    values.append(self.known(leaf))
                 else:
                     values.append(values_of(self.simulator, leaf.state))
             for leaf, value in zip(leaves, values, strict=True):

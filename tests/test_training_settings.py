@@ -9,10 +9,11 @@ from typing import Any, Literal
 import pytest
 import yaml
 
+from branchwise.cli import parsed_options
 from branchwise.search.settings import SearchSettings
 from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.recipe import BaseSettings, RunConfig, load_config, load_recipe
-from branchwise.training.settings import SettingsError, as_dict, build, override, read_yaml
+from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import ValueSettings
 
@@ -190,6 +191,21 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
         read_yaml(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("-8", -8), ("+1_000", 1000), ("0x10", 16), ("0", 0), ("007.5", 7.5), ("-.5", -0.5), ("1.5e+3", 1500.0)),
+        *(("-.inf", -math.inf), ("[9, 1_0.5]", [9, 10.5])),
+        *((text, text) for text in ("010", "08", "1:40", "1:40.5", "-1:00", "0o10", "0b11", "1e-3", "_1", "1.2.3")),
+    ],
+)
+def test_numbers_are_read_as_people_read_them_or_are_texts(text: str, value: Any) -> None:
+    assert override({}, [f"key={text}"]) == {"key": value}
+    assert type(override({}, [f"key={text}"])["key"]) is type(value)
+    assert parsed_options([f"key={text}"]) == {"key": value}
+    assert yaml.load(yaml.safe_dump(value), _Loader) == value  # what a run writes down is read again
+
+
 def test_settings_survive_yaml(tmp_path: Path) -> None:
     settings = Outer(rates=(0.1, 1e-05), levels=(Inner(3),), options={"attributes": (2, 3)}, cap=4.0)
     data = as_dict(settings)
@@ -265,7 +281,7 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
             *("model_calls", "oracle_simulations", "critic_goals"),
         )
     ),
-    (RunConfig(), "seed", (0, 2**70), (-1,)),
+    (RunConfig(), "seed", (0, 2**32 - 1), (-1, 2**32)),
     (RunConfig(), "temperature", (0.0,), (BELOW_0,)),
     (RunConfig(search_recipe=""), "recipes", (("a",), tuple(map(str, range(100)))), ((), ("a", "a"))),
     (RunConfig(search_recipe=""), "recipes", (), (tuple(map(str, range(101))),)),

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from branchwise.training.loop import write_metrics
 from branchwise.training.stages import (
     FIGURES,
     DamagedStage,
@@ -210,6 +211,17 @@ def test_a_figure_that_no_table_can_show_is_named(found: dict[str, Any], fault: 
     (tmp_path / "a" / FIGURES).write_text(json.dumps(found))
     with pytest.raises(DamagedStage, match=rf"a/figures\.json: {fault}.*; delete the folder"):
         figures(tmp_path, "a")
+
+
+def test_figures_that_could_not_be_measured_are_null_in_json_that_every_parser_reads(tmp_path: Path) -> None:
+    measured = {"auc": math.nan, "candidates": [{"loss": math.inf}], "error": 0.5, "rows": 3, "stopped": ""}
+    stage = Stage("a", lambda context: measured)
+    do_stage(stage, tmp_path, quiet)
+    write_metrics(tmp_path, [stage])
+    read = [json.loads(path.read_text(), parse_constant=pytest.fail) for path in tmp_path.glob("**/*.json*")]
+    assert len(read) == 2
+    for found in read:
+        assert measured | {"auc": None, "candidates": [{"loss": None}]} == {name: found[name] for name in measured}
 
 
 def test_a_figure_that_could_not_be_measured_is_none_or_nan(tmp_path: Path) -> None:

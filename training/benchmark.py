@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Final
 from ..agents.agent import Agent
 from ..agents.baselines import ByRule
 from ..agents.searching import RolloutSearcher
-from ..envs.json_files import parse_json, read_json
+from ..envs.json_files import json_text, parse_json, read_json
 from ..envs.simulator import Simulator
 from ..search.episode import Episode
 from ..search.files import atomically
@@ -146,8 +146,7 @@ class Benchmark:
         if self.folder is not None and self.rows:
             with atomically(self.folder / RESULTS) as temporary:
                 rows = [asdict(row) for row in self.rows]
-                text = json.dumps(rows, indent=1, ensure_ascii=False, allow_nan=False)
-                temporary.write_text(text + "\n", encoding="utf-8")
+                temporary.write_text(json_text(rows, indent=1) + "\n")
 
     def _row(self, agent: Agent, log: EpisodeLog) -> ResultRow:
         episodes = [log.ended[index] for index in sorted(log.ended)]
@@ -169,10 +168,10 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
             found = ", ".join(f"{name}={known.get(name)!r}" for name in sorted(other))
             raise ValueError(f"{folder} holds a benchmark with {found}; name another --out, or remove it")
         return
-    if folder.exists() and any(folder.iterdir()):
+    if folder.exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise ValueError(f"{folder} holds something else than a benchmark; name another --out")
     with atomically(file) as temporary:
-        temporary.write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(json_text(settings, indent=1) + "\n")
 
 
 def _key(task: Task) -> str:

@@ -111,6 +111,6 @@ def check_writable(folder: str | Path) -> None:
     while not place.exists():
         place = place.parent
     try:
-        Path(tempfile.mkdtemp(prefix=f".{Path(folder).name}.", dir=place)).rmdir()
+        Path(tempfile.mkdtemp(prefix=".branchwise.", dir=place)).rmdir()
     except OSError as error:
         raise ValueError(f"{folder} cannot be written: {error.strerror} in {place}; name another --out") from error

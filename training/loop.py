@@ -32,6 +32,7 @@ from ..agents.forward import positions_of
 from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
+from ..envs.json_files import json_text
 from ..envs.outcomes import SuccessOutcome
 from ..envs.registry import simulator_for
 from ..search.engine import Root, SearchSettings, search
@@ -161,7 +162,7 @@ def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display
     rows.sort(key=lambda row: agent_order(row.agent))
     write_metrics(run, stages)
     with atomically(run / "results.json") as path:
-        path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+        path.write_text(json_text([asdict(row) for row in rows], indent=1) + "\n")
     write_report(run)
     return rows
 
@@ -173,7 +174,7 @@ def is_done(config: RunConfig, run: Path) -> bool:
 
 def write_metrics(run: Path, stages: Sequence[Stage]) -> None:
     """``metrics.jsonl``: the figures of every finished stage, a line each, in the order of the run."""
-    lines = [json.dumps({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)]
+    lines = [json_text({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)]
     with atomically(run / "metrics.jsonl") as path:
         path.write_text("".join(lines))
 

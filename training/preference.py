@@ -30,6 +30,7 @@ from ..search.calls import LARGEST, ROUNDING
 from ..search.extraction import PreferencePair
 from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
 from .rows import PreferenceRow, RowCounts, preference_rows
+from .settings import check_seed
 from .supervised import Progress, TrainingStopped, evaluating, projection
 
 REFERENCE_BATCH = 64  # rows a forward when nothing is learned
@@ -89,6 +90,7 @@ def train_preference_rows(
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """:func:`train_preference` on token rows; returns the history."""
+    check_seed(seed)
     check_preference_rows(rows, settings, positions_of(model))
     rows = [row for row in rows if row.weight > 0 and (row.rejected or settings.sft_weight > 0)]  # the rest is idle
     if reference is model:

@@ -6,8 +6,9 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 """
 
 import difflib
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -16,7 +17,7 @@ from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
 from ..search.typed import check_fields
 from .preference_loss import PreferenceSettings
-from .settings import SettingsError, build, build_from, override, read_yaml
+from .settings import SettingsError, build, build_from, check_seed, override, read_yaml
 from .stages import plain_name
 from .supervised import SupervisedSettings
 from .value_model import ValueSettings
@@ -163,8 +164,7 @@ class RunConfig:
         _at_least_one(self, "oracle_simulations", "critic_goals")
         if len(self.recipes) > MAX_RECIPES:
             raise ValueError(f"recipes names {len(self.recipes):,}; the limit is {MAX_RECIPES}")
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}; expected a whole number from 0 on")
+        check_seed(self.seed)
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
         history_named(self.history)
@@ -209,6 +209,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
         )
     build_from(path, RunConfig, data)  # its own faults first, with its name
     config = build(RunConfig, override(data, overrides))
+    config = replace(config, model=os.path.expanduser(config.model))
     for recipe in config.recipes:
         load_recipe(recipe)  # a name that is not there is an error before hours of work, not after
     return config

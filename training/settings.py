@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import difflib
 import math
+import re
 import types
 import typing
 from collections import Counter
@@ -21,6 +22,17 @@ import yaml
 MAX_ENTRIES: Final = 100_000
 """Of a settings file, its aliases written out."""
 
+MOST_SEED: Final = 2**32 - 1
+"""Of a training: transformers seeds NumPy's global generator, which takes no more."""
+
+_NUMBERS: Final = {
+    "tag:yaml.org,2002:int": re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"),
+    "tag:yaml.org,2002:float": re.compile(
+        r"[-+]?(?:(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
+    ),
+}
+"""What YAML 1.1 and people read as the same number."""
+
 T = TypeVar("T")
 
 
@@ -31,7 +43,7 @@ class SettingsError(ValueError):
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file. Raises :class:`SettingsError` where the file is missing, broken or no mapping."""
     try:
-        data = _load(path.read_text(encoding="utf-8"), str(path))
+        data = parse_yaml(path.read_text(encoding="utf-8"), str(path))
     except (FileNotFoundError, IsADirectoryError):
         raise SettingsError(f"no settings file {path}") from None
     except UnicodeDecodeError as error:
@@ -43,7 +55,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which takes the last of two equal keys in silence, made to refuse them."""
+    """PyYAML's safe loader, which takes the last of two equal keys in silence, made to refuse them; and numbers that it
+    reads as nobody means them, 010 (octal) and 1:40 (base 60), are texts."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (as in the class above)
+        first: [(tag, _NUMBERS.get(tag, form)) for tag, form in known]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = Counter(str(key.value) for key, _ in node.value if key.tag != "tag:yaml.org,2002:merge")
@@ -53,7 +71,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _load(text: str, source: str) -> Any:
+def parse_yaml(text: str, source: str) -> Any:
+    """The value that ``text`` holds, and None where it holds none. Raises :class:`SettingsError`, which begins with
+    ``source``."""
     try:
         loader = _Loader(text)
         try:
@@ -102,7 +122,7 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
                 raise SettingsError(f"--set {assignment!r}: {key}={inner!r} has no settings of its own")
             place[key] = dict(inner or {})
             place = place[key]
-        place[last] = _load(value, f"--set {assignment!r}:")  # an empty value is None
+        place[last] = parse_yaml(value, f"--set {assignment!r}:")  # an empty value is None
     return result
 
 
@@ -133,6 +153,12 @@ def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:
         return build(kind, data)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
+
+
+def check_seed(seed: int) -> None:
+    """Raises ``ValueError`` for a seed that some stage of a training could not take."""
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"seed={seed}; expected a whole number from 0 to {MOST_SEED}")
 
 
 def _required(field: "dataclasses.Field[Any]") -> bool:

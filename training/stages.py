@@ -11,7 +11,6 @@ more by another.
 What it does not do: distribute over machines, lock the folder (``search.locks.only_writer``).
 """
 
-import json
 import math
 import multiprocessing
 import os
@@ -29,7 +28,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol, TypeVar
 
-from ..envs.json_files import read_json
+from ..envs.json_files import json_text, read_json
 from ..search.files import atomically, make_folder, publish, sync
 
 T = TypeVar("T")
@@ -466,9 +465,9 @@ def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, 
     except DamagedStage:
         raise
     except Exception as error:
-        (partial / "error.txt").write_text(traceback.format_exc())
+        (partial / "error.txt").write_text(traceback.format_exc(), encoding="utf-8", errors="replace")
         raise RuntimeError(f"{type(error).__name__}: {error} (traceback: {partial / 'error.txt'})") from None
     found = {**found, "seconds": round(time.perf_counter() - start, 3)}
     sync(partial)
     with atomically(partial / FIGURES) as path:
-        path.write_text(json.dumps(found, indent=1, default=float) + "\n")
+        path.write_text(json_text(found, indent=1) + "\n")

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from ..agents.forward import positions_of
 from ..search.typed import check_fields
+from .settings import check_seed
 
 Progress = Callable[[dict[str, float]], None]
 Projection = Callable[..., Tensor]
@@ -126,6 +127,7 @@ def descend(
 
     ``lengths``: tokens of each row. History, determinism and :class:`TrainingStopped` as in :func:`train_supervised`.
     """
+    check_seed(seed)
     batches_an_epoch = math.ceil(len(lengths) / settings.batch_size)
     total = settings.max_steps if settings.max_steps is not None else math.ceil(settings.epochs * batches_an_epoch)
     optimizer = adamw(model, settings.learning_rate, settings.weight_decay, settings.betas)

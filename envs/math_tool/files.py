@@ -27,7 +27,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ..json_files import parse_json, read_text, stamp
+from ..json_files import json_lines, read_text, stamp
 from .answers import as_number
 from .grading import last_boxed, unmatchable
 from .problems import Problem, split_of
@@ -104,9 +104,7 @@ def _records(path: Path) -> Iterator[tuple[str, Any]]:
     try:
         whole = json.loads(text)
     except (ValueError, RecursionError):
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path}, line {number}", parse_json(line, f"{path}, line {number}", expected)
+        yield from json_lines(path, expected)
         return
     for number, record in enumerate(whole if isinstance(whole, list) else [whole], start=1):
         yield f"{path}, record {number}", record
