@@ -167,12 +167,12 @@ def expand(
     for i in range(count):
         child = nodes[np.uint64(size + i)]
         child.action = actions[i]
-        if HAS_PRIOR:
+        if WEIGHT == WEIGHT_UCB1:
+            child.factor = np.float32(1.0)
+        elif HAS_PRIOR:
             child.factor = priors[i]
         elif WEIGHT == WEIGHT_PUCT:
             child.factor = even
-        elif WEIGHT == WEIGHT_UCB1:
-            child.factor = np.float32(1.0)
     return count
 
 

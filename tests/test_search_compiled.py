@@ -350,6 +350,9 @@ class MazeLogits:
     "settings",
     [
         SearchSettings(simulations=400, selection="uct", exploration=1.0),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="zero"),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="infinite"),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="reduced", fpu_value=0.4),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="constant", fpu_value=0.3),
