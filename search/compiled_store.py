@@ -103,9 +103,12 @@ def _tree(
         if given.get("unvisited_value") == "reduced" and given.get("fpu_value") == 0.0:
             given["unvisited_value"] = "parent"  # the same rule: it was once accepted
         settings = SearchSettings(**given)
-        tree = CompiledTree(simulator, rules, root.state, settings, int(kept["random"]), kept["task"], kept["index"])
+        random = int(np.int64(kept["random"]))  # what the loop takes
+        tree = CompiledTree(simulator, rules, root.state, settings, random, kept["task"], kept["index"])
         tree.simulations = int(kept["simulations"])
         tree.gumbel = np.array(gumbel, np.float64)
+        if not np.isfinite(tree.gumbel).all():
+            raise ValueError("a Gumbel draw is NaN or infinite; the file is damaged")
         if tree.simulations != int(nodes[0]["visits"]):
             raise ValueError(
                 f"simulations={tree.simulations} and {nodes[0]['visits']} visits of the root; is it damaged?"

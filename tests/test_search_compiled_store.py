@@ -137,6 +137,19 @@ def test_numbers_that_are_none_are_refused(tmp_path: Path, field: str, number: f
         load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
 
 
+def test_draws_and_random_numbers_that_no_search_has_are_refused(tmp_path: Path) -> None:
+    trees = searched(selection="gumbel", random_ties=False, solve=False)
+    trees[1].gumbel[2] = np.nan
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 1: a Gumbel draw is NaN or infinite; the file is damaged"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees = searched()
+    trees[0].random = 1 << 70
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match=r"tree 0: .*too large"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
 @pytest.mark.parametrize("options", [{}, {"selection": "puct", "random_ties": False}])
 def test_trees_of_every_way_to_grow_are_loaded(tmp_path: Path, options: dict[str, Any]) -> None:
     """Below an earlier depth limit, after a move, solved, and of one simulation."""
