@@ -140,9 +140,9 @@ def _first_without_number(nodes: np.ndarray) -> int:
 
 @njit(cache=True)
 def _first_miscounted(nodes: np.ndarray, each_once: bool) -> int:
-    """The first node that has fewer than no visits, or no more than its children have together, or whose children were
-    not visited in turn where ``each_once``; −1 where all are right. The loops index by visits: others would lead them
-    out of their arrays."""
+    """The first node with less than no visits, with children and no visit, with no more visits than its children have
+    together, or of which a child was visited before its turn where ``each_once``; −1 where all are right. The loops index by
+    visits: others would lead them out of their arrays."""
     for node in range(nodes.shape[0]):
         visits = int(nodes[node].visits)
         first, count = int(nodes[node].first_child), int(nodes[node].children)
@@ -151,7 +151,9 @@ def _first_miscounted(nodes: np.ndarray, each_once: bool) -> int:
         for i in range(count):
             child = int(nodes[first + i].visits)
             left -= child
-            if child < 0 or (in_turn and (child > 0) != (i < visits - 1)):
+            if child < min(int(nodes[first + i].children), 1):
+                return first + i
+            if in_turn and child > 0 and i >= visits - 1:
                 return node
         if visits < 0 or (count > 0 and left < 0):
             return node

@@ -106,7 +106,8 @@ def test_visits_that_do_not_add_up_are_refused(tmp_path: Path, selection: str, v
     trees = searched(selection=selection, random_ties=False, solve=False)
     parent = max(trees[0].children(), key=trees[0].visits)
     damaged = {trees[0].children()[1]: 0, trees[0].children(parent)[0]: parent}
-    for child, named in damaged.items():
+    for child, above in damaged.items():
+        named = child if visits < 0 else above
         before = int(trees[0].nodes["visits"][child])
         trees[0].nodes["visits"][child] = visits
         save_compiled(tmp_path / "trees.npz", trees)
