@@ -141,8 +141,8 @@ def _first_without_number(nodes: np.ndarray) -> int:
 @njit(cache=True)
 def _first_miscounted(nodes: np.ndarray, each_once: bool) -> int:
     """The first node with less than no visits, with children and no visit, with no more visits than its children have
-    together, or of which a child was visited before its turn where ``each_once``; −1 where all are right. The loops index by
-    visits: others would lead them out of their arrays."""
+    together, or of which a child was visited before its turn where ``each_once``; −1 where all are right. The loops
+    index by visits: others would lead them out of their arrays."""
     for node in range(nodes.shape[0]):
         visits = int(nodes[node].visits)
         first, count = int(nodes[node].first_child), int(nodes[node].children)
