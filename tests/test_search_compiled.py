@@ -639,12 +639,13 @@ def test_a_tree_beyond_the_limit_of_a_later_search_stays_as_it_is(limit: dict[st
 def test_a_solved_tree_is_solved_beyond_the_limit_too() -> None:
     game = TicTacToe()
     state = game.reset(0)
-    for square in "5172":
+    for square in "517":
         state = game.step(state, square)
-    [tree] = compiled.search(game, [Root(state)], None, None, replace(UCT, simulations=2_000))
+    [tree] = compiled.search(game, [Root(state)], None, None, replace(UCT, simulations=5_000))
     assert isinstance(tree, CompiledTree)
-    assert (tree.proof(), len(tree) > 10) == ("win", True)
-    compiled.extend([tree], settings=replace(UCT, simulations=5_000, max_nodes=10))
+    assert tree.is_solved()
+    assert len(tree) > 5
+    compiled.extend([tree], settings=replace(UCT, simulations=6_000, max_nodes=5))
     assert tree.stopped == "solved"
 
 
