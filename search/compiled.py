@@ -34,6 +34,7 @@ from .compiled_loop import (
     CHOICE,
     COMPILED_NODE,
     RULES,
+    SOLVED,
     STEP,
     UNPROVABLE,
     UNVISITED_CONSTANT,
@@ -46,7 +47,7 @@ from .compiled_loop import (
     WEIGHT_UCT,
 )
 from .compiled_store import save_compiled
-from .compiled_tree import CompiledTree
+from .compiled_tree import CompiledTree, tries_each_once
 from .engine import Progress, Root, SearchStopped, checked_roots
 from .engine import search as search_in_general
 from .evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
@@ -307,10 +308,11 @@ class _Plan:
         self.reason = _why_not(settings)
         self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
         self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
-        each_once = settings.selection == "uct" or settings.unvisited_value == "infinite"
         self.fixed = {
             "WEIGHT": _WEIGHTS.get(settings.selection, WEIGHT_PUCT),
-            "UNVISITED": UNVISITED_FIRST if each_once else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
+            "UNVISITED": UNVISITED_FIRST
+            if tries_each_once(settings)
+            else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
             "ALPHAZERO": settings.selection == "alphazero",
             "RANDOM_TIES": settings.random_ties,
         }
@@ -385,14 +387,14 @@ class _Run:
                     f"solve=True proves wins, draws and losses, and {rules.name} pays other numbers than 1, 0 and -1 in"
                     " the end, or some before it; set solve=False"
                 )
-            if size + most > len(nodes):
-                if len(nodes) >= self.most_nodes:
-                    tree.stopped = self.memory_limit
+            if done == 0 and nodes[0]["flags"] & SOLVED:
+                tree.stopped = "solved"
+            elif size + most > len(nodes) >= self.most_nodes:
+                tree.stopped = self.memory_limit
+            elif size + most > len(nodes):
                 larger = np.zeros(min(2 * len(nodes), self.most_nodes), COMPILED_NODE)
                 _copy(nodes, larger)
                 nodes = larger
-            elif done == 0:
-                tree.stopped = "solved"
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 tree.stopped = "seconds"
             if self.interruption.asked:

@@ -1,9 +1,9 @@
 """The search loop of compiled games under the Gumbel rule (``gumbel.py`` has its formulas and their source).
 
 As ``compiled_loop.py``, with two differences in a node's record: ``value_sum`` holds what the evaluator said of the
-node's own state (the formulas need it), so that ``value`` is a running mean; and ``factor`` is the prior P. The
-formulas stand here once more because they read the records in place, without arrays of their own: that makes a
-simulation about three times as fast. The tests hold both together.
+node's own state (the formulas need it), so that ``value`` is a running mean, rounded as the sums there; and ``factor``
+is the prior P. The formulas stand here once more because they read the records in place, without arrays of their own:
+that makes a simulation about three times as fast. The tests hold both together.
 
 Where all completed values of a node are equal, σ is zero and π' the prior: no exponentials are needed.
 """
@@ -13,11 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiled_loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value
+from .compiled_loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value, rounded
 from .gumbel import LOWEST_SCORE, halving_plan
 
 FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
+_LEAST_MASS: Final = 1e-200  # far below any prior that float32 holds
 
 
 def span_of(nodes: np.ndarray, node: int) -> Any:
@@ -90,6 +91,25 @@ def likeliest_child(nodes: np.ndarray, first: int, count: int) -> int:
     return first + best
 
 
+def possible_policy(
+    nodes: np.ndarray, first: int, count: int, filling: float, scale: float, policy: np.ndarray
+) -> float:
+    """Into ``policy`` P · exp(σ) where the largest value is that of a child of prior zero: σ counts from the largest of
+    the others, or all would vanish. Returns their sum."""
+    high = -np.inf
+    for i in range(count):
+        child = nodes[np.uint64(first + i)]
+        policy[i] = float(child.value) if child.visits > 0 else filling
+        if child.factor > 0.0:
+            high = max(high, policy[i])
+    mass = 0.0
+    for i in range(count):
+        prior = float(nodes[np.uint64(first + i)].factor)
+        policy[i] = prior * math.exp(scale * (policy[i] - high)) if prior > 0.0 else 0.0
+        mass += policy[i]
+    return mass
+
+
 def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.ndarray) -> int:
     """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``); ``policy``: room for π'."""
     first, count = span_of(nodes, node)
@@ -104,6 +124,8 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.n
             value = float(child.value) if child.visits > 0 else filling
             policy[i] = float(child.factor) * math.exp(scale * (value - high))
             mass += policy[i]
+        if mass < _LEAST_MASS:
+            mass = possible_policy(nodes, first, count, filling, scale, policy)
     turns = (1.0 + total) / mass  # all scores times 1 + ΣN: the same child is best
     best = 0
     best_score = -np.inf
@@ -135,7 +157,7 @@ def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, disco
         if i > 0:
             value = walk[i].reward + discount * (-value if TWO_PLAYERS else value)
         record.visits += 1
-        record.value += (value - record.value) / record.visits
+        record.value = rounded(record.value + (value - record.value) / record.visits, record.visits)
 
 
 def grow(

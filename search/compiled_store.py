@@ -1,8 +1,9 @@
 """Compiled trees as a file, and back: numpy's ``.npz``, which holds numbers and one JSON text, and runs nothing.
 
 The root's state is not stored, since only its game knows how to write one: who loads hands over the same roots, and the
-file says whether they are. Every node is checked against the game's own kernels before a search may walk on it: which
-moves are legal there, and that each node has one parent. A file that stands is whole (``files.atomically``).
+file says whether they are. Every node is checked before a search may walk on it: by the game's own kernels which moves
+are legal there; that it has one parent, numbers, and visits that a search leaves. A file that stands is whole
+(``files.atomically``).
 
 Not here: trees with words (``store.py``; :meth:`CompiledTree.to_tree` makes one).
 """
@@ -19,8 +20,8 @@ from numba import njit
 from ..envs.games.kernels import CompiledRules
 from ..envs.json_files import parse_json
 from ..envs.simulator import Simulator
-from .compiled_loop import COMPILED_NODE
-from .compiled_tree import CompiledTree
+from .compiled_loop import COMPILED_NODE, LATE
+from .compiled_tree import CompiledTree, tries_each_once
 from .engine import Root
 from .files import atomically, check_file, check_unpacked
 from .settings import SearchSettings
@@ -102,29 +103,67 @@ def _tree(
         if given.get("unvisited_value") == "reduced" and given.get("fpu_value") == 0.0:
             given["unvisited_value"] = "parent"  # the same rule: it was once accepted
         settings = SearchSettings(**given)
-        tree = CompiledTree(simulator, rules, root.state, settings, int(kept["random"]), kept["task"], kept["index"])
+        random = int(np.int64(kept["random"]))  # what the loop takes
+        tree = CompiledTree(simulator, rules, root.state, settings, random, kept["task"], kept["index"])
         tree.simulations = int(kept["simulations"])
         tree.gumbel = np.array(gumbel, np.float64)
+        if not np.isfinite(tree.gumbel).all():
+            raise ValueError("a Gumbel draw is NaN or infinite; the file is damaged")
         if tree.simulations != int(nodes[0]["visits"]):
             raise ValueError(
                 f"simulations={tree.simulations} and {nodes[0]['visits']} visits of the root; is it damaged?"
             )
     except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"{where}: {error}") from error
-    damaged = _first_damaged(np.ascontiguousarray(nodes), encoded, rules.legal, rules.step, rules.max_actions)
+    nodes = np.ascontiguousarray(nodes)
+    damaged = _first_damaged(nodes, encoded, rules.legal, rules.step, rules.max_actions)
     if damaged < 0 and len(gumbel) not in (0, rules.legal(encoded, np.zeros(rules.max_actions, np.int64))):
         damaged = 0
     if damaged >= 0:
         raise ValueError(f"{where}, node {damaged}: no position of this game has these children; the file is damaged")
+    wrong = _first_without_number(nodes)
+    if wrong >= 0:
+        raise ValueError(f"{where}, node {wrong}: a value or prior is NaN or infinite; the file is damaged")
+    wrong = _first_miscounted(nodes, tries_each_once(settings))
+    if wrong >= 0:
+        raise ValueError(f"{where}, node {wrong}: no search leaves these visits; the file is damaged")
     tree.nodes = nodes
     return tree
 
 
+def _first_without_number(nodes: np.ndarray) -> int:
+    """The first node with a sum or factor that is not finite, or a value that is NaN (−∞ marks what is not visited
+    again); −1 where there is none."""
+    wrong = ~np.isfinite(nodes["value_sum"]) | ~np.isfinite(nodes["factor"]) | np.isnan(nodes["value"])
+    return int(wrong.argmax()) if wrong.any() else -1
+
+
+@njit(cache=True)
+def _first_miscounted(nodes: np.ndarray, each_once: bool) -> int:
+    """The first node with less than no visits, with children and no visit, with no more visits than its children have
+    together, or of which a child was visited before its turn where ``each_once``; −1 where all are right. The loops
+    index by visits: others would lead them out of their arrays."""
+    for node in range(nodes.shape[0]):
+        visits = int(nodes[node].visits)
+        first, count = int(nodes[node].first_child), int(nodes[node].children)
+        in_turn = each_once and not nodes[node].flags & LATE
+        left = visits - 1
+        for i in range(count):
+            child = int(nodes[first + i].visits)
+            left -= child
+            if child < min(int(nodes[first + i].children), 1):
+                return first + i
+            if in_turn and child > 0 and i >= visits - 1:
+                return node
+        if visits < 0 or (count > 0 and left < 0):
+            return node
+    return -1
+
+
 @njit
 def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: int) -> int:
-    """The first node whose children are not the legal moves of its position, each once and side by side, or that has
-    fewer visits than a search gives it; −1 where all are right. Positions are replayed level by level, by the game's
-    kernels."""
+    """The first node whose children are not the legal moves of its position, each once and side by side; −1 where all
+    are right. Positions are replayed level by level, by the game's kernels."""
     count = nodes.shape[0]
     actions = np.empty(most, np.int64)
     marks = np.full(1 << 16, -1, np.int64)  # by action: the node at which it is legal and was not met yet
@@ -137,8 +176,6 @@ def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: in
         state = states[at]
         at += 1
         children = int(nodes[node].children)
-        if nodes[node].visits < min(children, 1):
-            return node
         if children == 0:
             continue
         first = int(nodes[node].first_child)
@@ -148,7 +185,7 @@ def _first_damaged(nodes: np.ndarray, root: Any, legal: Any, step: Any, most: in
         seen += children
         for child in range(first, first + children):
             action = nodes[child].action
-            if marks[action] != node or nodes[child].visits < 0:
+            if marks[action] != node:
                 return child
             marks[action] = -1
             after, _, over = step(state, action)

@@ -316,6 +316,11 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
     return total
 
 
+def tries_each_once(settings: SearchSettings) -> bool:
+    """Whether a compiled search visits every child of a node before any twice, in the order of their records."""
+    return settings.selection == "uct" or (settings.selection != "gumbel" and settings.unvisited_value == "infinite")
+
+
 @njit(cache=True)
 def _subtree(nodes: np.ndarray, top: int) -> np.ndarray:
     """The records below ``top``, level by level, children side by side."""

@@ -67,6 +67,27 @@ def skewed_logits(state: tuple[int, int], actions: Any, count: int, logits: Any)
         logits[i] = (mixed(state[0] * 3 + state[1] + actions[i]) & 7) / 4.0
 
 
+@njit(cache=True)
+def no_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
+    logits[:count] = 0.0
+
+
+@njit(cache=True)
+def masking_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
+    skewed_logits(state, actions, count, logits)
+    logits[1] = -1e4
+
+
+@njit(cache=True)
+def falling_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return 12.0 - 2.0 * state[1], random
+
+
+@njit(cache=True)
+def maze_legal_above_two(state: tuple[int, int], actions: Any) -> int:
+    return maze_legal(state, actions) if state[1] < 2 else 0
+
+
 class MazeState(NamedTuple):
     place: int
     depth: int = 0
@@ -144,6 +165,10 @@ class Twin:
         self.random, bits = draw(self.random)
         return (bits % (1 << 64)) * count >> 64
 
+    @staticmethod
+    def exchange(here: TwinNode, there: TwinNode) -> None:
+        here.action, there.action = there.action, here.action
+
     def expand(self, node: TwinNode, state: Any) -> None:
         codes = np.zeros(self.rules.max_actions, np.int64)
         count = self.rules.legal(state, codes)
@@ -155,6 +180,10 @@ class Twin:
         node.children = [TwinNode(int(code), float(prior)) for code, prior in zip(codes[:count], priors, strict=True)]
         if self.first and self.prior is not None:
             node.children.sort(key=lambda child: -child.prior)
+            for i, child in enumerate(node.children if self.settings.random_ties else ()):
+                equals = sum(other.prior == child.prior for other in node.children[i:])
+                if equals > 1:
+                    self.exchange(child, node.children[i + self.index(equals)])
 
     def known(self, child: TwinNode) -> float:
         value = child.value_sum / child.visits
@@ -186,8 +215,7 @@ class Twin:
         if self.first and unvisited < len(node.children):
             if settings.random_ties and self.prior is None:
                 other = unvisited + self.index(len(node.children) - unvisited)
-                here, there = node.children[unvisited], node.children[other]
-                here.action, there.action = there.action, here.action
+                self.exchange(node.children[unvisited], node.children[other])
             return node.children[unvisited]
         parent_value = 0.0
         if settings.unvisited_value in ("parent", "reduced"):
@@ -307,15 +335,29 @@ def test_every_node_equals_the_twin(simulator: Any, variant: str) -> None:
         assert tree.random == twin.random
 
 
+@pytest.mark.parametrize("random_ties", [False, True])
 @pytest.mark.parametrize("selection", ["uct", "puct"])
-def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any) -> None:
-    settings = SearchSettings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7)
+def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any, random_ties: bool) -> None:
+    options: dict[str, Any] = {"random_ties": True, "solve": False} if random_ties else {}
+    settings = SearchSettings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7, **options)
     game = Maze()
     state = game.reset(3)
     arguments = (KernelPolicy(skewed_logits), KernelEvaluator(maze_value), settings, np.random.default_rng(0))
     [tree] = compiled.search(game, [Root(state)], *arguments)
-    twin = Twin(game.rules, game.rules.encode(state), settings, 0, maze_value, skewed_logits)
+    random = int(np.random.default_rng(0).integers(1 << 62))
+    twin = Twin(game.rules, game.rules.encode(state), settings, random, maze_value, skewed_logits)
     assert assert_same(tree, 0, twin.run(500)) == len(tree)
+    assert tree.random == twin.random
+
+
+def test_equal_priors_are_tried_in_random_order() -> None:
+    """Nine equal priors and eight visits of children: each action is left out by about one seed in nine."""
+    game, left_out = TicTacToe(), set()
+    settings = SearchSettings(simulations=9, selection="uct", random_ties=True)
+    for seed in range(40):
+        [tree] = compiled.search(game, [Root(game.reset(0))], KernelPolicy(no_logits), None, settings, seed)
+        left_out |= {tree.action(child) for child in tree.children() if not tree.visits(child)}  # type: ignore[union-attr]
+    assert len(left_out) > 6
 
 
 # ---- the general engine -------------------------------------------------------------------------------------------
@@ -337,16 +379,19 @@ def assert_same_as_general(tree: CompiledTree, node: int, other: Tree, there: in
 
 
 class MazeLogits:
-    """The maze's logits for the general engine, which shows a policy the last observation: a place."""
+    """A kernel's logits for the general engine, which shows a policy the last observation: a place."""
 
     calls = 0
+
+    def __init__(self, kernel: Any = skewed_logits) -> None:
+        self.kernel = kernel
 
     def score(self, transcripts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         answers = []
         for transcript, actions in zip(transcripts, candidates, strict=True):
             place, depth = (int(word) for word in transcript[-1].text.split())
             logits = np.zeros(len(actions))
-            skewed_logits((place, depth), np.arange(len(actions)), len(actions), logits)
+            self.kernel((place, depth), np.arange(len(actions)), len(actions), logits)
             answers.append(logits - np.log(np.exp(logits).sum()))
         return answers
 
@@ -358,6 +403,9 @@ class MazeLogits:
     "settings",
     [
         SearchSettings(simulations=400, selection="uct", exploration=1.0),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="zero"),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0),
+        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="infinite"),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="reduced", fpu_value=0.4),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="constant", fpu_value=0.3),
@@ -378,6 +426,34 @@ def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: 
     assert isinstance(tree, CompiledTree)
     assert_same_as_general(tree, 0, other, 0)
     assert tree.best_action() == other.best_action()
+
+
+def test_gumbel_goes_on_where_the_largest_value_is_that_of_an_impossible_action() -> None:
+    """Below each state all is worth less than the evaluator says of it, so what an unvisited action of prior zero is
+    taken to be worth is the most; σ of the others is then e^-1000 of its σ and less."""
+    settings = SearchSettings(simulations=200, selection="gumbel", solve=False, uniform_prior=0.0, value_scale=20.0)
+    game = Maze()
+    state = game.reset(5)
+    root, evaluator = Root(state, (observed(game.observation(state)),)), KernelEvaluator(falling_value)
+    [tree] = compiled.search(
+        game, [root], KernelPolicy(masking_logits), evaluator, settings, [np.random.default_rng(2)]
+    )
+    [other] = general_search(game, [root], MazeLogits(masking_logits), evaluator, settings, [np.random.default_rng(2)])
+    assert isinstance(tree, CompiledTree)
+    assert_same_as_general(tree, 0, other, 0)
+    assert all(not tree.visits(child) for child in range(len(tree)) if tree.action(child) == "1")
+
+
+def test_a_state_without_actions_that_is_not_over_is_valued_again() -> None:
+    class Cut(Maze):
+        rules = replace(Maze.rules, name="cut maze", legal=maze_legal_above_two)
+
+    game, settings = Cut(), SearchSettings(simulations=60, exploration=1.5)
+    [tree] = compiled.search(game, [Root(game.reset(3))], None, KernelEvaluator(maze_value), settings)
+    assert isinstance(tree, CompiledTree)
+    ends = [node for node in range(1, len(tree)) if tree.visits(node) and not tree.children(node)]
+    assert tree.visits() == 60
+    assert max(tree.visits(node) for node in ends) > 2
 
 
 def test_the_general_engine_grows_the_same_tree_in_a_game_with_proofs() -> None:
@@ -553,6 +629,32 @@ def test_limits_stop_a_tree() -> None:
         assert limit == {"seconds": 0.05} or 3_000 < len(tree) <= 5_000
     with pytest.raises(ValueError, match="at most 2"):
         compiled.search(game, [Root(game.reset(0))], None, None, SearchSettings(simulations=1 << 25))
+
+
+@pytest.mark.parametrize("limit", [{"max_nodes": 100}, {"max_bytes": 2_400}])
+def test_a_tree_beyond_the_limit_of_a_later_search_stays_as_it_is(limit: dict[str, int]) -> None:
+    tree = grown(60)
+    before = tree.nodes.copy()
+    assert len(tree) > 100
+    compiled.extend([tree], settings=replace(tree.settings, simulations=2_000, **limit))  # type: ignore[arg-type]
+    assert tree.stopped == next(iter(limit))
+    assert tree.simulations == 60
+    assert np.array_equal(tree.nodes, before)
+    compiled.extend([tree], settings=replace(tree.settings, max_nodes=None, max_bytes=None))
+    assert np.array_equal(tree.nodes, grown(2_000).nodes)
+
+
+def test_a_solved_tree_is_solved_beyond_the_limit_too() -> None:
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in "517":
+        state = game.step(state, square)
+    [tree] = compiled.search(game, [Root(state)], None, None, replace(UCT, simulations=5_000))
+    assert isinstance(tree, CompiledTree)
+    assert tree.is_solved()
+    assert len(tree) > 5
+    compiled.extend([tree], settings=replace(UCT, simulations=6_000, max_nodes=5))
+    assert tree.stopped == "solved"
 
 
 def test_threads_grow_the_same_trees_and_merge() -> None:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,75 @@ def test_nodes_that_no_game_has_are_refused(tmp_path: Path) -> None:
                 load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
             refused += 1
     assert refused > 80
+
+
+@pytest.mark.parametrize("selection", ["uct", "puct", "gumbel"])
+@pytest.mark.parametrize("visits", [-1, 400, 2_000_000_000, 2**31 - 1])
+def test_visits_that_do_not_add_up_are_refused(tmp_path: Path, selection: str, visits: int) -> None:
+    """The loops index by visits: they would read and write outside their arrays."""
+    trees = searched(selection=selection, random_ties=False, solve=False)
+    parent = max(trees[0].children(), key=trees[0].visits)
+    damaged = {trees[0].children()[1]: 0, trees[0].children(parent)[0]: parent}
+    for child, above in damaged.items():
+        named = child if visits < 0 else above
+        before = int(trees[0].nodes["visits"][child])
+        trees[0].nodes["visits"][child] = visits
+        save_compiled(tmp_path / "trees.npz", trees)
+        trees[0].nodes["visits"][child] = before
+        with pytest.raises(ValueError, match=f"tree 0, node {named}: no search leaves these visits; the file is damag"):
+            load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+def test_children_that_were_not_visited_in_turn_are_refused(tmp_path: Path) -> None:
+    """A search that tries each child once finds the next by the count: it would exchange moves that were made."""
+    trees = searched(7)
+    children = trees[0].children()
+    assert [trees[0].visits(child) for child in children] == [1] * 6 + [0] * 3
+    trees[0].nodes["visits"][children[0]], trees[0].nodes["visits"][children[8]] = 0, 1
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 0, node 0: no search leaves these visits"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+@pytest.mark.parametrize(
+    ("field", "number"), [("value_sum", np.nan), ("value_sum", np.inf), ("factor", np.nan), ("value", np.nan)]
+)
+def test_numbers_that_are_none_are_refused(tmp_path: Path, field: str, number: float) -> None:
+    trees = searched()
+    trees[1].nodes[field][3] = number
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 1, node 3: a value or prior is NaN or infinite; the file is damaged"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+def test_draws_and_random_numbers_that_no_search_has_are_refused(tmp_path: Path) -> None:
+    trees = searched(selection="gumbel", random_ties=False, solve=False)
+    trees[1].gumbel[2] = np.nan
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 1: a Gumbel draw is NaN or infinite; the file is damaged"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees = searched()
+    trees[0].random = 1 << 70
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match=r"tree 0: .*too large"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+@pytest.mark.parametrize("options", [{}, {"selection": "puct", "random_ties": False}])
+def test_trees_of_every_way_to_grow_are_loaded(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Below an earlier depth limit, after a move, solved, and of one simulation."""
+    for trees in (searched(1, **options), searched(300, max_depth=1, **options), searched(60_000, **options)):
+        for simulations in (trees[0].simulations, trees[0].simulations + 200):
+            settings = replace(trees[0].settings, simulations=simulations, max_depth=100)
+            compiled.extend(trees, settings=settings)
+            save_compiled(tmp_path / "trees.npz", trees)
+            for tree, loaded in zip(trees, load_compiled(tmp_path / "trees.npz", GAME, ROOTS), strict=True):
+                assert loaded.nodes.tobytes() == tree.nodes.tobytes()
+    [tree, _] = searched(2_000, **options)
+    tree.reroot(tree.best_action())
+    save_compiled(tmp_path / "trees.npz", [tree])
+    [loaded] = load_compiled(tmp_path / "trees.npz", GAME, [Root(tree.state)])
+    assert loaded.nodes.tobytes() == tree.nodes.tobytes()
 
 
 SEARCHING = """

@@ -1,13 +1,16 @@
 """Loops of the kernels against sums by hand: which entries they take in, the first and the last included."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 from numba import njit
 
-from branchwise.search import compiled_loop
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.search import compiled_gumbel, compiled_loop
 from branchwise.search.ascent import _sums_of_children
+from branchwise.search.compiled_build import built
 from branchwise.search.descent import (
     _arrays_of_children,
     _bounds,
@@ -136,3 +139,24 @@ def test_a_compiled_node_is_proven_from_all_its_children(proofs: list[int], expe
     nodes = records(flags=[proof | (compiled_loop.SOLVED if proof else 0) for proof in proofs])
     assert settle(np.asarray(nodes).view(compiled_loop.COMPILED_NODE), 0, True) == bool(expected)
     assert nodes["flags"][0] & compiled_loop.PROOF == expected
+
+
+@pytest.mark.parametrize("loop", [compiled_loop, compiled_gumbel], ids=["sums", "means"])
+def test_the_compiled_mean_of_four_million_returns_is_their_mean(loop: Any) -> None:
+    """float32 rounded to the nearest is off by more than 1e-3 here: what is added has errors of its own all one way."""
+    rules = TicTacToe().rules
+    back_up = built(loop, "back_up", rules, rules.rollout, None, ())
+
+    @njit
+    def back_up_all(nodes: np.ndarray, walk: np.ndarray, returns: np.ndarray, visits: int) -> None:
+        for i in range(visits):
+            back_up(nodes, walk, 0, returns[i % returns.shape[0]], 1.0)
+
+    for returns in (np.random.default_rng(0).random(13), np.array([0.3]), np.array([-0.3, 0.1]), np.array([1.0, 0.0])):
+        nodes, walk = np.zeros(1, compiled_loop.COMPILED_NODE), np.zeros(1, compiled_loop.STEP)
+        visits = (1 << 22) // len(returns) * len(returns)
+        back_up_all(nodes, walk, returns, visits)
+        assert nodes["visits"][0] == visits
+        assert nodes["value"][0] == pytest.approx(returns.mean(), abs=1e-5)
+        if loop is compiled_loop and len(returns) == 2 and returns[0] == 1.0:
+            assert nodes["value_sum"][0] == visits / 2
