@@ -19,6 +19,7 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from ..envs.simulator import MOST_DRAWS
 from .arrays import NodeArrays, entry
 from .ascent import _abandon, _back_up, _proof_for, _solved_return
 from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
@@ -118,7 +119,8 @@ class ArrayTree(NodeArrays):
     def next(self, count: int = 1) -> np.ndarray:
         """Up to ``count`` leaves to ask the model about: int64 ``[leaves]``, a view; empty when the search is over.
 
-        The leaves of the last call must have been told. Terminal nodes that come again are backed up here.
+        The leaves of the last call must have been told. Terminal nodes that come again are backed up here; where an
+        outcome of chance failed, another is drawn.
         """
         if self._out:
             raise ValueError(f"{self._out} leaves of the last call are still to be told")
@@ -360,15 +362,16 @@ def _next_leaves(
     found = 0
     nothing = np.zeros(max(values.shape[1] // 2, 1))
     over = SOLVED | FAILED  # a root that was refused is not asked again
-    while found < count and nodes[0].visits + nodes[0].pending + head[0].failed < simulations:
-        if nodes[0].flags & over:
-            break
+    lost = 0
+    while found < count and nodes[0].visits + nodes[0].pending < simulations and not nodes[0].flags & over:
         leaf, depth, flags = _select(nodes, values, head, walk, paths[found], gumbel, considered)
         if leaf < 0:
             break
-        if flags & SOLVED and flags & FAILED:  # chance led there again
-            head[0].failed += 1
+        if flags & SOLVED and flags & FAILED:  # chance led there again: another outcome is drawn
             _abandon(nodes, values, walk, paths[found], depth)
+            lost += 1
+            if lost == MOST_DRAWS:
+                break
             continue
         if flags & (VALUED | SOLVED):
             nothing[:] = 0.0

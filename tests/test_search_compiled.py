@@ -719,7 +719,7 @@ def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_con
         Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings, np.random.default_rng(0)
     )
     assert isinstance(tree, CompiledTree)
-    settings = replace(settings, exploration=20.0)  # to the end of the tree
+    settings = replace(settings, exploration=1000.0)  # to the end of the tree
     solved = 0
     for simulations in (150, 400, 4_000):  # partly solved, further, and to the end; the tree grows in between
         compiled.extend([tree], None, KernelEvaluator(maze_value), replace(settings, simulations=simulations))
@@ -823,7 +823,7 @@ def test_where_nothing_later_counts_a_moved_compiled_tree_keeps_its_mean() -> No
 
 
 def test_a_solved_child_that_becomes_the_root_stays_closed() -> None:
-    tree = maze_tree(1.0, 4_000, exploration=20.0)
+    tree = maze_tree(1.0, 4_000, exploration=1000.0)
     assert tree.is_solved()
     child = tree.best_child()
     assert np.isneginf(tree.nodes["value"][child])

@@ -324,17 +324,20 @@ class Alley(Corridor):
         return Line(int(action), state.clock + 1)
 
 
-@pytest.mark.parametrize(("solve", "visits"), [(True, 1), (False, 6)])
-def test_a_dead_end_is_valued_and_where_solving_not_tried_again(solve: bool, visits: int) -> None:
+@pytest.mark.parametrize("solve", [True, False])
+def test_a_dead_end_is_valued_once_where_solving(solve: bool) -> None:
+    asked = []
+
     def judge(simulator: Any, state: Line, transcript: Any) -> float:
+        asked.append(state.place)
         return 1.0 if state.place == 1 else 0.0
 
     settings = SearchSettings(simulations=7, exploration=0.0, solve=solve)
     [tree] = search(Alley(), [corridor_root()], Even(), ValueFunction(judge), settings)
     assert tree.actions[1] == "1"
-    assert (tree.visits(1), tree.value(1), len(tree.children(1))) == (visits, 1.0, 0)
+    assert (tree.visits(1), tree.value(1), len(tree.children(1))) == (6, 1.0, 0)
     assert tree.is_solved(1) == solve
-    assert tree.is_solved() == solve
+    assert asked == [0, 1] if solve else [0, *[1] * 6]
 
 
 def test_a_search_that_was_interrupted_can_go_on() -> None:

@@ -120,7 +120,13 @@ def test_arrays_alone_grow_the_engines_tree(rules: dict[str, Any], players: int,
     if batch > 1 and not rules.get("solve", True):
         pytest.skip("terminals that come again are backed up at once there, and at the end of the round by the engine")
     simulator = Bush(players)
-    options = {"simulations": 90, "exploration": 1.0, "uniform_prior": 0.0, "leaves_per_tree": batch, **rules}
+    options = {
+        "simulations": 90 if batch == 1 else 24,
+        "exploration": 1.0,
+        "uniform_prior": 0.0,
+        "leaves_per_tree": batch,
+        **rules,
+    }
     expected = grown(simulator, Priors(), **options)
     tree = ArrayTree(SearchSettings(**options), WIDTH, players, players == 2, np.random.default_rng(0))
     states = {0: simulator.reset(0)}

@@ -523,7 +523,7 @@ def test_what_is_known_of_a_general_sum_game_is_exact() -> None:
     words = set()
     for seed, revisit in itertools.product(range(20), [False, True]):
         simulator = Graph(seed, zero_sum=False, limit=5)
-        tree = grown(simulator, seed=seed, revisit=revisit, simulations=2000, exploration=3.0)
+        tree = grown(simulator, seed=seed, revisit=revisit, simulations=2000, exploration=100.0)
         words.add(tree.stopped)
         if tree.stopped == "solved":
             expected = exact(simulator, simulator.reset(0), {})

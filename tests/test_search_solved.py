@@ -219,9 +219,12 @@ def test_an_outcome_of_chance_that_is_solved_is_not_asked_about_again() -> None:
     assert tree.value() > 0.98  # not 0.1
 
 
-def test_an_outcome_of_chance_that_failed_costs_simulations() -> None:
-    tree = array_tree(lambda depth: np.nan if depth == 2 else 0.0, simulations=50)
-    assert tree.failed == 48
+def test_an_outcome_of_chance_that_failed_is_not_asked_about_again() -> None:
+    """Where there is no other, the search is over."""
+    asked: list[int] = []
+    tree = array_tree(lambda depth: asked.append(depth) or (np.nan if depth == 2 else 0.0), simulations=50)
+    assert asked == [0, 1, 2]
+    assert tree.failed == 1
     assert tree.visits().sum() == 1
 
 

@@ -186,7 +186,7 @@ def test_what_is_closed_opens_again_until_the_policy_has_nothing_left_to_say() -
     """Everything below ``a`` and ``b`` is searched to the end; the policy then says ``c`` and ``d``, and after them
     nothing else: the tree is closed for good."""
     policy = Scripted("abcd")
-    tree = grown(Typing(), policy, simulations=500)
+    tree = grown(Typing(), policy, simulations=500, exploration=30.0)
     assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
     assert tree.is_solved()
     assert tree.stopped == "exhausted"
