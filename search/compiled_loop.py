@@ -27,7 +27,7 @@ a draw at each tie would cost a fifth of the time. Under the other rules each ti
 What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
 the player who moved into it, a node all of whose children are proven has the best of them, and a proven loss is not
 visited again. With a discount nothing is proven (``settings.py``). Of the solved children that are not lost the best
-one stays in the race (``descent.py``).
+one stays in the race, with w = 0 (``descent.py``).
 
 Not here: chance nodes, virtual loss, backups other than the mean, transpositions. The Gumbel rule is in
 ``compiled_gumbel.py``.
@@ -245,6 +245,8 @@ def score_of(record: Any, scale: Any, unvisited_value: Any) -> float:
     if UNVISITED != UNVISITED_FIRST and record.visits == 0:
         value = unvisited_value
     if WEIGHT == WEIGHT_PUCT:
+        if SOLVE and record.flags & SOLVED:  # whose factor is its prior all the same
+            return value
         return value + scale * (record.factor / np.float32(record.visits + 1))
     return value + scale * record.factor
 
@@ -376,6 +378,8 @@ def keep_best(nodes: np.ndarray, node: int) -> None:
                 proof = record.flags & PROOF
                 known = np.float32(-np.inf) if proof == PROVEN_LOSS else np.float32(proof) - np.float32(2.0)
             record.value = -np.inf
+            if WEIGHT != WEIGHT_PUCT:
+                record.factor = 0.0
             if known > best_known:
                 best_known = known
                 best = child

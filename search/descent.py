@@ -2,10 +2,11 @@
 layout of nodes and its conventions in ``nodes.py``.
 
 At a node where a player moves the walk takes the child with the largest score, at a chance node an outcome by its
-probability, and it ends at a node without children. Of the children that are solved the best one alone has a score, as
-every child has, with what it is known to return as Q; the others, and what is proven lost, cannot be better. A solved
-child that is chosen is walked through to the end that it is known by, as a plain search would come there again; no
-model is asked. Nodes on the way are marked as under way, so that several leaves of one tree can be out at once.
+probability, and it ends at a node without children. Of the children that are solved the best one alone has a score:
+what it is known to return, without a bonus, since nothing of it is uncertain. So what was found is counted again where
+no open child may be better, and no simulation is spent on the rest. A solved child that is chosen is walked through to
+the end that it is known by, and no model is asked. Nodes on the way are marked as under way, so that several leaves of
+one tree can be out at once.
 
 Not here: the walk through information sets (``information.py``, which asks :func:`_best_of`) and the draw among all
 nodes of Optima (``expansion.py``).
@@ -184,12 +185,18 @@ def _best_by_rule(
                 solved = child
     if solved < 0:
         return best
-    record = nodes[solved]
-    pending = float(record.pending)
-    visits = float(record.visits) + pending
-    value = (best_known * record.visits - virtual_loss * pending) / visits if visits > 0.0 else unvisited
-    score = rule(value, visits, parent_visits, exploration, record.prior) if best_known < np.inf else np.inf
+    score = _known_score(nodes[solved], walk[0], best_known)
     return solved if score > best_score or (score == best_score and solved < best) else best
+
+
+@njit(cache=True)
+def _known_score(record: Any, rules: Any, known: float) -> float:
+    """The score of the best solved child: what it returns; simulations under way there count as losses."""
+    pending = 0.0 if rules.visits_only else float(record.pending)
+    if pending == 0.0 or known == np.inf:
+        return known
+    visits = float(record.visits)
+    return (known * visits - rules.virtual_loss * pending) / (visits + pending)
 
 
 @njit(cache=True)
@@ -203,7 +210,6 @@ def _known_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, child
 @njit(cache=True)
 def _score_with_options(
     record: Any,
-    value_sum: float,
     rules: Any,
     parent_visits: float,
     parent_value: float,
@@ -211,14 +217,14 @@ def _score_with_options(
     low: float,
     high: float,
 ) -> float:
-    """The score of a child with this sum of returns under every rule and option; ``low < high`` are bounds to normalise
-    by, ``visited_prior`` the sum of the priors of its visited siblings (read under ``FIRST_PLAY_REDUCED`` alone)."""
+    """The score of a child under every rule and option; ``low < high`` are bounds to normalise by, ``visited_prior``
+    the sum of the priors of its visited siblings (read under ``FIRST_PLAY_REDUCED`` alone)."""
     pending = float(record.pending)
     visits = float(record.visits) + pending
     if rules.visits_only and record.visits > 0:
-        value = value_sum / record.visits
+        value = record.value_sum / record.visits
     elif visits > 0.0 and not rules.visits_only:
-        value = (value_sum - rules.virtual_loss * pending) / visits
+        value = (record.value_sum - rules.virtual_loss * pending) / visits
     else:
         value = first_play_value(
             rules.first_play, parent_value, record.hint, record.prior, rules.fpu_value, visited_prior
@@ -298,7 +304,6 @@ def _best_with_options(
     equals = 0
     first = nodes[source].first_child
     for child in range(first, first + nodes[source].children):
-        record = nodes[child]
         if not _is_open(nodes, child):
             known = _known_return(nodes, values, walk, child)
             if known > best_known:
@@ -308,9 +313,7 @@ def _best_with_options(
         if admitted <= 0:
             continue
         admitted -= 1
-        score = _score_with_options(
-            record, record.value_sum, rules, parent_visits, parent_value, visited_prior, low, high
-        )
+        score = _score_with_options(nodes[child], rules, parent_visits, parent_value, visited_prior, low, high)
         if score > best_score:
             best_score = score
             best = child
@@ -321,11 +324,11 @@ def _best_with_options(
                 best = child
     if solved < 0 or (rules.selection == MINIMAX and best >= 0):  # level by level: nothing comes twice
         return best
-    record = nodes[solved]
-    score = np.inf
-    if best_known < np.inf:
-        known_sum = best_known * record.visits
-        score = _score_with_options(record, known_sum, rules, parent_visits, parent_value, visited_prior, low, high)
+    score = _known_score(nodes[solved], rules, best_known)
+    if rules.normalise != NORMALISE_NOT and score < np.inf:
+        score = min_max_normalised(score, low, high) if high > low else 0.0
+    elif rules.selection == UCT_BONUS and score < np.inf:
+        score *= rules.exploitation
     if score == best_score and rules.random_ties:
         return solved if _uniform(head) * (equals + 1) < 1.0 else best
     return solved if score > best_score or (score == best_score and solved < best) else best
@@ -364,7 +367,7 @@ def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, c
         if mass > 0.0:
             record.prior /= mass
         score = _score_with_options(
-            record, record.value_sum, walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
+            record, walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
         )
         if score > best_score:
             best_score = score

@@ -51,9 +51,9 @@ class SearchSettings:
     revisit: whether an action may lead back to a ``simulator.position`` on the path to it.
     hide_outcome: never read the environment's rewards; the evaluator values terminal nodes too, once each.
     solve: a node whose children are all solved is solved, and worth the best of them; of a node's solved children the
-        best alone is visited again, and no model is asked; a tree with a solved root is done. In two-player zero-sum
-        games, MCTS-Solver: a proven win ends its node at once, a proven loss is visited no more. It proves who wins,
-        not how soon, so there it is off under a discount, and under hide_outcome.
+        best alone is visited again, where no open one may be better, and no model is asked; a tree with a solved root
+        is done. In two-player zero-sum games, MCTS-Solver: a proven win ends its node at once, a proven loss is visited
+        no more. It proves who wins, not how soon, so there it is off under a discount, and under hide_outcome.
     final: the rule for the action to play in the end (``Tree.best_child``); ``gumbel`` has its own.
     max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
 

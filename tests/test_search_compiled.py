@@ -194,7 +194,7 @@ class Twin:
         value = self.known(child) if child.visits else parent_value
         if child.solved:  # the best of those that are solved is in the race
             best = max(node.children, key=lambda other: self.known(other) if other.solved else -math.inf)
-            value = value if child is best else -math.inf
+            return value if child is best else -math.inf
         if not child.visits and settings.unvisited_value == "constant":
             value = settings.fpu_value
         elif not child.visits and settings.unvisited_value == "reduced":

@@ -171,11 +171,6 @@ class Twin:
 
     def score(self, node: Node, child: Node) -> float:
         s = self.settings
-        total = child.totals[child.chooser]
-        if child.solved:
-            total = self.known(child) * child.visits
-            if total == math.inf:
-                return total
         n, parent_n = child.visits + child.pending, max(node.visits + node.pending, 1)
         first_play = {
             "zero": 0.0,
@@ -187,15 +182,11 @@ class Twin:
             - s.fpu_value * math.sqrt(sum(other.prior for other in node.children if other.visits + other.pending)),
         }[s.unvisited_value]
         if s.visits_only:
-            q = total / child.visits if child.visits else first_play
+            q = child.q if child.visits else first_play
         else:
-            q = (total - s.virtual_loss * child.pending) / n if n else first_play
-        if s.normalise != "no" and (n or s.unvisited_value in ("parent", "reduced")):
-            low, high = self.low, self.high
-            if s.normalise == "siblings":
-                around = [self.value_for_mover(node), *(other.q for other in node.children if other.visits)]
-                low, high = min(around), max(around)
-            q = (q - low) / max(high - low, 1e-8) if high > low else 0.0
+            q = (child.totals[child.chooser] - s.virtual_loss * child.pending) / n if n else first_play
+        if n or s.unvisited_value in ("parent", "reduced"):
+            q = self.normalised(node, q)
         if s.critic_weight:
             q = (1 - s.critic_weight) * q + s.critic_weight * child.opinion
         c, p = s.exploration, child.prior
@@ -213,6 +204,25 @@ class Twin:
         if n == 0:
             return 1e30 * (1 + p)
         return q + c * math.sqrt(2 * math.log(parent_n) / n)
+
+    def normalised(self, node: Node, q: float) -> float:
+        low, high = self.low, self.high
+        if self.settings.normalise == "no":
+            return q
+        if self.settings.normalise == "siblings":
+            around = [self.value_for_mover(node), *(other.q for other in node.children if other.visits)]
+            low, high = min(around), max(around)
+        return (q - low) / max(high - low, 1e-8) if high > low else 0.0
+
+    def score_of_known(self, node: Node, child: Node) -> float:
+        """Without a bonus: nothing of it is uncertain."""
+        known, pending = self.known(child), 0 if self.settings.visits_only else child.pending
+        if known == math.inf:
+            return known
+        if pending:
+            lost = self.settings.virtual_loss * pending
+            known = (known * child.visits - lost) / (child.visits + pending)
+        return self.normalised(node, known)
 
     def choose(self, node: Node) -> Node:
         if node.mover == CHANCE:
@@ -243,7 +253,7 @@ class Twin:
         if not solved or (self.settings.selection == "minimax" and best):
             return best[0]
         known = max(solved, key=self.known)  # the others cannot be better
-        score = self.score(node, known)
+        score = self.score_of_known(node, known)
         if score == best_score and self.settings.random_ties:
             return known if self.draw() * (len(best) + 1) < 1.0 else best[0]
         earlier = score == best_score and node.children.index(known) < node.children.index(best[0])
