@@ -79,7 +79,7 @@ def test_the_value_of_a_state_keeps_the_end_that_was_found_below_it(
     options = {"selection": selection, "exploration": 0.5, "backup": backup, "simulations": 400} | more
     tree, plain = (grown(Lure(), bonus=bonus, solve=solve, **options) for solve in (True, False))
     assert tree.value(1) == pytest.approx(plain.value(1), abs=0.1)
-    assert tree.value(1) > 0.8 or (tree.visits(1) == plain.visits(1) == 1 and "normalise" in more)
+    assert tree.value(1) > 0.75 or max(tree.visits(1), plain.visits(1)) < 20  # where B was found first
 
 
 def test_what_is_known_has_no_bonus() -> None:
