@@ -333,8 +333,7 @@ def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, disco
     """Tell the value of the state at the end of the walk, for its player to move, to all nodes of the walk."""
     for i in range(depth, -1, -1):
         record = nodes[np.uint64(walk[i].node)]
-        solved = SOLVE and (record.flags & SOLVED) != 0
-        if solved and TWO_PLAYERS and not record.flags & OVER:
+        if SOLVE and TWO_PLAYERS and record.flags & SOLVED and not record.flags & OVER:
             value = float(record.flags & PROOF) - 2.0
             if i > 0:
                 value = -value
@@ -349,9 +348,18 @@ def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, disco
             record.factor = math.sqrt(share)
         elif WEIGHT == WEIGHT_UCB1:
             record.factor = math.sqrt(np.float32(1.0) / np.float32(visits + 1))
-        if solved and not TWO_PLAYERS:
+
+
+def keep_solved(nodes: np.ndarray, walk: np.ndarray, depth: int, discount: float) -> None:
+    """The walk ended with the game, and its statistics are up to date: keep of each node of it that is solved what it
+    is known to return, and of its siblings that are the best in the race."""
+    for i in range(depth, -1, -1):
+        record = nodes[walk[i].node]
+        if not record.flags & SOLVED:
+            return
+        if not TWO_PLAYERS:
             keep_known(nodes, record, walk[i].reward, discount, i == 0)
-        if solved and i > 0:
+        if i > 0:
             keep_best(nodes, walk[i - 1].node)
 
 
@@ -477,5 +485,7 @@ def grow(
         else:
             value, random = game_value(state, random)
         back_up(nodes, walk, depth, value, discount)
+        if SOLVE and over:
+            keep_solved(nodes, walk, depth, discount)
         done += 1
     return size, random, done

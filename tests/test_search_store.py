@@ -160,7 +160,7 @@ def test_a_tree_without_words_or_simulator_says_how_to_get_them(tmp_path: FilePa
     with pytest.raises(ValueError, match="load the tree with its simulator"):
         tree.transcript(1)
     with pytest.raises(ValueError, match=r"load_trees\(path, simulator\)"):
-        extend(Spelling(), [tree], Letters(), PolicyRollout(Letters()), SearchSettings())  # type: ignore[arg-type]
+        extend(Spelling(), [tree], Letters(), PolicyRollout(Letters()), SearchSettings(solve=False))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("folder", ["exp:1", "file:runs", "mock:x"])
