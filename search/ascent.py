@@ -51,8 +51,8 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
     """What the action into a solved node is known to return to ``player``, who took it (to any, where all returns are
     kept): ±∞ where a win or loss is proven, −∞ where nothing is known, since it failed or is no action.
 
-    Where nothing is proven a solved node keeps it as its mean (:func:`_remember`). Another edge to the same state has
-    its own reward, and the rest from there.
+    Where nothing is proven a solved node keeps it as its mean (:func:`_remember`), for other edges to the same state
+    too: what a step earns is read off the state that it leads to.
     """
     source = _source(nodes, child)
     record, state = nodes[child], nodes[source]
@@ -69,13 +69,10 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
             return -np.inf
     visits = max(state.visits, 1)
     if values.shape[1] > 0:
-        half = values.shape[1] // 2
-        return values[source, player] / visits + values[child, half + player] - values[source, half + player]
-    if source == child:
-        return state.value_sum / visits
-    further = state.value_sum / visits - state.reward
-    same = not walk[0].zero_sum or max(nodes[state.parent].player, 0) == player
-    return record.reward + (further if same else -further)
+        return values[source, player] / visits
+    known = state.value_sum / visits
+    against = source != child and walk[0].zero_sum and max(nodes[state.parent].player, 0) != player
+    return -known if against else known
 
 
 @njit(cache=True)

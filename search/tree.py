@@ -639,14 +639,11 @@ class Tree(NodeArrays):
         them next."""
         nodes, walk = self._nodes, self._walk_to_read()
         for edge in np.flatnonzero(nodes["flags"][: self.size] & LINKED).tolist():
-            if self.is_solved(edge) and nodes["proof"][self.source(edge)] == UNPROVEN:
+            if self.is_solved(edge) and not self.proof(edge) and not self.has(self.source(edge), FAILED):
                 visits = max(self.visits(edge), 1)
-                players = range(self.players) if self._values.shape[1] else [self.chooser(edge)]
-                known = [_solved_return(nodes, self._values, walk, edge, player) * visits for player in players]
-                if np.isfinite(known).all():
-                    if self._values.shape[1]:
-                        self._values[edge, : self.players] = known
-                    nodes["value_sum"][edge] = known[self.chooser(edge) if len(known) > 1 else 0]
+                for player in range(self.players if self._values.shape[1] else 0):
+                    self._values[edge, player] = visits * _solved_return(nodes, self._values, walk, edge, player)
+                nodes["value_sum"][edge] = visits * _solved_return(nodes, self._values, walk, edge, self.chooser(edge))
 
     def mark_path(self, path: np.ndarray) -> None:
         """A simulation is under way on this path."""

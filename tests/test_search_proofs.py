@@ -572,11 +572,12 @@ def test_a_node_is_settled_as_its_children_allow(player: int, incomplete: bool) 
             assert (settled, tree.is_solved(0), int(tree.nodes["proof"][0])) == (solved, solved, proof), children
 
 
-def test_widening_below_a_solved_ancestor_opens_every_node_above() -> None:
+@pytest.mark.parametrize("players", [1, 2])
+def test_widening_below_a_solved_ancestor_opens_every_node_above(players: int) -> None:
     """A chain of two states that were closed: when the lower one gets an action to try, both are open again."""
     settings = SearchSettings()
-    walk = walk_of(settings, zero_sum=True, players=2)
-    tree = Tree(None, None, (), players=2, zero_sum=True)
+    walk = walk_of(settings, zero_sum=players == 2, players=players)
+    tree = Tree(None, None, (), players=players, zero_sum=players == 2)
     for node in range(3):
         tree.add_children(node, ["a"], [None], np.ones(1), [0.0], [0.0], [SOLVED])
     tree.nodes["flags"] |= SOLVED

@@ -171,6 +171,39 @@ def test_a_win_that_another_way_proved_is_one_here(transpositions: bool) -> None
     assert transpositions == bool((tree.nodes["flags"] & LINKED).any())
 
 
+@pytest.mark.parametrize("players", [1, 3])
+def test_what_is_known_of_a_shared_state_is_known_on_every_way_and_after_a_move(players: int) -> None:
+    """w is closed by way of u; the edge from v was visited before that, when little was known of w."""
+
+    class Diamond(Written):
+        moves: ClassVar = {
+            "root": {"y": "v", "x": "u"},
+            "u": {"p": "w"},
+            "v": {"p": "w", "q": "k"},
+            "w": {"bad": "bad", "good": "good"},
+            **corridors("k"),
+        }
+        pays: ClassVar = {"good": (1.0, 0.5, 0.25)[:players], "bad": (0.0,) * players}
+
+    Diamond.players = players
+    worth = {"v": 0.6, "u": 0.5, "w": 0.4}
+    judge = lambda simulator, state, _: [worth.get(state, 0.0)] + [0.0] * (players - 1)  # noqa: E731
+    tree = grown(Diamond(), judge, simulations=40, exploration=2.0, transpositions=True)
+    [v] = [child for child in tree.children() if tree.actions[child] == "y"]
+    [w] = [child for child in tree.children(v) if tree.actions[child] == "p"]
+    [other] = [c for u in tree.children() if u != v for c in tree.children(u)]
+    assert {tree.has(w, LINKED), tree.has(other, LINKED)} == {True, False}
+    assert tree.is_solved(w)
+    assert [tree.value(edge) for edge in (w, other)] == pytest.approx([1.0, 1.0])
+    assert tree.known_returns(v)[0] == pytest.approx(1.0)
+    for first in (v, tree.parent(other)):
+        moved = grown(Diamond(), judge, simulations=40, exploration=2.0, transpositions=True)
+        moved.reroot(first)
+        [edge] = [child for child in moved.children() if moved.actions[child] == "p"]
+        assert moved.value(edge) == moved.mean(edge) == pytest.approx(1.0)
+        assert moved.returns(edge) == pytest.approx([1.0, 0.5, 0.25][:players])
+
+
 @pytest.mark.parametrize("opposed", [False, True])
 def test_a_state_that_luck_leads_to_again_is_worth_what_is_known(opposed: bool) -> None:
     """Two ways lead to s, one through chance. Of s every action is dropped, since it repeats a position."""
