@@ -63,7 +63,7 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
         return np.inf if proof == WIN else (-np.inf if proof == LOSS else 0.0)
     if record.flags & VALUED:
         return values[child, values.shape[1] // 2 + player] if values.shape[1] > 0 else record.reward
-    if state.visits == 0 and _visits_of_children(nodes, source) == 0:
+    if state.visits == 0 and _sums_of_children(nodes, source)[1] == 0.0:
         source, state = child, record
         if record.visits == 0:
             return -np.inf
@@ -73,14 +73,6 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
     known = state.value_sum / visits
     against = source != child and walk[0].zero_sum and max(nodes[state.parent].player, 0) != player
     return -known if against else known
-
-
-@njit(cache=True)
-def _visits_of_children(nodes: np.ndarray, source: int) -> int:
-    visits = 0
-    for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
-        visits += nodes[child].visits
-    return visits
 
 
 @njit(cache=True)
