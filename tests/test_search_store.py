@@ -256,6 +256,17 @@ def rewritten(path: FilePath, name: str, change: Any) -> None:
     pq.write_table(table.set_column(place, table.schema.field(name), column), path)
 
 
+def test_a_block_in_a_file_of_information_sets_that_ends_one_beyond_the_tree_is_named(tmp_path: FilePath) -> None:
+    """No sum over the blocks tells it there: sets turn up in any order."""
+    game, path = KuhnPoker(), tmp_path / "trees.parquet"
+    [tree] = grown_by_information(game, [game.step(game.step(game.reset(0), "J"), "Q")], simulations=20)
+    save_trees(path, [tree])
+    for name, number in (("first_child", len(tree) - 1), ("children", 2)):
+        rewritten(path, name, lambda values, number=number: [*values[:3], number, *values[4:]])
+    with pytest.raises(ValueError, match="tree 0, node 3: parent and children do not fit"):
+        load_trees(path)
+
+
 def test_a_task_that_json_cannot_hold_is_named_and_nothing_is_written(tmp_path: FilePath) -> None:
     tree, *_ = grown()
     tree.task = {"seed": 0, "options": {1, 2}}  # type: ignore[dict-item]
