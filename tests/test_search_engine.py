@@ -14,14 +14,14 @@ from random_numbers import digest, uniform
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.arrays import _back_up_from
-from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, normalised, search
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
 from branchwise.search.policy import Proposal
 from branchwise.search.selection import mixed_prior, usable
 from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import EXPANDED, INCOMPLETE, VALUED, Tree, _add_children, _path, _select
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
+from branchwise.search.tree import VALUED, Tree, _add_children, _path, _select
 
 
 class Path(NamedTuple):
@@ -429,39 +429,6 @@ def test_policy_target_is_the_share_of_visits() -> None:
     assert shares == pytest.approx([tree.visits(child) / (tree.visits(0) - 1) for child in tree.children()])
 
 
-# ---- free text --------------------------------------------------------------------------------------------------
-
-
-class Saying(HashPolicy):
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
-        texts = ["say 1", " say  1", "say 0", "say 2", "say 1 "]
-        return [
-            [Proposal(text, -float(i), (i,), (-float(i),)) for i, text in enumerate(texts[:n])] for _ in transcripts
-        ]
-
-
-def test_equal_proposals_are_merged_and_share_their_prior() -> None:
-    simulator = FreeText()
-    settings = SearchSettings(simulations=1, uniform_prior=0.0)
-    [tree] = search(simulator, roots([0], simulator), Saying(), ValueFunction(judged), settings)
-    assert tree.actions[1:] == ["say 1", "say 0", "say 2"]
-    assert list(tree.nodes["prior"][1:]) == pytest.approx([0.6, 0.2, 0.2])
-    assert tree.logps[1:] == [-0.0, -2.0, -3.0]
-    assert tree.agent_turn(2).logps == (-2.0,)
-    assert tree.counters["merged_proposals"] == 2
-    assert tree.counters["invalid_actions"] == 1
-
-
-def test_indentation_tells_proposals_apart_and_blanks_do_not() -> None:
-    assert normalised("search[red  shirt] ") == normalised(" search[red shirt]")
-    assert normalised("if a:\n    b\nc") != normalised("if a:\n    b\n    c")
-    assert normalised("print(1)  \r\nx\t+ 1") == normalised("print(1)\nx + 1")
-    for code in ("len('{}')", 'len("{}")', "'''\n{}\n'''", "# {}\nprint('b')"):
-        texts = [code.format(f"a{blanks}b") for blanks in (" ", "  ", "\t", "\n", "\r", "\u2028", "\x0c", "\xa0")]
-        assert len({normalised(text) for text in texts}) == 8
-    assert len({normalised(f"# a{end}print(1)") for end in (" ", "\n", "\r", "\u2028")}) == 4
-
-
 # ---- failures ---------------------------------------------------------------------------------------------------
 
 
@@ -578,6 +545,98 @@ def test_a_game_that_is_not_zero_sum_ends_the_search_wherever_it_is_found_out(
         search(simulator, [Root("")], None, ValueFunction(zero), settings)
 
 
+class Opinions:
+    """A critic that likes nothing."""
+
+    def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+        return [np.zeros(len(actions)) for actions in candidates]
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks", "words"),
+    [
+        ({"critic_weight": 0.5}, {}, "critic_weight=0.5 and unvisited_value='parent' ask a critic; pass critic="),
+        ({"unvisited_value": "prior"}, {}, "critic_weight=0.0 and unvisited_value='prior' ask a critic; pass critic="),
+        ({}, {"critic": Opinions()}, "unvisited_value='parent' read no critic, and one was passed"),
+        ({"selection": "uct_bonus"}, {}, "selection='uct_bonus' adds a bonus; pass bonus=, or name bonus_terms"),
+        ({}, {"bonus": lambda tree, node: 0.0}, "selection='puct' adds no bonus, and one was passed"),
+        ({"information": "single_observer"}, {}, "and Corridor has no resample that draws anything anew; write one"),
+    ],
+)
+def test_a_hook_is_passed_where_the_settings_ask_for_it_and_nowhere_else(
+    options: dict[str, Any], hooks: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        search(Corridor(), [corridor_root()], None, ValueFunction(zero), SearchSettings(**options), **hooks)
+
+
+@pytest.mark.parametrize(
+    ("options", "hooks"),
+    [
+        ({"critic_weight": 0.5}, {"critic": Opinions()}),
+        ({"unvisited_value": "prior"}, {"critic": Opinions()}),
+        ({"selection": "uct_bonus"}, {"bonus": lambda tree, node: 0.0}),
+        ({"selection": "uct_bonus", "bonus_terms": ("early_depth",)}, {}),
+        ({}, {"same": lambda one, other: False}),
+    ],
+)
+def test_a_hook_that_the_settings_ask_for_is_taken(options: dict[str, Any], hooks: dict[str, Any]) -> None:
+    settings = SearchSettings(simulations=4, **options)
+    [tree] = search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings, **hooks)
+    assert tree.is_solved()
+
+
+def test_the_best_return_of_one_is_backed_up_for_one_player_alone() -> None:
+    settings = SearchSettings(simulations=4, backup="max")
+    assert search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings)[0].value(0) == 1.0
+    with pytest.raises(ValueError, match="Bargain has 2 players, and backup='max' keeps the best return of one; use"):
+        search(Bargain(), [Root("")], None, ValueFunction(zero), settings)
+
+
+def test_a_tree_without_its_simulator_is_not_gone_on_with() -> None:
+    tree = Tree(None, Line(0, 0), (), index=3)
+    with pytest.raises(ValueError, match=r"tree 3 was loaded without its simulator; load_trees\(path, simulator\)"):
+        extend(Corridor(), [tree], None, ValueFunction(zero), SearchSettings())
+
+
+@pytest.mark.parametrize(
+    ("players", "said", "opposed"),
+    [(2, True, True), (2, False, False), (2, None, False), (1, True, False), (3, True, False)],
+)
+def test_two_players_are_opposed_where_the_simulator_says_so(players: int, said: bool | None, opposed: bool) -> None:
+    class Says(Corridor):
+        pass
+
+    Says.players = players
+    if said is not None:
+        Says.zero_sum = said  # type: ignore[attr-defined]
+    assert is_zero_sum(Says()) == opposed
+
+
+def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
+    """Two ways lead to each state, and a way may be tried before the one that found the state first."""
+
+    class Bag(Fork):
+        def step(self, state: Path, action: str) -> Path:
+            return Path(state.seed, tuple(sorted((*state.actions, action))))
+
+    settings = SearchSettings(simulations=60, transpositions=True, solve=False, exploration=5.0)
+    [tree] = search(Bag(), roots([0], Bag()), None, ValueFunction(judged), settings)
+    linked = [node for node in range(len(tree)) if tree.source(node) != node]
+    assert len(linked) == tree.counters["transpositions"] > 5
+    for node in range(len(tree)):
+        assert tree.states[node] == tree.states[tree.source(node)]
+        assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
+    assert len({tree.states[node] for node in range(len(tree)) if not tree.is_terminal(node)}) == sum(
+        not tree.is_terminal(node) and tree.source(node) == node for node in range(len(tree))
+    )
+
+
+def test_a_root_of_which_nothing_is_said_has_no_task_and_no_words() -> None:
+    [tree] = search(Corridor(), [Root(Line(0, 0))], None, ValueFunction(zero), SearchSettings(simulations=1))
+    assert (tree.task, tree.transcript()) == ({}, ())
+
+
 # ---- when a search stops ----------------------------------------------------------------------------------------
 
 
@@ -691,193 +750,3 @@ def test_a_critic_reads_transcripts_though_nobody_else_does() -> None:
 
     search(Corridor(), [corridor_root()], None, RandomRollout(), SearchSettings(critic_weight=0.5), critic=Critic())
     assert read[:2] == ["place 0, 0 steps", "place 1, 1 steps"]
-
-
-# ---- actions that are left out ----------------------------------------------------------------------------------
-
-
-def test_where_all_mass_was_on_a_dropped_action_the_others_share_it() -> None:
-    """The way back, which is dropped, is all that the policy would take."""
-
-    class Back(HashPolicy):
-        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
-            return [np.array([0.0, -np.inf]) for _ in candidates]
-
-    [tree] = search(Corridor(), [corridor_root()], Back(), ValueFunction(zero), SearchSettings(uniform_prior=0.0))
-    assert tree.actions == ["", "right", "right", "right"]
-    assert [tree.prior(node) for node in (1, 2, 3)] == [1.0, 1.0, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("actions", "words"),
-    [
-        ([], "the simulator gave no legal actions in a state that is not terminal"),
-        (None, "any text may be an answer here, and there is no policy to propose one"),
-    ],
-)
-def test_a_state_in_which_nothing_can_be_done_costs_its_leaf(actions: Any, words: str) -> None:
-    class Stuck(Fork):
-        def legal_actions(self, state: Path) -> Any:
-            return actions if state.actions == ("a0",) else super().legal_actions(state)
-
-    [tree] = search(Stuck(), roots([0], Stuck()), None, ValueFunction(zero), SearchSettings(simulations=20))
-    assert tree.counters["failed_leaves"] == 1
-    assert tree.last_error == words
-    assert [tree.visits(child) for child in tree.children()] == [0, 18]
-
-
-def test_a_simulator_is_asked_of_each_state_whether_it_lists_all_that_can_be_done() -> None:
-    class Partly(Fork):
-        def lists_all(self, state: Path) -> bool:
-            return len(state.actions) != 1
-
-    [tree] = search(Partly(), roots([0], Partly()), None, ValueFunction(zero), SearchSettings(simulations=30))
-    inner = [node for node in range(len(tree)) if tree.has(node, EXPANDED)]
-    assert {tree.depth(node) for node in inner if tree.has(node, INCOMPLETE)} == {1}
-    assert {tree.depth(node) for node in inner if not tree.has(node, INCOMPLETE)} >= {0, 2}
-
-
-def test_blank_proposals_are_left_out_and_counted() -> None:
-    class Blank(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
-            return [[Proposal(text, -1.0) for text in (" ", "say 1", "", "say 2", "say 2")] for _ in transcripts]
-
-    settings = SearchSettings(simulations=1, uniform_prior=0.0)
-    [tree] = search(FreeText(), roots([0], FreeText()), Blank(), ValueFunction(judged), settings)
-    assert tree.actions[1:] == ["say 1", "say 2"]
-    assert [tree.prior(child) for child in tree.children()] == pytest.approx([1 / 3, 2 / 3])
-    assert (tree.counters["invalid_actions"], tree.counters["merged_proposals"]) == (2, 1)
-
-
-def test_the_tokens_of_a_proposal_are_kept_with_the_name_of_who_said_them() -> None:
-    class Named(Saying):
-        policy_id = "somebody"
-
-    settings = SearchSettings(simulations=1)
-    for policy, name in ((Named(), "somebody"), (Saying(), "")):
-        [tree] = search(FreeText(), roots([0], FreeText()), policy, ValueFunction(judged), settings)
-        assert {tree.agent_turn(child).policy_id for child in tree.children()} == {name}
-
-
-def test_a_leaf_at_the_depth_limit_gets_no_children() -> None:
-    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), SearchSettings(simulations=60, max_depth=2))
-    assert {len(tree.children(node)) for node in range(len(tree)) if tree.depth(node) == 1} == {2}
-    assert max(tree.depth(node) for node in range(len(tree))) == 2
-
-
-def test_each_question_of_a_batch_counts_for_its_tree() -> None:
-    class Critic:
-        def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
-            return [np.zeros(len(actions)) for actions in candidates]
-
-    settings = SearchSettings(simulations=3, critic_weight=0.5)
-    trees = search(Fork(), roots(range(3), Fork()), Even(), ValueFunction(zero), settings, critic=Critic())
-    assert [tree.counters["model_calls"] for tree in trees] == [9, 9, 9]  # the policy, the critic, the evaluator
-
-
-def test_proposals_as_far_apart_as_the_limit_are_two() -> None:
-    """One letter of four is a quarter."""
-
-    class Near(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
-            return [[Proposal(text, -1.0) for text in ("abcd", "abce")] for _ in transcripts]
-
-    def actions(distance: float) -> list[str]:
-        settings = SearchSettings(simulations=1, merge="edit_distance", merge_distance=distance)
-        [tree] = search(FreeText(), roots([0], FreeText()), Near(), ValueFunction(judged), settings)
-        return tree.actions[1:]
-
-    assert actions(0.25) == ["abcd", "abce"]
-    assert actions(0.2500001) == ["abcd"]
-
-
-def test_a_root_of_which_nothing_is_said_has_no_task_and_no_words() -> None:
-    [tree] = search(Corridor(), [Root(Line(0, 0))], None, ValueFunction(zero), SearchSettings(simulations=1))
-    assert (tree.task, tree.transcript()) == ({}, ())
-
-
-class Opinions:
-    """A critic that likes nothing."""
-
-    def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        return [np.zeros(len(actions)) for actions in candidates]
-
-
-@pytest.mark.parametrize(
-    ("options", "hooks", "words"),
-    [
-        ({"critic_weight": 0.5}, {}, "critic_weight=0.5 and unvisited_value='parent' ask a critic; pass critic="),
-        ({"unvisited_value": "prior"}, {}, "critic_weight=0.0 and unvisited_value='prior' ask a critic; pass critic="),
-        ({}, {"critic": Opinions()}, "unvisited_value='parent' read no critic, and one was passed"),
-        ({"selection": "uct_bonus"}, {}, "selection='uct_bonus' adds a bonus; pass bonus=, or name bonus_terms"),
-        ({}, {"bonus": lambda tree, node: 0.0}, "selection='puct' adds no bonus, and one was passed"),
-        ({"information": "single_observer"}, {}, "and Corridor has no resample that draws anything anew; write one"),
-    ],
-)
-def test_a_hook_is_passed_where_the_settings_ask_for_it_and_nowhere_else(
-    options: dict[str, Any], hooks: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ValueError, match=words):
-        search(Corridor(), [corridor_root()], None, ValueFunction(zero), SearchSettings(**options), **hooks)
-
-
-@pytest.mark.parametrize(
-    ("options", "hooks"),
-    [
-        ({"critic_weight": 0.5}, {"critic": Opinions()}),
-        ({"unvisited_value": "prior"}, {"critic": Opinions()}),
-        ({"selection": "uct_bonus"}, {"bonus": lambda tree, node: 0.0}),
-        ({"selection": "uct_bonus", "bonus_terms": ("early_depth",)}, {}),
-        ({}, {"same": lambda one, other: False}),
-    ],
-)
-def test_a_hook_that_the_settings_ask_for_is_taken(options: dict[str, Any], hooks: dict[str, Any]) -> None:
-    settings = SearchSettings(simulations=4, **options)
-    [tree] = search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings, **hooks)
-    assert tree.is_solved()
-
-
-def test_the_best_return_of_one_is_backed_up_for_one_player_alone() -> None:
-    settings = SearchSettings(simulations=4, backup="max")
-    assert search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings)[0].value(0) == 1.0
-    with pytest.raises(ValueError, match="Bargain has 2 players, and backup='max' keeps the best return of one; use"):
-        search(Bargain(), [Root("")], None, ValueFunction(zero), settings)
-
-
-def test_a_tree_without_its_simulator_is_not_gone_on_with() -> None:
-    tree = Tree(None, Line(0, 0), (), index=3)
-    with pytest.raises(ValueError, match=r"tree 3 was loaded without its simulator; load_trees\(path, simulator\)"):
-        extend(Corridor(), [tree], None, ValueFunction(zero), SearchSettings())
-
-
-@pytest.mark.parametrize(
-    ("players", "said", "opposed"),
-    [(2, True, True), (2, False, False), (2, None, False), (1, True, False), (3, True, False)],
-)
-def test_two_players_are_opposed_where_the_simulator_says_so(players: int, said: bool | None, opposed: bool) -> None:
-    class Says(Corridor):
-        pass
-
-    Says.players = players
-    if said is not None:
-        Says.zero_sum = said  # type: ignore[attr-defined]
-    assert is_zero_sum(Says()) == opposed
-
-
-def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
-    """Two ways lead to each state, and a way may be tried before the one that found the state first."""
-
-    class Bag(Fork):
-        def step(self, state: Path, action: str) -> Path:
-            return Path(state.seed, tuple(sorted((*state.actions, action))))
-
-    settings = SearchSettings(simulations=60, transpositions=True, solve=False, exploration=5.0)
-    [tree] = search(Bag(), roots([0], Bag()), None, ValueFunction(judged), settings)
-    linked = [node for node in range(len(tree)) if tree.source(node) != node]
-    assert len(linked) == tree.counters["transpositions"] > 5
-    for node in range(len(tree)):
-        assert tree.states[node] == tree.states[tree.source(node)]
-        assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
-    assert len({tree.states[node] for node in range(len(tree)) if not tree.is_terminal(node)}) == sum(
-        not tree.is_terminal(node) and tree.source(node) == node for node in range(len(tree))
-    )

@@ -1,0 +1,290 @@
+"""Compiled trees as things to keep: going on, moving, reading, merging and turning them into general ones."""
+
+import math
+import pickle
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from compiled_search import Maze, assert_same_as_general, maze_value
+
+from branchwise.envs.games.connect_four import ConnectFour
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.simulator import TERMINAL
+from branchwise.search import compiled
+from branchwise.search.compiled import CompiledTree, KernelEvaluator
+from branchwise.search.compiled_loop import COMPILED_NODE, OVER, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN
+from branchwise.search.compiled_tree import merged
+from branchwise.search.engine import Root
+from branchwise.search.settings import SearchSettings
+from branchwise.search.tree import EXPANDED, VALUED
+
+# ---- trees as things to keep -----------------------------------------------------------------------------------------
+
+
+def grown(simulations: int, seed: int = 0) -> CompiledTree:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=simulations, selection="uct", exploration=2**0.5, random_ties=True)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(seed))
+    assert isinstance(tree, CompiledTree)
+    return tree
+
+
+def test_going_on_from_a_pickled_tree_equals_one_search() -> None:
+    half = pickle.loads(pickle.dumps(grown(700)))
+    whole = grown(1500)
+    compiled.extend([half], settings=whole.settings)
+    assert np.array_equal(half.nodes, whole.nodes)
+    assert half.random == whole.random
+
+
+def test_visits_of_children_add_up_and_records_are_small() -> None:
+    tree = grown(3000)
+    assert COMPILED_NODE.itemsize == 24
+    reached = 0
+    for node in range(len(tree)):
+        children = tree.children(node)
+        reached += len(children)
+        if len(children):
+            assert 1 + sum(tree.visits(child) for child in children) == tree.visits(node)
+        assert not tree.visits(node) or -1.0 <= tree.value(node) <= 1.0
+    assert reached == len(tree) - 1
+
+
+def test_rerooting_keeps_what_is_below_and_goes_on() -> None:
+    tree = grown(1500)
+    action = tree.best_action()
+    child = tree.best_child()
+    visits, value = tree.visits(child), tree.value(child)
+    below = {tree.action(node): tree.visits(node) for node in tree.children(child)}
+    tree.reroot(action)
+    assert tree.visits() == visits
+    assert tree.value() == pytest.approx(-value, abs=1e-5)
+    assert {tree.action(node): tree.visits(node) for node in tree.children()} == below
+    assert tree.simulator.current_player(tree.state) == 1
+    compiled.extend([tree])
+    assert tree.visits() == 1500 or tree.is_solved()
+
+
+def test_a_compiled_tree_becomes_a_tree() -> None:
+    tree = grown(500)
+    other = tree.to_tree()
+    assert other.best_action() == tree.best_action()
+    assert other.transcript(5)
+    actions, shares = tree.policy_target()
+    theirs, their_shares = other.policy_target()
+    assert actions == theirs
+    assert np.allclose(shares, their_shares)
+    assert_same_as_general(tree, 0, other, 0)
+
+
+def test_limits_stop_a_tree() -> None:
+    game = ConnectFour()
+    for limit in ({"max_nodes": 5_000}, {"max_bytes": 120_000}, {"seconds": 0.05}):
+        settings = SearchSettings(simulations=1 << 23, selection="uct", exploration=2**0.5, random_ties=True, **limit)  # type: ignore[arg-type]
+        [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
+        assert isinstance(tree, CompiledTree)
+        assert tree.stopped == next(iter(limit))
+        assert limit == {"seconds": 0.05} or 3_000 < len(tree) <= 5_000
+    with pytest.raises(ValueError, match="at most 2"):
+        compiled.search(game, [Root(game.reset(0))], None, None, SearchSettings(simulations=1 << 25))
+
+
+@pytest.mark.parametrize("limit", [{"max_nodes": 100}, {"max_bytes": 2_400}])
+def test_a_tree_beyond_the_limit_of_a_later_search_stays_as_it_is(limit: dict[str, int]) -> None:
+    tree = grown(60)
+    before = tree.nodes.copy()
+    assert len(tree) > 100
+    compiled.extend([tree], settings=replace(tree.settings, simulations=2_000, **limit))  # type: ignore[arg-type]
+    assert tree.stopped == next(iter(limit))
+    assert tree.simulations == 60
+    assert np.array_equal(tree.nodes, before)
+    compiled.extend([tree], settings=replace(tree.settings, max_nodes=None, max_bytes=None))
+    assert np.array_equal(tree.nodes, grown(2_000).nodes)
+
+
+def test_a_solved_tree_is_solved_beyond_the_limit_too() -> None:
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in "517":
+        state = game.step(state, square)
+    settings = SearchSettings(simulations=5_000, selection="uct", exploration=2**0.5, random_ties=True)
+    [tree] = compiled.search(game, [Root(state)], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+    assert tree.is_solved()
+    assert len(tree) > 5
+    compiled.extend([tree], settings=replace(settings, simulations=6_000, max_nodes=5))
+    assert tree.stopped == "solved"
+
+
+def test_threads_grow_the_same_trees_and_merge() -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=1000, selection="uct", exploration=2**0.5, random_ties=True)
+    roots = [Root(game.reset(0))] * 3
+    alone = compiled.search(game, roots, None, None, settings, np.random.default_rng(1))
+    together = compiled.search(game, roots, None, None, settings, np.random.default_rng(1), workers=2)
+    assert all(np.array_equal(a.nodes, b.nodes) for a, b in zip(alone, together, strict=True))
+    table = merged(together)  # type: ignore[arg-type]
+    assert sum(visits for visits, _ in table.values()) == 3 * 999
+
+
+# ---- reading and moving a compiled tree -----------------------------------------------------------------------------
+
+
+def test_a_compiled_tree_says_what_it_cannot_answer() -> None:
+    tree = grown(1)
+    tree.task = {"seed": 5}
+    assert repr(tree) == "CompiledTree(tic_tac_toe, nodes=1, visits=1, task={'seed': 5})"
+    with pytest.raises(ValueError, match="the root has no children; search with at least two simulations"):
+        tree.best_action()
+    assert (tree.best_child(), tree.principal_variation(), tree.root_table()) == (-1, [], {})
+    tree = grown(6)
+    with pytest.raises(ValueError, match="final is 'most'; expected 'visits' or 'value'"):
+        tree.best_child(0, "most")  # type: ignore[arg-type]
+    once = next(child for child in tree.children() if tree.visits(child) and not tree.children(child))
+    for action in (tree.action(once), "10"):
+        with pytest.raises(ValueError, match=f"nothing was searched below '{action}'; search anew from the state"):
+            tree.reroot(action)
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"), [("uct", False), ("ucb1", False), ("puct", True), ("alphazero", True), ("gumbel", True)]
+)
+def test_priors_are_known_where_the_rule_keeps_them(selection: Any, kept: bool) -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=40, selection=selection, solve=False)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+    assert math.isnan(tree.prior(0))
+    priors = [tree.prior(child) for child in tree.children()]
+    assert priors == pytest.approx([1 / 9] * 9) if kept else all(map(math.isnan, priors))
+    general = tree.to_tree()
+    assert [general.prior(node) for node in (0, *general.children())] == pytest.approx([1.0, *[1 / 9] * 9])
+    assert general.counters["simulations"] == 40
+
+
+def maze_tree(discount: float, simulations: int = 60, exploration: float = 1.0) -> CompiledTree:
+    settings = SearchSettings(simulations=simulations, selection="uct", discount=discount, exploration=exploration)
+    [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings)
+    assert isinstance(tree, CompiledTree)
+    return tree
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_a_moved_compiled_tree_is_worth_what_its_state_is(discount: float) -> None:
+    """V = (Q − r) / γ: without the reward of the step that led there."""
+    tree = maze_tree(discount)
+    child = [child for child in tree.children() if tree.children(child) and not tree.is_solved(child)][-1]
+    assert int(tree.nodes["action"][child]) > 0
+    after = Maze().step(tree.state, tree.action(child))
+    assert after.reward > 0.0
+    mean, visits = tree.mean(child), tree.visits(child)
+    tree.stopped = "simulations"
+    tree.reroot(tree.action(child))
+    expected = (mean - after.reward) / discount
+    assert (tree.state, tree.action(0), tree.stopped) == (after, "", "")
+    assert tree.simulations == tree.visits() == visits
+    assert tree.mean() == pytest.approx(expected, abs=1e-5)
+    assert float(tree.nodes["value"][0]) == pytest.approx(expected, abs=1e-5)
+    assert int(tree.nodes["action"][0]) == 0
+    general = tree.to_tree()
+    assert general.mean(0) == pytest.approx(expected, abs=1e-5)
+
+
+def test_where_nothing_later_counts_a_moved_compiled_tree_keeps_its_mean() -> None:
+    tree = maze_tree(0.0)
+    child = next(child for child in tree.children() if tree.children(child))
+    mean = tree.mean(child)
+    tree.reroot(tree.action(child))
+    assert tree.mean() == pytest.approx(mean, abs=1e-6)
+
+
+def test_a_solved_child_that_becomes_the_root_stays_closed() -> None:
+    tree = maze_tree(1.0, 4_000, exploration=1000.0)
+    assert tree.is_solved()
+    worse = next(child for child in tree.children() if np.isneginf(tree.nodes["value"][child]))
+    tree.reroot(tree.action(worse))
+    assert np.isneginf(tree.nodes["value"][0])
+    assert tree.is_solved()
+    visits = tree.visits()
+    compiled.extend([tree], None, KernelEvaluator(maze_value), replace(tree.settings, simulations=visits + 50))
+    assert tree.visits() == visits
+
+
+def test_a_proof_changes_sides_with_the_root() -> None:
+    """What is proven for who took an action is the opposite of what is proven for who moves after it."""
+    game, seen = TicTacToe(), set()
+    for squares in ("12473", "15", "125", "1473"):
+        state = game.reset(0)
+        for square in squares:
+            state = game.step(state, square)
+        settings = SearchSettings(simulations=20_000, selection="uct")
+        [tree] = compiled.search(game, [Root(state)], None, None, settings)
+        assert isinstance(tree, CompiledTree)
+        general = tree.to_tree()
+        named = {tree.action(child): tree.proof(child) for child in tree.children()}
+        assert {general.actions[child]: general.proof(child) for child in general.children()} == named
+        for action, proof in named.items():
+            moved = pickle.loads(pickle.dumps(tree))
+            if not proof or not moved.children(moved.children()[list(named).index(action)]):
+                continue
+            moved.reroot(action)
+            assert moved.proof() == {"win": "loss", "draw": "draw", "loss": "win"}[proof]
+            assert moved.value() == {"win": -1.0, "draw": 0.0, "loss": 1.0}[proof]
+            assert moved.to_tree().proof() == moved.proof()
+            seen.add(proof)
+    assert seen == {"win", "draw", "loss"}
+
+
+def test_merged_means_are_weighed_by_their_visits() -> None:
+    few, many = grown(60, seed=1), grown(400, seed=2)
+    assert not few.proof()
+    table = merged([few, many])
+    for action, (visits, value) in table.items():
+        (one, low), (other, high) = few.root_table()[action], many.root_table()[action]
+        assert visits == one + other
+        assert value == pytest.approx((one * low + other * high) / visits)
+    assert merged([]) == {}
+    alone = grown(4)
+    assert {action: visits for action, (visits, _) in merged([alone]).items()} == {
+        action: visits for action, (visits, _) in alone.root_table().items()
+    }
+
+
+def test_a_proven_action_of_a_compiled_tree_is_worth_what_is_proven_unless_the_game_is_over_there() -> None:
+    tree = grown(6)
+    child = tree.children()[0]
+    tree.nodes["visits"][child], tree.nodes["value_sum"][child] = 2, 1.0
+    for flags, value in (
+        (0, 0.5),
+        (PROVEN_WIN, 1.0),
+        (PROVEN_DRAW, 0.0),
+        (PROVEN_LOSS, -1.0),
+        (OVER | PROVEN_WIN, 0.5),
+    ):
+        tree.nodes["flags"][child] = flags
+        assert (tree.value(child), tree.mean(child)) == (value, 0.5)
+    tree.nodes["visits"][child] = 0
+    assert math.isnan(tree.value(child))
+
+
+@pytest.mark.parametrize("selection", ["uct", "gumbel"])
+@pytest.mark.parametrize("simulator", [TicTacToe(), Maze()], ids=["game", "maze"])
+def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulator: Any, selection: Any) -> None:
+    state = simulator.reset(3)
+    for action in ("1", "2", "3") if isinstance(simulator, TicTacToe) else ():
+        state = simulator.step(state, action)
+    settings = SearchSettings(simulations=300, selection=selection, exploration=1.0, solve=selection != "gumbel")
+    [tree] = compiled.search(simulator, [Root(state)], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+    general, ends = tree.to_tree(), 0
+    for node in range(len(tree)):
+        assert general.has(node, EXPANDED) == (len(tree.children(node)) > 0)
+        assert (general.is_solved(node), general.proof(node)) == (tree.is_solved(node), tree.proof(node))
+        assert general.actions[node] == tree.action(node)
+        assert list(general.children(node)) == list(tree.children(node)) or not len(tree.children(node))
+        over = simulator.current_player(general.states[node]) == TERMINAL
+        assert general.is_terminal(node) == general.has(node, VALUED) == over >= tree.is_terminal(node)
+        ends += tree.is_terminal(node)
+    assert ends > 5
