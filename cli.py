@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Final, ParamSpec
 
 import typer
 
@@ -66,6 +66,9 @@ HistoryOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The seed of all draws.")]
+WRONG_PAGES: Final = (
+    "Is the model one for this environment and its --option? Small models made here read observation_mode=compact"
+)
 
 
 def _file(text: str) -> Path:
@@ -439,10 +442,7 @@ def pairs(
         back = sum(tree.counters["dropped_revisits"] for tree in loaded)
         why = next((tree.last_error for tree in loaded if tree.last_error), "no simulation reached an action")
         why = f"all actions that were tried, {back}, led back to where they were taken" if back else why
-        raise ValueError(
-            f"{trees}: no pairs, since no tree has more than its root: {why}. Is the model one for this environment and"
-            " its --option?"
-        )
+        raise ValueError(f"{trees}: no pairs, since no tree has more than its root: {why}. {WRONG_PAGES}")
     for tree in loaded:
         for rows, left_out in _extracted(tree, extract, least, visits, anchors is not False):
             found += rows
@@ -453,11 +453,12 @@ def pairs(
         cure = ", ".join([*(cure for reason, cure in cures.items() if dropped[reason]), "search with more simulations"])
         raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. The cure: {cure}")
     save_pairs(out, found)
-    kinds = Counter(pair.kind for pair in found)
-    _say(f"{out}: {len(found)} rows ({', '.join(f'{count} {kind}' for kind, count in kinds.most_common())})")
-    without = sum(not pair.rejected for pair in found)
-    if 0 < without < len(found):
-        _say(f"{anchors_beside(out)}: {without} of the rows, those without a rejected side")
+    contrasts = [pair for pair in found if pair.rejected]
+    without = [pair for pair in found if not pair.rejected]
+    for path, rows in ((out, contrasts or without), (anchors_beside(out), without if contrasts else [])):
+        if rows:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(pair.kind for pair in rows).most_common())
+            _say(f"{path}: {len(rows)} rows{'' if rows is contrasts else ' without a rejected side'} ({kinds})")
     if lost:
         _say(f"left out: {lost}")
 
@@ -499,14 +500,18 @@ def train(
     method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
     learning_rate: Annotated[
         float | None,
-        typer.Option(metavar="NUMBER", help="Peak learning rate; a pretrained model wants 1e-6 (DPO), 1e-5 (SFT)."),
+        typer.Option(
+            metavar="NUMBER",
+            help="Peak learning rate; default 3e-4 (DPO), 2e-3 (SFT), for small models made here; a pretrained model "
+            "wants 1e-6 (DPO), 1e-5 (SFT).",
+        ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(metavar="NUMBER", help="Passes over the rows.")] = None,
+    epochs: Annotated[float | None, typer.Option(metavar="NUMBER", help="Passes over the rows; default 1.")] = None,
     beta: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="DPO: strength of the pull to the reference.")
+        float | None, typer.Option(metavar="NUMBER", help="DPO: strength of the pull to the reference; default 0.3.")
     ] = None,
     sft_weight: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="DPO: weight of the chosen sides' likelihood.")
+        float | None, typer.Option(metavar="NUMBER", help="DPO: weight of the chosen sides' likelihood; default 1.")
     ] = None,
     reference: Annotated[
         Reference | None,
@@ -521,7 +526,7 @@ def train(
 ) -> None:
     """Train a model on pairs, and save it with its tokenizer.
 
-    Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 3e-4
+    Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 1.5e-3
     """
     from .search.files import check_model_output
     from .search.store import anchors_beside, load_pairs
@@ -693,6 +698,8 @@ def bench(
         finally:
             benchmark.save()
             _print_results(benchmark.rows, as_json)
+    if helpless := [row.agent for row in benchmark.rows if row.invalid_action_rate == 1.0]:
+        _say(f"note: every action of {', '.join(helpless)} was invalid. {WRONG_PAGES}", err=True)
     if view and not as_json:
         _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
     if out:

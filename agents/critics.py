@@ -31,11 +31,10 @@ from ..search.files import recover, write_folder
 from ..search.transcript import Transcript
 from .forward import Forward
 from .language_model import LanguageModel
-from .pretrained import load_weights, pretrained, saved_settings
+from .pretrained import VALUE_MODEL_FILE, load_weights, pretrained, saved_settings
 from .prompting import HISTORIES, History, all_turns, chat_format, history_key, history_named, prompts_and_completions
 
 HEAD_FILE: Final = "value_head.safetensors"
-SETTINGS_FILE: Final = "value_model.json"
 SAVED: Final[dict[str, Any]] = {
     "low": (int, float),
     "high": (int, float),
@@ -94,14 +93,14 @@ class ValueModel(nn.Module):
         """A critic that :meth:`save` wrote. ``history`` is needed where it was saved with a policy that has no name."""
         folder = Path(folder)
         recover(folder)
-        for name in (SETTINGS_FILE, HEAD_FILE, "config.json"):
+        for name in (VALUE_MODEL_FILE, HEAD_FILE, "config.json"):
             if not (folder / name).is_file():
                 raise FileNotFoundError(
                     f"{folder} has no {name}, so it is no value model (critic); give the critic/model folder of a run "
                     "of `branchwise loop` that trains one, such as `make run`, or in Python one that ValueModel.save "
                     "wrote (ValueModel.from_language_model makes a critic of a language model)"
                 )
-        settings = saved_settings(folder / SETTINGS_FILE, SAVED)
+        settings = saved_settings(folder / VALUE_MODEL_FILE, SAVED)
         settings["history"] = history or settings.get("history")
         if settings["history"] is None:
             raise ValueError(f"{folder} was saved with a history policy of its own; pass it as history=…")
@@ -123,7 +122,7 @@ class ValueModel(nn.Module):
             self.base.save_pretrained(target)
             self.tokenizer.save_pretrained(target)
             save_file({k: v.contiguous() for k, v in self.head.state_dict().items()}, target / HEAD_FILE)
-            (target / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+            (target / VALUE_MODEL_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
         return write_folder(folder, write)
 

@@ -36,7 +36,7 @@ from ..search.policy import Proposal
 from ..search.transcript import Transcript
 from .forward import Forward
 from .packing import batches_by_length
-from .pretrained import pretrained, saved_settings
+from .pretrained import VALUE_MODEL_FILE, pretrained, saved_settings
 from .prompting import (
     HISTORIES,
     PLAIN_TEMPLATE,
@@ -423,13 +423,16 @@ class LanguageModel:
 
 
 def check_model_folder(source: str | Path) -> None:
-    """Raises ``FileNotFoundError`` where ``source`` is no folder with a model and its tokenizer."""
+    """Raises ``FileNotFoundError`` where ``source`` is no folder with a model and its tokenizer, ``ValueError`` where
+    the model is a critic."""
     folder = Path(source)
     recover(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{str(source)!r} is not a folder with a model; {MODEL_CURE}")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} has no config.json, so it is no model folder; {MODEL_CURE}")
+    if (folder / VALUE_MODEL_FILE).is_file():
+        raise ValueError(f"{folder} is a value model (critic), which has no words (--critic takes it); {MODEL_CURE}")
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise FileNotFoundError(
             f"{folder} has a model but no tokenizer; copy the tokenizer's files there too (in Python "

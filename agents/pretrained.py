@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from ..envs.json_files import read_json, read_text
 from .forward import first_line
 
+VALUE_MODEL_FILE: Final = "value_model.json"
 JSON_FILES: Final = (
     *("config.json", "generation_config.json", "model.safetensors.index.json"),
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
@@ -28,13 +29,16 @@ def pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
     """``kind.from_pretrained(source, **options)``, of a class of transformers.
 
     Raises ``FileNotFoundError`` where neither a folder nor the hub has it, ``ValueError`` where it is damaged, of
-    another kind, or comes with code of its own.
+    another kind, without all its weights (transformers would draw the others at random), or comes with code of its own.
     """
     folder = Path(source)
+    noun = _NOUNS.get(kind.__name__, "model")
     if folder.is_dir():
         check_files(folder)
+    has_weights = kind.__name__.startswith("AutoModel")
+    info = {"output_loading_info": True} if has_weights else {}
     try:
-        return kind.from_pretrained(str(source), trust_remote_code=False, **options)
+        found = kind.from_pretrained(str(source), trust_remote_code=False, **options, **info)
     except (MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
@@ -50,9 +54,19 @@ def pretrained(kind: Any, source: str | Path, **options: Any) -> Any:
                 "model is gated"
             ) from error
         raise ValueError(
-            f"{str(source)!r} is not a {_NOUNS.get(kind.__name__, 'model')} that transformers "
-            f"{transformers.__version__} can load: {type(error).__name__}: {first_line(error)}; {_CURE}"
+            f"{str(source)!r} is not a {noun} that transformers {transformers.__version__} can load: "
+            f"{type(error).__name__}: {first_line(error)}; {_CURE}"
         ) from error
+    if not has_weights:
+        return found
+    model, loading = found
+    if missing := sorted(loading["missing_keys"]):
+        more = f" and {len(missing) - 1} more" if missing[1:] else ""
+        raise ValueError(
+            f"{str(source)!r} is no whole {noun}: it lacks the weights {missing[0]}{more}, which would be random; "
+            f"give a model of this kind, or {_CURE}"
+        )
+    return model
 
 
 def check_files(folder: Path) -> None:

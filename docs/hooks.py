@@ -81,7 +81,7 @@ def environment_page(row: Any) -> str:
         "played by rule": _listed(name for name, _ in row.solvers),
         "`opponents`": _listed(dict.fromkeys(("random", *dict(row.opponents)))) if row.players > 1 else "",
         "`split`": _listed(row.splits),
-        "needs": f"`pip install branchwise[{row.extra}]`" if row.extra else "",
+        "needs": f"`pip install '.[{row.extra}]'` in the checkout" if row.extra else "",
         "class": f"`{made.__module__}.{made.__qualname__}`",
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value)

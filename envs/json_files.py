@@ -53,6 +53,8 @@ def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Any]]:
     """File and line, and the value there, of each line of a JSONL file; blank lines are passed over."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith(b"PAR1"):
+                raise ValueError(f"{path}: a parquet file (`branchwise pairs` makes pairs of one of trees); {expected}")
             if not line.strip():
                 continue
             where = f"{path}, line {number}"

@@ -4,7 +4,7 @@ A state is the history of the game's action numbers; beside it lies OpenSpiel's 
 takes no part in equality, hashing or pickling (it is replayed from the history where it is missing). Games of
 simultaneous moves are played through OpenSpiel's own turn-based form, in which the moves of one round are hidden.
 
-Needs ``pip install branchwise[openspiel]``. Not handled here: games that draw their luck inside themselves
+Needs ``pip install '.[openspiel]'`` in the checkout. Not handled here: games that draw their luck inside themselves
 (``SAMPLED_STOCHASTIC``: they cannot be repeated), mean-field games, and two without usable lists of legal actions.
 """
 
@@ -145,7 +145,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
 
     def _open(self) -> None:
         if pyspiel is None:
-            raise ImportError("OpenSpiel is not installed: pip install branchwise[openspiel].")
+            raise ImportError("OpenSpiel is not installed; in the checkout: pip install '.[openspiel]'")
         _check_name(self.game, self.params)
         for name, value in self.params.items():
             limit = MAX_LENGTH if any(word in name for word in ("max", "horizon", "length", "seed")) else MAX_SIZE

@@ -8,7 +8,7 @@
 ``uvicorn.run(app)`` serves it; OpenEnv's ``GenericEnvClient(base_url=…)`` plays: ``reset(seed=3)``,
 ``step({"text": "search[red shirt]"})``. Each session has its own episode, all share one simulator; sessions are limited
 in number and end when idle. A web page of another origin is refused, and without the right ``token``, where one is set,
-everybody is. Interface: OpenEnv 0.10. Needs ``pip install branchwise[openenv]``.
+everybody is. Interface: OpenEnv 0.10. Needs ``pip install '.[openenv]'`` in the checkout.
 
 Not handled here: episodes over plain HTTP (OpenEnv gives each request an environment of its own, so that ``POST /step``
 can only say where to play), several agents in one episode (other players are ``opponents``), encryption (put a proxy in
@@ -226,7 +226,7 @@ def openenv_app(
     - ``origins``: web pages of other hosts that may use the server.
     """
     if create_app is None:
-        raise ImportError("OpenEnv is not installed: pip install branchwise[openenv].")
+        raise ImportError("OpenEnv is not installed; in the checkout: pip install '.[openenv]'")
     for name, value in (("max_sessions", max_sessions), ("session_timeout", session_timeout)):
         if value is not None and not value > 0:
             raise ValueError(f"{name}={value!r}: expected a number above 0.")

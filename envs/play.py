@@ -75,7 +75,7 @@ def play(
         except ValueError as error:
             if "unknown reset option 'goal'" not in str(error):
                 raise
-            raise ValueError(f"goal={goal}: {env_id} has no goals; seed=… names an episode") from None
+            raise ValueError(f"goal={goal}: {env_id} has no goals; a seed names an episode there") from None
         total, steps, over = 0.0, 0, False
         fence = CODE if CODE in str(observation) else FENCE
         while not over:

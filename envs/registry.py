@@ -51,7 +51,7 @@ class EnvironmentRow:
     them that is made without arguments; ``"random"`` is always there unless a row names its own. ``solvers``
     are the same for environments with one player: who plays it by rule. ``splits`` are the values of the ``split``
     option, none where there is no such option. ``extra`` is the optional dependency that it needs: ``pip install
-    branchwise[<extra>]``.
+    '.[<extra>]'`` in the checkout.
     """
 
     id: str

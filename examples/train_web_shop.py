@@ -1,6 +1,6 @@
 """The whole loop from Python: search, pairs, training and evaluation on the web shop, and the table's rows.
 
-    python examples/train_web_shop.py runs/example smoke     # "smoke" is the tiny run; the default takes minutes
+    python examples/train_web_shop.py smoke runs/example     # the tiny run; without "smoke" it takes minutes
 
 Goes on where it was stopped, as ``branchwise loop`` does.
 """
@@ -16,10 +16,12 @@ from branchwise.training.recipe import load_config
 
 if __name__ == "__main__":  # the stages run in processes of their own, which import this file
     if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):
-        sys.exit("usage: python examples/train_web_shop.py [RUN] [CONFIG]")
-    run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/example")
+        sys.exit("usage: python examples/train_web_shop.py [CONFIG] [RUN]")
+    name = sys.argv[1] if len(sys.argv) > 1 else "web_shop"
+    run = Path(sys.argv[2] if len(sys.argv) > 2 else "runs/example")
     try:
-        config = load_config(sys.argv[2] if len(sys.argv) > 2 else "web_shop", ["seed=1"])
+        config = load_config(name, ["seed=1"])
+        print(f"{name} in {run}")
         with ProgressDisplay(Console()) as display:
             rows = run_loop(config, run, display, workers=2)
     except ValueError as error:

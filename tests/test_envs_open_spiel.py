@@ -16,9 +16,7 @@ from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.testing import check_simulator
 
-pyspiel = pytest.importorskip(
-    "pyspiel", reason="the extra openspiel is not installed: pip install branchwise[openspiel]"
-)
+pyspiel = pytest.importorskip("pyspiel", reason="the extra openspiel is not installed: pip install '.[openspiel]'")
 
 FEW = (
     "backgammon",
@@ -152,7 +150,7 @@ def test_games_that_cannot_be_repeated_are_refused() -> None:
 
 def test_without_pyspiel_the_cure_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_spiel, "pyspiel", None)
-    with pytest.raises(ImportError, match=r"pip install branchwise\[openspiel\]"):
+    with pytest.raises(ImportError, match=r"in the checkout: pip install '\.\[openspiel\]'"):
         OpenSpielSimulator()
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("openenv", reason="the extra openenv is not installed: pip install branchwise[openenv]")
+pytest.importorskip("openenv", reason="the extra openenv is not installed: pip install '.[openenv]'")
 
 import httpx
 import uvicorn

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 
 from branchwise import cli
 from branchwise.agents.critics import ValueModel
-from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.language_model import LanguageModel, check_model_folder
+from branchwise.agents.named import check_model
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.math_tool.files import FileProblems
@@ -233,6 +235,25 @@ def test_weights_that_are_a_pickle_with_code_run_none(place: Path, tmp_path: Pat
     with pytest.raises(ValueError, match="is not a causal language model that transformers"):
         LanguageModel.load(path.parent)
     assert not (tmp_path / "ran").exists()
+
+
+# ---- a model of another kind -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("refuse", [LanguageModel.load, check_model_folder, check_model])
+def test_a_critic_is_no_language_model(refuse: Callable[[str], Any], place: Path) -> None:
+    with pytest.raises(ValueError, match=r"critic is a value model \(critic\), which has no words \(--critic takes it"):
+        refuse(str(place / "critic"))
+
+
+def test_weights_that_are_missing_are_not_drawn_at_random(place: Path, tmp_path: Path) -> None:
+    """transformers loads a model without its head with a head of random numbers."""
+    model = LanguageModel.load(place / "model")
+    folder = model.save(tmp_path / "model")
+    model.model.config.tie_word_embeddings = False
+    transformers.AutoModel.from_config(model.model.config).save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"no whole causal language model: it lacks the weights lm_head\.weight"):
+        LanguageModel.load(folder)
 
 
 # ---- what becomes large ------------------------------------------------------------------------------------------

@@ -84,6 +84,12 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
     assert {row["episodes"] for row in rows} == {3}
     assert "step_dpo/round_1/model/model/model.safetensors" in models
     assert "<svg" in (whole / "report.html").read_text()
+    assert not [path for path in whole.rglob("*") if path.is_dir() and not any(path.iterdir())]
+    page = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text()
+    for path in whole.rglob("figures.json"):
+        found = json.loads(path.read_text())
+        names = {*found, *found.get("dropped", {}), *(name for row in found.get("candidates", ()) for name in row)}
+        assert {name for name in names if f"`{name}`" not in page} == set(), path
     again = subprocess.run(loop(whole), capture_output=True, text=True, timeout=120)
     assert again.returncode == 0
     assert "done" in (again.stdout + again.stderr)

@@ -244,13 +244,13 @@ def test_a_model_of_learned_positions_trains_on_what_fits_it(method: str, tmp_pa
     assert "longer than the model's 64 positions" in " ".join(capsys.readouterr().err.split())
 
 
-def test_rows_that_were_not_fitted_to_the_model_are_named(tmp_path: Path) -> None:
+def test_rows_that_were_not_fitted_to_the_model_are_named() -> None:
     tokenizer = make_tokenizer(["goal", "one"])
     network = make_model(tokenizer, width=16, layers=1, heads=2, max_tokens=16)
     pair = replace(PAIR, prompt=(observed("goal " * 40),), ref_chosen_logp=-1.0, ref_rejected_logp=-1.0)
     rows, _ = preference_rows([pair], tokenizer)
     with pytest.raises(ValueError, match=r"pair 0 has a side of \d+ tokens, and the model 16 positions"):
-        train_preference_rows(network, tokenizer, rows, PreferenceSettings(), "logged", 0, tmp_path)
+        train_preference_rows(network, tokenizer, rows, PreferenceSettings(), "logged", 0)
     steps, _ = sft_rows([(pair.prompt, "one")], tokenizer)
     with pytest.raises(ValueError, match=r"row 0: \d+ tokens, and the model has 16 positions"):
         train_supervised(network, steps, SupervisedSettings(), seed=0)

@@ -303,7 +303,7 @@ def test_a_side_sums_over_its_segments(tokenizer) -> None:
     assert together == pytest.approx(apart.sum(), abs=1e-4)
 
 
-def test_a_trajectory_of_one_step_is_a_step_pair(tokenizer, tmp_path) -> None:
+def test_a_trajectory_of_one_step_is_a_step_pair(tokenizer) -> None:
     step = pairs_of(1)[0]
     (row,), _ = preference_rows([step], tokenizer, all_turns)
     episode = dataclasses.replace(step, prompt=PROMPT[:1], kind="trajectory")
@@ -339,15 +339,13 @@ def test_anchors_alone_are_pure_supervised_training(tokenizer, tmp_path) -> None
     assert ours.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer, tmp_path) -> None:
+def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer) -> None:
     reference, trained, reports = model_of(tokenizer), [], []
     for _ in range(2):
         model = copy.deepcopy(reference)
         torch.rand(2)
         settings = PreferenceSettings(learning_rate=5e-3, epochs=8, batch_size=4, log_every=10)
-        reports.append(
-            train_preference(model, tokenizer, pairs_of(24), settings, reference=reference, seed=3, output_dir=tmp_path)
-        )
+        reports.append(train_preference(model, tokenizer, pairs_of(24), settings, reference=reference, seed=3))
         trained.append(model)
     assert same_weights(*trained)
     assert not same_weights(trained[0], reference)
@@ -358,7 +356,7 @@ def test_training_is_the_same_for_the_same_seed_and_raises_the_chosen(tokenizer,
     assert reports[0].rows.rows == 24
 
 
-def test_a_trained_model_is_left_as_a_plain_model(tokenizer, tmp_path) -> None:
+def test_a_trained_model_is_left_as_a_plain_model(tokenizer) -> None:
     """TRL binds ``forward`` to the model that it trains; a deep copy must compute with its own weights all the same."""
     model = model_of(tokenizer)
     config, generation = model.config.to_dict(), model.generation_config.to_dict()
@@ -370,7 +368,7 @@ def test_a_trained_model_is_left_as_a_plain_model(tokenizer, tmp_path) -> None:
     np.random.seed(5)
     torch.manual_seed(5)
     settings, reference = PreferenceSettings(batch_size=4), copy.deepcopy(model)
-    train_preference(model, tokenizer, pairs_of(4), settings, reference=reference, seed=0, output_dir=tmp_path)
+    train_preference(model, tokenizer, pairs_of(4), settings, reference=reference, seed=0)
     assert (random.random(), np.random.rand(), torch.rand(1).item()) == expected
     assert "forward" not in vars(model)
     assert not model.training
@@ -386,7 +384,7 @@ def test_a_trained_model_is_left_as_a_plain_model(tokenizer, tmp_path) -> None:
         assert torch.allclose(model(ids).logits, before)
 
 
-def test_anchors_keep_alive_an_action_that_contrasts_only_ever_reject(tokenizer, tmp_path) -> None:
+def test_anchors_keep_alive_an_action_that_contrasts_only_ever_reject(tokenizer) -> None:
     """Buying is wrong on the first page and right on the second, where nothing else was tried."""
     early, late = (observed("goal red shirt results page"),), (observed("goal red shirt item one"),)
     buy, look = acted("click[buy now]"), acted("click[one]")
@@ -396,51 +394,45 @@ def test_anchors_keep_alive_an_action_that_contrasts_only_ever_reject(tokenizer,
     for name, rows in {"pairs": pairs, "pairs and anchors": pairs + anchors}.items():
         model = copy.deepcopy(reference)
         settings = PreferenceSettings(learning_rate=3e-3, epochs=4, batch_size=8, max_chosen_drop=20.0)
-        train_preference(model, tokenizer, rows, settings, reference=reference, seed=0, output_dir=tmp_path)
+        train_preference(model, tokenizer, rows, settings, reference=reference, seed=0)
         (found,) = LanguageModel(model, tokenizer).score([late], [[buy.text, look.text]])
         log_odds[name] = found[0] - found[1]
     assert log_odds["pairs"] < 0 < log_odds["pairs and anchors"]
 
 
-def test_collapse_stops_and_gives_back_the_last_good_state(tokenizer, tmp_path) -> None:
+def test_collapse_stops_and_gives_back_the_last_good_state(tokenizer) -> None:
     pairs = pairs_of(40)
     model = model_of(tokenizer)
     before = copy.deepcopy(model)
     settings = PreferenceSettings(learning_rate=0.3, sft_weight=0.0, batch_size=4, log_every=2, max_chosen_drop=0.5)
     with pytest.raises(TrainingStopped, match="max_chosen_drop") as stopped:
-        train_preference(model, tokenizer, pairs, settings, reference=before, seed=0, output_dir=tmp_path)
+        train_preference(model, tokenizer, pairs, settings, reference=before, seed=0)
     assert stopped.value.history[-1]["chosen_drop"] > 0.5
     assert "forward" not in vars(model)
     if stopped.value.step == 2:
         assert same_weights(model, before)
 
 
-def test_a_loss_that_is_not_a_number_stops(tokenizer, tmp_path) -> None:
+def test_a_loss_that_is_not_a_number_stops(tokenizer) -> None:
     pairs = pairs_of(8)
     model = model_of(tokenizer)
     before, broken = copy.deepcopy(model), copy.deepcopy(model)
     with torch.no_grad():
         broken.get_output_embeddings().weight.fill_(math.nan)
     with pytest.raises(TrainingStopped, match="the loss was nan"):
-        train_preference(
-            model, tokenizer, pairs, PreferenceSettings(batch_size=8), reference=broken, seed=0, output_dir=tmp_path
-        )
+        train_preference(model, tokenizer, pairs, PreferenceSettings(batch_size=8), reference=broken, seed=0)
     assert same_weights(model, before)
 
 
 @pytest.mark.parametrize("logp", [math.nan, math.inf, -math.inf, -1e300, 5.0])
-def test_a_logged_reference_that_is_no_log_probability_is_refused_with_its_pair(
-    logp: float, tokenizer, tmp_path
-) -> None:
+def test_a_logged_reference_that_is_no_log_probability_is_refused_with_its_pair(logp: float, tokenizer) -> None:
     pairs = pairs_of(8)
     pairs[5] = dataclasses.replace(pairs[5], ref_chosen_logp=logp)
     with pytest.raises(ValueError, match=r"pair 5 has ref_chosen_logp=.*a log-probability is at most 0.*--reference"):
-        train_preference(
-            model_of(tokenizer), tokenizer, pairs, PreferenceSettings(batch_size=8), seed=0, output_dir=tmp_path
-        )
+        train_preference(model_of(tokenizer), tokenizer, pairs, PreferenceSettings(batch_size=8), seed=0)
 
 
-def test_errors_name_the_pair_and_the_cure(tokenizer, tmp_path) -> None:
+def test_errors_name_the_pair_and_the_cure(tokenizer) -> None:
     model, settings = model_of(tokenizer), PreferenceSettings()
 
     def train(pairs: list[PreferencePair], reference: object = "logged", **more: object) -> None:
@@ -451,7 +443,6 @@ def test_errors_name_the_pair_and_the_cure(tokenizer, tmp_path) -> None:
             dataclasses.replace(settings, **more),
             reference=reference,
             seed=0,
-            output_dir=tmp_path,
         )
 
     with pytest.raises(ValueError, match="no pairs to train on"):
@@ -518,10 +509,10 @@ def test_kinds_of_action_are_counted_on_both_sides() -> None:
     assert action_kind_counts(pairs) == {"click": (2, 0), "click[buy now]": (0, 1), "search": (1, 0)}
 
 
-def test_rows_can_be_trained_without_pairs(tokenizer, tmp_path) -> None:
+def test_rows_can_be_trained_without_pairs(tokenizer) -> None:
     rows, _ = preference_rows(pairs_of(4), tokenizer)
     seen: list[dict] = []
     settings = PreferenceSettings(epochs=2, max_chosen_drop=10.0)
-    history = train_preference_rows(model_of(tokenizer), tokenizer, rows, settings, "logged", 0, tmp_path, seen.append)
+    history = train_preference_rows(model_of(tokenizer), tokenizer, rows, settings, "logged", 0, seen.append)
     assert history == seen
     assert history[-1]["step"] == 2

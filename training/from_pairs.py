@@ -40,19 +40,17 @@ def train_step_dpo(
         )
     logged = has_logged(pairs) if logged is None else logged
     frozen = "logged" if logged else copy.deepcopy(policy.model)
-    with tempfile.TemporaryDirectory() as scratch:
-        report = train_preference(
-            policy.model,
-            policy.tokenizer,
-            pairs,
-            settings,
-            reference=frozen,
-            seed=seed,
-            output_dir=scratch,
-            history=policy.history,
-            max_tokens=policy.max_prompt_tokens,
-            progress=progress,
-        )
+    report = train_preference(
+        policy.model,
+        policy.tokenizer,
+        pairs,
+        settings,
+        reference=frozen,
+        seed=seed,
+        history=policy.history,
+        max_tokens=policy.max_prompt_tokens,
+        progress=progress,
+    )
     return report.rows, report.history[-1] if report.history else {}
 
 

@@ -484,7 +484,7 @@ def train_round(context: StageContext) -> dict[str, Any]:
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
-            history = _train(config, recipe, policy, pairs, rate, context.folder, tell)
+            history = _train(config, recipe, policy, pairs, rate, tell)
             candidate |= {
                 k: v for k, v in history[-1].items() if k in ("loss", "chosen_logp", "rejected_logp", "margin")
             }
@@ -549,8 +549,7 @@ def extract(
 
 
 def _train(
-    config: RunConfig, recipe: Recipe, policy: LanguageModel, pairs: Sequence[PreferencePair], rate: float,
-    folder: Path, tell: Any,
+    config: RunConfig, recipe: Recipe, policy: LanguageModel, pairs: Sequence[PreferencePair], rate: float, tell: Any,
 ) -> list[dict[str, float]]:  # fmt: skip
     limit = policy.max_prompt_tokens
     if recipe.train == "supervised":
@@ -560,7 +559,7 @@ def _train(
     reference = "logged" if recipe.collect == "trees" else copy.deepcopy(policy.model)
     return train_preference(
         policy.model, policy.tokenizer, pairs, replace(recipe.preference, learning_rate=rate), reference=reference,
-        seed=config.seed, output_dir=folder / "trainer", history=config.history, max_tokens=limit, progress=tell,
+        seed=config.seed, history=config.history, max_tokens=limit, progress=tell,
     ).history  # fmt: skip
 
 

@@ -15,10 +15,10 @@ for.
 import contextlib
 import math
 import random
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,7 +55,6 @@ def train_preference(
     *,
     reference: Any = "logged",
     seed: int,
-    output_dir: str | Path,
     history: str | History = all_turns,
     max_tokens: int | None = None,
     progress: Progress | None = None,
@@ -64,7 +63,7 @@ def train_preference(
 
     ``reference="logged"`` reads ``ref_chosen_logp`` and ``ref_rejected_logp`` of the pairs; otherwise ``reference`` is
     a frozen causal language model other than ``model`` (a copy of it, say). ``history`` and ``max_tokens`` (of a
-    prompt) must be the agent's. TRL puts nothing into ``output_dir`` unless it has to.
+    prompt) must be the agent's.
 
     Raises ``ValueError`` for pairs that cannot be trained on (none at all, no logged reference, a margin or smoothing
     that the loss has no place for), and :class:`~branchwise.training.supervised.TrainingStopped` on collapse, with the
@@ -75,7 +74,7 @@ def train_preference(
     rows, counts = preference_rows(pairs, tokenizer, history, max_tokens, positions_of(model))
     if not rows:
         raise ValueError(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
-    trained = train_preference_rows(model, tokenizer, rows, settings, reference, seed, output_dir, progress)
+    trained = train_preference_rows(model, tokenizer, rows, settings, reference, seed, progress)
     return PreferenceReport(trained, counts)
 
 
@@ -86,7 +85,6 @@ def train_preference_rows(
     settings: PreferenceSettings,
     reference: Any,
     seed: int,
-    output_dir: str | Path,
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """:func:`train_preference` on token rows; returns the history."""
@@ -98,8 +96,8 @@ def train_preference_rows(
     references = logged_references(rows) if isinstance(reference, str) else model_references(reference, rows)
     from .dpo_trainer import StepPreferenceTrainer  # imports TRL, which takes seconds that nobody else need pay
 
-    with _left_as_found(model):
-        trainer = StepPreferenceTrainer(model, tokenizer, rows, references, settings, seed, output_dir, progress)
+    with _left_as_found(model), tempfile.TemporaryDirectory() as scratch:  # TRL wants a folder, and leaves it empty
+        trainer = StepPreferenceTrainer(model, tokenizer, rows, references, settings, seed, scratch, progress)
         try:
             trainer.train()
         except TrainingStopped:

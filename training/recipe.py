@@ -194,13 +194,13 @@ def _at_least_one(settings: Any, *names: str) -> None:
 
 def load_recipe(name: str) -> Recipe:
     """A recipe of ours by name, or from a YAML file by path."""
-    path = _find(name)
+    path = _find(name, recipe_names())
     return build_from(path, Recipe, read_yaml(path))
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``."""
-    path = _find(str(name))
+    path = _find(str(name), config_names())
     data = read_yaml(path)
     if "collect" in data and "env" not in data:
         raise SettingsError(
@@ -229,13 +229,18 @@ def config_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" in read_yaml(path))
 
 
-def _find(name: str) -> Path:
+def recipe_names() -> list[str]:
+    """The recipes that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" not in read_yaml(path))
+
+
+def _find(name: str, known: Sequence[str]) -> Path:
+    """The file of a name of ours or a path; ``known`` is offered where there is none."""
     ours = FOLDER / f"{name}.yaml"
     path = Path(name)
     if ours.is_file() and path.suffix == "":
         return ours
     if not path.is_file():
-        known = sorted(p.stem for p in FOLDER.glob("*.yaml"))
         near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
         hint = f"did you mean {near[0]}? Or " if near else ""
         raise SettingsError(f"no settings file {name!r}; {hint}give a path, or one of ours: {', '.join(known)}")

@@ -107,7 +107,7 @@ def _spacy_pipeline(model: str) -> Any:
         return spacy.load(model)
     except (ImportError, OSError) as error:
         raise ImportError(
-            f"spacy_nouns({model!r}) needs spaCy and that model: pip install 'branchwise[spacy]', "
+            f"spacy_nouns({model!r}) needs spaCy and that model: in the checkout pip install '.[spacy]', "
             f"then python -m spacy download {model}"
         ) from error
 
