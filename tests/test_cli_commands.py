@@ -16,6 +16,7 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.search.store import load_pairs, load_trees
 from branchwise.search.transcript import observed
 from branchwise.training.demonstrations import phrases
+from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
@@ -99,8 +100,9 @@ def test_pairs_are_counted_by_kind_and_so_is_what_was_left_out(place: Path, pair
     pairs = load_pairs(place / "pairs.jsonl")
     siblings = sum(pair.kind == "sibling" for pair in pairs)
     assert siblings > 0
-    assert f"{len(pairs)} rows" in paired
-    assert f"{siblings} sibling" in paired
+    assert f"pairs.jsonl: {siblings} rows ({siblings} sibling)" in paired
+    others = len(pairs) - siblings
+    assert f"pairs.anchors.jsonl: {others} rows without a rejected side ({others} anchor)" in paired
     assert "left out: " in paired
 
 
@@ -143,6 +145,27 @@ def test_bench_prints_a_table_that_names_goals_and_marks_no_oracle_where_there_i
     assert "Rule-based" in table
     assert f"4 goals of {ENV}, split test, seed 0" in table
     assert "*" not in table
+
+
+def test_bench_says_where_every_action_was_invalid(place: Path) -> None:
+    """The commonest slip: a small model is shown other pages than it learned to read."""
+    done = branchwise("bench", ENV, "--agent", "tiny", "--agent", "random", "--goals", 2, cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert (
+        "note: every action of tiny was invalid. Is the model one for this environment and its --option?" in done.stderr
+    )
+    assert "random was invalid" not in done.stderr
+
+
+@pytest.mark.parametrize(("method", "kind"), [("DPO", PreferenceSettings), ("SFT", SupervisedSettings)])
+def test_train_s_help_gives_the_defaults(method: str, kind: type, tmp_path: Path) -> None:
+    said = " ".join(succeeded("train", "--help", cwd=tmp_path).replace("│", " ").split())
+    settings = kind()
+    assert f"{settings.learning_rate:g}".replace("0.0003", "3e-4").replace("0.002", "2e-3") + f" ({method})" in said
+    assert f"Passes over the rows; default {settings.epochs:g}." in said
+    if kind is PreferenceSettings:
+        assert f"pull to the reference; default {settings.beta:g}." in said
+        assert f"chosen sides' likelihood; default {settings.sft_weight:g}." in said
 
 
 def weights(folder: Path) -> bytes:
@@ -197,6 +220,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
     (folder / "empty.jsonl").touch()
     (folder / "garbage.jsonl").write_text("{}\n")
     (folder / "garbage.parquet").write_text("not parquet")
+    (folder / "trees.parquet").write_bytes(b"PAR1\xb5\n")
     (folder / "headless").mkdir()
     for name in ("config.json", "model.safetensors"):
         (folder / "headless" / name).write_bytes((place / "tiny" / name).read_bytes())
@@ -241,7 +265,12 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
             ("bench", ENV, "--agent", "random", "--goals", "2", "--history", "all_turns"),
             "--history: none of the agents",
         ),
-        (("loop", "nothing", "--out", "run"), "nothing"),
+        (("loop", "nothing", "--out", "run"), "or one of ours: smoke, web_shop\n"),
+        (
+            ("loop", "smoke", "--set", "recipes=[dpo]", "--set", "search_recipe=dpo"),
+            "or one of ours: rft, step_dpo, trajectory_dpo, tree_sft\n",
+        ),
+        (("train", "trees.parquet", "--model", "tiny", "--out", "new"), "a parquet file (`branchwise pairs` makes"),
         (("loop", "rft", "--out", "run"), "'rft' is a recipe"),
         (("loop", "smoke", "--out", "run", "--set", "env=branchwise/WebShip-v0"), "did you mean branchwise/WebShop-v0"),
         (("loop", "smoke", "--out", "run", "--set", "history=long"), "history='long'"),

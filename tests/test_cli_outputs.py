@@ -321,7 +321,7 @@ def test_pairs_advise_what_would_help_and_name_the_anchors_file(trees: Path) -> 
     assert "lower --threshold" in run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 50, "--no-anchors")[1]
     said = run("pairs", "t.parquet", "--out", "p.jsonl", "--threshold", 0.01)[1]
     rows = len(Path("p.anchors.jsonl").read_text().splitlines())
-    assert f"p.anchors.jsonl: {rows} of the rows" in said
+    assert f"p.anchors.jsonl: {rows} rows without a rejected side ({rows} anchor)" in said
 
 
 @pytest.mark.parametrize(
