@@ -146,6 +146,11 @@ class LanguageModel:
         kind = dtype if dtype is not None else (torch.float32 if place.type == "cpu" else torch.bfloat16)
         tokenizer = pretrained(transformers.AutoTokenizer, source)
         model = pretrained(transformers.AutoModelForCausalLM, source, dtype=kind)
+        if any(name.endswith("Classification") for name in model.config.architectures or ()):
+            raise ValueError(
+                f"{source!r} was saved as {model.config.architectures[0]}, a classifier or reward model, which has no "
+                f"words; {MODEL_CURE}"
+            )
         if not tokenizer.chat_template:
             tokenizer.chat_template = PLAIN_TEMPLATE
             warnings.warn(

@@ -246,6 +246,14 @@ def test_a_critic_is_no_language_model(refuse: Callable[[str], Any], place: Path
         refuse(str(place / "critic"))
 
 
+def test_a_reward_model_is_no_language_model(place: Path, tmp_path: Path) -> None:
+    """transformers loads its base and leaves the score out."""
+    folder = shutil.copytree(place / "model", tmp_path / "rewards")
+    transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=1).save_pretrained(folder)
+    with pytest.raises(ValueError, match="saved as LlamaForSequenceClassification, a classifier or reward model"):
+        LanguageModel.load(folder)
+
+
 def test_weights_that_are_missing_are_not_drawn_at_random(place: Path, tmp_path: Path) -> None:
     """transformers loads a model without its head with a head of random numbers."""
     model = LanguageModel.load(place / "model")
