@@ -134,6 +134,7 @@ def test_of_several_players_each_takes_its_own_best_below_what_is_closed() -> No
     closed = played(ArrayTree(settings(), 2, players=3), pays)
     assert closed.known_returns().tolist() == [0.5, 0.25]  # below 0 both are alike to who moves: the first
     assert closed.policy_target().tolist() == [1.0, 0.0]
+    assert closed.nodes["reward"].tolist() == [0.0] * 6 + [0.5]  # of (1, 1), to the second, who moved there
 
 
 def test_two_players_without_proofs_know_of_what_is_closed_its_mean() -> None:

@@ -344,6 +344,7 @@ EPISODES = [
 
 def test_trajectory_pairs_of_correct_and_incorrect_episodes_of_a_task() -> None:
     pairs, dropped = trajectory_pairs(EPISODES, pairing="all", per_task=5)
+    assert {pair.round for pair in pairs} == {0}
     assert [[turn.text for turn in pair.rejected] for pair in pairs] == [["c", "after c", "d"], ["e"]]
     assert [turn.text for turn in pairs[0].chosen] == ["a", "after a", "b"]
     assert pairs[0].prompt == (observed("task 0"),)

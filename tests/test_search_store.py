@@ -171,6 +171,7 @@ def test_a_file_of_trees_opens_anywhere(tmp_path: FilePath) -> None:
     table = pq.read_table(tmp_path / "trees.parquet")
     assert table.num_rows == sum(map(len, trees))
     assert {"tree", "node", "parent", "action", "visits", "value_sum", "prior"} <= set(table.column_names)
+    assert table["logp"].null_count == 0  # what nobody measured is NaN, as in the trees
 
 
 def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_path: FilePath) -> None:
