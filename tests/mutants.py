@@ -34,6 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+NO_END = "no end within"
 
 SEARCH = (
     "search_formulas",
@@ -256,7 +257,7 @@ def tested(mutant: Mutant | None, pristine: Path, timeout: float) -> dict[str, o
             )
             by = lines[0][:160] if lines else f"exit code {code}"
         except subprocess.TimeoutExpired:
-            code, by = 1, f"no end within {timeout:.0f} s"
+            code, by = 1, f"{NO_END} {timeout:.0f} s"
         return {"killed": code != 0, "by": by if code else ""}
 
 
@@ -316,6 +317,8 @@ def main() -> None:
     for row in rows:
         if not row["killed"]:
             print(f"  {row['mutant']}")
+    if late := [row["mutant"] for row in rows if str(row["by"]).startswith(NO_END)]:
+        print("killed by the time limit alone, so look whether they end at all:", *late, sep="\n  ")
 
 
 if __name__ == "__main__":
