@@ -68,6 +68,8 @@ def test_a_shared_state_has_the_visits_of_its_edges_and_one() -> None:
         assert _state_value(tree._nodes, tree._values, UCT, node, 1) == pytest.approx((1.0 + 2.0 + 4.0) / 10)
     assert _sums_of_children(tree._nodes, 1) == (7.0, 10.0)
     assert _visits_of_state(tree._nodes, 0, 0) == 0.0
+    tree._nodes["visits"][4] = 0  # what an edge without a visit keeps is no sum of visits
+    assert _sums_of_children(tree._nodes, 1) == (5.0, 7.0)
 
 
 def test_uct_explores_below_a_shared_state_by_all_its_visits() -> None:
@@ -303,6 +305,16 @@ def test_of_several_players_the_mean_stays_where_an_action_is_missing_or_failed(
     assert (tree._values[1, :3].tolist(), tree._nodes["value_sum"][1]) == ([7.0] * 3, 7.0)
 
 
+@pytest.mark.parametrize("failed", [4, 5])
+def test_of_several_players_the_mean_stays_where_an_edge_or_the_state_that_it_leads_to_failed(failed: int) -> None:
+    tree = closed_for_three(0, 1)
+    tree.add_children(2, ["e"], ["E"], np.ones(1), [0.0], np.zeros((1, 3)), [TERMINAL | VALUED | SOLVED])
+    tree.link(4, 5)
+    tree._nodes["flags"][failed] |= FAILED
+    assert _settle(tree._nodes, tree._values, walk(3, discount=0.5), 1)
+    assert (tree._values[1, :3].tolist(), tree._nodes["value_sum"][1]) == ([7.0] * 3, 7.0)
+
+
 @pytest.mark.parametrize("solved", [1, 2])
 def test_a_state_is_settled_where_either_the_edge_or_its_state_is_solved(solved: int) -> None:
     tree = diamond((1, 1), (0.5, 0.25))
@@ -405,10 +417,13 @@ def test_a_simulation_that_is_forgotten_leaves_its_path_as_it_was() -> None:
 
 @pytest.mark.parametrize("leaf", [0, 1, 2])
 def test_a_leaf_that_failed_is_closed_unless_it_is_the_root(leaf: int) -> None:
+    """What stands above it keeps the mean that it had."""
     tree = chain()
+    tree.nodes["visits"][:], tree.nodes["value_sum"][:] = [4, 3, 0], [2.0, 1.5, 0.0]
     tree.mark_under_way(leaf)
     tree._nodes["flags"][leaf] |= BUSY
     tree.take_back(leaf, walk())
+    assert tree.nodes["value_sum"].tolist() == [2.0, 1.5, 0.0]
     assert not tree.nodes["pending"].any()
     assert int(tree._nodes["flags"][leaf]) == FAILED | (SOLVED if leaf else 0) | (EXPANDED if leaf < 2 else 0)
     assert [tree.is_solved(node) for node in range(3)] == [leaf > 0, leaf > 0, leaf == 2]
