@@ -66,6 +66,7 @@ def outcome(state: BoardState, action: str) -> float:
         ([0.3, 0.7, -INF], [0, 1, 0]),
         ([0.3, NAN], [0, 1]),  # the open one looks better
         ([0.5, NAN], [1, 0]),  # it does not
+        ([NAN, 0.3], [1, 0]),
         ([0.6, 0.3, NAN, 0.6], [1, 0, 0, 1]),
         ([NAN, NAN], [1, 1]),
         ([], []),
@@ -448,6 +449,22 @@ def test_the_value_of_a_state_leaves_out_the_step_into_it(discount: float, playe
     came_again(many)
     assert many.all_returns()[0, :3].tolist() == [0.75, 0.5, 0.25]
     assert many.all_returns()[1, :3].tolist() == [3.75, 2.5, 1.25]
+
+
+@pytest.mark.parametrize("players", [1, 3])
+@pytest.mark.parametrize(
+    ("visits", "discount", "added"), [(0, 1.0, 0.25), (1, 1.0, 0.75), (4, 0.0, 0.25), (0, 0.0, 0.25), (1, 0.5, 0.75)]
+)
+def test_a_solved_state_of_which_nothing_was_found_adds_the_step_into_it(
+    visits: int, discount: float, added: float, players: int
+) -> None:
+    tree = family([visits], [0.75], players=players, discount=discount)
+    tree.nodes["reward"][1] = 0.25
+    if players == 3:
+        tree.take_all_returns(np.array([[0.0] * 6, [0.75 * visits, 0.5 * visits, 0.25 * visits, 0.25, 0.125, 0.0]]))
+    assert came_again(tree) == added
+    if players == 3:
+        assert tree.all_returns()[0, :3].tolist() == ([added, 0.5, 0.25] if visits and discount else [0.25, 0.125, 0.0])
 
 
 def came_again(tree: Tree) -> float:

@@ -16,6 +16,7 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.array_tree import ArrayTree
+from branchwise.search.backup import WIN
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
 from branchwise.search.compiled_store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchStopped, extend, search
@@ -557,3 +558,42 @@ def test_what_a_critic_said_of_an_action_stays_with_it_when_its_state_changes_ha
     assert tree.nodes["hint"][edge] == 0.125
     assert not tree.has(edge, INVALID)
     assert len(tree.children(edge)) == 2
+
+
+@pytest.mark.parametrize("selection", ["puct", "gumbel"])
+@pytest.mark.parametrize("kept", [True, False])
+def test_after_a_move_a_state_that_several_actions_lead_to_stands_once(kept: bool, selection: str) -> None:
+    """Below the new root a, b and c lead to S. What is known of S stands in the node below c, or (not ``kept``) in one
+    that the move leaves behind: then the first edge gets it, and the others lead there."""
+    tree = Tree(None, None, (observed("start"),), players=2, zero_sum=True)
+    tree.settings = {"selection": selection}
+
+    def grow(node: int, *actions: str) -> int:
+        count, words = len(actions), list(actions)
+        return tree.add_children(node, words, words, np.ones(count), [0.0] * count, [0.0] * count, [0] * count)
+
+    grow(0, "top", "left")
+    grow(1, "a", "b", "c")
+    edges = [grow(node, "S") for node in (3, 4, 5)]
+    holder = edges[2] if kept else grow(grow(2, "d"), "S")
+    inner = grow(holder, "p", "q")
+    for edge in edges:
+        if edge != holder:
+            tree.link(edge, holder)
+    tree.nodes["visits"][:] = np.arange(len(tree), 0, -1)
+    tree.nodes["value_sum"][:] = np.arange(len(tree))
+    tree.nodes["hint"][edges[0]], tree.nodes["hint"][holder] = 0.25, 0.875
+    tree.nodes["proof"][holder] = WIN
+    tree.nodes["flags"][holder] |= SOLVED
+    means = [tree.mean(node) for node in (*edges, inner, inner + 1)]
+    tree.reroot(1)
+    at = 6 if kept else 4
+    assert tree.actions == ["", "a", "b", "c", "S", "S", "S", "p", "q"]
+    assert [tree.parent(node) for node in range(9)] == [-1, 0, 0, 0, 1, 2, 3, at, at]
+    assert [tree.source(node) for node in (4, 5, 6)] == [at] * 3
+    assert [list(tree.children(node)) for node in (4, 5, 6)] == [[7, 8]] * 3
+    assert tree.nodes["children"].tolist() == [3, 1, 1, 1, *(2 * (node == at) for node in (4, 5, 6)), 0, 0]
+    assert [tree.mean(node) for node in range(4, 9)] == means
+    assert (tree.proof(at), [tree.is_solved(node) for node in (4, 5, 6)]) == ("win", [True] * 3)
+    assert float(tree.nodes["hint"][at]) == (0.25 if selection == "puct" and not kept else 0.875)
+    assert tree.links_to(at) == [node for node in (4, 5, 6) if node != at]

@@ -14,7 +14,7 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.expansion import Selected
 from branchwise.search.nodewise import best_leaf, softmax_leaf
 from branchwise.search.selection import uct_bonus
-from branchwise.search.tree import INVALID, SOLVED, VALUED, Tree
+from branchwise.search.tree import FAILED, INVALID, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
 
 
@@ -240,3 +240,38 @@ def test_nodes_are_drawn_by_their_means_whatever_their_visits(worth: float, belo
         leaf = softmax_leaf(tree, SearchSettings(selection="softmax", temperature=1e-3), [])
         assert leaf is not None
         assert leaf.node in below
+
+
+@pytest.mark.parametrize(("apart", "far"), [(0.5, True), (0.51, False)])
+def test_a_node_that_is_near_to_any_of_those_drawn_is_left_out(apart: float, far: bool) -> None:
+    """``ac`` is far from ``xy`` and differs from ``ab`` in one letter of two."""
+    tree = Tree(None, "start", ())
+    tree.add_children(0, ["ab", "xy", "ac"], [None] * 3, np.full(3, 1 / 3), [0.0] * 3, [0.0] * 3, [0] * 3)
+    for node in (1, 2, 3):
+        tree.add_children(node, ["l", "r"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.nodes["visits"][:4] = 4, 1, 1, 1
+    drawn = [Selected(tree, 4, 2, 0), Selected(tree, 6, 2, 0)]
+    leaf = softmax_leaf(tree, SearchSettings(selection="softmax", apart=apart, leaves_per_tree=4), drawn)
+    assert (leaf is not None) == far
+    assert leaf is None or leaf.node in (8, 9)
+
+
+def test_the_root_counts_as_visited_once_by_a_parent() -> None:
+    """ln 1 = 0: the root is worth its bonus, 1.5; ``ac`` 0.5 + √(ln 3 / 1) = 1.55 or, with less of a bonus, 1.45."""
+    for hint, below in ((0.0, 2), (-0.1, 0)):
+        tree = two_branches()
+        tree.nodes["visits"][:3] = 3, 0, 1
+        tree.nodes["value_sum"][:3] = 0.0, 0.0, 0.5
+        tree.nodes["hint"][:3] = 1.5, 0.0, hint
+        leaf = best_leaf(tree, SearchSettings(selection="uct_bonus", whole_tree=True, exploration=1.0))
+        assert leaf is not None
+        assert tree.parent(leaf.node) == below
+
+
+@pytest.mark.parametrize("choose", [lambda tree: best_leaf(tree, WHOLE), lambda tree: softmax_leaf(tree, SOFT, [])])
+def test_nothing_grows_below_a_node_that_was_expanded_and_never_valued(choose: Any) -> None:
+    tree = two_branches()
+    tree.nodes["visits"][1], tree.nodes["value_sum"][1] = 0, 0.0
+    tree.nodes["flags"][1] |= SOLVED | FAILED
+    assert {choose(tree).node for _ in range(2)} == {5, 6}
+    assert choose(tree) is None
