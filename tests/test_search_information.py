@@ -313,10 +313,12 @@ def test_a_subtree_of_another_player_or_of_nobody_is_refused() -> None:
         tree.reroot(1)
 
 
-def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind() -> None:
+@pytest.mark.parametrize("simulations", [1, 5])
+def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind(simulations: int) -> None:
     simulator = Secrets(2, False)
-    [hidden] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5)
-    [plain] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5, information="perfect")
+    options = {"evaluator": Judge(), "simulations": simulations}
+    [hidden] = grown(simulator, [simulator.reset(1)], **options)
+    [plain] = grown(simulator, [simulator.reset(1)], information="perfect", **options)
     for tree, kind in ((hidden, "perfect"), (plain, "single_observer"), (plain, "multiple_observer")):
         settings = SearchSettings(simulations=9, solve=False, information=kind)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):

@@ -367,3 +367,46 @@ def test_a_state_that_several_ways_lead_to_is_widened_by_all_its_visits() -> Non
         wanted = math.ceil(before_the_last**0.5)
         assert len(tree.children(node)) >= wanted or tree.asked[node][1] == wanted
     assert any(len(tree.children(node)) > math.ceil(tree.visits(node) ** 0.5) for node in shared)
+
+
+def test_nothing_is_asked_for_after_the_last_simulation() -> None:
+    """A second child is due with the third simulation."""
+    for simulations, calls in ((1, 1), (2, 1), (3, 2)):
+        policy = Scripted("abcd")
+        tree = grown(Typing(length=9), policy, simulations=simulations, widening=1.5, max_depth=1, solve=False)
+        assert policy.calls == calls
+        assert len(tree.children()) == 2 * calls
+
+
+def test_a_critic_that_fails_about_later_proposals_costs_their_answer() -> None:
+    class Strict(Alphabet):
+        def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+            if any("d" in words for words in candidates):
+                raise LookupError("no dictionary")
+            return super().values(transcripts, candidates)
+
+    options = {"simulations": 20, "critic_weight": 0.5, "solve": False, "max_depth": 1, "max_failed_share": 1.0}
+    tree = grown(Typing(), Scripted("abcd"), critic=Strict(), **options)
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b"]
+    assert tree.counters["failed_leaves"] == 3  # asked for a third, a fourth and a fifth child
+    assert tree.last_error == "critic.values failed: LookupError: no dictionary"
+    assert tree.visits(0) == 20
+
+
+def test_a_player_who_has_won_is_not_asked_for_more() -> None:
+    class Winning(Typing):
+        """Who says ``a`` has won."""
+
+        zero_sum = True
+
+        def current_player(self, state: str) -> int:
+            return TERMINAL if state[-1:] == "a" else super().current_player(state)
+
+        def rewards(self, state: str) -> tuple[float, ...]:
+            won = 0.0 if state[-1:] != "a" else 1.0 if len(state) % 2 else -1.0
+            return won, -won
+
+    policy = Scripted("abcd")
+    tree = grown(Winning(players=2, length=9), policy)
+    assert (tree.proof(0), tree.stopped, tree.visits(0)) == ("win", "solved", 2)
+    assert policy.calls == 1
