@@ -628,6 +628,9 @@ def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
     for node in range(len(tree)):
         assert tree.states[node] == tree.states[tree.source(node)]
         assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
+    ends = [node for node in range(len(tree)) if tree.is_terminal(node)]
+    assert len(ends) > len({tree.states[end] for end in ends}) > 1
+    assert not set(ends) & set(linked)  # nothing hangs below an end that could be shared
     assert len({tree.states[node] for node in range(len(tree)) if not tree.is_terminal(node)}) == sum(
         not tree.is_terminal(node) and tree.source(node) == node for node in range(len(tree))
     )
