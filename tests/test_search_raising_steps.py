@@ -108,6 +108,7 @@ def test_three_of_four_actions_that_raise_cost_no_simulation(revisit: bool) -> N
     assert [tree.visits(child) for child in tree.children()] == [0, tree.visits(0) - 1, 0, 0]
     assert revisit or tree.last_error == "the simulator failed: KeyError: 'd'"  # the last of those tried at once
     assert not tree.nodes["player"].any()
+    assert tree.counters["failed_actions"] == (tree.nodes["flags"] & FAILED != 0).sum()  # each once
 
 
 def test_ties_beside_an_action_that_raises_are_broken_evenly() -> None:
