@@ -18,6 +18,7 @@ from branchwise.search.extraction import sibling_pairs
 from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.tree import Tree
+from branchwise.search.widening import insert_children
 
 WORDS = "abcdefghijkl"
 
@@ -410,3 +411,47 @@ def test_a_player_who_has_won_is_not_asked_for_more() -> None:
     tree = grown(Winning(players=2, length=9), policy)
     assert (tree.proof(0), tree.stopped, tree.visits(0)) == ("win", "solved", 2)
     assert policy.calls == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("players", [1, 3])
+def test_children_that_come_later_move_those_of_others_and_change_nothing_in_them(players: int, count: int) -> None:
+    """Through all sizes of the arrays, those at which they are full among them."""
+
+    def rewards(low: int, high: int) -> Any:
+        return [float(i) if players == 1 else [float(i), 2.0 * i, 3.0 * i] for i in range(low, high)]
+
+    tree = Tree(None, "root", (), capacity=8, players=players)
+    tree.add_children(0, ["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0])
+    names = [f"b{i}" for i in range(5)]
+    tree.add_children(2, names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    tree.asked = {0: [2, 0], 2: [5, 0]}
+    added: list[str] = []
+    for step in range(0, 60, count):
+        new = [f"n{step + i}" for i in range(count)]
+        first = insert_children(
+            tree,
+            0,
+            new,
+            new,
+            np.full(count, 0.25),
+            [-1.0] * count,
+            rewards(20, 20 + count),
+            [0] * count,
+            [None] * count,
+            [0] * count,
+        )
+        added += new
+        assert first == 3 + step
+        assert len(tree) == 8 + step + count
+        assert [tree.actions[child] for child in tree.children(0)] == ["a", "b", *added]
+        assert [tree.actions[child] for child in tree.children(2)] == names
+        assert [tree.states[child] for child in tree.children(2)] == names
+        assert [tree.logps[child] for child in tree.children(2)] == [0.0, -1.0, -2.0, -3.0, -4.0]
+        assert [tree.prior(child) for child in tree.children(2)] == [0.0, 0.125, 0.25, 0.375, 0.5]
+        assert {tree.parent(child) for child in tree.children(2)} == {2}
+        assert {tree.parent(child) for child in tree.children(0)} == {0}
+        assert [float(tree.nodes["reward"][child]) for child in tree.children(2)] == [10.0, 11.0, 12.0, 13.0, 14.0]
+        if players == 3:
+            assert [tree.all_returns()[child].tolist()[3:] for child in tree.children(2)] == rewards(10, 15)
+        assert tree.asked == {0: [2, 0], 2: [5, 0]}
