@@ -122,6 +122,14 @@ def test_ties_beside_an_action_that_raises_are_broken_evenly() -> None:
     assert all(abs(drawn.count(action) - 400) < 5 * 16.3 for action in "bcd")
 
 
+def test_a_draw_that_met_an_action_that_raises_is_made_again_with_the_same_number() -> None:
+    """One number a simulation but the root's, whatever fails."""
+    tree = grown(Maze("b", "c"), True, "", selection="softmax", simulations=6)
+    assert tree.counters["failed_actions"] > 0
+    assert tree.visits(0) == 6
+    assert tree.rng.random() == np.random.default_rng(1).random(6)[-1]
+
+
 def test_a_node_of_which_every_action_raises_costs_a_leaf() -> None:
     with pytest.raises(SearchStopped, match=r"1 of 2 leaves failed|KeyError") as stopped:
         grown(Maze(), True, "", max_failed_share=0.3)

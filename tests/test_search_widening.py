@@ -17,6 +17,7 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
+from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 from branchwise.search.widening import insert_children
 
@@ -368,6 +369,8 @@ def test_a_state_that_several_ways_lead_to_is_widened_by_all_its_visits() -> Non
         wanted = math.ceil(before_the_last**0.5)
         assert len(tree.children(node)) >= wanted or tree.asked[node][1] == wanted
     assert any(len(tree.children(node)) > math.ceil(tree.visits(node) ** 0.5) for node in shared)
+    inner = [node for node in range(len(tree)) if not tree.is_terminal(node) and tree.source(node) == node]
+    assert len({tree.states[node] for node in inner}) == len(inner)  # those that came later are linked too
 
 
 def test_nothing_is_asked_for_after_the_last_simulation() -> None:
@@ -455,3 +458,27 @@ def test_children_that_come_later_move_those_of_others_and_change_nothing_in_the
         if players == 3:
             assert [tree.all_returns()[child].tolist()[3:] for child in tree.children(2)] == rewards(10, 15)
         assert tree.asked == {0: [2, 0], 2: [5, 0]}
+
+
+def test_what_opens_again_opens_all_above_it() -> None:
+    """One way leads down to where each answer ends the game; whenever all that was said there is searched to the end,
+    and with it the whole tree, the next letter is said there, and the old ones above it."""
+
+    class Letters(Scripted):
+        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+            answers = []
+            for transcript in transcripts:
+                deep = transcript[-1].text == "so far: aaa"
+                self.calls += deep
+                answers.append([Proposal(WORDS[min(self.calls, 12) - 1] if deep else "a", -1.0)])
+            return answers
+
+    settings = SearchSettings(**{**SETTINGS, "simulations": 100, "proposals": 1})
+    game, root = Typing(length=4), Root("", (observed("so far: "),))
+    [tree] = search(game, [root], Letters(""), ValueFunction(zero), settings)  # type: ignore[arg-type]
+    node = 0
+    for _ in range(3):
+        [node] = tree.children(node)
+    assert [tree.actions[child] for child in tree.children(node)] == list(WORDS)
+    assert all(tree.visits(child) == 1 for child in tree.children(node))
+    assert (tree.stopped, tree.visits(0)) == ("exhausted", 4 + 12)

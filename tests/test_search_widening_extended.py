@@ -82,7 +82,8 @@ def test_a_widened_tree_that_was_extended_equals_one_of_one_go(transpositions: b
 
 
 class TwoWays(Simulator[str]):
-    """Two ways, A and B, to one state, where every answer is an end; the longer the answer, the more it pays."""
+    """Two ways, A and B, to one state, where every answer is an end; the longer the answer, the more it pays. From B
+    one may wander off without an end."""
 
     def reset(self, seed: int, options: Any = None) -> str:
         return "root"
@@ -97,6 +98,8 @@ class TwoWays(Simulator[str]):
         return None
 
     def step(self, state: str, action: str) -> str:
+        if action == "wander" or state.startswith("far"):
+            return f"far {state} {action}"
         return {"root": action, "A": "S", "B": "S"}.get(state, f"end {action}")
 
     def rewards(self, state: str) -> tuple[float]:
@@ -106,11 +109,11 @@ class TwoWays(Simulator[str]):
 class Growing:
     """At S something new each time."""
 
-    def __init__(self) -> None:
-        self.asked = 0
+    def __init__(self, from_b: Sequence[str] = ("go",)) -> None:
+        self.asked, self.from_b = 0, from_b
 
     def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        answers = {"root": ["A", "B"], "A": ["go"], "B": ["go"]}
+        answers = {"root": ["A", "B"], "A": ["go"], "B": self.from_b}
         said = []
         for transcript in transcripts:
             self.asked += transcript[-1].text == "S"
@@ -121,8 +124,9 @@ class Growing:
         return [np.zeros(len(actions)) for actions in candidates]
 
 
+@pytest.mark.parametrize("from_b", [["go"], ["go", "wander"]])
 @pytest.mark.parametrize("simulations", [6, 7, 8, 9, 10, 20, 40])
-def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int) -> None:
+def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int, from_b: list[str]) -> None:
     settings = SearchSettings(
         simulations=simulations,
         selection="uct",
@@ -132,7 +136,7 @@ def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int)
         transpositions=True,
     )
     root = Root("root", (observed("root"),))
-    [tree] = search(TwoWays(), [root], Growing(), ValueFunction(lambda *_: 0.5), settings)
+    [tree] = search(TwoWays(), [root], Growing(from_b), ValueFunction(lambda *_: 0.5), settings)
     assert tree.counters["transpositions"] == 1
     for node in range(len(tree)):
         children = tree.children(node)
