@@ -311,6 +311,15 @@ def test_a_bonus_is_added_and_asked_anew() -> None:
     assert [tree.visits(child) for child in tree.children()][1] == 1
 
 
+def test_a_bonus_is_asked_of_actions_before_they_are_tried() -> None:
+    flat = ValueFunction(lambda *_: 0.5)
+    options: dict[str, Any] = {"selection": "uct_bonus", "simulations": 1}
+    tree = grown(Bush(), None, flat, bonus=lambda tree, node: float(tree.actions[node]), **options)
+    assert tree.nodes["hint"][list(tree.children())].tolist() == [0.0, 1.0, 2.0]
+    with pytest.raises(SearchStopped, match=r"1 of 1 leaves failed.*because bonus failed: ZeroDivisionError"):
+        grown(Bush(), None, flat, bonus=lambda tree, node: 1 / float(tree.actions[node]), **options)
+
+
 def test_a_bonus_that_fails_costs_its_leaf_once() -> None:
     def bonus(tree: Tree, node: int) -> float:
         return math.nan if tree.visits(node) and tree.visits(0) % 3 == 0 else 0.0
