@@ -12,7 +12,10 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
+from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
+from branchwise.search.tree import SOLVED, Tree
+from branchwise.search.widening import reopen
 
 State = tuple[str, ...]
 
@@ -143,3 +146,16 @@ def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int,
         assert not children or tree.is_solved(node) <= all(tree.is_solved(child) for child in children), node
     if simulations == 40:
         assert min(tree.visits(way) for way in tree.children(0)) >= 10
+
+
+def test_a_way_that_is_open_already_keeps_no_other_closed() -> None:
+    """S hangs below A and is linked from B, where something else is left to try."""
+    tree = Tree(None, "root", ())
+    for node, names in ((0, "AB"), (1, "S"), (2, "Sx")):
+        zeros = [0.0] * len(names)
+        tree.add_children(node, list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+    tree.link(4, 3)
+    for node in (1, 3):
+        tree.nodes["flags"][node] |= SOLVED
+    reopen(tree, 3, walk_of(SearchSettings(transpositions=True), zero_sum=False, players=1))
+    assert not any(tree.is_solved(node) for node in range(len(tree)))
