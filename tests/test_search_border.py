@@ -196,6 +196,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"simulator": gymnasium.make("branchwise/TicTacToe-v0")}, r"over a simulator, so pass env\.unwrapped\.simulator"),
     ({"roots": Root(PLACE)}, r"roots is one Root; pass a list, \[root\]"),
     ({"roots": None}, r"roots is None \(NoneType\); pass a list, \[Root\(state\)\]"),
+    ({"roots": "start"}, r"roots is 'start' \(str\); pass a list, \[Root\(state\)\]"),
+    ({"roots": {"seed": 0}}, r"roots is \{'seed': 0\} \(dict\); pass a list, \[Root\(state\)\]"),
     ({"roots": [PLACE]}, r"root 0 is Place\(steps=''\) \(Place\); wrap the state, Root\(state, transcript, task\)"),
     ({"roots": PLACE}, r"root 0 is '' \(str\); wrap the state"),
     ({"roots": [Root(PLACE, "hello")]}, r"the transcript of root 0 is 'hello' \(str\); expected turns"),

@@ -101,3 +101,21 @@ def test_six_cards_in_a_row_take_six_chance_nodes(random_ties: bool) -> None:
     [tree] = search(Cards(outcomes=30), [Root(())], None, RandomRollout(), settings, 0)
     assert tree.size == 1 + 2 + 6 * 30 + 2  # the actions of the root and after the cards
     assert not tree.counters["failed_leaves"]
+
+
+@pytest.mark.parametrize(("draws", "failed"), [(MOST_DRAWS, 0), (MOST_DRAWS + 1, 1)])
+def test_a_simulation_passes_as_many_draws_in_a_row_as_are_allowed(draws: int, failed: int) -> None:
+    class Deal(Loop):
+        def current_player(self, state: Any) -> int:
+            return 0 if state < 0 else CHANCE if state < draws else TERMINAL
+
+        def legal_actions(self, state: Any) -> list[str]:
+            return ["on"]
+
+        def step(self, state: Any, action: str) -> Any:
+            return state + 1
+
+    settings = SearchSettings(simulations=2, revisit=True, max_failed_share=0.5, solve=False)
+    [tree] = search(Deal(), [Root(-1)], None, ValueFunction(lambda *_: 0.0), settings, 0)  # type: ignore[list-item]
+    assert tree.counters["failed_leaves"] == failed
+    assert ("more than 1000 times in a row" in tree.last_error) == bool(failed)

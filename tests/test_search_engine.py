@@ -1,6 +1,7 @@
 """The engine's promises about batches, ends and proposals; leaves are valued in test_search_evaluation.py, what fails
 stands in test_search_failures.py, the rules against a plain twin in test_search_twin.py."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -627,6 +628,9 @@ def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
     for node in range(len(tree)):
         assert tree.states[node] == tree.states[tree.source(node)]
         assert all(tree.parent(child) == tree.source(node) for child in tree.children(node))
+    ends = [node for node in range(len(tree)) if tree.is_terminal(node)]
+    assert len(ends) > len({tree.states[end] for end in ends}) > 1
+    assert not set(ends) & set(linked)  # nothing hangs below an end that could be shared
     assert len({tree.states[node] for node in range(len(tree)) if not tree.is_terminal(node)}) == sum(
         not tree.is_terminal(node) and tree.source(node) == node for node in range(len(tree))
     )
@@ -750,3 +754,9 @@ def test_a_critic_reads_transcripts_though_nobody_else_does() -> None:
 
     search(Corridor(), [corridor_root()], None, RandomRollout(), SearchSettings(critic_weight=0.5), critic=Critic())
     assert read[:2] == ["place 0, 0 steps", "place 1, 1 steps"]
+
+
+def test_a_search_goes_on_for_as_long_as_it_may_take() -> None:
+    settings = SearchSettings(simulations=5, seconds=max(60.0, 1.5 * time.monotonic()))
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), settings)
+    assert tree.stopped == "simulations"

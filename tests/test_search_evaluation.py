@@ -264,6 +264,7 @@ def test_a_roll_out_has_the_discount_of_its_search_unless_it_is_given_another(
         ((1.0, 0.0), r"Wager: rewards gives \(1\.0, 0\.0\) \(tuple\) with players=1; return one number a player"),
         (None, r"Wager: rewards gives None \(NoneType\) with players=1; return one number a player"),
         ({1.0: "won"}, r"Wager: rewards gives \{1\.0: 'won'\} \(dict\) with players=1; return one number a player"),
+        ((), r"Wager: rewards gives \(\) \(tuple\) with players=1; return one number a player"),
         (("much",), r"Wager\.rewards gave \('much',\) \(tuple\); return a finite number"),
     ],
 )

@@ -1,10 +1,12 @@
 """What a leaf becomes: which actions it gets, which are left out, and what is kept of who proposed them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from table_game import TableGame
 from test_search_engine import (
     Corridor,
     Even,
@@ -18,10 +20,11 @@ from test_search_engine import (
     zero,
 )
 
-from branchwise.search.engine import SearchSettings, normalised, search
+from branchwise.envs.simulator import CHANCE
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, normalised, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
-from branchwise.search.tree import EXPANDED, INCOMPLETE
+from branchwise.search.tree import EXPANDED, INCOMPLETE, INVALID
 
 # ---- free text --------------------------------------------------------------------------------------------------
 
@@ -152,3 +155,92 @@ def test_proposals_as_far_apart_as_the_limit_are_two() -> None:
 
     assert actions(0.25) == ["abcd", "abce"]
     assert actions(0.2500001) == ["abcd"]
+
+
+@pytest.mark.parametrize("merge", ["exact", "edit_distance"])
+def test_later_proposals_are_merged_by_the_rule_that_merges_the_first(merge: Any) -> None:
+    """One letter of eight is an eighth, less than the fifth that is set."""
+
+    class Numbered(HashPolicy):
+        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+            self.calls += 1
+            return [[Proposal(f"number {self.calls}", -1.0)] for _ in transcripts]
+
+    settings = SearchSettings(simulations=4, widening=1.0, max_depth=1, solve=False, merge=merge, merge_distance=0.2)
+    [tree] = search(FreeText(), roots([0], FreeText()), Numbered(), ValueFunction(judged), settings)
+    assert tree.actions[1:] == ["number 1", "number 2"][: 1 + (merge == "exact")]
+    assert tree.asked[0][0] == 2
+
+
+def test_what_is_left_of_the_actions_keeps_its_ratio() -> None:
+    """The way back has half of the probability, and is dropped."""
+
+    class Wide(Corridor):
+        def legal_actions(self, state: Any) -> list[str]:
+            return ["right", "left", "stay on"]
+
+        def step(self, state: Any, action: str) -> Any:
+            return super().step(state, "left" if action == "left" else "right")
+
+        def position(self, state: Any) -> Any:
+            return state.place
+
+    class Uneven(HashPolicy):
+        def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
+            return [np.log([0.4, 0.5, 0.1]) for _ in candidates]
+
+    settings = SearchSettings(simulations=1, uniform_prior=0.0)
+    [tree] = search(Wide(), [corridor_root()], Uneven(), ValueFunction(zero), settings)
+    assert tree.actions[1:] == ["right", "stay on"]
+    assert [tree.prior(child) for child in tree.children()] == pytest.approx([0.8, 0.2])
+
+
+def test_a_root_without_noise_draws_none() -> None:
+    rng = np.random.default_rng(5)
+    [tree] = search(Fork(), roots([0], Fork()), Even(), ValueFunction(zero), SearchSettings(simulations=3), [rng])
+    assert not tree.noisy
+    assert rng.random() == np.random.default_rng(5).random()
+
+
+@pytest.mark.parametrize("answer", [(0.5, 0.5), [0.5], "much", None, np.inf])
+def test_a_bonus_that_is_no_number_costs_its_leaf(answer: Any) -> None:
+    """It goes wrong about the second child of the root, which with the others is asked about after each simulation."""
+
+    def bonus(tree: Any, node: int) -> Any:
+        return answer if node == 2 and tree.visits(0) == 6 else 0.5
+
+    settings = SearchSettings(simulations=20, selection="uct_bonus", solve=False, max_failed_share=0.05)
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), settings, bonus=bonus)
+    assert tree.counters["failed_leaves"] == 1
+    assert tree.last_error.startswith("bonus failed: ")
+    with pytest.raises(
+        SearchStopped, match=r"^1 of 20 leaves failed, more than max_failed_share=0\.04; .* bonus failed"
+    ):
+        search(
+            Fork(),
+            roots([0], Fork()),
+            None,
+            ValueFunction(zero),
+            replace(settings, max_failed_share=0.04),
+            bonus=bonus,
+        )
+
+
+def test_what_chance_brings_is_nobodys_mistake() -> None:
+    """Under transpositions outcomes are stepped into when their node is opened."""
+
+    class Strict(TableGame):
+        def info(self, state: Any) -> dict[str, Any]:
+            return {"success": False, "invalid_action": True}
+
+    table = {
+        "root": (0, {"toss": ("coin", [0.0]), "wait": ("root too", [0.0])}),
+        "coin": (CHANCE, {"h": ("heads", [1.0]), "t": ("tails", [0.0])}, [0.5, 0.5]),
+        "heads": (0, {"on": ("end", [0.0])}),
+        "tails": (0, {"on": ("end", [0.0])}),
+        "root too": (0, {"on": ("end", [0.0])}),
+    }
+    game, settings = Strict(table), SearchSettings(simulations=12, transpositions=True, solve=False)
+    [tree] = search(game, [Root(game.reset(0))], None, ValueFunction(zero), settings)
+    assert {"h", "t"} <= set(tree.actions)
+    assert not (tree.nodes["flags"] & INVALID).any()

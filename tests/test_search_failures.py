@@ -112,7 +112,8 @@ class Answers:
         if self.how == "none at all":
             return None
         if who == "propose":
-            spoil = {"nan": [Proposal("a", float("nan"))], "nothing": [], "blank": [Proposal(" ", -1.0)], "words": "x"}
+            nan = [Proposal("b", -1.0), Proposal("a", float("nan"))]
+            spoil = {"nan": nan, "nothing": [], "blank": [Proposal(" ", -1.0)], "words": "x"}
             return [spoil[self.how] if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
         return [WRONG[self.how](answer) if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
 
@@ -206,6 +207,50 @@ def test_a_simulator_that_raises_anywhere_costs_a_leaf_or_an_action() -> None:
         assert "KeyError: 'lost'" in tree.last_error, name
         assert tree.counters["simulations"] == 60
         assert not tree.nodes["pending"].any()
+
+
+class Broken(Maze):
+    """Raises in one method, about the tree of one seed, after ``steps``."""
+
+    def __init__(self, method: str, seed: int, steps: str) -> None:
+        super().__init__()
+
+        def raising(state: Way, *rest: Any) -> Any:
+            if state.seed == seed and state.steps.startswith(steps):
+                raise KeyError("lost")
+            return getattr(Maze, method)(self, state, *rest)
+
+        setattr(self, method, raising)
+
+
+@pytest.mark.parametrize("leaves_per_tree", [1, 3])
+@pytest.mark.parametrize("method", ["current_player", "observation", "legal_actions", "step", "rewards"])
+def test_a_simulator_that_raises_about_one_tree_leaves_the_others_as_they_are(
+    method: str, leaves_per_tree: int
+) -> None:
+    roots = [Root(Way(seed), (observed(f"{seed}:"),)) for seed in range(3)]
+    settings = SearchSettings(simulations=30, exploration=3.0, leaves_per_tree=leaves_per_tree)
+    clean, trees = (
+        search(simulator, roots, Answers(), Answers(), settings)  # type: ignore[arg-type]
+        for simulator in (Maze(), Broken(method, 0, "ab"))
+    )
+    assert trees[0].counters["failed_leaves"] + trees[0].counters["failed_actions"] > 0
+    for index in (1, 2):
+        assert trees[index].nodes.tobytes() == clean[index].nodes.tobytes()
+        assert trees[index].last_error == ""
+
+
+def test_what_is_seen_at_an_end_is_not_asked() -> None:
+    class Blind(Maze):
+        def observation(self, state: Way, player: int = 0) -> str:
+            if self.current_player(state) == TERMINAL:
+                raise KeyError("lost")
+            return super().observation(state, player)
+
+    settings = SearchSettings(simulations=40, exploration=0.0, solve=False)
+    [tree] = search(Blind(), [Root(Way(0), (observed("0:"),))], Answers(), Answers(), settings)  # type: ignore[arg-type]
+    assert max(tree.depth(node) for node in range(len(tree)) if tree.visits(node)) == 6
+    assert (tree.counters["failed_leaves"], tree.last_error) == (0, "")
 
 
 @pytest.mark.parametrize("share", [0.2, 0.6])

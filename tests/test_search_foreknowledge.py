@@ -1,5 +1,6 @@
 """What luck will bring: a search over an environment that replays its luck knows it, says so, and can do without."""
 
+import inspect
 import warnings
 from typing import Any
 
@@ -60,9 +61,12 @@ def searched(lake: GymnasiumSimulator, best: np.ndarray, seed: int, root: Any = 
 def test_a_search_with_foreknowledge_expects_more_than_the_best_and_warns(
     lake: GymnasiumSimulator, best: np.ndarray
 ) -> None:
-    with pytest.warns(UserWarning, match="knows what luck will bring.*single_observer"):
+    with pytest.warns(UserWarning, match="knows what luck will bring.*single_observer") as warned:
         trees = [searched(lake, best, seed, backup="bellman_max") for seed in range(4)]
     assert np.mean([tree.value(0) for tree in trees]) > best[STEPS, 0] + 0.1
+    lines, first = inspect.getsourcelines(searched)
+    assert {warning.filename for warning in warned} == {__file__}
+    assert all(first <= warning.lineno < first + len(lines) for warning in warned)  # at the call of search
 
 
 def test_a_search_without_foreknowledge_stays_below_the_best(lake: GymnasiumSimulator, best: np.ndarray) -> None:

@@ -14,7 +14,7 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.arrays import NodeArrays
-from branchwise.search.engine import Root, SearchSettings, extend, search
+from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import best_path_pairs, best_paths
 from branchwise.search.gumbel import halving_plan
@@ -90,6 +90,40 @@ def test_a_rule_whose_numbers_the_nodes_lack_does_not_go_on_with_them(
     trees = _going_on(game, [], simulations=20, **before)
     with pytest.raises(ValueError, match=f"tree 0 was grown without {words}, .* search anew with {words}"):
         _going_on(game, trees, simulations=40, **after)
+
+
+@pytest.mark.parametrize("change", [{"discount": 0.5}, {"backup": "minimax"}])
+def test_a_root_that_was_valued_says_already_how_it_is_read(change: dict[str, Any]) -> None:
+    game = TicTacToe()
+    trees = _going_on(game, [], simulations=1)
+    with pytest.raises(ValueError, match="tree 0 was grown with "):
+        _going_on(game, trees, simulations=40, **change)
+
+
+@pytest.mark.parametrize("change", [{"discount": 0.5}, {"normalise": "tree"}, CRITIC, BONUS, GUMBEL, {"widening": 1.0}])
+def test_a_tree_of_which_all_failed_goes_on_by_any_settings(change: dict[str, Any]) -> None:
+    def raising(*_: Any) -> float:
+        raise ConnectionError("gone")
+
+    game = TicTacToe()
+    with pytest.raises(SearchStopped) as stopped:
+        search(game, [Root(game.reset(0))], None, raising, SearchSettings(simulations=3, solve=False))
+    [tree] = _going_on(game, list(stopped.value.trees), simulations=40, **{"max_failed_share": 0.1, **change})
+    assert (tree.counters["failed_leaves"], tree.visits(0)) == (3, 37)
+
+
+def test_a_gumbel_tree_that_has_had_its_simulations_is_given_back() -> None:
+    """Whatever its plan was: there is nothing left to plan."""
+    game = TicTacToe()
+    trees = _going_on(game, [], **GUMBEL, simulations=60)
+    before = trees[0].nodes.tobytes()
+    [tree] = _going_on(game, trees, **{**GUMBEL, "considered": 2}, simulations=60)
+    assert tree.nodes.tobytes() == before
+    tree.reroot(max(tree.children(), key=tree.visits))
+    before = tree.nodes.tobytes()
+    [tree] = _going_on(game, [tree], **GUMBEL, simulations=tree.counters["simulations"])
+    assert tree.nodes.tobytes() == before
+    assert tree.stopped == "simulations"
 
 
 @pytest.mark.parametrize(

@@ -313,10 +313,12 @@ def test_a_subtree_of_another_player_or_of_nobody_is_refused() -> None:
         tree.reroot(1)
 
 
-def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind() -> None:
+@pytest.mark.parametrize("simulations", [1, 5])
+def test_a_tree_is_gone_on_with_by_settings_of_its_own_kind(simulations: int) -> None:
     simulator = Secrets(2, False)
-    [hidden] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5)
-    [plain] = grown(simulator, [simulator.reset(1)], evaluator=Judge(), simulations=5, information="perfect")
+    options = {"evaluator": Judge(), "simulations": simulations}
+    [hidden] = grown(simulator, [simulator.reset(1)], **options)
+    [plain] = grown(simulator, [simulator.reset(1)], information="perfect", **options)
     for tree, kind in ((hidden, "perfect"), (plain, "single_observer"), (plain, "multiple_observer")):
         settings = SearchSettings(simulations=9, solve=False, information=kind)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="tree 0 was searched with other settings of information; search it anew"):
@@ -415,3 +417,53 @@ def test_a_tree_that_moved_on_starts_with_the_words_that_it_is_given() -> None:
     assert np.isnan(tree.logps[0])
     assert len(tree.actions) == len(tree.logps) == len(tree.states) == len(tree)
     assert all(tree.parent(edge) == node for node in range(len(tree)) for edge in tree.children(node))
+
+
+# ---- who looks, and who searches beside --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["single_observer", "multiple_observer"])
+def test_worlds_are_drawn_as_the_player_at_the_root_sees_them(kind: Any) -> None:
+    asked: list[int] = []
+
+    class Asked(Secrets):
+        def resample(self, state: Table, player: int, rng: np.random.Generator) -> Table:
+            asked.append(player)
+            return super().resample(state, player, rng)
+
+    simulator = Asked(3, False)
+    state = simulator.step(simulator.reset(1), "0")
+    assert simulator.current_player(state) == 1
+    grown(simulator, [state], evaluator=Judge(), information=kind, simulations=30)
+    assert asked == [1] * 30
+
+
+def test_a_tree_of_information_sets_is_the_same_alone_and_beside_one_that_fails() -> None:
+    simulator = Secrets(2, True)
+
+    class Policy:
+        """Raises about the second move of the game of seed 0."""
+
+        def score(self, transcripts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+            seen = [transcript[-1].text for transcript in transcripts]
+            if any(text.startswith("0 ") and len(text) == len("0 0 e") for text in seen):
+                raise ConnectionError("gone")
+            return [-np.arange(float(len(actions))) for actions in candidates]
+
+        propose = None
+
+    settings = SearchSettings(60, "puct", solve=False, information="multiple_observer", max_failed_share=1.0)
+    roots = [Root(simulator.reset(seed)) for seed in range(3)]
+
+    def searched(places: Sequence[int]) -> list[Any]:
+        rngs = [np.random.default_rng(3).spawn(3)[place] for place in places]
+        return search(simulator, [roots[place] for place in places], Policy(), Judge(), settings, rngs)  # type: ignore[arg-type]
+
+    together = searched(range(3))
+    assert [tree.counters["failed_leaves"] > 0 for tree in together] == [True, False, False]
+    for index, tree in enumerate(together):
+        [alone] = searched([index])
+        assert tree.nodes.tobytes() == alone.nodes.tobytes()
+        assert tree.actions == alone.actions
+        assert tree.counters == alone.counters
+        assert not tree.nodes["pending"].any()

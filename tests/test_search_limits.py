@@ -463,6 +463,8 @@ def test_an_evaluator_takes_its_limits(make: Any) -> None:
     [
         (lambda: RandomRollout(above(1.0)), "discount is 1.0000000000000002; expected a number from 0 to 1"),
         (lambda: RandomRollout(-LEAST), "discount is -5e-324; expected a number from 0 to 1"),
+        (lambda: RandomRollout("half"), "discount is 'half'; expected a number from 0 to 1"),  # type: ignore[arg-type]
+        (lambda: RandomRollout(1.0, 2.5), "max_steps is 2.5; expected a whole number, at least 1"),  # type: ignore[arg-type]
         (lambda: RandomRollout(1.0, 0), "max_steps is 0; expected a whole number, at least 1"),
         (lambda: PolicyRollout(FunctionPolicy(), max_steps=0), "max_steps is 0; expected a whole number, at least 1"),
         (lambda: PolicyRollout(FunctionPolicy(), temperature=-LEAST), "temperature is -5e-324; expected 0"),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 from rich.console import Console
+from table_game import TableGame
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.array_tree import ArrayTree
@@ -310,6 +311,15 @@ def test_a_bonus_is_added_and_asked_anew() -> None:
     assert [tree.visits(child) for child in tree.children()][1] == 1
 
 
+def test_a_bonus_is_asked_of_actions_before_they_are_tried() -> None:
+    flat = ValueFunction(lambda *_: 0.5)
+    options: dict[str, Any] = {"selection": "uct_bonus", "simulations": 1}
+    tree = grown(Bush(), None, flat, bonus=lambda tree, node: float(tree.actions[node]), **options)
+    assert tree.nodes["hint"][list(tree.children())].tolist() == [0.0, 1.0, 2.0]
+    with pytest.raises(SearchStopped, match=r"1 of 1 leaves failed.*because bonus failed: ZeroDivisionError"):
+        grown(Bush(), None, flat, bonus=lambda tree, node: 1 / float(tree.actions[node]), **options)
+
+
 def test_a_bonus_that_fails_costs_its_leaf_once() -> None:
     def bonus(tree: Tree, node: int) -> float:
         return math.nan if tree.visits(node) and tree.visits(0) % 3 == 0 else 0.0
@@ -497,6 +507,27 @@ def test_terminal_leaves_of_a_hidden_game_are_judged_for_each_player() -> None:
     tree = grown(Bush(2), None, Judge(), hide_outcome=True, solve=False, simulations=700, selection="uct")
     assert tree.value(0) == pytest.approx(0.25)
     assert tree.returns(tree.best_child()) == pytest.approx([0.25, -0.25])
+
+
+@pytest.mark.parametrize(
+    ("early", "late"), [([0.25], [0.5]), ([0.25, -0.25], [0.5, -0.5]), ([0.25, 0.125, 0.75], [0.5, 1.0, 0.375])]
+)
+def test_a_hidden_end_is_worth_what_was_judged_whoever_led_there(early: list[float], late: list[float]) -> None:
+    """The first player ends the game, or the last does."""
+    players = len(early)
+    nothing = [0.0] * players
+    table = {
+        "root": (0, {"stop": ("early", nothing), "on": ("middle", nothing)}),
+        "middle": (players - 1, {"stop": ("late", nothing)}),
+    }
+    judged = {"early": early, "late": late}
+    judge = ValueFunction(lambda _, state, __: judged.get(state[0], nothing))
+    tree = grown(TableGame(table, players, players == 2), None, judge, hide_outcome=True, solve=False, simulations=12)
+    stop, on = tree.children()
+    [end] = tree.children(on)
+    assert tree.returns(stop).tolist() == early
+    assert tree.returns(end).tolist() == late
+    assert tree.visits(stop) + tree.visits(end) > 8
 
 
 class Coins(Simulator[str]):

@@ -11,7 +11,7 @@ from test_search_twin import RandomGame
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.simulator import CHANCE, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
-from branchwise.search.tree import FAILED, Tree
+from branchwise.search.tree import FAILED, INFORMATION, Tree
 
 
 class Raising(RandomGame):
@@ -52,6 +52,7 @@ class Maze(Simulator[str]):
         return state
 
     def legal_actions(self, state: str) -> list[str]:
+        assert len(state) < 3
         return list("abcd")
 
     def step(self, state: str, action: str) -> str:
@@ -106,6 +107,9 @@ def test_three_of_four_actions_that_raise_cost_no_simulation(revisit: bool) -> N
     assert tree.counters["failed_leaves"] == 0
     assert tree.best_action() == "b"
     assert [tree.visits(child) for child in tree.children()] == [0, tree.visits(0) - 1, 0, 0]
+    assert revisit or tree.last_error == "the simulator failed: KeyError: 'd'"  # the last of those tried at once
+    assert not tree.nodes["player"].any()
+    assert tree.counters["failed_actions"] == (tree.nodes["flags"] & FAILED != 0).sum()  # each once
 
 
 def test_ties_beside_an_action_that_raises_are_broken_evenly() -> None:
@@ -119,8 +123,16 @@ def test_ties_beside_an_action_that_raises_are_broken_evenly() -> None:
     assert all(abs(drawn.count(action) - 400) < 5 * 16.3 for action in "bcd")
 
 
+def test_a_draw_that_met_an_action_that_raises_is_made_again_with_the_same_number() -> None:
+    """One number a simulation but the root's, whatever fails."""
+    tree = grown(Maze("b", "c"), True, "", selection="softmax", simulations=6)
+    assert tree.counters["failed_actions"] > 0
+    assert tree.visits(0) == 6
+    assert tree.rng.random() == np.random.default_rng(1).random(6)[-1]
+
+
 def test_a_node_of_which_every_action_raises_costs_a_leaf() -> None:
-    with pytest.raises(SearchStopped, match=r"1 of 2 leaves failed|KeyError") as stopped:
+    with pytest.raises(SearchStopped, match=r"1 of 2 leaves failed.*KeyError: 'd'") as stopped:
         grown(Maze(), True, "", max_failed_share=0.3)
     assert stopped.value.trees[0].counters["failed_leaves"] == 1
     assert stopped.value.trees[0].counters["failed_actions"] == 4
@@ -156,3 +168,29 @@ def test_an_action_that_raises_costs_no_leaf_in_a_tree_of_information_sets(infor
     assert tree.counters["failed_actions"] == failed.sum() > 0
     assert {tree.actions[node] for node in np.flatnonzero(failed)} == {"bet"}
     assert tree.visits(0) == 60
+    for node in range(len(tree)):  # each simulation but the first took another action in the place of one that raised
+        if tree.has(node, INFORMATION) and tree.children(node):
+            assert tree.visits(node) == 1 + sum(tree.visits(edge) for edge in tree.children(node))
+
+
+class NoWay(KuhnPoker):
+    """Every step of a player raises, after so many moves."""
+
+    def __init__(self, moves: int) -> None:
+        super().__init__()
+        self.moves = moves
+
+    def step(self, state: Any, action: str) -> Any:
+        if self.current_player(state) != CHANCE and len(state) >= self.moves:
+            raise KeyError(action)
+        return super().step(state, action)
+
+
+def test_in_a_tree_of_information_sets_where_every_action_raises_each_simulation_but_the_first_costs_its_leaf() -> None:
+    simulator = NoWay(0)
+    state = KuhnPoker().step(KuhnPoker().step(KuhnPoker().reset(0), "Q"), "J")
+    tree = grown(simulator, True, state, information="single_observer", simulations=8, max_failed_share=0.9)
+    assert (tree.visits(0), tree.counters["failed_leaves"]) == (1, 7)
+    assert tree.counters["failed_actions"] == 2
+    assert "KeyError: 'check'" in tree.last_error or "KeyError: 'bet'" in tree.last_error
+    assert not tree.nodes["pending"].any()

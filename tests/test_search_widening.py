@@ -17,7 +17,9 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
+from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
+from branchwise.search.widening import insert_children
 
 WORDS = "abcdefghijkl"
 
@@ -367,3 +369,116 @@ def test_a_state_that_several_ways_lead_to_is_widened_by_all_its_visits() -> Non
         wanted = math.ceil(before_the_last**0.5)
         assert len(tree.children(node)) >= wanted or tree.asked[node][1] == wanted
     assert any(len(tree.children(node)) > math.ceil(tree.visits(node) ** 0.5) for node in shared)
+    inner = [node for node in range(len(tree)) if not tree.is_terminal(node) and tree.source(node) == node]
+    assert len({tree.states[node] for node in inner}) == len(inner)  # those that came later are linked too
+
+
+def test_nothing_is_asked_for_after_the_last_simulation() -> None:
+    """A second child is due with the third simulation."""
+    for simulations, calls in ((1, 1), (2, 1), (3, 2)):
+        policy = Scripted("abcd")
+        tree = grown(Typing(length=9), policy, simulations=simulations, widening=1.5, max_depth=1, solve=False)
+        assert policy.calls == calls
+        assert len(tree.children()) == 2 * calls
+
+
+def test_a_critic_that_fails_about_later_proposals_costs_their_answer() -> None:
+    class Strict(Alphabet):
+        def values(self, transcripts: Any, candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
+            if any("d" in words for words in candidates):
+                raise LookupError("no dictionary")
+            return super().values(transcripts, candidates)
+
+    options = {"simulations": 20, "critic_weight": 0.5, "solve": False, "max_depth": 1, "max_failed_share": 1.0}
+    tree = grown(Typing(), Scripted("abcd"), critic=Strict(), **options)
+    assert [tree.actions[child] for child in tree.children()] == ["a", "b"]
+    assert tree.counters["failed_leaves"] == 3  # asked for a third, a fourth and a fifth child
+    assert tree.last_error == "critic.values failed: LookupError: no dictionary"
+    assert tree.visits(0) == 20
+
+
+def test_a_player_who_has_won_is_not_asked_for_more() -> None:
+    class Winning(Typing):
+        """Who says ``a`` has won."""
+
+        zero_sum = True
+
+        def current_player(self, state: str) -> int:
+            return TERMINAL if state[-1:] == "a" else super().current_player(state)
+
+        def rewards(self, state: str) -> tuple[float, ...]:
+            won = 0.0 if state[-1:] != "a" else 1.0 if len(state) % 2 else -1.0
+            return won, -won
+
+    policy = Scripted("abcd")
+    tree = grown(Winning(players=2, length=9), policy)
+    assert (tree.proof(0), tree.stopped, tree.visits(0)) == ("win", "solved", 2)
+    assert policy.calls == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("players", [1, 3])
+def test_children_that_come_later_move_those_of_others_and_change_nothing_in_them(players: int, count: int) -> None:
+    """Through all sizes of the arrays, those at which they are full among them."""
+
+    def rewards(low: int, high: int) -> Any:
+        return [float(i) if players == 1 else [float(i), 2.0 * i, 3.0 * i] for i in range(low, high)]
+
+    tree = Tree(None, "root", (), capacity=8, players=players)
+    tree.add_children(0, ["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0])
+    names = [f"b{i}" for i in range(5)]
+    tree.add_children(2, names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    tree.asked = {0: [2, 0], 2: [5, 0]}
+    added: list[str] = []
+    for step in range(0, 60, count):
+        new = [f"n{step + i}" for i in range(count)]
+        first = insert_children(
+            tree,
+            0,
+            new,
+            new,
+            np.full(count, 0.25),
+            [-1.0] * count,
+            rewards(20, 20 + count),
+            [0] * count,
+            [None] * count,
+            [0] * count,
+        )
+        added += new
+        assert first == 3 + step
+        assert len(tree) == 8 + step + count
+        assert [tree.actions[child] for child in tree.children(0)] == ["a", "b", *added]
+        assert [tree.actions[child] for child in tree.children(2)] == names
+        assert [tree.states[child] for child in tree.children(2)] == names
+        assert [tree.logps[child] for child in tree.children(2)] == [0.0, -1.0, -2.0, -3.0, -4.0]
+        assert [tree.prior(child) for child in tree.children(2)] == [0.0, 0.125, 0.25, 0.375, 0.5]
+        assert {tree.parent(child) for child in tree.children(2)} == {2}
+        assert {tree.parent(child) for child in tree.children(0)} == {0}
+        assert [float(tree.nodes["reward"][child]) for child in tree.children(2)] == [10.0, 11.0, 12.0, 13.0, 14.0]
+        if players == 3:
+            assert [tree.all_returns()[child].tolist()[3:] for child in tree.children(2)] == rewards(10, 15)
+        assert tree.asked == {0: [2, 0], 2: [5, 0]}
+
+
+def test_what_opens_again_opens_all_above_it() -> None:
+    """One way leads down to where each answer ends the game; whenever all that was said there is searched to the end,
+    and with it the whole tree, the next letter is said there, and the old ones above it."""
+
+    class Letters(Scripted):
+        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+            answers = []
+            for transcript in transcripts:
+                deep = transcript[-1].text == "so far: aaa"
+                self.calls += deep
+                answers.append([Proposal(WORDS[min(self.calls, 12) - 1] if deep else "a", -1.0)])
+            return answers
+
+    settings = SearchSettings(**{**SETTINGS, "simulations": 100, "proposals": 1})
+    game, root = Typing(length=4), Root("", (observed("so far: "),))
+    [tree] = search(game, [root], Letters(""), ValueFunction(zero), settings)  # type: ignore[arg-type]
+    node = 0
+    for _ in range(3):
+        [node] = tree.children(node)
+    assert [tree.actions[child] for child in tree.children(node)] == list(WORDS)
+    assert all(tree.visits(child) == 1 for child in tree.children(node))
+    assert (tree.stopped, tree.visits(0)) == ("exhausted", 4 + 12)

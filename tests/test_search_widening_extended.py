@@ -12,7 +12,10 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.policy import Proposal
+from branchwise.search.settings import walk_of
 from branchwise.search.transcript import Transcript, observed
+from branchwise.search.tree import SOLVED, Tree
+from branchwise.search.widening import reopen
 
 State = tuple[str, ...]
 
@@ -82,7 +85,8 @@ def test_a_widened_tree_that_was_extended_equals_one_of_one_go(transpositions: b
 
 
 class TwoWays(Simulator[str]):
-    """Two ways, A and B, to one state, where every answer is an end; the longer the answer, the more it pays."""
+    """Two ways, A and B, to one state, where every answer is an end; the longer the answer, the more it pays. From B
+    one may wander off without an end."""
 
     def reset(self, seed: int, options: Any = None) -> str:
         return "root"
@@ -97,6 +101,8 @@ class TwoWays(Simulator[str]):
         return None
 
     def step(self, state: str, action: str) -> str:
+        if action == "wander" or state.startswith("far"):
+            return f"far {state} {action}"
         return {"root": action, "A": "S", "B": "S"}.get(state, f"end {action}")
 
     def rewards(self, state: str) -> tuple[float]:
@@ -106,11 +112,11 @@ class TwoWays(Simulator[str]):
 class Growing:
     """At S something new each time."""
 
-    def __init__(self) -> None:
-        self.asked = 0
+    def __init__(self, from_b: Sequence[str] = ("go",)) -> None:
+        self.asked, self.from_b = 0, from_b
 
     def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        answers = {"root": ["A", "B"], "A": ["go"], "B": ["go"]}
+        answers = {"root": ["A", "B"], "A": ["go"], "B": self.from_b}
         said = []
         for transcript in transcripts:
             self.asked += transcript[-1].text == "S"
@@ -121,8 +127,9 @@ class Growing:
         return [np.zeros(len(actions)) for actions in candidates]
 
 
+@pytest.mark.parametrize("from_b", [["go"], ["go", "wander"]])
 @pytest.mark.parametrize("simulations", [6, 7, 8, 9, 10, 20, 40])
-def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int) -> None:
+def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int, from_b: list[str]) -> None:
     settings = SearchSettings(
         simulations=simulations,
         selection="uct",
@@ -132,10 +139,23 @@ def test_a_shared_state_that_opens_again_opens_every_way_to_it(simulations: int)
         transpositions=True,
     )
     root = Root("root", (observed("root"),))
-    [tree] = search(TwoWays(), [root], Growing(), ValueFunction(lambda *_: 0.5), settings)
+    [tree] = search(TwoWays(), [root], Growing(from_b), ValueFunction(lambda *_: 0.5), settings)
     assert tree.counters["transpositions"] == 1
     for node in range(len(tree)):
         children = tree.children(node)
         assert not children or tree.is_solved(node) <= all(tree.is_solved(child) for child in children), node
     if simulations == 40:
         assert min(tree.visits(way) for way in tree.children(0)) >= 10
+
+
+def test_a_way_that_is_open_already_keeps_no_other_closed() -> None:
+    """S hangs below A and is linked from B, where something else is left to try."""
+    tree = Tree(None, "root", ())
+    for node, names in ((0, "AB"), (1, "S"), (2, "Sx")):
+        zeros = [0.0] * len(names)
+        tree.add_children(node, list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+    tree.link(4, 3)
+    for node in (1, 3):
+        tree.nodes["flags"][node] |= SOLVED
+    reopen(tree, 3, walk_of(SearchSettings(transpositions=True), zero_sum=False, players=1))
+    assert not any(tree.is_solved(node) for node in range(len(tree)))
