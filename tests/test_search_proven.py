@@ -23,6 +23,7 @@ from branchwise.search.gumbel import root_answer
 from branchwise.search.nodes import BUSY
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.targets import best_of, playable, visit_shares
+from branchwise.search.transcript import observed
 from branchwise.search.tree import SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.training.value_model import value_rows
@@ -362,6 +363,36 @@ def test_a_search_is_decided_once_the_second_cannot_draw_level(visits: list[int]
     if visits:
         tree.nodes["flags"][1] |= SOLVED
         assert not tree.is_decided(left)
+
+
+def test_a_new_tree_is_of_one_player_who_waits_for_nothing() -> None:
+    tree = Tree(None, None, (observed("go"),))
+    assert (tree.index, tree.discount, tree.players, tree.zero_sum, tree.noisy) == (0, 1.0, 1, False, False)
+    assert (tree.task, tree.settings, tree.last_error, tree.stopped) == ({}, {}, "", "")
+    assert set(tree.counters.values()) == {0}
+    assert (tree.actions, tree.luck()[1], tree.left_out()) == ([""], None, "")
+    alone = Tree(GAME, None, ())  # whose root has no state
+    assert (alone.player(), len(alone), alone.known) == (0, 1, {})
+    assert Tree(None, "kept", ()).states[0] == "kept"
+
+
+def test_without_a_node_the_root_is_asked() -> None:
+    """Player 1 moves at the root and has lost; at its only action luck decides between two ends."""
+    tree = family([3], [0.5], 1, players=2, zero_sum=True)
+    tree.add_children(1, ["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
+                      players=[CHANCE, 0])  # fmt: skip
+    tree.nodes["flags"][0] |= SOLVED
+    tree.nodes["proof"][:2] = [WIN, LOSS]
+    assert [tree.player(), tree.player(1), tree.player(2)] == [1, 0, CHANCE]
+    assert (tree.proof(), tree.proof(1)) == ("loss", "win")
+    assert (tree.is_solved(), tree.is_solved(1)) == (True, False)
+    assert [list(tree.children()), list(tree.children(1))] == [[1], [2, 3]]
+    assert [len(tree.known_returns()), len(tree.known_returns(1))] == [1, 2]
+    assert [tree.child_numbers()[1].tolist(), tree.child_numbers(1)[1].tolist()] == [[3.0], [0.0, 0.0]]
+    assert tree.policy_target()[0] == ["a0"]
+    assert tree.best_child() == 1
+    assert (tree.best_child(2), tree.best_child(3, "value")) == (-1, -1)
+    assert tree.transcript() == ()
 
 
 def test_a_rule_that_there_is_none_of_is_refused() -> None:

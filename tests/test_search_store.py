@@ -174,6 +174,29 @@ def test_a_file_of_trees_opens_anywhere(tmp_path: FilePath) -> None:
     assert table["logp"].null_count == 0  # what nobody measured is NaN, as in the trees
 
 
+def test_a_log_probability_that_others_wrote_as_null_is_not_known(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    save_trees(path, grown())
+    rewritten(path, "logp", lambda logps: [None, None, *logps[2:]])
+    assert np.isnan(load_trees(path)[0].logps[:3]).tolist() == [True, True, False]
+
+
+def test_replaying_looks_at_the_root_and_at_three_observations(tmp_path: FilePath) -> None:
+    """A look may be expensive."""
+
+    class Seen(Spelling):
+        looks = 0
+
+        def observation(self, state: Word, player: int = 0) -> str:
+            self.looks += 1
+            return super().observation(state, player)
+
+    save_trees(tmp_path / "trees.parquet", grown(12)[:1])
+    simulator = Seen()
+    assert len(load_trees(tmp_path / "trees.parquet", simulator)[0]) > 4
+    assert simulator.looks == 4
+
+
 def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_path: FilePath) -> None:
     game = KuhnPoker()
     [tree] = grown_by_information(game, [game.step(game.step(game.reset(0), "J"), "Q")], simulations=20)
@@ -181,6 +204,20 @@ def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_
     assert pq.read_table(tmp_path / "trees.parquet")["observation"].null_count == len(tree) > 5
     [loaded] = load_trees(tmp_path / "trees.parquet")
     assert [loaded.transcript(node) for node in tree.sets.values()] == [tree.transcript(n) for n in tree.sets.values()]
+
+
+@pytest.mark.parametrize("moves", [("J", "Q"), ("J", "Q", "pass")])
+def test_a_file_of_information_sets_tells_its_root_by_what_its_player_knows(
+    moves: tuple[str, ...], tmp_path: FilePath
+) -> None:
+    game = KuhnPoker()
+    state = game.reset(0)
+    for move in moves:
+        state = game.step(state, move)
+    [tree] = grown_by_information(game, [state], simulations=20)
+    save_trees(tmp_path / "trees.parquet", [tree])
+    about = json.loads(pq.read_table(tmp_path / "trees.parquet")["about"][0].as_py())
+    assert about["root"] == game.information_state(state, game.current_player(state))
 
 
 def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
@@ -205,6 +242,15 @@ def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
     pq.write_table(pa.table({"tree": [0]}), path)
     with pytest.raises(ValueError, match="without the columns node"):
         load_trees(path)
+    path.write_bytes(whole)
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["prior", "about"]), path)
+    with pytest.raises(ValueError, match="found b'branchwise trees 2', without the columns prior, about; it was"):
+        load_trees(path)
+    for metadata, found in ((None, "None"), ({"format": "branchwise trees 3"}, "b'branchwise trees 3'")):
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+        with pytest.raises(ValueError, match=f"expected format 'branchwise trees 2', found {found}; it was written by"):
+            load_trees(path)
 
 
 def test_a_tree_whose_links_do_not_fit_is_named(tmp_path: FilePath) -> None:
