@@ -471,6 +471,15 @@ def test_numbers_at_their_limits_come_back(tmp_path: Path) -> None:
     assert load_episodes(path) == [episode]
 
 
+def test_a_number_that_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            save_pairs(tmp_path / "pairs.jsonl", [replace(PAIRS[0], margin=number)])
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            save_episodes(tmp_path / "episodes.jsonl", [Episode({}, (observed("a"),), (number,), True, 1)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_score_that_is_no_log_probability_is_written_as_not_logged(tmp_path: Path) -> None:
     """Policies that are functions may score up to a constant."""
     pair = PreferencePair((observed("q"),), (acted("x"),), (acted("z"),), ref_chosen_logp=3.0, ref_rejected_logp=-1.0)

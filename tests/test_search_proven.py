@@ -24,7 +24,7 @@ from branchwise.search.nodes import BUSY
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.targets import best_of, playable, visit_shares
 from branchwise.search.transcript import observed
-from branchwise.search.tree import SOLVED, VALUED, Tree
+from branchwise.search.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.training.value_model import value_rows
 
@@ -592,6 +592,68 @@ def test_the_rule_that_was_set_decides_where_none_is_named() -> None:
     assert (tree.best_action(), tree.best_action("visits"), tree.best_action("value")) == ("a1", "a0", "a1")
     tree.settings = {"selection": "gumbel"}  # which has no draws here
     assert tree.best_action() == "a0"
+
+
+@pytest.mark.parametrize(
+    ("players", "zero_sum", "discount", "settings", "kept"),
+    [
+        (2, True, 1.0, {"solve": True}, (True, True, False, True)),
+        (2, True, 1.0, {}, (True, True, False, False)),
+        (2, True, 0.5, {"solve": True}, (True, True, False, False)),
+        (2, True, 1.0, {"solve": True, "hide_outcome": True}, (True, True, True, False)),
+        (1, False, 1.0, {"solve": True}, (True, False, False, False)),
+        (2, False, 1.0, {"solve": True}, (False, False, False, False)),
+    ],
+)
+def test_settings_say_what_a_tree_keeps_of_a_step(
+    players: int, zero_sum: bool, discount: float, settings: Any, kept: tuple[bool, ...]
+) -> None:
+    """One number, opposed players, a hidden outcome, proofs."""
+    tree = Tree(None, None, (), players=players, zero_sum=zero_sum, discount=discount)
+    tree.settings = settings
+    assert tree.step_rules == kept
+
+
+@pytest.mark.parametrize(("player", "reward"), [(0, 0.25), (1, 0.5), (2, 0.75), (CHANCE, 0.25)])
+def test_an_action_of_several_players_earns_what_it_pays_who_takes_it(player: int, reward: float) -> None:
+    tree = Tree(None, None, (), players=3)
+    tree.nodes["player"][0] = player
+    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0])
+    assert tree.nodes["reward"].tolist() == [0.0, reward]
+    assert tree.all_returns().tolist() == [[0.0] * 6, [0.0, 0.0, 0.0, 0.25, 0.5, 0.75]]
+    tree.add_children(1, [], [], np.zeros(0), [], [], [])
+    assert (len(tree), list(tree.children(1)), tree.has(1, EXPANDED)) == (2, [], True)
+
+
+def test_links_lead_to_the_node_that_holds_their_state() -> None:
+    tree = family([1, 1, 1, 1], [0.0] * 4)
+    tree.link(3, 1)
+    tree.link(4, 1)
+    assert [tree.links_to(node) for node in range(5)] == [[], [3, 4], [], [], []]
+    assert [tree.source(node) for node in range(5)] == [0, 1, 2, 1, 1]
+    assert tree.counters["transpositions"] == 2
+
+
+def test_what_a_search_left_out_does_not_matter_where_the_root_is_proven() -> None:
+    tree = family([1, 1], [0.0, 0.0], players=2, zero_sum=True)
+    assert tree.left_out() == ""
+    tree.mark_incomplete(2)
+    assert tree.left_out() == "exhausted"
+    tree.nodes["flags"][2] |= FAILED
+    assert tree.left_out() == "exhausted"  # it is open
+    tree.nodes["flags"][2] |= SOLVED
+    assert tree.left_out() == "failed"
+    tree.nodes["proof"][1] = LOSS
+    assert tree.left_out() == "failed"
+    tree.nodes["proof"][0] = WIN
+    assert tree.left_out() == ""
+
+
+@pytest.mark.parametrize("players", [2, 3])
+def test_where_a_step_is_known_by_who_took_it_alone_no_path_adds_up(players: int) -> None:
+    tree = family([1], [0.0], players=players, one_number=True)
+    with pytest.raises(ValueError, match="this tree keeps of a step the reward of who took it alone"):
+        tree.path_return(1)
 
 
 @pytest.mark.parametrize("player", [0, 1])

@@ -23,7 +23,7 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import Transcript, observed
+from branchwise.search.transcript import Transcript, acted, observed
 from branchwise.search.tree import INVALID, LINKED, SOLVED, Tree
 
 GAME = TicTacToe()
@@ -496,6 +496,17 @@ def test_a_moved_tree_starts_its_search_anew() -> None:
     assert tree.beside_nodes()["gumbel"] == tree.beside_nodes()["considered"] == []
 
 
+def test_what_was_logged_and_asked_below_a_new_root_moves_with_it() -> None:
+    tree = by_hand()
+    turns = {node: acted(name, logps=(-0.5 * node,)) for node, name in enumerate(tree.actions) if node}
+    for node, turn in turns.items():
+        tree.log_turn(node, turn)
+    tree.asked = {0: [2, 0], 1: [3, 3], 2: [4, 2], 3: [5, 0]}
+    tree.reroot(2)
+    assert [tree.agent_turn(node) for node in range(3)] == [acted(""), turns[3], turns[4]]
+    assert tree.asked == {0: [4, 2], 1: [5, 0]}
+
+
 def test_a_tree_moves_one_step_to_where_it_was_searched() -> None:
     tree = by_hand()
     for node in (0, 3, 5):
@@ -526,6 +537,40 @@ def test_an_edge_to_a_shared_state_is_solved_where_itself_or_the_state_is(node: 
     tree.nodes["flags"][node] |= SOLVED
     assert tree.is_solved(1)
     assert tree.is_solved(3) == (node == 3)
+
+
+@pytest.mark.parametrize("visits", [0, 1, 3])
+@pytest.mark.parametrize("players", [1, 3])
+def test_an_edge_that_comes_to_hold_a_solved_state_is_worth_what_was_known_of_it(players: int, visits: int) -> None:
+    """Nodes 1 and 2 both lead to S, which node 3 holds; the simulations through node 4 ended while it was open."""
+    tree = Tree(None, None, (observed("start"),), players=players)
+    none = np.zeros((2, players)) if players > 1 else [0.0] * 2
+    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [0, 0])
+    for node in (1, 2):
+        tree.add_children(node, ["s"], [None], np.ones(1), [0.0], none[:1], [0])
+    tree.link(4, 3)
+    tree.add_children(3, ["x", "y"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [SOLVED, SOLVED])
+    known, open_ = np.array([0.75, 0.5, 0.25])[:players], np.full(players, 0.125)
+    for node, count, value in (
+        (0, 9, open_),
+        (1, 4, open_),
+        (2, 4, open_),
+        (3, 2, known),
+        (4, visits, open_),
+        (5, 1, known),
+    ):
+        tree.nodes["visits"][node], tree.nodes["value_sum"][node] = count, count * value[0]
+        if players > 1:
+            tree._values[node, :players] = count * value
+    tree.nodes["flags"][3] |= SOLVED
+    assert tree.known_returns(2).tolist() == [0.75]
+    tree.reroot(2)
+    assert tree.source(1) == 1
+    assert tree.known_returns().tolist() == [0.75]
+    assert (tree.visits(0), tree.mean(0), tree.visits(1)) == (4, 0.125, visits)
+    if visits:
+        assert tree.mean(1) == 0.75
+        assert tree.returns(1).tolist() == known.tolist()
 
 
 @pytest.mark.parametrize("options", [{"critic_weight": 0.5}, {"unvisited_value": "prior"}])
