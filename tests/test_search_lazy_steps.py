@@ -206,6 +206,7 @@ def test_readers_cope_with_children_that_were_never_tried(tmp_path: Path) -> Non
     assert not alone.is_terminal(win), "without a simulator nobody can know"
     assert tree.is_terminal(win)
     assert tree.has(win, OVER)
+    assert tree.player(win) == 0
     assert tree.transcript(win)[-1].text == simulator.observation(tree.states[win])
     assert tree.states[win] == simulator.step(state, "9")
     assert float(tree.nodes["reward"][win]) == 1.0
