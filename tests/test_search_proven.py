@@ -585,6 +585,18 @@ def test_after_gumbel_the_target_is_the_improved_policy_by_the_usual_numbers_whe
     assert unseen.policy_target()[1].tolist() == [0.5, 0.5]
 
 
+def test_the_draws_of_gumbel_decide_at_the_root_alone() -> None:
+    tree = family([2, 2], [0.25, 0.5])
+    tree.add_children(1, ["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.nodes["visits"][4] = 1
+    tree.settings = {"selection": "gumbel"}
+    assert (tree.best_child(), tree.best_child(1)) == (2, 4)
+    tree.take_beside_nodes({**tree.beside_nodes(), "gumbel": [9.0, 0.0], "considered": [2, 2]})
+    assert (tree.best_child(), tree.gumbel_child(), tree.best_child(1), tree.best_child(0, "visits")) == (1, 1, 4, 2)
+    tree.settings = {"selection": "puct"}
+    assert tree.best_child() == 2
+
+
 def test_the_rule_that_was_set_decides_where_none_is_named() -> None:
     tree = family([3, 1], [0.25, 0.5])
     assert tree.best_action() == "a0"
