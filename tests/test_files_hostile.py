@@ -110,8 +110,15 @@ def test_a_tree_file_of_endless_equal_rows_is_refused(
     monkeypatch.setattr(files, "MAX_RATIO", 20)
     path = tmp_path / "bomb.parquet"
     pq.write_table(whole.slice(1, 1).take(pa.array(np.zeros(100_000, np.int32))), path, compression="zstd")
-    with pytest.raises(ValueError, match=r"unpack to .*; the limit is"):
-        load_trees(path)
+    usual = pa.default_memory_pool()
+    counted = pa.proxy_memory_pool(usual)
+    pa.set_memory_pool(counted)
+    try:
+        with pytest.raises(ValueError, match=r"unpack to .*; the limit is"):
+            load_trees(path)
+    finally:
+        pa.set_memory_pool(usual)
+    assert counted.max_memory() < 2**20  # no column was read, of which each takes some 2**18
 
 
 def test_a_packed_file_of_compiled_trees_that_unpacks_beyond_the_limit_is_refused(
@@ -197,7 +204,8 @@ def test_records_that_no_kernel_could_read_are_named(whole: pa.Table, tmp_path: 
     refused("visits", 1, -1, "no such player, proof, visits, prior or value")
     refused("first_child", linked, linked, "parent and children do not fit")
     refused("first_child", linked, parent, "parent and children do not fit")
-    refused("first_child", linked, 10**6, "parent and children do not fit")
+    for other in (10**6, len(whole), -1):
+        refused("first_child", linked, other, "parent and children do not fit")
     values = list(columns["player"])
     values[3] = 77
     pq.write_table(with_column(whole, "player", values), path)

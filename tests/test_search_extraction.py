@@ -102,6 +102,33 @@ def test_sibling_pairs_limited_a_node() -> None:
     assert dropped["over per_node"] == 3
 
 
+def test_pairs_as_usual_are_of_round_0_and_want_one_visit_and_a_tenth_of_difference() -> None:
+    tree = built(
+        {
+            "n": 4,
+            "children": {
+                "a": {"n": 1, "q": 0.75, "r": 0.75, "end": True},
+                "b": {"n": 1, "q": 0.625},
+                "c": {"n": 1, "q": 0.5625},
+            },
+        }
+    )
+    pairs, dropped = sibling_pairs(tree)
+    assert compared(pairs) == [("a", "c"), ("a", "b")]
+    assert dropped == Counter({"below threshold": 1})
+    assert anchors(tree)[1] == Counter({"has contrast": 1})
+    alone = built({"n": 2, "children": {"a": {"n": 1, "q": 0.75}, "b": {"n": 1, "q": 0.6875}}})
+    rows = anchors(alone)[0]
+    assert compared(rows) == [("a", "")]
+    rows += pairs + best_path_pairs(tree)[0] + best_paths(tree, min_return=0.5)[0]
+    rows += rollout_anchors([Rollout(7, 0, (observed("start"), acted("a")), 1, 1.0)], [tree])[0]
+    rows += successful_trajectories(EPISODES)[0]
+    assert {row.kind for row in rows} == {
+        "sibling", "best_path", "best_path_step", "anchor", "rollout", "successful_trajectory"
+    }  # fmt: skip
+    assert {row.round for row in rows} == {0}
+
+
 def test_sibling_pairs_want_visits_on_both_sides_unless_a_child_is_solved() -> None:
     pairs, dropped = sibling_pairs(SIBLINGS, threshold=0.1, min_visits=3)
     assert compared(pairs) == [("good", "fair")]
@@ -280,6 +307,15 @@ def test_anchors_leave_out_the_bad_and_the_unseen() -> None:
     assert anchors(built({"n": 1, "children": {"a": {}}}))[1] == Counter({"unvisited": 1})
 
 
+def test_a_node_whose_actions_nobody_tried_hides_no_anchor_behind_it() -> None:
+    below = {"x": {"n": 1, "q": 0.75}, "y": {"n": 1, "q": 0.75}}
+    first = {"n": 1, "q": 0.75, "children": {"never": {}}}
+    tree = built({"n": 4, "children": {"a": first, "b": {"n": 3, "q": 0.75, "children": below}}})
+    rows, dropped = anchors(tree)
+    assert compared(rows) == [("b", ""), ("x", "")]
+    assert dropped == Counter({"unvisited": 1})
+
+
 def test_an_anchor_is_the_best_child_then_the_most_visited_then_the_first() -> None:
     children = {"a": {"n": 1, "q": 0.5}, "b": {"n": 2, "q": 0.5}, "c": {"n": 2, "q": 0.5}, "d": {"n": 9, "q": 0.45}}
     assert compared(anchors(built({"n": 14, "children": children}))[0]) == [("b", "")]
@@ -322,6 +358,14 @@ def test_rollout_anchors_are_the_steps_of_a_roll_out_once_each() -> None:
     assert rows[1].prompt == first.transcript[:5]
     assert dropped == Counter({"duplicate": 1})
     assert rollout_anchors([first, second], [PATHS], per_tree=1)[1] == Counter({"over per_tree": 1})
+
+
+def test_rollout_anchors_of_a_tree_are_as_many_as_it_may_have() -> None:
+    """And equal words before an action are one step, whatever was seen after it."""
+    rollouts = [Rollout(7, 0, (observed("start"), acted("a"), observed(seen)), 1, 1.0) for seen in "xyz"]
+    rows, dropped = rollout_anchors(rollouts, [PATHS], per_tree=2)
+    assert compared(rows) == [("a", "")]
+    assert dropped == Counter({"duplicate": 1, "over per_tree": 1})
 
 
 def episode(seed: int, actions: str, success: bool, logps: tuple[float, ...] = ()) -> Episode:
@@ -395,6 +439,15 @@ def test_a_trajectory_s_prompt_is_all_that_was_said_before_its_first_action() ->
     assert row.ref_chosen_logp is None
 
 
+def test_a_trajectory_of_which_one_action_was_not_logged_has_no_log_probability() -> None:
+    turns = (observed("a"), acted("x", logps=(-0.5,)), observed("b"), acted("y"))
+    won = Episode({}, turns, (1.0,), True, 2)
+    assert successful_trajectories([won])[0][0].ref_chosen_logp is None
+    lost = replace(won, success=False, transcript=(*turns[:3], acted("z", logps=(-0.25,))))
+    [pair] = trajectory_pairs([won, lost], pairing="all")[0]
+    assert (pair.ref_chosen_logp, pair.ref_rejected_logp) == (None, -0.75)
+
+
 def test_successful_trajectories_are_the_correct_ones_once() -> None:
     rows, dropped = successful_trajectories(EPISODES)
     assert [row.task["seed"] for row in rows] == [0, 1]
@@ -465,6 +518,9 @@ def test_trajectory_pairs_of_different_starts_are_left_out_and_the_first_per_tas
     other = replace(EPISODES[1], transcript=(observed("another start"), *EPISODES[1].transcript[1:]))
     pairs, dropped = trajectory_pairs([EPISODES[0], other], pairing="all")
     assert pairs == []
+    assert dropped == Counter({"different start": 1})
+    pairs, dropped = trajectory_pairs([EPISODES[0], other, EPISODES[2]], pairing="all", per_task=2)
+    assert [pair.rejected[0].text for pair in pairs] == ["e"]
     assert dropped == Counter({"different start": 1})
     pairs, dropped = trajectory_pairs(EPISODES[:3], pairing="all", per_task=1)
     assert [pair.rejected[0].text for pair in pairs] == ["c"]

@@ -206,6 +206,7 @@ def test_readers_cope_with_children_that_were_never_tried(tmp_path: Path) -> Non
     assert not alone.is_terminal(win), "without a simulator nobody can know"
     assert tree.is_terminal(win)
     assert tree.has(win, OVER)
+    assert tree.player(win) == 0
     assert tree.transcript(win)[-1].text == simulator.observation(tree.states[win])
     assert tree.states[win] == simulator.step(state, "9")
     assert float(tree.nodes["reward"][win]) == 1.0
@@ -305,3 +306,28 @@ def test_memory_is_counted_before_the_arrays_grow() -> None:
 def test_memory_of_words_grows_with_the_roots_transcript() -> None:
     few, many = (Tree(None, None, (observed("go"),) * count).bytes_to_grow() for count in (1, 3))
     assert many - few == 2 * 16
+
+
+def test_each_state_is_counted_once_whenever_it_comes_and_what_a_move_gives_back_no_more() -> None:
+    game = ConnectFour()
+
+    def words(tree: Tree) -> int:
+        before = 16 * len(tree.transcript(0)) + 300
+        return sum(
+            80 + sys.getsizeof(state) + sys.getsizeof(action) + before
+            for state, action in zip(tree._states, tree.actions, strict=True)
+        )
+
+    tree = Tree(game, game.reset(0), (observed("go"),), capacity=1000)
+    assert tree.bytes_to_grow() - tree.array_bytes == words(tree)
+    actions = game.legal_actions(tree.states[0])
+    for node in (0, 1):
+        tree.add_children(node, actions, [None] * 7, np.full(7, 1 / 7), [0.0] * 7, [0.0] * 7, [UNSTEPPED] * 7)
+        tree.step_into(tree.children(node)[0])  # the first that was not counted yet
+        assert tree.bytes_to_grow() - tree.array_bytes == words(tree)
+    before = tree.bytes_to_grow()
+    tree.step_into(2)
+    assert tree.bytes_to_grow() - before == sys.getsizeof(tree._states[2])
+    tree.reroot(1)
+    free = len(tree._nodes) - len(tree)
+    assert tree.bytes_to_grow() - tree.array_bytes * (3 if free < 64 else 1) == words(tree)

@@ -48,6 +48,18 @@ def test_no_pair_and_no_row_holds_luck() -> None:
     assert [words(row.chosen) for row in anchors(tree, threshold=1.0, min_value=0.0)[0]] == [["bet"]]
 
 
+def test_a_best_path_goes_on_behind_luck() -> None:
+    game = TableGame(
+        {
+            "root": (0, {"bet": ("coin", (0,)), "pass": ("safe", (0.25,))}),
+            "coin": (CHANCE, {"heads": ("again", (0,)), "tails": ("lost", (0,))}, [0.5, 0.5]),
+            "again": (0, {"go": ("won", (1,)), "stop": ("half", (0.5,))}),
+        }
+    )
+    pairs = best_path_pairs(grown(game, solve=False))[0]
+    assert [(words(pair.chosen), words(pair.rejected)) for pair in pairs] == [(["bet"], ["pass"]), (["go"], ["stop"])]
+
+
 def test_the_best_return_is_not_kept_where_luck_brings_it() -> None:
     with pytest.raises(Refused, match=r"backup='max' keeps the best return, .* TableGame .* use 'bellman_max'"):
         grown(TableGame(BET), backup="max")

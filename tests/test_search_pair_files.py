@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.search.calls import LARGEST, ROUNDING
 from branchwise.search.episode import Episode
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import anchors_beside, load_episodes, load_pairs, save_episodes, save_pairs
@@ -80,7 +81,13 @@ def test_rows_without_a_rejected_side_have_a_file_of_their_own(tmp_path: Path) -
         {"role": "user", "content": "z"},
         {"role": "assistant", "content": "w"},
     ]
-    assert not {"chosen", "rejected", "label"} & anchor.keys()
+    assert not {"chosen", "rejected", "label", "rejected_q", "margin", "label_smoothing"} & anchor.keys()
+
+
+def test_an_anchor_keeps_its_weight(tmp_path: Path) -> None:
+    anchor = replace(PAIRS[1], weight=0.25)
+    save_pairs(tmp_path / "pairs.jsonl", [anchor])
+    assert load_pairs(tmp_path / "pairs.jsonl") == [anchor]
 
 
 def test_anchors_of_an_earlier_extraction_are_not_read_with_later_pairs(tmp_path: Path) -> None:
@@ -393,6 +400,12 @@ def test_all_messages_before_the_first_difference_are_the_prompt(tmp_path: Path)
     assert (len(pair.prompt), pair.chosen, pair.rejected) == (3, (acted("y"),), (acted("z"),))
 
 
+@pytest.mark.parametrize("rejected", [{}, {"rejected": []}, {"rejected": ""}, {"rejected": [{**X, "content": ""}]}])
+def test_a_row_that_says_that_it_is_an_anchor_has_no_rejected_side(rejected: dict[str, Any], tmp_path: Path) -> None:
+    pair = loaded({"prompt": "q", "chosen": "x", "anchor": True, **rejected}, tmp_path)
+    assert pair == PreferencePair((observed("q"),), (acted("x"),))
+
+
 @pytest.mark.parametrize(
     ("row", "fault"),
     [
@@ -403,6 +416,7 @@ def test_all_messages_before_the_first_difference_are_the_prompt(tmp_path: Path)
         ({"prompt": "q", "completion": "x", "rejected": "z"}, "a row with 'completion' and 'rejected'"),
         ({"prompt": "q", "completion": "x", "chosen": "x"}, "a row with 'completion' and 'chosen'"),
         ({**PAIR, "anchor": True}, "a row with 'anchor' true and a rejected side"),
+        ({**PAIR, "anchor": True, "rejected": [{**R, "content": ""}, Z]}, "a row with 'anchor' true and a rejected"),
         ({**PAIR, "anchor": "no"}, "anchor='no'; expected true or false"),
     ],
 )
@@ -446,6 +460,26 @@ def test_a_log_probability_of_zero_may_be_rounded(tmp_path: Path) -> None:
     assert loaded({**PAIR, "ref_chosen_logged": True, "ref_chosen_logp": 5e-7}, tmp_path).ref_chosen_logp == 5e-7
 
 
+def test_numbers_at_their_limits_come_back(tmp_path: Path) -> None:
+    row = {**PAIR, "ref_chosen_logged": True, "ref_chosen_logp": ROUNDING, "weight": LARGEST, "margin": -LARGEST}
+    pair = loaded(row, tmp_path)  # and again from the file that was written of it
+    assert (pair.ref_chosen_logp, pair.weight, pair.margin) == (ROUNDING, LARGEST, -LARGEST)
+    path = tmp_path / "episodes.jsonl"
+    limits = {"steps": 1, "invalid_actions": 1, "model_calls": 2**63 - 1}
+    episode = Episode({"seed": 1}, (observed("a"),), (LARGEST,), True, **limits)
+    save_episodes(path, [episode])
+    assert load_episodes(path) == [episode]
+
+
+def test_a_number_that_json_has_no_word_for_is_not_written(tmp_path: Path) -> None:
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            save_pairs(tmp_path / "pairs.jsonl", [replace(PAIRS[0], margin=number)])
+        with pytest.raises(ValueError, match="not JSON compliant"):
+            save_episodes(tmp_path / "episodes.jsonl", [Episode({}, (observed("a"),), (number,), True, 1)])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_score_that_is_no_log_probability_is_written_as_not_logged(tmp_path: Path) -> None:
     """Policies that are functions may score up to a constant."""
     pair = PreferencePair((observed("q"),), (acted("x"),), (acted("z"),), ref_chosen_logp=3.0, ref_rejected_logp=-1.0)
@@ -467,6 +501,7 @@ def test_a_score_that_is_no_log_probability_is_written_as_not_logged(tmp_path: P
         ({"invalid_actions": 2}, "1 rewards and 2 invalid actions in 1 steps"),
         ({"invalid_actions": "none"}, "invalid_actions='none'; expected int"),
         ({"model_calls": HUGE}, "model_calls=10{39}; expected int"),
+        ({"model_calls": 2**63}, "model_calls=9223372036854775808; expected int"),
     ],
 )
 def test_a_figure_of_an_episode_that_none_has_is_named(change: dict[str, Any], fault: str, tmp_path: Path) -> None:

@@ -23,7 +23,8 @@ from branchwise.search.gumbel import root_answer
 from branchwise.search.nodes import BUSY
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.targets import best_of, playable, visit_shares
-from branchwise.search.tree import SOLVED, VALUED, Tree
+from branchwise.search.transcript import observed
+from branchwise.search.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.training.value_model import value_rows
 
@@ -365,6 +366,36 @@ def test_a_search_is_decided_once_the_second_cannot_draw_level(visits: list[int]
         assert not tree.is_decided(left)
 
 
+def test_a_new_tree_is_of_one_player_who_waits_for_nothing() -> None:
+    tree = Tree(None, None, (observed("go"),))
+    assert (tree.index, tree.discount, tree.players, tree.zero_sum, tree.noisy) == (0, 1.0, 1, False, False)
+    assert (tree.task, tree.settings, tree.last_error, tree.stopped) == ({}, {}, "", "")
+    assert set(tree.counters.values()) == {0}
+    assert (tree.actions, tree.luck()[1], tree.left_out()) == ([""], None, "")
+    alone = Tree(GAME, None, ())  # whose root has no state
+    assert (alone.player(), len(alone), alone.known) == (0, 1, {})
+    assert Tree(None, "kept", ()).states[0] == "kept"
+
+
+def test_without_a_node_the_root_is_asked() -> None:
+    """Player 1 moves at the root and has lost; at its only action luck decides between two ends."""
+    tree = family([3], [0.5], 1, players=2, zero_sum=True)
+    tree.add_children(1, ["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
+                      players=[CHANCE, 0])  # fmt: skip
+    tree.nodes["flags"][0] |= SOLVED
+    tree.nodes["proof"][:2] = [WIN, LOSS]
+    assert [tree.player(), tree.player(1), tree.player(2)] == [1, 0, CHANCE]
+    assert (tree.proof(), tree.proof(1)) == ("loss", "win")
+    assert (tree.is_solved(), tree.is_solved(1)) == (True, False)
+    assert [list(tree.children()), list(tree.children(1))] == [[1], [2, 3]]
+    assert [len(tree.known_returns()), len(tree.known_returns(1))] == [1, 2]
+    assert [tree.child_numbers()[1].tolist(), tree.child_numbers(1)[1].tolist()] == [[3.0], [0.0, 0.0]]
+    assert tree.policy_target()[0] == ["a0"]
+    assert tree.best_child() == 1
+    assert (tree.best_child(2), tree.best_child(3, "value")) == (-1, -1)
+    assert tree.transcript() == ()
+
+
 def test_a_rule_that_there_is_none_of_is_refused() -> None:
     tree = family([1, 2], [0.0, 0.0])
     with pytest.raises(ValueError, match="final is 'most'; expected 'visits' or 'value'"):
@@ -571,6 +602,18 @@ def test_after_gumbel_the_target_is_the_improved_policy_by_the_usual_numbers_whe
     assert unseen.policy_target()[1].tolist() == [0.5, 0.5]
 
 
+def test_the_draws_of_gumbel_decide_at_the_root_alone() -> None:
+    tree = family([2, 2], [0.25, 0.5])
+    tree.add_children(1, ["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.nodes["visits"][4] = 1
+    tree.settings = {"selection": "gumbel"}
+    assert (tree.best_child(), tree.best_child(1)) == (2, 4)
+    tree.take_beside_nodes({**tree.beside_nodes(), "gumbel": [9.0, 0.0], "considered": [2, 2]})
+    assert (tree.best_child(), tree.gumbel_child(), tree.best_child(1), tree.best_child(0, "visits")) == (1, 1, 4, 2)
+    tree.settings = {"selection": "puct"}
+    assert tree.best_child() == 2
+
+
 def test_the_rule_that_was_set_decides_where_none_is_named() -> None:
     tree = family([3, 1], [0.25, 0.5])
     assert tree.best_action() == "a0"
@@ -578,6 +621,68 @@ def test_the_rule_that_was_set_decides_where_none_is_named() -> None:
     assert (tree.best_action(), tree.best_action("visits"), tree.best_action("value")) == ("a1", "a0", "a1")
     tree.settings = {"selection": "gumbel"}  # which has no draws here
     assert tree.best_action() == "a0"
+
+
+@pytest.mark.parametrize(
+    ("players", "zero_sum", "discount", "settings", "kept"),
+    [
+        (2, True, 1.0, {"solve": True}, (True, True, False, True)),
+        (2, True, 1.0, {}, (True, True, False, False)),
+        (2, True, 0.5, {"solve": True}, (True, True, False, False)),
+        (2, True, 1.0, {"solve": True, "hide_outcome": True}, (True, True, True, False)),
+        (1, False, 1.0, {"solve": True}, (True, False, False, False)),
+        (2, False, 1.0, {"solve": True}, (False, False, False, False)),
+    ],
+)
+def test_settings_say_what_a_tree_keeps_of_a_step(
+    players: int, zero_sum: bool, discount: float, settings: Any, kept: tuple[bool, ...]
+) -> None:
+    """One number, opposed players, a hidden outcome, proofs."""
+    tree = Tree(None, None, (), players=players, zero_sum=zero_sum, discount=discount)
+    tree.settings = settings
+    assert tree.step_rules == kept
+
+
+@pytest.mark.parametrize(("player", "reward"), [(0, 0.25), (1, 0.5), (2, 0.75), (CHANCE, 0.25)])
+def test_an_action_of_several_players_earns_what_it_pays_who_takes_it(player: int, reward: float) -> None:
+    tree = Tree(None, None, (), players=3)
+    tree.nodes["player"][0] = player
+    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0])
+    assert tree.nodes["reward"].tolist() == [0.0, reward]
+    assert tree.all_returns().tolist() == [[0.0] * 6, [0.0, 0.0, 0.0, 0.25, 0.5, 0.75]]
+    tree.add_children(1, [], [], np.zeros(0), [], [], [])
+    assert (len(tree), list(tree.children(1)), tree.has(1, EXPANDED)) == (2, [], True)
+
+
+def test_links_lead_to_the_node_that_holds_their_state() -> None:
+    tree = family([1, 1, 1, 1], [0.0] * 4)
+    tree.link(3, 1)
+    tree.link(4, 1)
+    assert [tree.links_to(node) for node in range(5)] == [[], [3, 4], [], [], []]
+    assert [tree.source(node) for node in range(5)] == [0, 1, 2, 1, 1]
+    assert tree.counters["transpositions"] == 2
+
+
+def test_what_a_search_left_out_does_not_matter_where_the_root_is_proven() -> None:
+    tree = family([1, 1], [0.0, 0.0], players=2, zero_sum=True)
+    assert tree.left_out() == ""
+    tree.mark_incomplete(2)
+    assert tree.left_out() == "exhausted"
+    tree.nodes["flags"][2] |= FAILED
+    assert tree.left_out() == "exhausted"  # it is open
+    tree.nodes["flags"][2] |= SOLVED
+    assert tree.left_out() == "failed"
+    tree.nodes["proof"][1] = LOSS
+    assert tree.left_out() == "failed"
+    tree.nodes["proof"][0] = WIN
+    assert tree.left_out() == ""
+
+
+@pytest.mark.parametrize("players", [2, 3])
+def test_where_a_step_is_known_by_who_took_it_alone_no_path_adds_up(players: int) -> None:
+    tree = family([1], [0.0], players=players, one_number=True)
+    with pytest.raises(ValueError, match="this tree keeps of a step the reward of who took it alone"):
+        tree.path_return(1)
 
 
 @pytest.mark.parametrize("player", [0, 1])

@@ -16,7 +16,7 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import WIN
+from branchwise.search.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
 from branchwise.search.compiled_store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchStopped, extend, search
@@ -24,8 +24,8 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import Transcript, observed
-from branchwise.search.tree import INVALID, LINKED, SOLVED, Tree
+from branchwise.search.transcript import Transcript, acted, observed
+from branchwise.search.tree import FAILED, INVALID, LINKED, SOLVED, Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {
@@ -464,6 +464,7 @@ def test_a_new_root_keeps_the_return_of_every_player(mover: int, own: float) -> 
     assert tree.returns(0).tolist() == [1.0, 0.75, 0.5]
     assert tree.all_returns()[0].tolist() == [4.0, 3.0, 2.0, 0.0, 0.0, 0.0]
     assert tree.mean(0) == own
+    assert tree.all_returns()[1:].tolist() == [[2.25, 1.5, 0.75, 0.0, 0.0, 0.0], [0.0] * 6]
 
 
 @pytest.mark.parametrize(("zero_sum", "movers", "value"), [(False, (0, 0), 0.75), (True, (0, 1), -0.75)])
@@ -486,15 +487,29 @@ def test_a_new_root_that_was_expanded_and_never_valued_is_worth_nothing_yet(play
     assert np.isnan(tree.value(0))
 
 
-def test_a_moved_tree_starts_its_search_anew() -> None:
-    tree = grown("puct", 60)
+@pytest.mark.parametrize("rule", ["puct", "gumbel"])
+def test_a_moved_tree_starts_its_search_anew(rule: str) -> None:
+    tree = grown(rule, 60)
     child = max(tree.children(), key=tree.visits)
     tree.noisy, tree.stopped = True, "simulations"
     visits, transcript = tree.visits(child), tree.transcript(child)
+    assert tree.has_gumbel() == (rule == "gumbel")
     tree.reroot(child)
     assert (tree.noisy, tree.stopped, tree.counters["simulations"]) == (False, "", visits)
     assert tree.transcript(0) == transcript
     assert tree.beside_nodes()["gumbel"] == tree.beside_nodes()["considered"] == []
+    assert not tree.has_gumbel()
+
+
+def test_what_was_logged_and_asked_below_a_new_root_moves_with_it() -> None:
+    tree = by_hand()
+    turns = {node: acted(name, logps=(-0.5 * node,)) for node, name in enumerate(tree.actions) if node}
+    for node, turn in turns.items():
+        tree.log_turn(node, turn)
+    tree.asked = {0: [2, 0], 1: [3, 3], 2: [4, 2], 3: [5, 0]}
+    tree.reroot(2)
+    assert [tree.agent_turn(node) for node in range(3)] == [acted(""), turns[3], turns[4]]
+    assert tree.asked == {0: [4, 2], 1: [5, 0]}
 
 
 def test_a_tree_moves_one_step_to_where_it_was_searched() -> None:
@@ -527,6 +542,56 @@ def test_an_edge_to_a_shared_state_is_solved_where_itself_or_the_state_is(node: 
     tree.nodes["flags"][node] |= SOLVED
     assert tree.is_solved(1)
     assert tree.is_solved(3) == (node == 3)
+
+
+def two_ways(players: int = 1, zero_sum: bool = False) -> Tree:
+    """Nodes 1 and 2 both lead to S, by node 3, which holds it, and by node 4, an edge to it. S has two solved ends."""
+    tree = Tree(None, None, (observed("start"),), players=players, zero_sum=zero_sum)
+    none = np.zeros((2, players)) if tree._values.shape[1] else [0.0] * 2
+    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [0, 0])
+    for node in (1, 2):
+        tree.add_children(node, ["s"], [None], np.ones(1), [0.0], none[:1], [0])
+    tree.link(4, 3)
+    tree.add_children(3, ["x", "y"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [SOLVED, SOLVED])
+    tree.nodes["flags"][3] |= SOLVED
+    return tree
+
+
+@pytest.mark.parametrize("visits", [0, 1, 3])
+@pytest.mark.parametrize("players", [1, 3])
+def test_an_edge_that_comes_to_hold_a_solved_state_is_worth_what_was_known_of_it(players: int, visits: int) -> None:
+    """The simulations through the edge ended while the state was open."""
+    tree = two_ways(players)
+    known, open_ = np.array([0.75, 0.5, 0.25])[:players], np.full(players, 0.125)
+    for node, count, value in (
+        (0, 9, open_), (1, 4, open_), (2, 4, open_), (3, 2, known), (4, visits, open_), (5, 1, known)
+    ):  # fmt: skip
+        tree.nodes["visits"][node], tree.nodes["value_sum"][node] = count, count * value[0]
+        if players > 1:
+            tree._values[node, :players] = count * value
+    assert tree.known_returns(2).tolist() == [0.75]
+    tree.reroot(2)
+    assert tree.source(1) == 1
+    assert tree.known_returns().tolist() == [0.75]
+    assert (tree.visits(0), tree.mean(0), tree.visits(1)) == (4, 0.125, visits)
+    if visits:
+        assert tree.mean(1) == 0.75
+        assert tree.returns(1).tolist() == known.tolist()
+
+
+@pytest.mark.parametrize(("proof", "failed", "visits"), [(WIN, 0, 2), (LOSS, 0, 2), (UNPROVEN, FAILED, 0)])
+def test_an_edge_to_a_proven_or_failed_state_keeps_what_its_simulations_found(
+    proof: int, failed: int, visits: int
+) -> None:
+    tree = two_ways(2, True)
+    tree.nodes["proof"][3] = proof
+    tree.nodes["flags"][3] |= failed
+    for node, count in ((0, 5), (2, 4), (4, visits)):
+        tree.nodes["visits"][node], tree.nodes["value_sum"][node] = count, 0.125 * count
+    tree.reroot(2)
+    assert tree.nodes["value_sum"].tolist() == [0.5, 0.125 * visits, 0.0, 0.0]
+    known = {WIN: np.inf, LOSS: -np.inf, UNPROVEN: -np.inf}[proof]
+    assert tree.known_returns().tolist() == [known]
 
 
 @pytest.mark.parametrize("options", [{"critic_weight": 0.5}, {"unvisited_value": "prior"}])

@@ -214,6 +214,7 @@ def test_a_saved_tree_loads_gives_the_same_pairs_and_grows_on_as_it_would(
         for found, expected in zip(load_trees(tmp_path / f"{observations}.parquet", simulator), trees, strict=True):
             same(found, expected)
             assert found.states == expected.states
+            assert found.known == (expected.known if settings.transpositions else {})
             assert extracted(found) == extracted(expected)
     more = SearchSettings(**{"simulations": 48, "exploration": 1.0, **options})
     loaded = load_trees(tmp_path / "False.parquet", simulator)

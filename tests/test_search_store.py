@@ -15,6 +15,7 @@ from information_search import grown as grown_by_information
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.search.calls import LARGEST
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import PreferencePair, anchors, sibling_pairs
@@ -174,6 +175,29 @@ def test_a_file_of_trees_opens_anywhere(tmp_path: FilePath) -> None:
     assert table["logp"].null_count == 0  # what nobody measured is NaN, as in the trees
 
 
+def test_a_log_probability_that_others_wrote_as_null_is_not_known(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    save_trees(path, grown())
+    rewritten(path, "logp", lambda logps: [None, None, *logps[2:]])
+    assert np.isnan(load_trees(path)[0].logps[:3]).tolist() == [True, True, False]
+
+
+def test_replaying_looks_at_the_root_and_at_three_observations(tmp_path: FilePath) -> None:
+    """A look may be expensive."""
+
+    class Seen(Spelling):
+        looks = 0
+
+        def observation(self, state: Word, player: int = 0) -> str:
+            self.looks += 1
+            return super().observation(state, player)
+
+    save_trees(tmp_path / "trees.parquet", grown(12)[:1])
+    simulator = Seen()
+    assert len(load_trees(tmp_path / "trees.parquet", simulator)[0]) > 4
+    assert simulator.looks == 4
+
+
 def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_path: FilePath) -> None:
     game = KuhnPoker()
     [tree] = grown_by_information(game, [game.step(game.step(game.reset(0), "J"), "Q")], simulations=20)
@@ -181,6 +205,20 @@ def test_a_file_of_information_sets_holds_no_observations_beside_their_keys(tmp_
     assert pq.read_table(tmp_path / "trees.parquet")["observation"].null_count == len(tree) > 5
     [loaded] = load_trees(tmp_path / "trees.parquet")
     assert [loaded.transcript(node) for node in tree.sets.values()] == [tree.transcript(n) for n in tree.sets.values()]
+
+
+@pytest.mark.parametrize("moves", [("J", "Q"), ("J", "Q", "pass")])
+def test_a_file_of_information_sets_tells_its_root_by_what_its_player_knows(
+    moves: tuple[str, ...], tmp_path: FilePath
+) -> None:
+    game = KuhnPoker()
+    state = game.reset(0)
+    for move in moves:
+        state = game.step(state, move)
+    [tree] = grown_by_information(game, [state], simulations=20)
+    save_trees(tmp_path / "trees.parquet", [tree])
+    about = json.loads(pq.read_table(tmp_path / "trees.parquet")["about"][0].as_py())
+    assert about["root"] == game.information_state(state, game.current_player(state))
 
 
 def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
@@ -205,6 +243,15 @@ def test_damaged_tree_files_are_named(tmp_path: FilePath) -> None:
     pq.write_table(pa.table({"tree": [0]}), path)
     with pytest.raises(ValueError, match="without the columns node"):
         load_trees(path)
+    path.write_bytes(whole)
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["prior", "about"]), path)
+    with pytest.raises(ValueError, match="found b'branchwise trees 2', without the columns prior, about; it was"):
+        load_trees(path)
+    for metadata, found in ((None, "None"), ({"format": "branchwise trees 3"}, "b'branchwise trees 3'")):
+        pq.write_table(table.replace_schema_metadata(metadata), path)
+        with pytest.raises(ValueError, match=f"expected format 'branchwise trees 2', found {found}; it was written by"):
+            load_trees(path)
 
 
 def test_a_tree_whose_links_do_not_fit_is_named(tmp_path: FilePath) -> None:
@@ -245,10 +292,27 @@ def rewritten(path: FilePath, name: str, change: Any) -> None:
     pq.write_table(table.set_column(place, table.schema.field(name), column), path)
 
 
-def test_a_block_in_a_file_of_information_sets_that_ends_one_beyond_the_tree_is_named(tmp_path: FilePath) -> None:
+def test_parents_and_blocks_in_a_file_of_information_sets_that_lead_beyond_the_tree_are_named(
+    tmp_path: FilePath,
+) -> None:
     """No sum over the blocks tells it there: sets turn up in any order."""
     game, path = KuhnPoker(), tmp_path / "trees.parquet"
     [tree] = grown_by_information(game, [game.step(game.step(game.reset(0), "J"), "Q")], simulations=20)
+    save_trees(path, [tree])
+    for name, place, number in (
+        ("parent", 0, 0), ("parent", 3, -1), ("parent", 3, 3), ("parent", 3, len(tree)), ("node", 3, 4),
+        ("children", 3, len(tree)),
+    ):  # fmt: skip
+        rewritten(
+            path, name, lambda values, place=place, number=number: [*values[:place], number, *values[place + 1 :]]
+        )
+        with pytest.raises(ValueError, match=f"tree 0, node {place}: parent and children do not fit"):
+            load_trees(path)
+        save_trees(path, [tree])
+    for name, number in (("first_child", 3), ("children", 1)):  # its own child
+        rewritten(path, name, lambda values, number=number: [*values[:3], number, *values[4:]])
+    with pytest.raises(ValueError, match="tree 0, node 3: parent and children do not fit"):
+        load_trees(path)
     save_trees(path, [tree])
     for name, number in (("first_child", len(tree) - 1), ("children", 2)):
         rewritten(path, name, lambda values, number=number: [*values[:3], number, *values[4:]])
@@ -457,6 +521,34 @@ def test_a_record_at_the_limit_of_what_fits_is_read(name: str, value: int, tmp_p
     save_trees(path, [tree])
     rewritten(path, name, lambda values: [values[0], value, values[2]])
     assert load_trees(path)[0].nodes[name][1] == value
+
+
+@pytest.mark.parametrize(
+    ("visits", "largest", "read"),
+    [
+        (0, 1.0, True),
+        (0, 1.5, False),
+        (1, 1.0, True),
+        (1, 1.5, False),
+        (4, 4.0, True),
+        (4, -4.0, True),
+        (4, 4.5, False),
+    ],
+)
+def test_a_sum_of_returns_is_as_large_as_its_visits_allow(
+    visits: int, largest: float, read: bool, tmp_path: FilePath
+) -> None:
+    """In largest returns; what is known of a state without a visit counts as one."""
+    path = tmp_path / "trees.parquet"
+    tree = Tree(None, None, (observed("start"),), {"seed": 0})
+    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], [0.0], [0])
+    tree.nodes["visits"][1], tree.nodes["value_sum"][1] = visits, largest * LARGEST
+    save_trees(path, [tree])
+    if read:
+        assert load_trees(path)[0].nodes["value_sum"][1] == largest * LARGEST
+    else:
+        with pytest.raises(ValueError, match="tree 0, node 1: no such player, proof, visits, prior or value"):
+            load_trees(path)
 
 
 def test_nothing_to_save_is_an_error(tmp_path: FilePath) -> None:
