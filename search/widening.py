@@ -108,19 +108,24 @@ class Widening:
         for name in ("proposals", "actions"):
             setattr(leaf, name, [getattr(leaf, name)[i] for i in fresh])
         leaf.logps = leaf.logps[fresh]
-        return self._add(leaf, total)
+        kept = self._add(leaf, total)
+        lost = float(np.delete(np.exp(leaf.logps), kept).sum()) * leaf.proposed / total
+        if 0.0 < lost < 1.0:  # the others share what those that were left out would have had, as at the first answer
+            tree.nodes["prior"][tree.children(node)] /= 1.0 - lost
+        return bool(kept)
 
     def _place(self, tree: Tree, children: Sequence[int], text: str) -> int:
         """Which of the children says the same as ``text``; −1 where none does."""
         alike = (k for k, child in enumerate(children) if self.expansion.says_same(tree.actions[child], text))
         return next(alike, -1)
 
-    def _add(self, leaf: Selected, total: int) -> bool:
+    def _add(self, leaf: Selected, total: int) -> list[int]:
+        """Give the node what was proposed for the first time; which of it is kept."""
         tree, node, expansion = leaf.tree, leaf.node, self.expansion
         expansion.ask_critic([leaf])
         children = None if leaf.error else expansion.stepped(leaf, leaf.actions or ())
         if children is None or not children.kept:
-            return False
+            return []
         assert leaf.proposals is not None
         assert leaf.logps is not None
         kept = children.kept
@@ -144,7 +149,7 @@ class Widening:
         expansion.link_known(tree, first, children, leaf.depth)
         expansion.log_proposals(leaf, children, first)
         reopen(tree, node, self.walk)
-        return True
+        return list(kept)
 
 
 def insert_children(

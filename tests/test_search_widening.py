@@ -395,6 +395,21 @@ def test_a_critic_that_fails_about_later_proposals_costs_their_answer() -> None:
     assert tree.counters["failed_leaves"] == 3  # asked for a third, a fourth and a fifth child
     assert tree.last_error == "critic.values failed: LookupError: no dictionary"
     assert tree.visits(0) == 20
+    assert [tree.prior(child) for child in tree.children()] == [0.5, 0.5]  # as if nothing had been said
+
+
+@pytest.mark.parametrize(
+    ("back", "priors"), [("", [1 / 4] * 4), ("d", [1 / 3] * 3), ("cd", [1 / 2] * 2)], ids=["none", "one", "all"]
+)
+def test_what_leads_back_of_a_later_answer_leaves_its_share_to_the_others(back: str, priors: list[float]) -> None:
+    class Circling(Typing):
+        def position(self, state: str) -> str:
+            return "" if state and state in back else state
+
+    tree = grown(Circling(), Scripted("abcd"), simulations=6, solve=False, max_depth=1)
+    assert [tree.actions[child] for child in tree.children()] == list("abcd")[: len(priors)]
+    assert [tree.prior(child) for child in tree.children()] == pytest.approx(priors)
+    assert tree.counters["dropped_revisits"] >= len(back)
 
 
 def test_a_player_who_has_won_is_not_asked_for_more() -> None:
