@@ -588,6 +588,9 @@ def test_a_candidate_of_half_the_positions_is_whole_and_a_longer_one_is_cut() ->
         assert prompts == [whole]
         assert [len(ids) for ids in completions[0]] == lengths
         assert counts == ({"cut_candidates": cut} if cut else {})
+    prompts, completions = prompts_and_completions(tokenizer, [TRANSCRIPT], [[longer]], None, positions - 2, counts)
+    assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]  # the other half is too short for the whole
+    assert [len(ids) for ids in completions[0]] == [len(whole) - 1]
     counts = Counter()
     prompts, _ = prompts_and_completions(tokenizer, [TRANSCRIPT], [["x"]], None, len(whole) + ending, counts)
     assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]
