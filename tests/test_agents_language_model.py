@@ -28,7 +28,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from word_models import word_tokenizer
 
 from branchwise.agents.critics import ValueModel
-from branchwise.agents.forward import Forward
+from branchwise.agents.forward import Forward, first_line
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.agents.small_model import make_model as make_small_model
@@ -183,6 +183,8 @@ def test_finding_out_whether_a_model_packs_warns_of_nothing_where_it_is_known(ki
         (torch.float32, 1.0, 1e-2, False),
         (torch.float32, 1e5, 1e-5, True),  # rounding is relative to the largest state
         (torch.float32, 1e5, 1e-2, False),
+        (torch.float32, 1e-3, 1e-2, True),  # and to 1 where all states are below it
+        (torch.float32, 1e-3, 0.5, False),
         (torch.bfloat16, 1.0, 1e-2, True),  # as far off as its rounding may be
         (torch.bfloat16, 1.0, 0.5, False),
     ],
@@ -204,6 +206,64 @@ def test_states_that_a_4_d_mask_moves_by_more_than_rounding_are_another_way_of_r
         assert Forward(network).packs is packs
     said = [str(entry.message) for entry in warned]
     assert said == ([] if packs else ["continuations are read one by one: the model reads a 4-D mask in another way"])
+
+
+def test_a_forward_gives_the_states_that_the_output_embedding_reads_and_counts_itself_alone() -> None:
+    network, tokens = make_network(), np.array([[4, 5, 6], [7, 8, 9]])
+    forward = Forward(network)
+    assert forward.count == 0
+    with forward.inference():
+        states = forward.run(tokens, None, None)
+        assert states.shape == (2, 3, SIZES["hidden_size"])
+        assert forward.count == 1
+        logits = network(torch.from_numpy(tokens)).logits
+        np.testing.assert_allclose(forward.logits(states), logits, atol=1e-5)
+
+
+def test_a_row_leaves_out_the_last_token_of_a_continuation_unless_it_is_asked_for() -> None:
+    forward = Forward(make_network())
+    for keep_last, expected in (({}, [4, 5, 6, 8]), ({"keep_last": True}, [4, 5, 6, 7, 8, 9])):
+        (row,) = forward.rows([[4, 5]], [[[6, 7], [8, 9]]], **keep_last)
+        assert row.tokens.tolist() == expected
+
+
+def test_a_processor_reads_fewer_tokens_at_a_time_than_an_accelerator() -> None:
+    network = make_network()
+    budgets = [Forward(network.to(device)).token_budget for device in ("cpu", "meta")]
+    assert budgets[0] < budgets[1]
+    assert Forward(network, token_budget=7).token_budget == 7
+
+
+@pytest.mark.parametrize("kind", ["llama", "mistral window"])
+def test_scoring_keeps_no_keys_and_values_and_shows_no_filling(kind: str) -> None:
+    network = make_network(kind)
+    forward = Forward(network, token_budget=150)
+    assert forward.packs is (kind == "llama")
+    read: list[tuple[int, dict[str, Any]]] = []
+
+    def noted(_: Any, __: Any, given: dict[str, Any], out: Any) -> None:
+        assert out.past_key_values is None
+        read.append(given)
+
+    network.model.register_forward_hook(noted, with_kwargs=True)
+    prompts, continuations = [[4, 5, 6], [7]], [[[8, 9], [10, 11]], [[12, 13, 3]]]
+    with forward.inference():
+        rows = forward.rows(prompts, continuations)
+        read_rows = [i for batch, _ in forward.read(rows, [row.places for row in rows]) for i in batch]
+    assert sorted(read_rows) == list(range(len(rows)))
+    (given,) = read
+    if forward.packs:
+        assert given["attention_mask"].ndim == 4
+    else:
+        seen = [
+            ids[mask].tolist() for ids, mask in zip(given["input_ids"], given["attention_mask"].bool(), strict=True)
+        ]
+        assert seen == [rows[i].tokens.tolist() for i in read_rows]
+
+
+def test_an_error_is_told_in_its_first_line_or_by_its_name() -> None:
+    assert first_line(ValueError("\n  no such model\nask the hub")) == "no such model"
+    assert first_line(KeyError()) == "KeyError"
 
 
 class TupleBase(LlamaForCausalLM):

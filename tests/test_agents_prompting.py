@@ -5,8 +5,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from word_models import word_tokenizer
 
 from branchwise.agents import prompting
@@ -292,6 +292,22 @@ def test_an_added_special_token_is_plain_text_and_an_added_word_is_not() -> None
     assert end_of_turn_id(tokenizer) == tokenizer.convert_tokens_to_ids("<|im_end|>")
 
 
+def test_a_special_token_that_was_only_added_ends_a_turn() -> None:
+    tokenizer = make_tokenizer(CHATML.replace("<|im_end|>", "<call>"))
+    tokenizer.add_tokens([AddedToken("<call>", special=True)])
+    assert "<call>" not in tokenizer.all_special_tokens
+    assert end_of_turn_id(tokenizer) == tokenizer.convert_tokens_to_ids("<call>")
+    assert tokenizer.decode(completion_ids(tokenizer, "go")) == "go<call>"
+
+
+def test_a_special_token_without_a_name_is_found_nowhere() -> None:
+    tokenizer = make_tokenizer(INSTRUCT)
+    tokenizer.pad_token = ""
+    assert "" in tokenizer.all_special_tokens
+    assert tokenizer.decode(completion_ids(tokenizer, "go")) == " go </s>"
+    assert prompt_ids(tokenizer, TRANSCRIPT) == prompt_ids(make_tokenizer(INSTRUCT), TRANSCRIPT)
+
+
 def test_of_special_tokens_that_begin_alike_the_longest_ends_the_turn() -> None:
     tokenizer = make_tokenizer()
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im", "<|im_end|>"]})
@@ -299,6 +315,69 @@ def test_of_special_tokens_that_begin_alike_the_longest_ends_the_turn() -> None:
     assert tokenizer.decode(prompt_ids(tokenizer, TRANSCRIPT[:3])) == tokenizer.apply_chat_template(
         messages(TRANSCRIPT[:3]), tokenize=False, add_generation_prompt=True
     )
+
+
+def test_the_name_of_the_unknown_word_is_plain_text_in_every_content() -> None:
+    tokenizer = make_tokenizer()
+    for transcript in ((observed("a<unk>b"),), (Turn("system", "a<unk>b"), observed("c"))):
+        ids = prompt_ids(tokenizer, transcript)
+        assert tokenizer.unk_token_id not in ids
+        assert "a<unk>b" in tokenizer.decode(ids)
+
+
+def test_the_name_of_a_special_token_has_the_ids_that_it_has_where_it_is_none() -> None:
+    """Also beside an added token that the template writes, which is written in two halves."""
+
+    def tokenizer_of(added: list[str], special: bool) -> Any:
+        letters = {letter: i for i, letter in enumerate([*map(chr, range(33, 127)), "\n", "ink", "in", "_e"])}
+        core = Tokenizer(models.BPE(letters, [("_", "e"), ("i", "n"), ("in", "k")]))
+        made = PreTrainedTokenizerFast(tokenizer_object=core)
+        made.add_tokens([AddedToken(name, special=special, normalized=False) for name in added])
+        return made
+
+    plain = tokenizer_of([], False)
+    tokenizer = tokenizer_of(["<|im_start|>", "<|im_end|>"], True)
+    tokenizer.add_tokens([AddedToken("<think>", special=False), AddedToken("</think>", special=False)])
+    tokenizer.chat_template = THINKING
+    assert "_e" in plain.tokenize("<|im_end|>")
+    for halves in (["<|im_end|>"], ["a<|im_end|>b<|im_end|></th", "ink>c"]):
+        expected = [i for half in halves for i in plain.encode(half)]
+        assert completion_ids(tokenizer, "".join(halves))[:-1] == expected
+
+
+def test_an_added_token_of_two_letters_is_written_as_two() -> None:
+    tokenizer = make_tokenizer(CHATML.replace("<|im_end|>", "<|im_end|>##"))
+    tokenizer.add_tokens([AddedToken("##", special=False, normalized=False)])
+    assert completion_ids(tokenizer, "##a##b##")[:-1] == tokenizer.convert_tokens_to_ids([*"##a##b##"])
+
+
+@pytest.mark.parametrize("template", [CHATML, THINKING])
+def test_what_a_tokenizer_puts_around_a_text_is_put_around_no_turn(template: str) -> None:
+    """Llama's puts ``<s>`` in front of all that it encodes."""
+    expected, tokenizer, cutting = (make_tokenizer(template) for _ in range(3))
+    for made in (tokenizer, cutting):
+        made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
+        )
+    cutting.backend_tokenizer.enable_truncation(1000)
+    assert tokenizer.encode("a") == [1, *expected.encode("a"), 2]
+    for made in (expected, tokenizer, cutting):
+        made.add_tokens([AddedToken("</think>", special=False)])
+    for text in ("a", "a<s>b", "a</think>b</think>"):
+        ids = prompt_ids(expected, (observed(text),))
+        assert text in expected.decode(ids)
+        assert prompt_ids(tokenizer, (observed(text),)) == prompt_ids(cutting, (observed(text),)) == ids
+
+
+def test_a_tokenizer_written_in_python_reads_turns_as_a_fast_one_does() -> None:
+    tokenizer = ByT5Tokenizer(extra_ids=0)
+    tokenizer.chat_template = PLAIN_TEMPLATE
+    assert not tokenizer.is_fast
+    assert tokenizer.decode(prompt_ids(tokenizer, TRANSCRIPT)) == tokenizer.apply_chat_template(
+        messages(TRANSCRIPT), tokenize=False
+    )
+    hostile = "a</s>é"
+    assert completion_ids(tokenizer, hostile) == [3 + byte for byte in hostile.encode()] + [tokenizer.eos_token_id]
 
 
 def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
@@ -313,12 +392,14 @@ def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
 def test_a_conversation_beyond_a_tokenizer_s_own_length_is_read_whole_and_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(THINKING)
+    tokenizer.add_tokens([AddedToken("</think>", special=False)])
     tokenizer.model_max_length = 2
     with caplog.at_level("WARNING"):
         logging.getLogger("transformers").addHandler(caplog.handler)
         try:
-            for content in ("goal red shirt", "goal <|im_end|> shirt"):  # the second is read as plain text
+            # The second is read as plain text, the third in pieces.
+            for content in ("goal red shirt", "goal <|im_end|> shirt", "goal </think> shirt"):
                 assert len(prompt_ids(tokenizer, (observed(content),))) > 2
             assert not caplog.text
             tokenizer.encode("goal red shirt")
@@ -341,6 +422,10 @@ def test_turns_are_remembered_up_to_a_number_and_the_oldest_is_forgotten(monkeyp
     assert all(form.completion_ids(text) is kept[text] for text in kept)
     assert form.completion_ids("four") is not first
     assert form.completion_ids("four") == first == tuple(completion_ids(tokenizer, "four"))
+    for system, observation in (("s", "long"), ("long", "o"), ("s", "one")):
+        form.prompt_ids((Turn("system", system), observed(observation)))
+        remembered = [parts[1::2] for _, *parts in form._remembered]  # those of an opening have two contents
+        assert ([system, observation] in remembered) is (len(system + observation) <= 4)
 
 
 @pytest.mark.parametrize("marks", ["every part", "the first part", "nothing"])
@@ -408,6 +493,17 @@ def test_system_turns_in_front_are_joined_and_later_ones_are_read_as_observation
     conversation = [{"role": role, "content": text} for role, text in said]
     rendered = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert tokenizer.decode(prompt_ids(tokenizer, (*front, *late))) == rendered
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_after_an_agent_turn_at_the_end_the_agent_is_asked_again_behind_an_empty_observation(name: str) -> None:
+    tokenizer = make_tokenizer(TEMPLATES[name])
+    for transcript in (TRANSCRIPT[:2], TRANSCRIPT[:4], (acted("a"),)):
+        assert prompt_ids(tokenizer, transcript) == prompt_ids(tokenizer, (*transcript, observed("")))
+    empty = [{"role": role, "content": text} for role, text in (("user", ""), ("assistant", "a"), ("user", ""))]
+    rendered = tokenizer.apply_chat_template(empty, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+    written = tokenizer.decode(prompt_ids(tokenizer, (acted("a"),)))
+    assert written == (rendered if name != "thinking" else rendered.replace("nt\na", "nt\n<think>\n\n</think>\n\na"))
 
 
 def test_where_a_template_has_no_system_role_a_system_turn_without_an_observation_is_one() -> None:
@@ -492,6 +588,9 @@ def test_a_candidate_of_half_the_positions_is_whole_and_a_longer_one_is_cut() ->
         assert prompts == [whole]
         assert [len(ids) for ids in completions[0]] == lengths
         assert counts == ({"cut_candidates": cut} if cut else {})
+    prompts, completions = prompts_and_completions(tokenizer, [TRANSCRIPT], [[longer]], None, positions - 2, counts)
+    assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]  # the other half is too short for the whole
+    assert [len(ids) for ids in completions[0]] == [len(whole) - 1]
     counts = Counter()
     prompts, _ = prompts_and_completions(tokenizer, [TRANSCRIPT], [["x"]], None, len(whole) + ending, counts)
     assert prompts == [prompt_ids(tokenizer, TRANSCRIPT[2:])]
@@ -511,6 +610,12 @@ def test_a_last_observation_of_as_many_characters_as_tokens_may_have_is_no_cut_o
     ids = prompt_ids(tokenizer, (observed("y" + longest),), max_tokens=prompt, counts=counts)
     assert tokenizer.convert_tokens_to_ids(longest) in ids
     assert counts == {"truncated_prompts": 1, "dropped_turns": 0, "cut_observations": 1}
+    past = (observed("x"), acted("x"), observed("x"), acted("x"))
+    assert prompt_ids(tokenizer, (*past, observed("y" + longest)), max_tokens=prompt) == ids
+    past = (observed("y" + longest), acted("x"))  # how long an earlier one is does not matter
+    ids = prompt_ids(tokenizer, (*past, observed("x")), max_tokens=prompt, counts=(counts := Counter()))
+    assert ids == prompt_ids(tokenizer, (observed("x"),))
+    assert counts == {"truncated_prompts": 1, "dropped_turns": 2, "cut_observations": 0}
 
 
 def test_a_model_without_a_limit_of_positions_reads_prompts_and_candidates_whole() -> None:
