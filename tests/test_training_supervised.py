@@ -79,6 +79,11 @@ def test_weights_are_a_weighted_mean_over_tokens() -> None:
     both, _ = supervised_loss(projection(model), rows, device)
     expected = (0.5 * n * one.item() + 3 * m * other.item()) / (0.5 * n + 3 * m)
     assert both.item() == pytest.approx(expected, abs=1e-5)
+    unweighted = {name: value for name, value in rows[1].items() if name != "weight"}
+    both, _ = supervised_loss(projection(model), [rows[0], unweighted], device)
+    assert both.item() == pytest.approx((0.5 * n * one.item() + m * other.item()) / (0.5 * n + m), abs=1e-5)
+    small, _ = supervised_loss(projection(model), [{**rows[0], "weight": 1e-6}], device)
+    assert small.item() == pytest.approx(one.item(), abs=1e-5)
 
 
 def test_a_batch_of_weight_zero_has_the_loss_zero() -> None:
@@ -176,6 +181,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state() -> No
     with pytest.raises(TrainingStopped, match="learning_rate") as stopped:
         train_supervised(model, broken, SupervisedSettings(batch_size=4), seed=0)
     assert stopped.value.step == 1
+    assert str(stopped.value).startswith("the loss was nan")
     assert same_weights(model, before)
 
 
@@ -322,6 +328,12 @@ def test_a_model_without_an_output_module_is_projected_whole() -> None:
 def test_rows_that_cannot_be_trained_are_named(rows: list[dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
+
+
+def test_rows_that_train_their_second_token_alone_or_have_no_weight_stand_beside_others() -> None:
+    rows = [{"input_ids": [1, 2], "mask": [0, 1]}, {"input_ids": [1, 2, 3], "mask": [0, 1, 0], "weight": 0.0}]
+    (told,) = train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
+    assert told["tokens"] == 2
 
 
 def test_an_epoch_of_batches_holds_every_row_once_and_like_lengths_together() -> None:
