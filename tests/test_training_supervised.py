@@ -300,6 +300,22 @@ def test_an_evaluated_model_has_no_dropout_and_no_gradients_and_its_mode_back() 
         assert model.training is training
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_mask_of_packed_rows_is_read_by_a_model_of_any_type(dtype: torch.dtype) -> None:
+    """Two rows of one prompt, packed: the second answer does not see the first."""
+    model = small_llama().to(dtype).eval()
+    plain, packed = torch.tensor([[1, 2, 3], [1, 2, 4]]), torch.tensor([[1, 2, 3, 4]])
+    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    hidden[3, 2] = True
+    mask = torch.zeros(1, 1, 4, 4).masked_fill(hidden, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        expected = projection(model)(plain, torch.tensor([1, 2, 5]))
+        places = torch.tensor([[0, 1, 2, 2]])
+        found = projection(model)(packed, torch.tensor([1, 2, 3]), attention_mask=mask, position_ids=places)
+    assert found.dtype == dtype
+    assert torch.allclose(found, expected, atol=1e-6 if dtype == torch.float64 else 0.05)
+
+
 class NoHead(LlamaForCausalLM):
     """It has logits, and does not say by which module."""
 
@@ -328,6 +344,12 @@ def test_a_model_without_an_output_module_is_projected_whole() -> None:
 def test_rows_that_cannot_be_trained_are_named(rows: list[dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
+
+
+def test_a_seed_that_some_stage_could_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed=4294967296; expected a whole number from 0 to 4294967295"):
+        train_supervised(small_llama(), random_rows(2), SupervisedSettings(max_steps=1), seed=2**32)
+    train_supervised(small_llama(), random_rows(2), SupervisedSettings(max_steps=1), seed=2**32 - 1)
 
 
 def test_rows_that_train_their_second_token_alone_or_have_no_weight_stand_beside_others() -> None:

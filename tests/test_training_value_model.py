@@ -189,6 +189,12 @@ def test_a_task_is_the_same_in_whatever_order_its_entries_stand() -> None:
     assert found[0].task == found[1].task
 
 
+def test_a_critic_learns_from_trees_of_one_player() -> None:
+    with pytest.raises(ValueError, match="a critic knows the return of one player, and tree 3 has 2"):
+        value_rows(Tree(None, None, (), index=3, players=2))
+    assert value_rows(Tree(None, None, (), index=3, players=1)) == []
+
+
 @pytest.mark.parametrize(
     ("tasks", "share", "held_out"),
     [(2, 0.0, 0), (2, 1e-9, 1), (2, 0.99, 1), (4, 0.25, 1), (4, 0.26, 2), (4, 0.99, 3), (1, 0.5, 0)],
