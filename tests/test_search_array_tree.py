@@ -19,7 +19,7 @@ def grown(tree: ArrayTree, room_by_hand: bool = False) -> ArrayTree:
     turn = 0
     while len(leaves):
         turn += 1
-        if room_by_hand and turn % 7 == 0:
+        if room_by_hand and turn % 30 == 0:
             tree.reserve(len(tree._nodes) - tree.size + 1)  # the arrays move
         values = (tree.actions_into(leaves) * 7 + leaves * 13) % 11 / 11.0
         shares = np.array([1.0, 0.5, 0.25])[: tree.values.shape[1]]
