@@ -45,6 +45,7 @@ def test_a_whole_transcript_is_one_row_whose_agent_tokens_alone_are_learned(toke
     actions = "search[ red shirt ] <end> click[ two ] <end> click[ buy now ] <end>"
     assert " ".join(learned(rows[0], tokenizer)) == actions
     assert counts.learned_tokens == 14
+    assert rows[0]["weight"] == 1.0
     longer = prompt_ids(tokenizer, TRANSCRIPT[:5]) + completion_ids(tokenizer, "click[buy now]")
     assert list(rows[0]["input_ids"]) == longer
 
@@ -159,6 +160,19 @@ def test_a_prompt_cut_so_that_it_goes_on_nowhere_begins_a_segment_of_its_own(tok
     assert (counts.truncated_prompts, counts.dropped_turns, counts.cut_observations) == (1, 0, 1)  # the results page
 
 
+def test_a_segment_goes_on_after_the_prompts_lost_their_longest_turn(tokenizer) -> None:
+    """The first prompt holds a long observation, the second has no room for it, and the third goes on from the
+    second."""
+    turns = (observed("one " * 20), acted("two"), observed("red"), acted("one"), observed("two"), acted("red"))
+    limit = len(prompt_ids(tokenizer, turns[:3])) - 1
+    rows, counts = sft_rows([turns], tokenizer, all_turns, max_tokens=limit)
+    assert [list(row["input_ids"]) for row in rows] == [
+        [*prompt_ids(tokenizer, turns[:1]), *completion_ids(tokenizer, "two")],
+        [*prompt_ids(tokenizer, turns[2:5]), *completion_ids(tokenizer, "red")],
+    ]
+    assert (counts.truncated_prompts, counts.dropped_turns, counts.learned_tokens) == (2, 4, 6)
+
+
 # ---- a model's positions ----------------------------------------------------------------------------------------
 
 
@@ -174,6 +188,9 @@ def test_prompts_leave_room_for_the_longest_answer_as_in_scoring(tokenizer) -> N
     assert (row.length, counts.cut_observations) == (20, 2)
     (learned_row,), counts = sft_rows([(prompt, answers[0])], tokenizer, positions=20)
     assert (len(learned_row["input_ids"]), counts.cut_observations) == (20, 1)
+    for limit, length in ((6, 6), (15, 10), (1000, 10)):  # the smaller one counts
+        (row,), _ = preference_rows([pair], tokenizer, max_tokens=limit, positions=20)
+        assert len(row.chosen[0].prompt_ids) == len(row.rejected[0].prompt_ids) == length
     unbounded = preference_rows([pair], tokenizer)[0][0]
     assert unbounded.length > 20
     assert preference_rows([pair], tokenizer, positions=1000)[0] == [unbounded]

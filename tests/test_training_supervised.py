@@ -79,6 +79,11 @@ def test_weights_are_a_weighted_mean_over_tokens() -> None:
     both, _ = supervised_loss(projection(model), rows, device)
     expected = (0.5 * n * one.item() + 3 * m * other.item()) / (0.5 * n + 3 * m)
     assert both.item() == pytest.approx(expected, abs=1e-5)
+    unweighted = {name: value for name, value in rows[1].items() if name != "weight"}
+    both, _ = supervised_loss(projection(model), [rows[0], unweighted], device)
+    assert both.item() == pytest.approx((0.5 * n * one.item() + m * other.item()) / (0.5 * n + m), abs=1e-5)
+    small, _ = supervised_loss(projection(model), [{**rows[0], "weight": 1e-6}], device)
+    assert small.item() == pytest.approx(one.item(), abs=1e-5)
 
 
 def test_a_batch_of_weight_zero_has_the_loss_zero() -> None:
@@ -176,6 +181,7 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state() -> No
     with pytest.raises(TrainingStopped, match="learning_rate") as stopped:
         train_supervised(model, broken, SupervisedSettings(batch_size=4), seed=0)
     assert stopped.value.step == 1
+    assert str(stopped.value).startswith("the loss was nan")
     assert same_weights(model, before)
 
 
@@ -294,6 +300,22 @@ def test_an_evaluated_model_has_no_dropout_and_no_gradients_and_its_mode_back() 
         assert model.training is training
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_mask_of_packed_rows_is_read_by_a_model_of_any_type(dtype: torch.dtype) -> None:
+    """Two rows of one prompt, packed: the second answer does not see the first."""
+    model = small_llama().to(dtype).eval()
+    plain, packed = torch.tensor([[1, 2, 3], [1, 2, 4]]), torch.tensor([[1, 2, 3, 4]])
+    hidden = torch.ones(4, 4, dtype=torch.bool).triu(1)
+    hidden[3, 2] = True
+    mask = torch.zeros(1, 1, 4, 4).masked_fill(hidden, torch.finfo(torch.float32).min)
+    with torch.no_grad():
+        expected = projection(model)(plain, torch.tensor([1, 2, 5]))
+        places = torch.tensor([[0, 1, 2, 2]])
+        found = projection(model)(packed, torch.tensor([1, 2, 3]), attention_mask=mask, position_ids=places)
+    assert found.dtype == dtype
+    assert torch.allclose(found, expected, atol=1e-6 if dtype == torch.float64 else 0.05)
+
+
 class NoHead(LlamaForCausalLM):
     """It has logits, and does not say by which module."""
 
@@ -322,6 +344,18 @@ def test_a_model_without_an_output_module_is_projected_whole() -> None:
 def test_rows_that_cannot_be_trained_are_named(rows: list[dict], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
+
+
+def test_a_seed_that_some_stage_could_not_take_is_refused() -> None:
+    with pytest.raises(ValueError, match="seed=4294967296; expected a whole number from 0 to 4294967295"):
+        train_supervised(small_llama(), random_rows(2), SupervisedSettings(max_steps=1), seed=2**32)
+    train_supervised(small_llama(), random_rows(2), SupervisedSettings(max_steps=1), seed=2**32 - 1)
+
+
+def test_rows_that_train_their_second_token_alone_or_have_no_weight_stand_beside_others() -> None:
+    rows = [{"input_ids": [1, 2], "mask": [0, 1]}, {"input_ids": [1, 2, 3], "mask": [0, 1, 0], "weight": 0.0}]
+    (told,) = train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
+    assert told["tokens"] == 2
 
 
 def test_an_epoch_of_batches_holds_every_row_once_and_like_lengths_together() -> None:

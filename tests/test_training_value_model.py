@@ -171,13 +171,28 @@ def test_a_state_s_value_is_what_its_action_returned_without_the_reward_and_the_
     tree = Tree(None, None, (observed("goal red"),), index=4, discount=0.5)
     tree.add_children(0, ["click[red]", "never"], [None] * 2, np.full(2, 0.5), [-1.1] * 2, [0.25, 0.0], [0, 0])
     tree.remember_observation(1, "red shirt")
-    for node, visits, total in ((0, 4, 3.0), (1, 2, 1.5)):
+    for node, visits, total in ((0, 4, 2.0), (1, 2, 1.5)):
         tree._nodes[node]["visits"], tree._nodes[node]["value_sum"] = visits, total
     for least in (0, 1):  # unvisited nodes have no value to learn
         root, seen = value_rows(tree, min_visits=least)
-        assert (root.q, root.visits, root.task) == (0.75, 4, "tree 4")
+        assert (root.q, root.visits, root.task) == (0.5, 4, "tree 4")
         assert (seen.q, seen.visits) == ((0.75 - 0.25) / 0.5, 2)
     assert [row.visits for row in value_rows(tree, min_visits=3)] == [4]
+
+
+def test_a_task_is_the_same_in_whatever_order_its_entries_stand() -> None:
+    found = []
+    for task in ({"goal": 3, "seed": 1}, {"seed": 1, "goal": 3}):
+        tree = Tree(None, None, (observed("goal red"),), task=task)
+        tree._nodes[0]["visits"] = 1
+        found += value_rows(tree)
+    assert found[0].task == found[1].task
+
+
+def test_a_critic_learns_from_trees_of_one_player() -> None:
+    with pytest.raises(ValueError, match="a critic knows the return of one player, and tree 3 has 2"):
+        value_rows(Tree(None, None, (), index=3, players=2))
+    assert value_rows(Tree(None, None, (), index=3, players=1)) == []
 
 
 @pytest.mark.parametrize(
