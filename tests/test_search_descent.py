@@ -239,7 +239,7 @@ def test_a_shared_state_is_worth_nothing_before_its_edges_have_a_visit() -> None
         assert _state_value(tree._nodes, tree._values, walk(), 2, 1) == expected
 
 
-# ---- a walk that meets what was lost, what is under way, and the end of its room --------------------------------------
+# ---- a walk that meets what was lost, what is under way, and the end of its room ------------------------------------
 
 
 def selected(tree: Tree, rules: np.ndarray, room: int) -> tuple[tuple[int, int, int], list[int]]:

@@ -182,8 +182,8 @@ def test_softmax_node_draws_among_the_best_allowed_nodes() -> None:
     few = np.array([True, False, False, True, False])
     assert [softmax_node(values, few, 1.0, 10, uniform) for uniform in (0.0, 0.88, 0.9, 0.99)] == [0, 0, 3, 3]
     # among equals the earlier are in the top
-    everywhere = np.ones(4, np.bool_)
-    assert [softmax_node(np.zeros(4), everywhere, 1.0, 2, uniform) for uniform in (0.0, 0.49, 0.51, 0.99)] == [0, 0, 1, 1]
+    alike, anywhere = np.zeros(4), np.ones(4, np.bool_)
+    assert [softmax_node(alike, anywhere, 1.0, 2, uniform) for uniform in (0.0, 0.49, 0.51, 0.99)] == [0, 0, 1, 1]
 
 
 def test_drawn_passes_the_cumulated_probabilities() -> None:
