@@ -22,7 +22,7 @@ from branchwise.search.descent import (
     _state_value,
 )
 from branchwise.search.information_tree import InformationTree
-from branchwise.search.nodes import BUSY, CHANCE, FAILED, INFORMATION, LINKED, SOLVED, TERMINAL, VALUED
+from branchwise.search.nodes import BUSY, CHANCE, FAILED, INCOMPLETE, INFORMATION, LINKED, SHARED, SOLVED, TERMINAL, VALUED
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.tree import Tree
 
@@ -119,6 +119,7 @@ def test_a_proven_win_is_taken_though_there_are_no_bounds() -> None:
     tree.nodes["proof"][2] = WIN
     for normalise in ("no", "siblings", "tree"):
         assert chosen(tree, walk(2, normalise=normalise, exploration=5.0)) == 2
+    assert chosen(tree, walk(2, selection="uct_bonus", exploitation=0.0)) == 2  # whatever values weigh
 
 
 def test_simulations_under_way_at_a_known_end_count_as_losses() -> None:
@@ -285,10 +286,26 @@ def test_a_state_whose_actions_were_lost_on_other_ways_is_closed_and_the_walk_be
 @pytest.mark.parametrize("options", LOST_BELOW)
 def test_where_nothing_is_left_after_all_the_walk_finds_no_leaf_and_the_root_is_closed(options: dict[str, Any]) -> None:
     tree = told(tree_of((0,), (LOST,)), [2, 1, 0], [0.5, 0.6, 0.0])
+    tree._nodes["flags"][0] |= INCOMPLETE
     (leaf, depth, flags), _ = selected(tree, walk(**options), 16)
-    assert (leaf, depth, bool(flags & SOLVED)) == (-1, 0, True)
+    assert (leaf, depth, flags) == (-1, 0, tree._nodes["flags"][0])
     assert tree.is_solved(0)
     assert not tree._nodes["pending"].any()
+
+
+def test_a_solved_state_of_which_no_action_is_left_is_a_leaf_itself() -> None:
+    tree = told(tree_of((SOLVED,), (LOST, LOST)), [2, 1, 0, 0], [0.5, 0.5, 0.0, 0.0])
+    (leaf, depth, flags), _ = selected(tree, walk(), 16)
+    assert (leaf, depth, bool(flags & SOLVED)) == (1, 1, True)
+
+
+def test_a_leaf_has_the_flags_of_its_state_and_of_the_way_to_it() -> None:
+    tree = told(tree_of((0, 0)), [2, 1, 0], [-5.0, -5.0, 0.0])
+    tree.link(2, 1)
+    leaf, _, flags = tree.select(walk())
+    assert leaf == 2
+    assert flags & SHARED
+    assert flags & LINKED
 
 
 def test_two_ways_to_a_state_are_not_under_way_at_once() -> None:
@@ -338,6 +355,13 @@ def test_what_is_played_depends_on_what_the_root_was_worth_before(hint: float, e
     draws, plan = np.array([2.0, 0.0, -99.0]), np.array([0, 0, 1, 1, 2, 2])
     assert _gumbel_final_child(tree._nodes, walk(**GUMBEL), draws) == expected
     assert _gumbel_root_child(tree._nodes, walk(**GUMBEL), draws, plan) == expected
+
+
+def test_below_the_root_gumbel_begins_with_the_likeliest_action() -> None:
+    tree = gumbel_tree((0, 0), (0, 0), (0.0, 0.0), 0.0)
+    for prior, expected in (((0.75, 0.25), 1), ((0.25, 0.75), 2)):
+        tree._nodes["prior"][1:3] = prior
+        assert _gumbel_child(tree._nodes, walk(**GUMBEL), 0) == expected
 
 
 def test_where_every_action_failed_gumbel_has_none() -> None:
