@@ -22,7 +22,18 @@ from branchwise.search.descent import (
     _state_value,
 )
 from branchwise.search.information_tree import InformationTree
-from branchwise.search.nodes import BUSY, CHANCE, FAILED, INCOMPLETE, INFORMATION, LINKED, SHARED, SOLVED, TERMINAL, VALUED
+from branchwise.search.nodes import (
+    BUSY,
+    CHANCE,
+    FAILED,
+    INCOMPLETE,
+    INFORMATION,
+    LINKED,
+    SHARED,
+    SOLVED,
+    TERMINAL,
+    VALUED,
+)
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.tree import Tree
 
