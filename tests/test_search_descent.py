@@ -48,7 +48,8 @@ def tree_of(*families: Sequence[int], players: int = 1) -> Tree:
         if flags:
             count = len(flags)
             shares = np.full(count, 1 / count)
-            tree.add_children(node, ["a"] * count, [None] * count, shares, [0.0] * count, [0.0] * count, list(flags))
+            earned = np.zeros((count, players) if players > 2 else count)
+            tree.add_children(node, ["a"] * count, [None] * count, shares, [0.0] * count, earned, list(flags))
     return tree
 
 
@@ -249,6 +250,33 @@ def test_a_shared_state_is_worth_nothing_before_its_edges_have_a_visit() -> None
     for visits, value_sum, expected in ((0, 0.0, 0.0), (1, 0.7, 0.7)):
         tree._nodes["visits"][3], tree._nodes["value_sum"][3] = visits, value_sum
         assert _state_value(tree._nodes, tree._values, walk(), 2, 1) == expected
+
+
+@pytest.mark.parametrize(("players", "chooser", "mover"), [(1, 0, 0), (2, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1, 1)])
+def test_the_value_of_a_state_leaves_out_the_step_into_it(players: int, chooser: int, mover: int) -> None:
+    """(0.9 − 0.5) / 0.8, for who moves there; of the root, its mean."""
+    rules = walk(players, discount=0.8)
+    tree = told(tree_of((0,), (0,), players=players), [3, 2, 0], [0.7, 0.9, 0.0])
+    tree.nodes["reward"][1] = 0.5
+    tree.nodes["player"][:2] = chooser, mover
+    assert _state_value(tree._nodes, tree._values, rules, 0, 0) == pytest.approx(0.7)
+    expected = 0.5 if chooser == mover else -0.5
+    assert _state_value(tree._nodes, tree._values, rules, 1, 1) == pytest.approx(expected)
+    assert _state_value(tree._nodes, tree._values, rules, 2, 2) == 0.0
+    assert _state_value(tree._nodes, tree._values, walk(players, discount=0.0), 1, 1) == 0.0
+
+
+def test_of_three_players_a_state_is_worth_what_it_is_to_who_moves_there() -> None:
+    tree = tree_of((0,), (0,), players=3)
+    tree.nodes["visits"] = [3, 2, 0]
+    means, earned = np.array([0.9, 0.1, 0.5]), np.array([0.5, 0.3, 0.1])
+    tree._values[1] = [*(2 * means), *earned]
+    tree._values[0, :3] = 3 * means
+    for mover in range(3):
+        tree.nodes["player"][:2] = mover
+        expected = (means - earned)[mover] / 0.8
+        assert _state_value(tree._nodes, tree._values, walk(3, discount=0.8), 1, 1) == pytest.approx(expected)
+        assert _state_value(tree._nodes, tree._values, walk(3, discount=0.8), 0, 0) == pytest.approx(means[mover])
 
 
 # ---- a walk that meets what was lost, what is under way, and the end of its room ------------------------------------
