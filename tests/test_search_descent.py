@@ -174,7 +174,10 @@ def test_of_actions_that_all_lose_the_first_that_was_visited_is_walked() -> None
 def test_a_node_without_a_visit_admits_the_actions_of_one_visit() -> None:
     """The root could not be evaluated, and was expanded."""
     tree = tree_of((0, 0, 0))
-    assert chosen(tree, walk(widening=1.0, widening_power=0.5)) == 1
+    tree._nodes["prior"][1:4] = [0.1, 0.3, 0.6]
+    for visits in (0, 1):
+        tree._nodes["visits"][0] = visits
+        assert chosen(tree, walk(widening=1.0, widening_power=0.5)) == 1
 
 
 def test_what_is_known_stays_in_the_race_beyond_the_actions_that_are_admitted() -> None:
