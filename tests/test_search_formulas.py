@@ -67,11 +67,13 @@ def test_ucb1_of_an_unvisited_child_is_finite() -> None:
 def test_uct_has_a_two_under_the_root_and_divides_by_the_visits() -> None:
     # sqrt(2 · ln(e²) / 4) = 1
     assert uct(0.5, 4.0, math.e**2, 0.7, 0.1) == pytest.approx(0.5 + 0.7)
+    assert uct(0.5, 1.0, math.e**2, 0.7, 0.1) == pytest.approx(0.5 + 2.0 * 0.7)
 
 
 def test_uct_takes_unvisited_children_first_and_by_prior() -> None:
     assert uct(0.0, 0.0, 10.0, 1.0, 0.1) > uct(1e6, 1.0, 10.0, 1e6, 1.0)
     assert uct(0.0, 0.0, 10.0, 1.0, 0.3) > uct(0.0, 0.0, 10.0, 1.0, 0.2)
+    assert [uct(0.0, 0.0, 10.0, 1.0, prior) for prior in (0.0, 1.0)] == [1e30, 2e30]
 
 
 def test_puct_is_alphazeros() -> None:
@@ -81,6 +83,16 @@ def test_puct_is_alphazeros() -> None:
 
 def test_puct_of_the_first_child_follows_the_prior_although_the_parent_has_no_visit() -> None:
     assert puct(0.0, 0.0, 0.0, 1.0, 0.6) > puct(0.0, 0.0, 0.0, 1.0, 0.4)
+
+
+@pytest.mark.parametrize("parent_visits", [0.0, 1.0])
+def test_a_parent_counts_as_visited_at_least_once(parent_visits: float) -> None:
+    """log 1 = 0, √1 = 1."""
+    assert ucb1(0.5, 3.0, parent_visits, 2.0) == 0.5
+    assert uct(0.5, 3.0, parent_visits, 2.0, 0.25) == 0.5
+    assert uct_bonus(0.5, 3.0, parent_visits, 1.0, 2.0, 0.25, 0.25) == 0.75
+    assert p_ucb(0.5, 3.0, parent_visits, 2.0, 0.25) == 0.5
+    assert puct(0.5, 3.0, parent_visits, 2.0, 0.25) == 0.5 + 2.0 * 0.25 / 4.0
 
 
 def test_alphazeros_exploration_grows_with_the_logarithm_of_the_visits() -> None:
@@ -98,6 +110,8 @@ def test_p_ucb_has_the_logarithm_under_the_root_and_the_visits_outside() -> None
 def test_uct_bonus_is_swe_searchs_sum() -> None:
     # sqrt(ln(e²) / 2) = 1: no 2 under the root
     assert uct_bonus(40.0, 2.0, math.e**2, 0.5, 3.0, -7.0, 0.1) == pytest.approx(20.0 + 3.0 - 7.0)
+    assert uct_bonus(40.0, 1.0, math.e**4, 0.5, 3.0, -7.0, 0.1) == pytest.approx(20.0 + 3.0 * 2.0 - 7.0)
+    assert [uct_bonus(9.0, 0.0, 9.0, 1.0, 1.0, 9.0, prior) for prior in (0.0, 1.0)] == [1e30, 2e30]
     assert uct_bonus(0.0, 0.0, 9.0, 1.0, 1.0, -1e6, 0.2) > uct_bonus(0.0, 0.0, 9.0, 1.0, 1.0, 1e6, 0.1)
 
 
@@ -120,7 +134,7 @@ def test_first_play_values() -> None:
     assert values["prior"] == -0.25
     assert values["constant"] == 0.75
     assert values["reduced"] == pytest.approx(0.5 - 0.75 * 0.4)  # the root of 0.16
-    assert values["infinite"] > 1e29
+    assert values["infinite"] == 1.125e30
     infinite = FIRST_PLAY_CODES["infinite"]
     assert first_play_value(infinite, 0.0, 0.0, 0.3, 0.0, 0.0) > first_play_value(infinite, 0.0, 0.0, 0.2, 0.0, 0.0)
 
@@ -128,6 +142,7 @@ def test_first_play_values() -> None:
 def test_min_max_normalisation_puts_the_bounds_at_zero_and_one() -> None:
     assert [min_max_normalised(q, -2.0, 6.0) for q in (-2.0, 6.0, 0.0)] == [0.0, 1.0, 0.25]
     assert min_max_normalised(3.0, 3.0, 3.0) == 0.0
+    assert min_max_normalised(0.25, 0.125, 0.625) == 0.25
 
 
 def test_bounds_over_the_tree_and_over_siblings() -> None:
@@ -163,12 +178,22 @@ def test_softmax_node_draws_among_the_best_allowed_nodes() -> None:
     assert softmax_node(values, allowed, 0.5, 3, 0.6) == 0
     assert softmax_node(values, allowed, 0.5, 3, 0.62) == 4
     assert softmax_node(values, np.zeros(5, np.bool_), 1.0, 3, 0.5) == -1
+    # fewer than the ten are allowed: 8 and 1 of 9
+    few = np.array([True, False, False, True, False])
+    assert [softmax_node(values, few, 1.0, 10, uniform) for uniform in (0.0, 0.88, 0.9, 0.99)] == [0, 0, 3, 3]
+    # among equals the earlier are in the top
+    alike, anywhere = np.zeros(4), np.ones(4, np.bool_)
+    assert [softmax_node(alike, anywhere, 1.0, 2, uniform) for uniform in (0.0, 0.49, 0.51, 0.99)] == [0, 0, 1, 1]
 
 
 def test_drawn_passes_the_cumulated_probabilities() -> None:
     logps = np.log([0.5, 0.25, 0.25])
     assert [drawn(logps, 1.0, uniform) for uniform in (0.0, 0.49, 0.51, 0.74, 0.76, 0.999)] == [0, 0, 1, 1, 2, 2]
     assert drawn(np.array([-np.inf, 0.0]), 1.0, 0.0) == 1
+    assert [drawn(np.array([0.0, 0.0, -np.inf]), 1.0, uniform) for uniform in (0.0, 0.49, 0.5, 0.999)] == [0, 0, 1, 1]
+    assert [drawn(np.array([-2000.0, -1000.0]), 1.0, uniform) for uniform in (0.0, 0.999)] == [1, 1]
+    # at temperature 1/2 the weights are squares: 16, 4 and 4 of 24
+    assert [drawn(logps, 0.5, uniform) for uniform in (0.66, 0.67, 0.83, 0.84)] == [0, 1, 1, 2]
 
 
 def test_usable_refuses_what_is_no_distribution() -> None:
@@ -189,6 +214,8 @@ def test_sequential_halving_by_hand() -> None:
     # 3 actions, 7 simulations: ⌈log2 3⌉ = 2 phases, one visit each, then one visit each of two at a time
     assert gumbel.considered_visits(3, 7).tolist() == [0, 0, 0, 1, 1, 2, 2]
     assert gumbel.considered_visits(1, 3).tolist() == [0, 1, 2]
+    # 8 actions, 24 simulations, 3 phases: once each, then ⌊24 / (3 · 4)⌋ = 2 of four, ⌊24 / (3 · 2)⌋ = 4 of two
+    assert gumbel.considered_visits(8, 24).tolist() == [0] * 8 + [1] * 4 + [2] * 4 + [3, 3, 4, 4, 5, 5, 6, 6]
     assert gumbel.considered_visits(8, 3).tolist() == [0, 0, 0]
 
 
@@ -210,6 +237,30 @@ def test_a_plan_goes_on_without_the_actions_that_are_lost() -> None:
     # Counts 0, 0, then nobody open has 0: 1, …; in the end nobody open has 3 either, and the most visited goes on
     assert order == [0, 2, 0, 2, 0, 2, 0, 2, 0]
     assert gumbel.planned_choice(noise, logits, sigma, visits, np.zeros(3, np.bool_), plan) == -1
+    # all that was visited is lost, and the plan at its end: the action that is left has its first visit
+    one_open = np.array([False, True])
+    assert gumbel.planned_choice(np.zeros(2), np.zeros(2), np.zeros(2), np.array([1.0, 0.0]), one_open, plan[:1]) == 1
+
+
+def test_the_first_action_is_planned_like_the_others() -> None:
+    """It alone has the count that is asked for; the other drew more."""
+    draws, none, visits = np.array([0.0, 9.0]), np.zeros(2), np.array([0.0, 1.0])
+    plan = gumbel.considered_visits(2, 4)
+    assert plan.tolist() == [0, 0, 1, 1]
+    assert gumbel.planned_choice(draws, none, none, visits, np.ones(2, np.bool_), plan) == 0
+
+
+def test_why_a_root_cannot_be_searched_further_is_said() -> None:
+    prior, none, one = np.full(4, 0.25), np.zeros(4), np.array([1.0, 0.0, 0.0, 0.0])
+    plan = gumbel.halving_plan(prior, 4, 8)
+    assert gumbel.why_not_planned(none, prior, False, plan, 2, 20) == ""
+    assert gumbel.why_not_planned(one, prior, True, plan, 4, 8) == ""
+    assert "follow no plan" in gumbel.why_not_planned(one, prior, False, plan, 4, 8)
+    for simulations in (1, 2, 7, 9, 20):
+        assert "for simulations=8 in all" in gumbel.why_not_planned(one, prior, True, plan, 4, simulations)
+    assert "other numbers than considered=2" in gumbel.why_not_planned(one, prior, True, plan, 2, 8)
+    two = gumbel.halving_plan(prior, 4, 3)
+    assert "for simulations=3 in all" in gumbel.why_not_planned(one, prior, True, two, 4, 2)
 
 
 def test_mixed_value_by_hand() -> None:
@@ -225,6 +276,10 @@ def test_completed_values_are_rescaled_and_grow_with_the_visits() -> None:
     # (50 + 2) · 0.1 times 0, (1.8 − 1) / 2 and 1
     assert gumbel.completed(values, visits, prior, 0.6) == pytest.approx([0.0, 2.08, 5.2])
     assert gumbel.completed(values, np.zeros(3), prior, 0.6) == pytest.approx([0.0, 0.0, 0.0])
+    assert gumbel.completed(values, np.zeros(3), prior, 0.6, 0.5, 20.0, False) == pytest.approx([6.0, 6.0, 6.0])
+    # values 0.4 apart, as far as those 4 apart: (50 + 2) · 0.1 times 0, 1/4 and 1
+    near = gumbel.completed(np.array([0.1, 0.2, 0.5]), np.array([2.0, 1.0, 1.0]), prior, 0.6)
+    assert near == pytest.approx([0.0, 1.3, 5.2])
     # (20 + 2) · 0.5 = 11 times 1, 1.8 and 3 as they are, and times 0, 0.4 and 1
     assert gumbel.completed(values, visits, prior, 0.6, 0.5, 20.0, False) == pytest.approx([11.0, 19.8, 33.0])
     assert gumbel.completed(values, visits, prior, 0.6, 0.5, 20.0, True) == pytest.approx([0.0, 4.4, 11.0])
@@ -234,6 +289,9 @@ def test_improved_policy_is_the_prior_tilted_by_the_values() -> None:
     policy = gumbel.improved_policy(np.log([0.5, 0.25, 0.25]), np.log([1.0, 2.0, 4.0]))
     assert policy == pytest.approx([0.25, 0.25, 0.5])
     assert gumbel.improved_policy(np.array([-np.inf, 0.0]), np.zeros(2)) == pytest.approx([0.0, 1.0])
+    for shift in (-1000.0, 1000.0):
+        far = gumbel.improved_policy(np.log([0.5, 0.25, 0.25]) + shift, np.log([1.0, 2.0, 4.0]))
+        assert far == pytest.approx([0.25, 0.25, 0.5])
 
 
 def test_root_choice_looks_only_at_the_considered_visit_count() -> None:
@@ -244,6 +302,11 @@ def test_root_choice_looks_only_at_the_considered_visit_count() -> None:
     assert gumbel.root_choice(noise, logits, sigma, visits, 0.0) == -1
     assert gumbel.final_choice(noise, logits, sigma, visits) == 1
     assert gumbel.root_choice(noise, np.array([0.0, -np.inf, 0.0, 0.0]), sigma, visits, 2.0) == 1
+    assert gumbel.root_choice(noise, np.array([2.0, -np.inf, 0.0, 1.0]), sigma, visits, 1.0) == 3
+    # logits count up to a common constant, however large
+    none, once = np.zeros(3), np.ones(3)
+    for shift in (0.0, -4e9, 4e9):
+        assert gumbel.root_choice(none, np.array([0.0, 1.0, 3.0]) + shift, np.array([0.5, 2.5, 0.0]), once, 1.0) == 1
 
 
 def test_of_equal_actions_gumbels_rules_take_the_first() -> None:
@@ -261,6 +324,8 @@ def test_interior_visits_follow_the_improved_policy() -> None:
     assert visits.tolist() == [5.0, 3.0, 2.0]
     assert gumbel.interior_choice(np.array([-np.inf, 0.1, 0.2]), np.array([0.0, 0.0, 9.0])) == 1
     assert gumbel.interior_choice(np.full(2, -np.inf), np.zeros(2)) == -1
+    # 0.7 − 1 / 2 against 0.25
+    assert gumbel.interior_choice(np.array([0.7, 0.25]), np.array([1.0, 0.0])) == 1
 
 
 def test_gumbel_draws_have_the_gumbel_mean_and_choose_by_the_prior() -> None:
@@ -294,7 +359,7 @@ def test_backup_formulas() -> None:
 
 
 def test_best_return_keeps_the_larger_and_takes_the_first() -> None:
-    assert best_return(0.25, 3.0, 0.125) == 0.25
+    assert best_return(0.25, 3.0, 0.125) == best_return(0.25, 1.0, 0.125) == 0.25
     assert best_return(0.0, 0.0, -2.0) == -2.0
 
 
@@ -326,7 +391,7 @@ def test_proofs_combine_as_in_mcts_solver(children: list[int], expected: int) ->
 
 def test_a_proof_turns_round_with_the_player() -> None:
     assert [opposite_proof(proof) for proof in (LOSS, DRAW, UNPROVEN, WIN)] == [WIN, DRAW, UNPROVEN, LOSS]
-    assert [proof_of_outcome(value) for value in (-0.5, 0.0, 2.0)] == [LOSS, DRAW, WIN]
+    assert [proof_of_outcome(value) for value in (-0.5, 0.0, 0.5)] == [LOSS, DRAW, WIN]
     assert [proven_value(proof, 0.3) for proof in (LOSS, DRAW, UNPROVEN, WIN)] == [-1.0, 0.0, 0.3, 1.0]
 
 
