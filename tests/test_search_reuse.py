@@ -238,6 +238,12 @@ def test_random_ties_go_round_all_children_below_an_earlier_depth_limit() -> Non
     assert all(min(visits) > 0 for visits in below)
     orders = {tuple(tree.action(child) for child in tree.children(node)) for node in tree.children()}
     assert orders != {tuple(sorted(order)) for order in orders}
+    for place in (0, -1):
+        assert len({sorted(order).index(order[place]) for order in orders}) > 2
+    for child, visits in zip(tree.children(), below, strict=True):
+        assert len(visits) == 8
+        legal = GAME.legal_actions(GAME.step(tree.state, tree.action(child)))
+        assert sorted(tree.action(node) for node in tree.children(child)) == sorted(legal)
 
 
 def test_compiled_trees_of_different_games_or_settings_are_not_extended_together() -> None:
