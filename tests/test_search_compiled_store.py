@@ -103,7 +103,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, name: str) -> None:
         others += [whole[name][:0], whole[name]["visits"], np.zeros(len(whole[name]), np.float64)]
     for other in others:
         np.savez(path, **(whole | {name: other}))
-        with pytest.raises(ValueError, match="tree 1: records of .*; expected those of a compiled tree"):
+        with pytest.raises(ValueError, match=r"tree 1: records of .*; expected those of a compiled tree"):
             load_compiled(path, GAME, ROOTS)
 
 
