@@ -130,6 +130,21 @@ def test_an_interrupted_compiled_search_that_is_resumed_equals_one_go(rule: str,
         assert tree.best_action() == whole.best_action()
 
 
+def test_a_compiled_gumbel_search_that_was_interrupted_early_equals_one_go() -> None:
+    """One of the root's children has been expanded, whichever."""
+    expanded = set()
+    for seed in range(6):
+        part, whole = (
+            compiled.search(GAME, [Root(GAME.reset(0))], None, KernelEvaluator(board_value), chosen, seed)[0]
+            for chosen in (settings("gumbel", 100, max_nodes=19), settings("gumbel", 100))
+        )
+        assert isinstance(part, CompiledTree)
+        assert (part.stopped, len(part)) == ("max_nodes", 18)
+        expanded |= {child for child in part.children() if part.children(child)}
+        assert np.array_equal(compiled_resumed(part, settings("gumbel", 100)).nodes, whole.nodes)
+    assert len(expanded) > 1
+
+
 @pytest.mark.parametrize("rule", COMPILED)
 def test_a_compiled_tree_goes_on_after_a_move_or_is_refused(rule: str) -> None:
     tree = compiled_grown(rule, 100)
