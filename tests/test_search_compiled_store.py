@@ -167,6 +167,11 @@ def test_children_beyond_the_end_and_records_that_no_node_leads_to_are_refused(t
     save_compiled(tmp_path / "trees.npz", trees)
     with pytest.raises(ValueError, match=f"tree 0, node {node}: no position of this game has these children"):
         load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees = searched(300, random_ties=False)
+    trees[0].nodes["first_child"][0] = 0  # a root that is its own child
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 0, node 0: no position of this game has these children"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
     trees = searched(300)
     trees[1].nodes = np.append(trees[1].nodes, np.zeros(1, trees[1].nodes.dtype))
     save_compiled(tmp_path / "trees.npz", trees)
