@@ -150,9 +150,9 @@ def test_nodes_that_no_game_has_are_refused(tmp_path: Path) -> None:
 def test_a_move_that_is_not_legal_there_or_that_another_child_has_is_named(tmp_path: Path, node: int) -> None:
     whole = searched(300)
     first, *_, last = whole[0].children(node)
-    mover = int(whole[0].nodes["action"][node]) if node else 99  # below node 1 its own square is taken
-    others = int(whole[0].nodes["action"][first])
-    for action in (mover, others):
+    illegal = int(whole[0].nodes["action"][node]) if node else 99  # below node 1 its own square is taken
+    another = int(whole[0].nodes["action"][first])
+    for action in (illegal, another):
         trees = copy.deepcopy(whole)
         trees[0].nodes["action"][last] = action
         save_compiled(tmp_path / "trees.npz", trees)
