@@ -1,6 +1,7 @@
 """A decision process of one player as a simulator and as kernels, and a compiled tree held against a general one."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -69,6 +70,12 @@ def maze_legal_above_two(state: tuple[int, int], actions: Any) -> int:
     return maze_legal(state, actions) if state[1] < 2 else 0
 
 
+@njit(cache=True)
+def costly_step(state: tuple[int, int], action: int) -> tuple[tuple[int, int], float, bool]:
+    after, reward, over = maze_step(state, action)
+    return after, reward - 2.0, over
+
+
 class MazeState(NamedTuple):
     place: int
     depth: int = 0
@@ -107,6 +114,16 @@ class Maze(Simulator[MazeState]):
 
     def rewards(self, state: MazeState) -> tuple[float, ...]:
         return (state.reward,)
+
+
+class CostlyMaze(Maze):
+    """Each step costs more than one; the rules allow for longer games than there are."""
+
+    rules = replace(Maze.rules, name="costly_maze", step=costly_step, max_depth=8)
+
+    def step(self, state: MazeState, action: str) -> MazeState:
+        after = super().step(state, action)
+        return after._replace(reward=after.reward - 2.0)
 
 
 def assert_same_as_general(tree: CompiledTree, node: int, other: Tree, there: int) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from compiled_search import (
+    CostlyMaze,
     Maze,
+    MazeState,
     assert_same_as_general,
     board_value,
     falling_value,
@@ -305,11 +307,15 @@ class MazeLogits:
         SearchSettings(simulations=400, selection="ucb1", exploration=1.0),
         SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="infinite"),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
+        SearchSettings(simulations=400, exploration=1.5, discount=0.0),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="reduced", fpu_value=0.4),
         SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="constant", fpu_value=0.3),
         SearchSettings(simulations=400, selection="gumbel", considered=4, solve=False),
         SearchSettings(
             simulations=400, selection="gumbel", solve=False, value_scale=0.7, maxvisit_init=9.0, rescale_values=False
+        ),
+        SearchSettings(
+            simulations=400, selection="gumbel", solve=False, value_scale=0.01, maxvisit_init=5.0, rescale_values=False
         ),
     ],
     ids=lambda settings: f"{settings.selection}-{settings.unvisited_value}-{settings.rescale_values}",
@@ -342,11 +348,36 @@ def test_gumbel_goes_on_where_the_largest_value_is_that_of_an_impossible_action(
     assert all(not tree.visits(child) for child in range(len(tree)) if tree.action(child) == "1")
 
 
-def test_a_state_without_actions_that_is_not_over_is_valued_again() -> None:
+@njit
+def no_value(state: tuple[int, int], random: int) -> tuple[float, int]:
+    return 0.0, random
+
+
+@pytest.mark.parametrize("kernel", [board_value, no_value], ids=["values", "all alike"])
+@pytest.mark.parametrize("squares", ["", "51"])
+def test_gumbel_grows_the_tree_of_the_general_engine_in_a_game_of_two_with_equal_priors(
+    kernel: Any, squares: str
+) -> None:
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in squares:
+        state = game.step(state, square)
+    settings = SearchSettings(simulations=400, selection="gumbel", solve=False, gumbel_scale=0.0)
+    evaluator = KernelEvaluator(kernel)
+    [tree] = compiled.search(game, [Root(state)], None, evaluator, settings)
+    [other] = general_search(game, [Root(state)], None, evaluator, settings)
+    assert isinstance(tree, CompiledTree)
+    assert_same_as_general(tree, 0, other, 0)
+    assert tree.best_action() == other.best_action()
+
+
+@pytest.mark.parametrize("options", [{}, {"selection": "gumbel", "solve": False}], ids=["puct", "gumbel"])
+def test_a_state_without_actions_that_is_not_over_is_valued_again(options: dict[str, Any]) -> None:
     class Cut(Maze):
         rules = replace(Maze.rules, name="cut maze", legal=maze_legal_above_two)
 
-    game, settings = Cut(), SearchSettings(simulations=60, exploration=1.5)
+    settings = SearchSettings(**{"simulations": 60, "exploration": 1.5} | options)
+    game = Cut()
     [tree] = compiled.search(game, [Root(game.reset(3))], None, KernelEvaluator(maze_value), settings)
     assert isinstance(tree, CompiledTree)
     ends = [node for node in range(1, len(tree)) if tree.visits(node) and not tree.children(node)]
@@ -535,3 +566,49 @@ def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(m
     kernels = KernelPolicy(skewed_logits), KernelEvaluator(maze_value)
     [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], *kernels, settings, np.random.default_rng(0))
     assert checked[0] <= 2 * (2 * len(tree) + 50)  # two numbers of each node, twice; the root 50 times more
+
+
+@pytest.mark.parametrize("discount", [1.0, 0.5])
+def test_a_solved_tree_of_one_player_returns_what_the_best_actions_earn_at_the_root_too(discount: float) -> None:
+    game = CostlyMaze()
+
+    @cache
+    def worth(state: MazeState) -> float:
+        return max((earned(state, action) for action in game.legal_actions(state)), default=0.0)
+
+    def earned(state: MazeState, action: str) -> float:
+        after = game.step(state, action)
+        return after.reward + discount * worth(after)
+
+    root = game.reset(3)
+    settings = SearchSettings(simulations=6_000, selection="uct", exploration=1000.0, discount=discount)
+    [tree] = compiled.search(game, [Root(root)], None, KernelEvaluator(maze_value), settings)
+    assert isinstance(tree, CompiledTree)
+    assert tree.stopped == "solved"
+    assert tree.value() == tree.mean() == pytest.approx(worth(root), rel=1e-6)
+    assert worth(root) < -1.0
+
+    def check(node: int, state: MazeState) -> int:
+        for child in tree.children(node):
+            assert tree.value(child) == pytest.approx(earned(state, tree.action(child)), rel=1e-6)
+        return 1 + sum(check(child, game.step(state, tree.action(child))) for child in tree.children(node))
+
+    assert check(0, root) == len(tree) > 100
+
+
+def test_scales_beyond_those_that_are_remembered_are_computed_anew() -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=300, selection="uct", exploration=1.0)
+    [whole] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(board_value), settings)
+    tree = CompiledTree(game, game.rules, game.reset(0), settings, 0)
+    with compiled.Interruption([tree], None, compiled.save_compiled) as interruption:
+        run = compiled._Run([tree], settings, board_value, None, None, interruption)
+    rules, _, walk, choices = run._given(tree)
+    scales = np.full(30, 777.0, np.float32)
+    scales[:20] = 0.0
+    nodes = np.zeros(4_000, tree.nodes.dtype)
+    size, _, done = run.compiled(nodes, 1, game.rules.encode(tree.state), 0, 300, rules, scales[:20], walk, choices)
+    assert done == 300
+    assert np.array_equal(nodes[:size], whole.nodes)
+    assert scales[10:20].tolist() == pytest.approx([exploration_scale(n, 1.0, 1.0) for n in range(10, 20)])
+    assert (scales[20:] == 777.0).all()

@@ -1,6 +1,7 @@
 """Compiled trees on disk, and signals during a compiled search."""
 
 import copy
+import json
 import signal
 import subprocess
 import sys
@@ -77,6 +78,52 @@ def test_a_file_that_is_none_of_ours_says_so(tmp_path: Path) -> None:
     np.save(tmp_path / "array.npy", np.arange(3))
     with pytest.raises(ValueError, match="expected a file of save_compiled"):
         load_compiled(tmp_path / "array.npy", GAME, ROOTS)
+    later = json.dumps({"format": "branchwise compiled trees 2", "game": "tic_tac_toe", "trees": [1, 2]})
+    np.savez(path, about=np.frombuffer(later.encode(), np.uint8))
+    with pytest.raises(ValueError, match=r"trees 1' of 'tic_tac_toe', found '.* trees 2' of 'tic_tac_toe'"):
+        load_compiled(path, GAME, ROOTS)
+
+
+def test_a_task_that_json_cannot_hold_is_refused_before_a_file_is_written(tmp_path: Path) -> None:
+    trees = searched(1)
+    trees[1].task = {"path": tmp_path}
+    with pytest.raises(ValueError, match=r"trees\.npz: the task .* cannot be written as JSON"):
+        save_compiled(tmp_path / "trees.npz", trees)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["nodes_1", "gumbel_1"])
+def test_arrays_of_another_kind_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "trees.npz"
+    save_compiled(path, searched(20))
+    with np.load(path) as file:
+        whole = dict(file)
+    others = [whole[name][None]]
+    if name == "nodes_1":
+        others += [whole[name][:0], whole[name]["visits"], np.zeros(len(whole[name]), np.float64)]
+    for other in others:
+        np.savez(path, **(whole | {name: other}))
+        with pytest.raises(ValueError, match=r"tree 1: records of .*; expected those of a compiled tree"):
+            load_compiled(path, GAME, ROOTS)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"unvisited_value": "zero"},
+        {"unvisited_value": "infinite"},
+        {"unvisited_value": "reduced", "fpu_value": 0.2},
+        {"unvisited_value": "reduced", "fpu_value": 1.0},
+        {"unvisited_value": "constant", "fpu_value": 1.0},
+    ],
+)
+def test_settings_are_read_back_as_they_were(tmp_path: Path, options: dict[str, Any]) -> None:
+    settings = SearchSettings(simulations=20, selection="puct", **options)
+    trees = [CompiledTree(GAME, GAME.rules, root.state, settings, 7 + i, root.task, i) for i, root in enumerate(ROOTS)]
+    save_compiled(tmp_path / "trees.npz", trees)
+    for tree, loaded in zip(trees, load_compiled(tmp_path / "trees.npz", GAME, ROOTS), strict=True):
+        assert loaded.settings == settings
+        assert (loaded.index, loaded.random, loaded.task) == (tree.index, tree.random, tree.task)
 
 
 def test_nodes_that_no_game_has_are_refused(tmp_path: Path) -> None:
@@ -97,6 +144,74 @@ def test_nodes_that_no_game_has_are_refused(tmp_path: Path) -> None:
                 load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
             refused += 1
     assert refused > 80
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_move_that_is_not_legal_there_or_that_another_child_has_is_named(tmp_path: Path, node: int) -> None:
+    whole = searched(300)
+    first, *_, last = whole[0].children(node)
+    illegal = int(whole[0].nodes["action"][node]) if node else 99  # below node 1 its own square is taken
+    another = int(whole[0].nodes["action"][first])
+    for action in (illegal, another):
+        trees = copy.deepcopy(whole)
+        trees[0].nodes["action"][last] = action
+        save_compiled(tmp_path / "trees.npz", trees)
+        with pytest.raises(ValueError, match=f"tree 0, node {last}: no position of this game has these children"):
+            load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+def test_children_beyond_the_end_and_records_that_no_node_leads_to_are_refused(tmp_path: Path) -> None:
+    trees = searched(300)
+    node = next(node for node in range(1, len(trees[0])) if trees[0].children(node))
+    trees[0].nodes["first_child"][node] = len(trees[0]) - 1
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match=f"tree 0, node {node}: no position of this game has these children"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees = searched(300, random_ties=False)
+    trees[0].nodes["first_child"][0] = 0  # a root that is its own child
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 0, node 0: no position of this game has these children"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees = searched(300)
+    trees[1].nodes = np.append(trees[1].nodes, np.zeros(1, trees[1].nodes.dtype))
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 1, node 0: no position of this game has these children"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+
+
+def near_the_end(simulations: int) -> tuple[CompiledTree, Root]:
+    """Two squares are free, so that the root's children have one child each."""
+    state = GAME.reset(0)
+    for square in "1235468":
+        state = GAME.step(state, square)
+    settings = SearchSettings(simulations=simulations, selection="puct", solve=False)
+    [tree] = compiled.search(GAME, [Root(state)], settings=settings)
+    assert isinstance(tree, CompiledTree)
+    return tree, Root(state)
+
+
+def test_one_visit_too_many_is_refused(tmp_path: Path) -> None:
+    trees = searched(300)
+    child = max(trees[0].children(), key=trees[0].visits)
+    trees[0].nodes["visits"][child] += 1
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 0, node 0: no search leaves these visits"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    tree, root = near_the_end(20)
+    above = tree.children()[0]
+    [child] = tree.children(above)
+    tree.nodes["visits"][child] += 1
+    save_compiled(tmp_path / "trees.npz", [tree])
+    with pytest.raises(ValueError, match=f"tree 0, node {above}: no search leaves these visits"):
+        load_compiled(tmp_path / "trees.npz", GAME, [root])
+
+
+def test_fewer_visits_than_none_are_refused_of_a_root_alone_too(tmp_path: Path) -> None:
+    trees = searched(1)
+    trees[0].simulations = trees[0].nodes["visits"][0] = -3
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 0, node 0: no search leaves these visits"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
 
 
 @pytest.mark.parametrize("selection", ["uct", "puct", "gumbel"])
@@ -121,20 +236,24 @@ def test_children_that_were_not_visited_in_turn_are_refused(tmp_path: Path) -> N
     trees = searched(7)
     children = trees[0].children()
     assert [trees[0].visits(child) for child in children] == [1] * 6 + [0] * 3
-    trees[0].nodes["visits"][children[0]], trees[0].nodes["visits"][children[8]] = 0, 1
-    save_compiled(tmp_path / "trees.npz", trees)
-    with pytest.raises(ValueError, match="tree 0, node 0: no search leaves these visits"):
-        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    for early in (6, 8):
+        damaged = copy.deepcopy(trees)
+        damaged[0].nodes["visits"][children[0]], damaged[0].nodes["visits"][children[early]] = 0, 1
+        save_compiled(tmp_path / "trees.npz", damaged)
+        with pytest.raises(ValueError, match="tree 0, node 0: no search leaves these visits"):
+            load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
 
 
 @pytest.mark.parametrize(
     ("field", "number"), [("value_sum", np.nan), ("value_sum", np.inf), ("factor", np.nan), ("value", np.nan)]
 )
-def test_numbers_that_are_none_are_refused(tmp_path: Path, field: str, number: float) -> None:
+@pytest.mark.parametrize("node", [0, 3])
+def test_numbers_that_are_none_are_refused(tmp_path: Path, field: str, number: float, node: int) -> None:
     trees = searched()
-    trees[1].nodes[field][3] = number
+    trees[1].nodes[field][node] = number
     save_compiled(tmp_path / "trees.npz", trees)
-    with pytest.raises(ValueError, match="tree 1, node 3: a value or prior is NaN or infinite; the file is damaged"):
+    expected = f"tree 1, node {node}: a value or prior is NaN or infinite; the file is damaged"
+    with pytest.raises(ValueError, match=expected):
         load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
 
 
@@ -143,6 +262,10 @@ def test_draws_and_random_numbers_that_no_search_has_are_refused(tmp_path: Path)
     trees[1].gumbel[2] = np.nan
     save_compiled(tmp_path / "trees.npz", trees)
     with pytest.raises(ValueError, match="tree 1: a Gumbel draw is NaN or infinite; the file is damaged"):
+        load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
+    trees[1].gumbel = np.zeros(9)  # of eight moves
+    save_compiled(tmp_path / "trees.npz", trees)
+    with pytest.raises(ValueError, match="tree 1, node 0: no position of this game has these children"):
         load_compiled(tmp_path / "trees.npz", GAME, ROOTS)
     trees = searched()
     trees[0].random = 1 << 70

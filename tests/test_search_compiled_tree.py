@@ -2,7 +2,7 @@
 
 import math
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
 from branchwise.search.compiled import CompiledTree, KernelEvaluator
-from branchwise.search.compiled_loop import COMPILED_NODE, OVER, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN
+from branchwise.search.compiled_loop import COMPILED_NODE, OVER, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
 from branchwise.search.compiled_tree import merged
 from branchwise.search.engine import Root
+from branchwise.search.gumbel import halving_plan
 from branchwise.search.settings import SearchSettings
 from branchwise.search.tree import EXPANDED, VALUED
 
@@ -146,6 +147,10 @@ def test_a_compiled_tree_says_what_it_cannot_answer() -> None:
     for action in (tree.action(once), "10"):
         with pytest.raises(ValueError, match=f"nothing was searched below '{action}'; search anew from the state"):
             tree.reroot(action)
+    tree = grown(100)
+    assert all(tree.children(child) for child in tree.children())
+    with pytest.raises(ValueError, match="nothing was searched below '10'"):
+        tree.reroot("10")
 
 
 @pytest.mark.parametrize(
@@ -247,8 +252,8 @@ def test_merged_means_are_weighed_by_their_visits() -> None:
         assert value == pytest.approx((one * low + other * high) / visits)
     assert merged([]) == {}
     alone = grown(4)
-    assert {action: visits for action, (visits, _) in merged([alone]).items()} == {
-        action: visits for action, (visits, _) in alone.root_table().items()
+    assert merged([alone]) == {
+        action: (visits, value if visits else 0.0) for action, (visits, value) in alone.root_table().items()
     }
 
 
@@ -269,6 +274,82 @@ def test_a_proven_action_of_a_compiled_tree_is_worth_what_is_proven_unless_the_g
     assert math.isnan(tree.value(child))
 
 
+def test_what_solved_moves_of_two_players_are_known_to_return() -> None:
+    tree = grown(2)
+    children = tree.children()
+    tree.nodes["flags"][children.start : children.start + 3] = [
+        SOLVED | proof for proof in (PROVEN_LOSS, PROVEN_DRAW, PROVEN_WIN)
+    ]
+    np.testing.assert_array_equal(tree.known_returns(), [-np.inf, 0.0, np.inf] + [np.nan] * 6)
+
+
+def test_a_new_compiled_tree_is_the_first_of_its_search_and_of_no_task() -> None:
+    game = TicTacToe()
+    tree = CompiledTree(game, game.rules, game.reset(0), SearchSettings(), 5)
+    assert (tree.index, tree.task, tree.simulations, tree.stopped, len(tree)) == (0, {}, 0, "", 1)
+
+
+@pytest.mark.parametrize("selection", ["uct", "puct", "gumbel"])
+def test_the_principal_variation_is_the_best_answer_each_time(selection: Any) -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=300, selection=selection, solve=False)
+    [tree] = compiled.search(game, [Root(game.step(game.reset(0), "9"))], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+    line, node = tree.principal_variation(), 0
+    for move in line:
+        visits = [tree.visits(child) for child in tree.children(node)]
+        node = next(child for child in tree.children(node) if tree.action(child) == move)
+        assert tree.visits(node) == max(visits) > 0
+    assert line[0] == tree.best_action() != tree.action(tree.best_child(1))
+    assert len(line) > 2
+    assert not any(tree.visits(child) for child in tree.children(node))
+
+
+@pytest.mark.parametrize("selection", ["uct", "gumbel"])
+def test_a_move_keeps_every_line_below_it(selection: Any) -> None:
+    """Four squares are free: below the move there are nodes of three children, of two and of one."""
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in "12354":
+        state = game.step(state, square)
+    settings = SearchSettings(simulations=100, selection=selection, solve=False)
+    [tree] = compiled.search(game, [Root(state)], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+
+    def lines(node: int, so_far: str = "") -> dict[str, tuple[int, bool]]:
+        found = {so_far: (tree.visits(node), tree.is_terminal(node))}
+        for child in tree.children(node):
+            found |= lines(child, so_far + tree.action(child))
+        return found
+
+    child = max(tree.children(), key=lambda child: max(map(len, lines(child))))
+    before = lines(child)
+    assert max(map(len, before)) == (3 if selection == "uct" else 2)
+    tree.reroot(tree.action(child))
+    assert lines(0) == before
+    assert len(before) == len(tree)
+    assert len(tree.gumbel) == 0
+
+
+@pytest.mark.parametrize("selection", ["uct", "gumbel"])
+def test_a_tree_stops_at_a_limit_where_no_further_move_has_room(selection: Any) -> None:
+    """A root, its nine moves, and the eight after one of them: a node with nine would not fit."""
+    game = TicTacToe()
+    settings = SearchSettings(simulations=200, selection=selection, solve=False, max_nodes=19, seconds=20.0)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
+    assert (tree.stopped, len(tree)) == ("max_nodes", 18)
+    assert tree.visits(0) > 10
+
+
+def test_the_only_move_has_all_of_the_prior() -> None:
+    game = TicTacToe()
+    state = game.reset(0)
+    for square in "12354687":
+        state = game.step(state, square)
+    [tree] = compiled.search(game, [Root(state)], None, None, SearchSettings(simulations=3, solve=False))
+    assert [tree.prior(child) for child in tree.children()] == [1.0]
+
+
 @pytest.mark.parametrize("selection", ["uct", "gumbel"])
 @pytest.mark.parametrize("simulator", [TicTacToe(), Maze()], ids=["game", "maze"])
 def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulator: Any, selection: Any) -> None:
@@ -284,7 +365,27 @@ def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulat
         assert (general.is_solved(node), general.proof(node)) == (tree.is_solved(node), tree.proof(node))
         assert general.actions[node] == tree.action(node)
         assert list(general.children(node)) == list(tree.children(node)) or not len(tree.children(node))
+        assert all(general.parent(child) == node for child in tree.children(node))
+        assert int(general.nodes["first_child"][node]) == (tree.children(node)[0] if tree.children(node) else -1)
+        if node:
+            mover = simulator.current_player(general.states[general.parent(node)])
+            assert general.nodes["reward"][node] == simulator.rewards(general.states[node])[mover]
+        assert general.nodes["player"][node] == max(simulator.current_player(general.states[node]), 0)
+        assert tree.visits(node) or general.nodes["value_sum"][node] == 0.0
         over = simulator.current_player(general.states[node]) == TERMINAL
         assert general.is_terminal(node) == general.has(node, VALUED) == over >= tree.is_terminal(node)
         ends += tree.is_terminal(node)
     assert ends > 5
+    assert (general.parent(0), general.nodes["reward"][0]) == (-1, 0.0)
+    assert general.settings == asdict(tree.settings)
+
+
+@pytest.mark.parametrize("simulations", [2, 200])
+def test_a_compiled_gumbel_tree_hands_on_its_draws_and_its_plan(simulations: int) -> None:
+    game = TicTacToe()
+    settings = SearchSettings(simulations=simulations, selection="gumbel", solve=False)
+    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
+    assert isinstance(tree, CompiledTree)
+    beside = tree.to_tree().beside_nodes()
+    assert beside["gumbel"] == tree.gumbel.tolist()
+    assert beside["considered"] == halving_plan(np.full(9, 1 / 9), 16, simulations).tolist()

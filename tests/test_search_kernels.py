@@ -35,7 +35,7 @@ from branchwise.search.nodes import (
     TERMINAL,
     VALUED,
 )
-from branchwise.search.selection import mixed_prior, sibling_bounds, softmax_node, uct
+from branchwise.search.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.tree import Tree
 
@@ -111,7 +111,17 @@ def test_sibling_bounds_and_the_best_nodes_take_in_the_first_and_the_last() -> N
     assert softmax_node(np.array([1.0, 1.0, 9.0]), np.ones(3, np.bool_), 0.01, 1, 0.5) == 2
 
 
-@pytest.mark.parametrize("logits", [[-np.inf, 0.0], [0.0, -np.inf, -np.inf], [-900.0, 0.0, 1.0], [3.0, -2.0, 0.5]])
+@pytest.mark.parametrize(
+    "logits",
+    [
+        [-np.inf, 0.0],
+        [0.0, -np.inf, -np.inf],
+        [-900.0, 0.0, 1.0],
+        [3.0, -2.0, 0.5],
+        [900.0, 899.0],
+        [-901.0, -900.0, -902.0],
+    ],
+)
 def test_the_compiled_softmax_is_the_prior_of_selection(logits: list[float]) -> None:
     room = np.array([*logits, 777.0])
     compiled_loop.softmax(room, len(logits), 0.7, 0.2)
@@ -120,11 +130,12 @@ def test_the_compiled_softmax_is_the_prior_of_selection(logits: list[float]) -> 
     assert room[:-1].sum() == pytest.approx(1.0)
 
 
-def test_compiled_children_are_sorted_by_prior_and_equal_ones_keep_their_order() -> None:
-    actions, priors = np.arange(6), np.array([0.1, 0.3, 0.1, 0.4, 0.3, 9.0])
+@pytest.mark.parametrize("beyond", [9.0, -9.0])
+def test_compiled_children_are_sorted_by_prior_and_equal_ones_keep_their_order(beyond: float) -> None:
+    actions, priors = np.arange(6), np.array([0.1, 0.3, 0.1, 0.4, 0.3, beyond])
     compiled_loop.sort_by_prior(actions, priors, 5)
     assert actions.tolist() == [3, 1, 4, 0, 2, 5]
-    assert priors.tolist() == [0.4, 0.3, 0.3, 0.1, 0.1, 9.0]
+    assert priors.tolist() == [0.4, 0.3, 0.3, 0.1, 0.1, beyond]
 
 
 settle = njit(compiled_loop.settle)
@@ -155,6 +166,50 @@ def test_a_compiled_node_is_proven_from_all_its_children(proofs: list[int], expe
     nodes = records(flags=[proof | (compiled_loop.SOLVED if proof else 0) for proof in proofs])
     assert settle(np.asarray(nodes).view(compiled_loop.COMPILED_NODE), 0, True) == bool(expected)
     assert nodes["flags"][0] & compiled_loop.PROOF == expected
+
+
+@pytest.mark.parametrize("base", [2.0, 19652.0])
+def test_the_compiled_exploration_of_alphazero_grows_with_its_base(base: float) -> None:
+    rules = TicTacToe().rules
+    fixed = (("WEIGHT", compiled_loop.WEIGHT_PUCT), ("ALPHAZERO", True))
+    scale = built(compiled_loop, "exploration_scale", rules, rules.rollout, None, fixed)
+    for visits in (1, 3, 50):
+        expected = alphazero_exploration(visits, base, 1.25) * math.sqrt(visits)
+        assert scale(visits, 1.25, base) == pytest.approx(expected, rel=1e-9)
+
+
+def test_children_of_equal_prior_alone_change_places() -> None:
+    """The second and third of three; what stands beyond them, with the same prior, is no child."""
+    rules = TicTacToe().rules
+    shuffle = built(compiled_loop, "shuffle_equals", rules, rules.rollout, None, ())
+    orders = set()
+    for random in range(40):
+        nodes = np.asarray(records(action=[5, 6, 7, 8])).view(compiled_loop.COMPILED_NODE)
+        shuffle(nodes, 1, np.array([0.5, 0.25, 0.25, 0.25]), 3, random * 1_000_003)
+        orders.add(tuple(nodes["action"][1:].tolist()))
+    assert orders == {(5, 6, 7, 8), (5, 7, 6, 8)}
+
+
+@pytest.mark.parametrize(
+    ("proofs", "expected"),
+    [
+        ([0, 1, 0], [0.25, 0.5, -np.inf, 0.75]),
+        ([1, 1, 1], [0.25, -np.inf, -np.inf, -np.inf]),
+        ([2, 2, 1], [0.25, 0.0, -np.inf, -np.inf]),
+        ([2, 3, 0], [0.25, -np.inf, 1.0, 0.75]),
+    ],
+)
+def test_of_solved_children_the_first_of_the_best_keeps_its_value_unless_it_is_lost(
+    proofs: list[int], expected: list[float]
+) -> None:
+    keep_best = njit(compiled_loop.keep_best)
+    flags = [proof | (compiled_loop.SOLVED if proof else 0) for proof in proofs]
+    nodes = records(flags=flags, value=[0.5, 0.625, 0.75], visits=[2, 2, 2], factor=[0.7] * 3)
+    nodes["value"][0] = 0.25
+    nodes = np.asarray(nodes).view(compiled_loop.COMPILED_NODE)
+    keep_best(nodes, 0)
+    assert nodes["value"].tolist() == expected
+    assert nodes["factor"][1:].tolist() == pytest.approx([0.0 if proof else 0.7 for proof in proofs])
 
 
 @pytest.mark.parametrize("loop", [compiled_loop, compiled_gumbel], ids=["sums", "means"])

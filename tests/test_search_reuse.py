@@ -131,6 +131,21 @@ def test_an_interrupted_compiled_search_that_is_resumed_equals_one_go(rule: str,
         assert tree.best_action() == whole.best_action()
 
 
+def test_a_compiled_gumbel_search_that_was_interrupted_early_equals_one_go() -> None:
+    """One of the root's children has been expanded, whichever."""
+    expanded = set()
+    for seed in range(6):
+        part, whole = (
+            compiled.search(GAME, [Root(GAME.reset(0))], None, KernelEvaluator(board_value), chosen, seed)[0]
+            for chosen in (settings("gumbel", 100, max_nodes=19), settings("gumbel", 100))
+        )
+        assert isinstance(part, CompiledTree)
+        assert (part.stopped, len(part)) == ("max_nodes", 18)
+        expanded |= {child for child in part.children() if part.children(child)}
+        assert np.array_equal(compiled_resumed(part, settings("gumbel", 100)).nodes, whole.nodes)
+    assert len(expanded) > 1
+
+
 @pytest.mark.parametrize("rule", COMPILED)
 def test_a_compiled_tree_goes_on_after_a_move_or_is_refused(rule: str) -> None:
     tree = compiled_grown(rule, 100)
@@ -239,6 +254,12 @@ def test_random_ties_go_round_all_children_below_an_earlier_depth_limit() -> Non
     assert all(min(visits) > 0 for visits in below)
     orders = {tuple(tree.action(child) for child in tree.children(node)) for node in tree.children()}
     assert orders != {tuple(sorted(order)) for order in orders}
+    for place in (0, -1):
+        assert len({sorted(order).index(order[place]) for order in orders}) > 2
+    for child, visits in zip(tree.children(), below, strict=True):
+        assert len(visits) == 8
+        legal = GAME.legal_actions(GAME.step(tree.state, tree.action(child)))
+        assert sorted(tree.action(node) for node in tree.children(child)) == sorted(legal)
 
 
 def test_compiled_trees_of_different_games_or_settings_are_not_extended_together() -> None:
