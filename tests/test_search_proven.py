@@ -151,6 +151,7 @@ def test_what_one_of_several_compiled_trees_has_proven_counts_in_their_merged_ta
     assert not few.proof()
     together = few.root_table()["6"][0] + many.root_table()["6"][0]
     assert merged([few, many])["6"] == merged([many, few])["6"] == (together, 1.0)
+    assert merged([many, many])["6"] == (2 * many.root_table()["6"][0], 1.0)
 
 
 def test_an_array_tree_hands_out_what_is_proven() -> None:
