@@ -176,7 +176,6 @@ class ChatFormat:
         special.discard("")
         self._special = re.compile("|".join(map(re.escape, sorted(special, key=len, reverse=True))) or r"(?!)")
         self._control: frozenset[int] = frozenset()
-        self._marks_starts = False
         self._glue_controls: dict[str, list[int]] = {}
         self._take_apart()
         self._control = self._control_ids()

@@ -466,17 +466,10 @@ def _tell_leaf(
     record.children = priors.shape[0]
     record.flags |= EXPANDED
     for i in range(priors.shape[0]):
-        child = nodes[first + i]
+        child = nodes[first + i]  # all zeros so far
         child.parent = leaf
         child.first_child = -1
-        child.children = 0
         child.flags = SOLVED if priors[i] < 0.0 else 0
-        child.pending = 0
-        child.visits = 0
-        child.value_sum = 0.0
         child.prior = max(priors[i], 0.0)
-        child.reward = 0.0
-        child.hint = 0.0
-        child.player = 0
         child.proof = UNPROVEN if priors[i] >= 0.0 else (WIN if player == 1 else LOSS)  # what cannot be played is lost
     head[0].size = first + priors.shape[0]

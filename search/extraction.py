@@ -367,8 +367,8 @@ def _expanded(tree: Tree, dropped: Dropped) -> list[int]:
 
 
 def _seen_enough(tree: Tree, node: int, min_visits: int) -> bool:
-    visits = tree.visits(node)
-    return visits >= min_visits or (visits > 0 and tree.is_solved(node))
+    """Of a node that was visited."""
+    return tree.visits(node) >= min_visits or tree.is_solved(node)
 
 
 def _contrasts(

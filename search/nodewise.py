@@ -51,9 +51,9 @@ def best_leaf(tree: Tree, settings: SearchSettings) -> Selected | None:
 
 
 def _can_grow(nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(the visited nodes with a child to try, the children to try): bool ``[nodes]`` each."""
+    """(the visited nodes with a child to try, the children to try) under a root that was visited: bool ``[nodes]``
+    each."""
     fresh = (nodes["visits"] == 0) & (nodes["pending"] == 0) & ((nodes["flags"] & SOLVED) == 0)
-    fresh[0] = False
     allowed = np.zeros(len(nodes), np.bool_)
     allowed[nodes["parent"][fresh]] = True
     return allowed & (nodes["visits"] > 0), fresh

@@ -246,8 +246,6 @@ class Tree(NodeArrays):
         if self._values.shape[1]:
             return self._values[node, : self.players] / (self.visits(node) or np.nan)
         value = self.value(node)
-        if self.players == 1:
-            return np.array([value])
         known = np.full(self.players, np.nan)
         known[self.chooser(node)] = value
         if self.zero_sum:
