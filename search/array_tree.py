@@ -132,10 +132,11 @@ class ArrayTree(NodeArrays):
         """What the model says of the leaves of the last call stands in the first rows of these arrays of the tree:
 
         values: of each leaf's state, for player 0, or for all players where their returns are kept: float64
-            ``[batch, 1 or players]``. A leaf with a value, reward or prior that is NaN, infinite or beyond
-            3.4e38, or with a mover that is no player, is taken back and counted (``failed``).
+            ``[batch, 1 or players]``. A leaf of which a value, reward or prior is NaN or infinite, or
+            whose sizes add up to more than 3.4e38, or with a mover that is no player, is taken back and counted
+            (``failed``).
         priors: float64 ``[batch, actions]``, each row sums to one; a negative entry is no action. A leaf that is not
-            terminal and has no action is taken back too.
+            terminal and has no action is taken back too; where it is terminal they are not read.
         rewards: of the step into each leaf, as ``values``; zero unless written. terminal: 1 or 0, ``[batch]``; 0 unless
             written. movers: who moves at each leaf (``CHANCE``: its priors are probabilities): ``[batch]``;
             player 0 unless written. What was written stays until it is written over.
@@ -424,7 +425,7 @@ def _tell(
 
 @njit(cache=True, fastmath={"reassoc"})
 def _finite(numbers: np.ndarray) -> bool:
-    """Whether these are numbers, and float32 can hold them."""
+    """Whether these are numbers, and float32 can hold the sum of their sizes."""
     total = 0.0
     for number in numbers:
         total += abs(number)
