@@ -283,5 +283,5 @@ def test_spacy_nouns_take_nouns_and_proper_nouns(monkeypatch: pytest.MonkeyPatch
 
 def test_spacy_nouns_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "spacy", None)
-    with pytest.raises(ImportError, match=r"branchwise\[spacy\].*spacy download en_core_web_sm"):
+    with pytest.raises(ImportError, match=r"pip install '\.\[spacy\]'.*spacy download en_core_web_sm"):
         spacy_nouns()
