@@ -1,4 +1,4 @@
-"""A model trained on pairs of a file, with what it takes beside: scratch folders, a frozen copy, each step once.
+"""A model trained on pairs of a file, with what it takes beside: a frozen copy, each step once.
 
 ``preference.py`` and ``supervised.py`` are the methods; here is what one who has a model and pairs, and no loop, would
 write around them.

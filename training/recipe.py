@@ -7,7 +7,7 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -194,13 +194,13 @@ def _at_least_one(settings: Any, *names: str) -> None:
 
 def load_recipe(name: str) -> Recipe:
     """A recipe of ours by name, or from a YAML file by path."""
-    path = _find(name, recipe_names())
+    path = _find(name, recipe_names)
     return build_from(path, Recipe, read_yaml(path))
 
 
 def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``."""
-    path = _find(str(name), config_names())
+    path = _find(str(name), config_names)
     data = read_yaml(path)
     if "collect" in data and "env" not in data:
         raise SettingsError(
@@ -234,13 +234,14 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" not in read_yaml(path))
 
 
-def _find(name: str, known: Sequence[str]) -> Path:
-    """The file of a name of ours or a path; ``known`` is offered where there is none."""
+def _find(name: str, names: Callable[[], list[str]]) -> Path:
+    """The file of a name of ours or a path; ``names`` says what is offered where there is none."""
     ours = FOLDER / f"{name}.yaml"
     path = Path(name)
     if ours.is_file() and path.suffix == "":
         return ours
     if not path.is_file():
+        known = names()
         near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
         hint = f"did you mean {near[0]}? Or " if near else ""
         raise SettingsError(f"no settings file {name!r}; {hint}give a path, or one of ours: {', '.join(known)}")
