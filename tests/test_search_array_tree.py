@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+from branchwise.envs.simulator import MOST_DRAWS
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.backup import LOSS, WIN
 from branchwise.search.calls import LARGEST
@@ -88,6 +89,7 @@ def test_a_leaf_is_taken_back_wherever_its_number_is_wrong(players: int, wrong: 
 # ---- what is read of it ---------------------------------------------------------------------------------------------
 
 INF, NAN = np.inf, np.nan
+GOLDEN = 0x9E3779B97F4A7C15  # the step of splitmix64
 
 
 def played(
@@ -471,3 +473,28 @@ def test_what_chance_cannot_reach_costs_no_simulation() -> None:
     assert len(asked) == 41
     assert tree.visits().tolist() == [0, 39]
     assert not tree.nodes["pending"].any()
+
+
+def splitmix(count: int) -> np.ndarray:
+    """The first numbers in [0, 1) of splitmix64 from state 0, in whole arrays: float64 ``[count]``."""
+    state = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN)
+    state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((state ^ (state >> np.uint64(31))) >> np.uint64(11)) / 2.0**53
+
+
+def test_outcomes_that_failed_are_drawn_again_as_often_as_is_allowed() -> None:
+    """Of two outcomes the likely one failed. The other is found if 999 draws were lost before it, not if 1,000 were."""
+    came = np.flatnonzero(splitmix(8_000_000) >= 0.999)
+    apart = np.diff(came)
+    for draws, found in ((MOST_DRAWS, 1), (MOST_DRAWS + 1, 0)):
+        tree = ArrayTree(settings(solve=False), 2)
+        tree.next()
+        tree.movers[0] = CHANCE
+        tree.tell([0.0], [[0.999, 0.001]])
+        tree.next()
+        tree.tell([NAN], [[0.5, 0.5]])
+        last = int(came[np.flatnonzero(apart == draws)[0]])  # the draw before them
+        tree.draws = (last + 1) * GOLDEN % 2**64
+        assert len(tree.next()) == found
+        assert tree.draws == (last + 1 + MOST_DRAWS) * GOLDEN % 2**64
