@@ -200,7 +200,7 @@ def play(
 
     Example: branchwise play branchwise/WebShop-v0 --goal 3 --option split=test
     """
-    from .envs import play as terminal
+    from .envs.play import person as terminal
 
     with _named_options(env, option) as options:
         asked = {"opponents": opponent, "player": player}
@@ -366,11 +366,11 @@ def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:
 
 def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[Any, list[Any]]:
     """What is searched, and a root a task."""
+    from .envs.play.transcript import observed
     from .envs.registry import environment_row
     from .envs.views import without_view
     from .search.engine import Root
     from .search.presets import deal, start
-    from .search.transcript import observed
 
     simulator, options = _simulator(env, split, "train", option)
     if without_view(simulator, simulator.reset(0))[0] is not simulator:
@@ -650,9 +650,9 @@ def bench(
 
     Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
     """
-    from .agents.acting import PolicyAgent
     from .agents.named import agents_called
     from .agents.searching import RolloutSearcher
+    from .envs.play.players import PolicyAgent
     from .envs.registry import environment_row
     from .search.files import make_folder
     from .search.locks import only_writer

@@ -26,9 +26,9 @@ import transformers
 from safetensors.torch import save_file
 from torch import nn
 
+from ..envs.play.transcript import Transcript
 from ..search.evaluation import Leaf
 from ..search.files import recover, write_folder
-from ..search.transcript import Transcript
 from .forward import Forward
 from .language_model import LanguageModel
 from .pretrained import VALUE_MODEL_FILE, load_weights, pretrained, saved_settings

@@ -31,9 +31,9 @@ import torch
 import transformers
 from torch.nn import functional
 
+from ..envs.play.policy import Proposal
+from ..envs.play.transcript import Transcript
 from ..search.files import recover, write_folder
-from ..search.policy import Proposal
-from ..search.transcript import Transcript
 from .forward import Forward
 from .packing import batches_by_length
 from .pretrained import VALUE_MODEL_FILE, pretrained, saved_settings
@@ -65,7 +65,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vo
 
 
 class LanguageModel:
-    """A causal language model and its tokenizer, as a :class:`~branchwise.search.policy.Policy`.
+    """A causal language model and its tokenizer, as a :class:`~branchwise.envs.play.policy.Policy`.
 
     ``history`` is a history policy or its name (``prompting.HISTORIES``). ``temperature`` (0: greedy), ``top_p`` and
     ``max_new_tokens`` rule proposals alone. ``max_prompt_tokens`` defaults to what the model's positions leave beside

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ..envs.play.agent import Agent
+from ..envs.play.players import PolicyAgent, scripted_agents
 from ..envs.registry import environment_row, environments
 from ..search.engine import SearchSettings
 from ..search.evaluation import Evaluator, PolicyRollout
-from .acting import PolicyAgent
-from .agent import Agent
-from .baselines import scripted_agents
 from .searching import RolloutSearcher, SearchingAgent
 
 if TYPE_CHECKING:

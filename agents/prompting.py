@@ -30,7 +30,7 @@ from itertools import chain
 from typing import Any, Final
 from weakref import WeakKeyDictionary, proxy
 
-from ..search.transcript import Transcript, Turn
+from ..envs.play.transcript import Transcript, Turn
 
 History = Callable[[Transcript], Transcript]
 

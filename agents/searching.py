@@ -16,6 +16,9 @@ import numpy as np
 
 from ..envs.abilities import hides
 from ..envs.listed import ListedActions
+from ..envs.play.agent import Decision
+from ..envs.play.policy import Policy, PolicyFunction, as_policy
+from ..envs.play.transcript import Transcript
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
 from ..search import compiled
@@ -23,11 +26,8 @@ from ..search.border import checked_settings
 from ..search.engine import Root, SearchSettings, SearchStopped, search
 from ..search.evaluation import Evaluator, LeafFunction, as_evaluator
 from ..search.expansion import NOTHING_PROPOSED
-from ..search.policy import Policy, PolicyFunction, as_policy
 from ..search.presets import suited_settings
-from ..search.transcript import Transcript
 from ..search.tree import Tree
-from .agent import Decision
 
 
 class SearchingAgent:

@@ -6,10 +6,9 @@ episodes, seeds (in tasks: test goals) 0 to N − 1, as player 0 of a game; N is
 
 - *score*: mean return of an episode, with a percentile bootstrap 95 % interval (``training.evaluation``); *success*: a
   share, with Wilson's;
-- *random*: ``agents.baselines.scripted_agents(…)["random"]``;
-- *strongest scripted*: of the players by rule that the row names, and for the web shop the shoppers of
-  ``agents.baselines`` and ``training.demonstrations``, the one with the best mean over the ``PILOT`` episodes after
-  those of the line, which decide nothing else;
+- *random*: ``envs.play.players.scripted_agents(…)["random"]``;
+- *strongest scripted*: of the players by rule that the row names the one with the best mean over the ``PILOT`` episodes
+  after those of the line, which decide nothing else;
 - *search*: ``agents.searching.RolloutSearcher``, 100 simulations a decision. It plans as if everybody else searched
   too; it is told neither the opponent's rule, nor what is hidden, nor luck to come. In environments for one player it
   tries out the task itself, rewards included: an oracle;
@@ -32,12 +31,12 @@ from typing import Any, Final
 import numpy as np
 from pages import put_table
 
-from branchwise.agents.agent import Agent
-from branchwise.agents.baselines import ScriptedAgent, scripted_agents
 from branchwise.agents.searching import RolloutSearcher
+from branchwise.envs.play.agent import Agent
+from branchwise.envs.play.players import scripted_agents
+from branchwise.envs.play.playing import Task
 from branchwise.envs.registry import environment_row, environments, simulator_for
-from branchwise.training.demonstrations import shop
-from branchwise.training.evaluation import ResultRow, Task, bootstrap_mean, evaluate
+from branchwise.training.evaluation import ResultRow, bootstrap_mean, evaluate
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 RESULTS: Final = ROOT / "benchmarks" / "results" / "environments.json"
@@ -127,7 +126,7 @@ def measure(env_id: str, against: str, episodes: int) -> Line:
         )
         return result, np.array([episode.total_reward for episode in played])
 
-    agents = players(env_id)
+    agents = {name: make() for name, make in scripted_agents(env_id).items()}
     random, random_returns = scored(agents.pop("random"), tasks(0, episodes))
     strongest = next(iter(agents), "")
     if len(agents) > 1:
@@ -139,14 +138,6 @@ def measure(env_id: str, against: str, episodes: int) -> Line:
     return Line(
         env_id, against, options, episodes, random, scripted, search, float(gains.mean()), *bootstrap_mean(gains, SEED)
     )
-
-
-def players(env_id: str) -> dict[str, Agent]:
-    """Who plays an environment by rule, by name."""
-    agents = {name: make() for name, make in scripted_agents(env_id).items()}
-    if env_id == "branchwise/WebShop-v0":
-        agents["careful"] = ScriptedAgent(lambda simulator, state, rng: shop(simulator, state), "careful")
-    return agents
 
 
 def lines(ids: Sequence[str], episodes: int | None) -> Iterator[Line]:

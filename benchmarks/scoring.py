@@ -21,7 +21,7 @@ from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.packing import batches_by_length
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.agents.small_model import make_model, make_tokenizer
-from branchwise.search.transcript import observed
+from branchwise.envs.play.transcript import observed
 
 Ids = list[int]
 

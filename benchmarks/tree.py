@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.policy import Proposal
 from branchwise.search.settings import walk_of
-from branchwise.search.transcript import Transcript, acted, observed
 from branchwise.search.tree import Tree
 
 WIDTH = 4

@@ -85,6 +85,11 @@ _ENVIRONMENTS = (
         summary="Search a shop, open products, choose options and buy what the instruction asks for.",
         simulator="branchwise.envs.web_shop.rules:WebShopSimulator",
         entry_point="branchwise.envs.web_shop.env:WebShopEnv",
+        solvers=(
+            ("random", "branchwise.envs.web_shop.shoppers:random_shopper"),
+            ("rule_based", "branchwise.envs.web_shop.shoppers:rule_based"),
+            ("careful", "branchwise.envs.web_shop.shoppers:careful"),
+        ),
         splits=_SPLITS,
     ),
     EnvironmentRow(

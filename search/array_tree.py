@@ -19,11 +19,11 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
+from ..envs.checked import LARGEST
 from ..envs.simulator import MOST_DRAWS
 from .arrays import NodeArrays, entry
 from .ascent import _abandon, _back_up, _proof_for, _solved_return
 from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
-from .calls import LARGEST
 from .descent import _improved_policy, _select
 from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
 from .selection import GUMBEL

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..envs.play.transcript import Turn
 from ..envs.promises import (
     Fault,
     fault_of_actions,
@@ -22,7 +23,6 @@ from ..envs.promises import (
 from ..envs.simulator import TERMINAL, Simulator
 from .nodes import MAX_PLAYERS
 from .settings import SearchSettings
-from .transcript import Turn
 
 NEEDED: Final = ("current_player", "observation", "legal_actions", "step", "rewards")
 """The methods of a simulator that every search calls."""
@@ -88,7 +88,7 @@ def check_root(simulator: Simulator[Any], name: str, state: Any, transcript: Any
     if not isinstance(transcript, list | tuple) or not all(isinstance(turn, Turn) for turn in transcript):
         raise TypeError(
             f"the transcript of {name} is {shown(transcript)}; expected turns, such as"
-            " (observed(simulator.observation(state)),) of branchwise.search.transcript"
+            " (observed(simulator.observation(state)),) of branchwise.envs.play.transcript"
         )
     if not isinstance(task, Mapping):
         raise TypeError(f"the task of {name} is {shown(task)}; expected a dict, such as {{'seed': 0}}")

@@ -12,9 +12,8 @@ from typing import Any, Final, Protocol, TypeVar
 
 import numpy as np
 
-LARGEST: Final = float(np.finfo(np.float32).max)
-"""The largest number that a search takes from outside, of either sign: what float32 holds, in which priors, rewards and
-hints are kept; sums of 2³¹ of them are finite in float64."""
+from ..envs.checked import LARGEST
+
 ROUNDING: Final = 1e-6
 """By how much a logged log-probability may lie above 0."""
 

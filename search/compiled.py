@@ -26,6 +26,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..envs.games.kernels import CompiledRules
+from ..envs.play.policy import Policy, PolicyFunction
 from ..envs.simulator import Simulator
 from . import compiled_gumbel, compiled_loop
 from .border import check_simulator_methods, checked_settings, generators
@@ -53,7 +54,6 @@ from .engine import search as search_in_general
 from .evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
 from .gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
 from .interruption import Interruption
-from .policy import Policy, PolicyFunction
 from .settings import SearchSettings
 from .stepping import Refused
 from .tree import Tree

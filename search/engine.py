@@ -36,7 +36,10 @@ from typing import Any, Final
 import numpy as np
 
 from ..envs.abilities import hides
+from ..envs.checked import LARGEST
 from ..envs.opponents import endless_chance
+from ..envs.play.policy import Policy, PolicyFunction, as_policy
+from ..envs.play.transcript import Transcript
 from ..envs.promises import shown
 from ..envs.simulator import MOST_DRAWS, Simulator
 from . import swe_search
@@ -48,7 +51,7 @@ from .border import (
     checked_settings,
     generators,
 )
-from .calls import LARGEST, ask, failure, in_range
+from .calls import ask, failure, in_range
 from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
 from .gumbel import not_planned
@@ -56,9 +59,7 @@ from .information import InformationWalk
 from .information_tree import InformationTree
 from .interruption import Interruption
 from .nodewise import best_leaf, softmax_leaf
-from .policy import Policy, PolicyFunction, as_policy
 from .settings import SearchSettings, walk_of
-from .transcript import Transcript
 from .tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
 

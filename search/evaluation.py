@@ -25,12 +25,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..envs.opponents import past_chance
-from ..envs.simulator import CHANCE, TERMINAL, Simulator
-from .policy import Policy, PolicyFunction, as_policy, propose
-from .selection import drawn, usable
-from .stepping import checked_outcome, checked_rewards
-from .transcript import Transcript, acted, observed, said
+from ..envs.play.players import PolicyAgent
+from ..envs.play.playing import Decide, Playing, by_agents, play
+from ..envs.play.policy import Policy, PolicyFunction
+from ..envs.play.transcript import Transcript
+from ..envs.simulator import Simulator
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +111,15 @@ def _for_all(value: float | Sequence[float], two: bool) -> Sequence[float]:
 
 
 class _Rollouts:
-    """Play all leaves on in lock-step, so that each step is one batch for whoever chooses the actions. ``discount``:
-    None for the search's."""
+    """Play all leaves on in lock-step. ``discount``: None for the search's."""
 
     reads_outcome = True
 
-    def __init__(self, discount: float | None, max_steps: int, keep_successes: bool) -> None:
+    def __init__(self, decide: Decide, discount: float | None, max_steps: int, keep_successes: bool) -> None:
         _check_count("max_steps", max_steps)
         if discount is not None and (not isinstance(discount, int | float) or not 0.0 <= discount <= 1.0):
             raise ValueError(f"discount is {discount!r}; expected a number from 0 to 1, or None for the search's")
+        self._decide = decide
         self.discount = discount
         self.max_steps = max_steps
         self.reads_transcripts = True
@@ -132,94 +131,48 @@ class _Rollouts:
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         if self.keep_successes and leaves and leaves[0].simulator.players > 1:
             raise ValueError("keep_successes=True keeps what one player did; here several play")
-        played = [_Played(leaf, self.reads_transcripts) for leaf in leaves]
-        active = [play for play in played if not play.over]
-        for _ in range(self.max_steps):
-            if not active:
-                break
-            for play, action in zip(active, self._choose(active), strict=True):
-                play.step(action, play.leaf.discount if self.discount is None else self.discount)
-            active = [play for play in active if not play.over]
+        played = [
+            Playing(leaf.simulator, leaf.state, leaf.rng, leaf.transcript if self.reads_transcripts else None)
+            for leaf in leaves
+        ]
+        for _ in play(played, self._decide, most_steps=self.max_steps):
+            pass
+        self.last_calls = [sum(each.calls) for each in played]
+        self.calls += sum(self.last_calls)
+        values = [
+            _discounted(each.rewards, leaf.discount if self.discount is None else self.discount)
+            for each, leaf in zip(played, leaves, strict=True)
+        ]
         if self.keep_successes:
-            self.successes.extend(play.rollout() for play in played if play.steps and play.succeeded())
-        self.last_calls = [play.calls for play in played]
-        return np.array([play.value for play in played], np.float64).reshape(len(played), -1)
+            for each, leaf, value in zip(played, leaves, values, strict=True):
+                if each.movers and each.simulator.info(each.state)["success"]:
+                    turns = (each.transcripts or {})[0]
+                    self.successes.append(Rollout(leaf.tree, leaf.node, turns, len(leaf.transcript), value[0]))
+        return np.array(values, np.float64).reshape(len(played), -1)
 
     def take_successes(self) -> list[Rollout]:
         """The successful roll-outs since the last call, which forgets them."""
         taken, self.successes = self.successes, []
         return taken
 
-    def _choose(self, active: Sequence["_Played"]) -> list[str]:
-        raise NotImplementedError
 
-
-class _Played:
-    """A roll-out under way."""
-
-    def __init__(self, leaf: Leaf, keeps_transcript: bool) -> None:
-        self.leaf = leaf
-        self.simulator = leaf.simulator
-        self.state = leaf.state
-        self.transcript = leaf.transcript
-        self.keeps_transcript = keeps_transcript
-        self.value = [0.0] * leaf.simulator.players
-        self.weight = 1.0
-        self.steps = 0
-        self.calls = 0
-        self.over = leaf.terminal
-        if not leaf.terminal:
-            self._settle_chance()
-
-    def step(self, action: str, discount: float) -> None:
-        self.state = self.simulator.step(self.state, action)
-        self._earn()
-        self._settle_chance()  # which takes no time: what luck pays belongs to this step
-        self.weight *= discount
-        self.steps += 1
-        if self.keeps_transcript:
-            self.transcript = (*self.transcript, acted(action), observed(said(self.simulator, self.state)))
-
-    def _settle_chance(self) -> None:
-        """Draw outcomes until a player is to move or the episode is over."""
-        player = self.simulator.current_player(self.state)
-        if player == CHANCE:
-            _, player = past_chance(self.simulator, self.state, self._outcome, self._take)
-        self.over = player == TERMINAL
-
-    def _outcome(self, state: Any) -> str:
-        return checked_outcome(self.simulator, state, self.leaf.rng)
-
-    def _take(self, state: Any) -> None:
-        self.state = state
-        self._earn()
-
-    def _earn(self) -> None:
-        try:
-            rewards = self.simulator.rewards(self.state)
-            if type(rewards) is not tuple or len(rewards) != len(self.value):
-                checked_rewards(self.simulator, self.state)
-            for player, reward in enumerate(rewards):
-                self.value[player] += self.weight * reward
-        except (TypeError, IndexError):
-            checked_rewards(self.simulator, self.state)  # names the method and the cure
-            raise
-
-    def succeeded(self) -> bool:
-        return bool(self.simulator.info(self.state)["success"])
-
-    def rollout(self) -> Rollout:
-        leaf = self.leaf
-        return Rollout(leaf.tree, leaf.node, self.transcript, len(leaf.transcript), self.value[0])
+def _discounted(rewards: Sequence[Sequence[float]], discount: float) -> list[float]:
+    """The return of each player: what luck paid before the first step, then that of each step, ``discount`` a step."""
+    value = list(rewards[0])
+    weight = 1.0
+    for earned in rewards[1:]:
+        for player, reward in enumerate(earned):
+            value[player] += weight * reward
+        weight *= discount
+    return value
 
 
 class PolicyRollout(_Rollouts):
-    """Values a leaf by the return of one episode that ``policy`` plays from there.
+    """Values a leaf by the return of one episode that ``policy`` plays from there, as
+    :class:`~branchwise.envs.play.players.PolicyAgent` plays it.
 
-    Actions are drawn from softmax(log π / temperature) over the legal ones, or proposed by the policy where any text
-    may be an answer; ``temperature=0`` takes the likeliest. ``discount``: None for the search's. ``keep_successes``
-    keeps the transcripts of roll-outs that reached success (``successes``, :meth:`take_successes`). ``calls`` counts
-    prompts.
+    ``discount``: None for the search's. ``keep_successes`` keeps the transcripts of roll-outs that reached success
+    (``successes``, :meth:`take_successes`). ``calls`` counts prompts.
     """
 
     def __init__(
@@ -230,35 +183,12 @@ class PolicyRollout(_Rollouts):
         temperature: float = 1.0,
         keep_successes: bool = False,
     ) -> None:
-        super().__init__(discount, max_steps, keep_successes)
-        if not temperature >= 0.0:
-            raise ValueError(f"temperature is {temperature}; expected 0 (the likeliest action) or more")
-        self.policy = as_policy(policy)
         if policy is None:
             raise TypeError("PolicyRollout(None): there is no policy to play on with; RandomRollout() needs none")
+        agent = PolicyAgent(policy, temperature)
+        super().__init__(by_agents(agent), discount, max_steps, keep_successes)
+        self.policy = agent.policy
         self.temperature = temperature
-
-    def _choose(self, active: Sequence[_Played]) -> list[str]:
-        legal = [play.simulator.legal_actions(play.state) for play in active]
-        chosen = [""] * len(active)
-        scored = [i for i, actions in enumerate(legal) if actions is not None]
-        free = [i for i, actions in enumerate(legal) if actions is None]
-        if scored:
-            candidates = [legal[i] or () for i in scored]
-            scores = self.policy.score([active[i].transcript for i in scored], candidates)
-            for i, actions, logps in zip(scored, candidates, scores, strict=True):
-                chosen[i] = actions[sampled(logps, self.temperature, active[i].leaf.rng, len(actions))]
-        if free:
-            asked = [active[i].transcript for i in free]
-            answers = propose(self.policy, asked, 1, [active[i].leaf.rng for i in free])
-            for i, proposals in zip(free, answers, strict=True):
-                if not proposals:
-                    raise ValueError("the policy proposed nothing in a roll-out")
-                chosen[i] = proposals[0].text
-        self.calls += len(active)
-        for play in active:
-            play.calls += 1
-        return chosen
 
 
 class RandomRollout(_Rollouts):
@@ -269,21 +199,22 @@ class RandomRollout(_Rollouts):
     """
 
     def __init__(self, discount: float | None = None, max_steps: int = 100, keep_successes: bool = False) -> None:
-        super().__init__(discount, max_steps, keep_successes)
+        super().__init__(_at_random, discount, max_steps, keep_successes)
         self.reads_transcripts = keep_successes
 
-    def _choose(self, active: Sequence[_Played]) -> list[str]:
-        chosen = []
-        for play in active:
-            actions = play.simulator.legal_actions(play.state)
-            if not actions:
-                raise ValueError(
-                    "a random roll-out met a state where any text may be an answer; use PolicyRollout"
-                    if actions is None
-                    else "the simulator gave no legal actions in a state that is not terminal"
-                )
-            chosen.append(actions[int(play.leaf.rng.integers(len(actions)))])
-        return chosen
+
+def _at_random(running: Sequence[Playing]) -> Sequence[str]:
+    chosen = []
+    for each in running:
+        actions = each.simulator.legal_actions(each.state)
+        if not actions:
+            raise ValueError(
+                "a random roll-out met a state where any text may be an answer; use PolicyRollout"
+                if actions is None
+                else "the simulator gave no legal actions in a state that is not terminal"
+            )
+        chosen.append(actions[int(each.rng.integers(len(actions)))])
+    return chosen
 
 
 class Repeated:
@@ -361,19 +292,3 @@ def _by_rank(order: Sequence[int], count: int) -> np.ndarray:
     if sorted(order) == list(range(count)):
         values[np.array(order, np.int64)] = np.linspace(1.0, 0.0, count)
     return values
-
-
-def sampled(logps: np.ndarray, temperature: float, rng: np.random.Generator, count: int | None = None) -> int:
-    """An index drawn from softmax(logps / temperature); the first of the largest where the temperature is 0.
-
-    Raises ValueError where ``logps`` (float ``[k]``) are no log-probabilities: NaN, +inf, or none above −inf; and where
-    there are not ``count`` of them.
-    """
-    logps = np.array(logps, np.float64)
-    if count is not None and logps.shape != (count,):
-        raise ValueError(f"the policy gave log-probabilities of shape {logps.shape} for {count} candidates")
-    if not usable(logps):
-        raise ValueError(
-            f"the policy gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}"
-        )
-    return int(logps.argmax()) if temperature == 0.0 else drawn(logps, float(temperature), rng.random())

@@ -23,14 +23,16 @@ from typing import Any, Final, Protocol
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from ..envs.checked import LARGEST, checked_outcomes
+from ..envs.play.policy import Policy, Proposal, propose
+from ..envs.play.sampling import usable
+from ..envs.play.transcript import Transcript, acted
 from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
-from .calls import LARGEST, Patience, ask, failure, in_range
-from .policy import Policy, Proposal, propose
-from .selection import dirichlet_noise, mixed_prior, usable
+from .calls import Patience, ask, failure, in_range
+from .selection import dirichlet_noise, mixed_prior
 from .settings import SearchSettings
-from .stepping import Refused, Stepped, checked_outcomes, stepped
-from .transcript import Transcript, acted
+from .stepping import Refused, Stepped, stepped
 from .tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
 
 NOTHING_PROPOSED: Final = "it proposed nothing"

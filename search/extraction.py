@@ -30,10 +30,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .episode import Episode
+from ..envs.play.episode import Episode
+from ..envs.play.transcript import Transcript, Turn
 from .evaluation import Rollout
 from .information_tree import InformationTree
-from .transcript import Transcript, Turn
 from .tree import Tree
 
 Dropped = Counter[str]

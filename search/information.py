@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.checked import checked_outcome, checked_player, checked_rewards
 from ..envs.opponents import past_chance
+from ..envs.play.transcript import Transcript, known, observed
 from ..envs.simulator import TERMINAL as GAME_OVER
 from ..envs.simulator import Simulator
 from .calls import failure
@@ -27,8 +29,6 @@ from .expansion import Expansion, Selected, prepare_root
 from .information_tree import InformationTree
 from .selection import mixed_prior
 from .settings import SearchSettings
-from .stepping import checked_outcome, checked_player, checked_rewards
-from .transcript import Transcript, known, observed
 from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 

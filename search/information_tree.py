@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from ..envs.games.compiling import say_if_compiling
+from ..envs.play.transcript import Transcript, observed
 from ..envs.simulator import Simulator
 from .ascent import _back_up_information
 from .backup import UNPROVEN
 from .descent import _best_of
-from .transcript import Transcript, observed
 from .tree import EXPANDED, FAILED, INFORMATION, Tree
 
 

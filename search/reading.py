@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from .selection import drawn
+from ..envs.play.sampling import drawn
 from .targets import playable
 from .tree import Tree
 

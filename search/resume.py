@@ -8,12 +8,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..envs.play.policy import Policy
 from ..envs.simulator import Simulator
 from .engine import Progress, Root, extend, search
 from .evaluation import Evaluator
 from .files import DISK_FAULTS
 from .locks import only_writer
-from .policy import Policy
 from .settings import SearchSettings
 from .store import as_read, load_trees, save_trees
 from .tree import Tree

@@ -25,7 +25,7 @@ Ties go to the child with the lowest index (the earliest in the simulator's orde
 proposals), so that a search is a function of its numbers alone; or, with ``random_ties``, to one that the tree's own
 generator draws.
 
-Beside the rules: what turns a policy's log-probabilities into a prior (``mixed_prior``) and into a draw (``drawn``).
+Beside the rules: what turns a policy's log-probabilities into a prior (``mixed_prior``).
 
 Not here: the walk itself, and regret matching.
 """
@@ -35,6 +35,8 @@ from typing import Final, Literal
 
 import numpy as np
 from numba import njit
+
+from ..envs.play.sampling import drawn
 
 Selection = Literal["ucb1", "uct", "puct", "alphazero", "p_ucb", "uct_bonus", "minimax", "softmax", "gumbel"]
 UnvisitedValue = Literal["zero", "parent", "infinite", "prior", "reduced", "constant"]
@@ -255,36 +257,3 @@ def mixed_prior(logps: np.ndarray, temperature: float, uniform: float) -> np.nda
     for i in range(count):
         prior[i] = uniform / count + (1.0 - uniform) * prior[i] / total
     return prior
-
-
-@njit(cache=True)
-def usable(logps: np.ndarray) -> bool:
-    """Whether float64 ``[k]`` log-probabilities make a distribution: none NaN or +inf, and at least one above −inf."""
-    possible = False
-    for logp in logps:
-        if not logp < np.inf:
-            return False
-        possible = possible or logp > -np.inf
-    return possible
-
-
-@njit(cache=True)
-def drawn(logps: np.ndarray, temperature: float, uniform: float) -> int:
-    """The index at which the cumulated softmax(logps / temperature) passes ``uniform`` (in [0, 1)).
-
-    ``logps``: float64 ``[k]``, k ≥ 1, :func:`usable`. An index of probability zero is never returned.
-    """
-    largest = logps.max()
-    total = 0.0
-    for logp in logps:
-        total += math.exp((logp - largest) / temperature)
-    passed = 0.0
-    last = 0
-    for i in range(logps.shape[0]):
-        weight = math.exp((logps[i] - largest) / temperature)
-        if weight > 0.0:
-            last = i
-            passed += weight
-            if passed > uniform * total:
-                return i
-    return last

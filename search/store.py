@@ -36,16 +36,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ..envs.checked import LARGEST
 from ..envs.json_files import json_lines, parse_json
+from ..envs.play.episode import Episode
+from ..envs.play.transcript import ROLES, Transcript, Turn, acted, messages, said
 from ..envs.simulator import CHANCE, Simulator
-from .calls import LARGEST, ROUNDING
-from .episode import Episode
+from .calls import ROUNDING
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
 from .nodes import MAX_PLAYERS
 from .presets import start
-from .transcript import ROLES, Transcript, Turn, acted, messages, said
 from .tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"

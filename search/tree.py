@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..envs.play.transcript import Transcript, Turn, acted, observed, said
 from ..envs.simulator import CHANCE, Simulator
 from .arrays import NodeArrays
 from .ascent import _back_up, _solved_return
@@ -42,7 +43,6 @@ from .nodes import (
 from .selection import noisy_prior
 from .stepping import StepRules, stepped
 from .targets import FinalRule, best_of, visit_shares
-from .transcript import Transcript, Turn, acted, observed, said
 
 __all__ = [
     "COUNTERS",

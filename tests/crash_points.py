@@ -21,6 +21,7 @@ from disk import CRASHED, Disk, files, in_a_child
 
 import branchwise.search.files
 import branchwise.training.stages
+from branchwise.envs.play.transcript import acted, observed
 from branchwise.envs.registry import simulator_for
 from branchwise.search import resume
 from branchwise.search.engine import Root, SearchSettings
@@ -29,7 +30,6 @@ from branchwise.search.extraction import PreferencePair
 from branchwise.search.files import atomically, make_folder, write_folder
 from branchwise.search.locks import only_writer
 from branchwise.search.store import load_pairs, save_pairs
-from branchwise.search.transcript import acted, observed
 from branchwise.training.stages import FIGURES, Stage, StageContext, check_stages, do_stage, figures
 
 

@@ -30,12 +30,12 @@ import transformers
 from crash_points import comparable
 from disk import in_a_child
 
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.registry import simulator_for
 from branchwise.search import resume
 from branchwise.search.engine import Root, SearchSettings
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.locks import only_writer
-from branchwise.search.transcript import observed
 from branchwise.training.loop import stages_of
 from branchwise.training.recipe import load_config
 from branchwise.training.stages import do_stage, figures

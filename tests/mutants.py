@@ -49,6 +49,9 @@ COMPILED = ("search_compiled", "search_compiled*", "search_*", "games_*")
 AGENTS = ("agents_*", "training_rows", "training_preference", "training_stages")
 TRAINING = ("training_*", "report_*", "agents_critics")
 CORE: dict[str, tuple[str, ...]] = {
+    "envs/play/playing.py": ("envs_playing", "search_evaluation", "training_evaluation", "training_benchmark"),
+    "envs/play/sampling.py": ("search_evaluation", "agents_acting", *SEARCH),
+    "envs/checked.py": ("search_limits", *SEARCH),
     "search/selection.py": SEARCH,
     "search/backup.py": SEARCH,
     "search/gumbel.py": SEARCH,

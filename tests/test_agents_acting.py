@@ -6,15 +6,15 @@ import pytest
 from scipy import stats
 
 from branchwise.agents import searching
-from branchwise.agents.acting import PolicyAgent
-from branchwise.agents.baselines import RandomAgent, RuleBasedShopper, instruction_in
 from branchwise.agents.searching import SearchingAgent
+from branchwise.envs.play.players import PolicyAgent, RandomAgent
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
+from branchwise.envs.web_shop.shoppers import instruction_in, random_shopper, rule_based
 from branchwise.search import reading
 from branchwise.search.engine import SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
-from branchwise.search.policy import Proposal
-from branchwise.search.transcript import Transcript, observed
 
 
 class Steps(NamedTuple):
@@ -128,13 +128,18 @@ def test_a_random_agent_is_uniform_over_legal_actions() -> None:
     assert decisions[0].model_calls == 0
 
 
-def test_a_random_agent_searches_words_of_the_instruction_in_order() -> None:
+def test_a_random_shopper_searches_words_of_the_instruction_in_order() -> None:
+    class Page(Corridor):
+        def legal_actions(self, state: Steps) -> None:
+            return None
+
+        def observation(self, state: Steps, player: int = 0) -> str:
+            return "goal long red shirts size m under $40\nsteps 15\nsearch page"
+
     words = ["long", "red", "shirts", "size", "m", "under", "$40"]
-    agent = RandomAgent()
     sizes = set()
     for seed in range(60):
-        transcript = (observed("goal long red shirts size m under $40\nsteps 15\nsearch page"),)
-        action = agent.act(Corridor(), [Steps(())], [transcript], [np.random.default_rng(seed)])[0].action
+        action = random_shopper(Page(), Steps(()), np.random.default_rng(seed))
         assert action.startswith("search[")
         assert action.endswith("]")
         chosen = action[len("search[") : -1].split()
@@ -162,15 +167,13 @@ def test_the_rule_buys_the_first_result_of_the_whole_instruction(mode: str) -> N
     from branchwise.envs.web_shop.rules import WebShopSimulator
 
     simulator = WebShopSimulator(products=60, observation_mode=mode)
-    agent = RuleBasedShopper()
     rng = np.random.default_rng(0)
     for seed in range(5):
         state = simulator.reset(seed)
         actions = []
         while simulator.current_player(state) != TERMINAL:
-            (decision,) = agent.act(simulator, [state], [(observed(simulator.observation(state)),)], [rng])
-            actions.append(decision.action)
-            state = simulator.step(state, decision.action)
+            actions.append(rule_based(simulator, state, rng))
+            state = simulator.step(state, actions[-1])
             assert not simulator.info(state)["invalid_action"]
         assert len(actions) == 3
         wanted = simulator.goal(state)
@@ -185,8 +188,7 @@ def test_the_rule_finds_its_way_back_from_a_sub_page() -> None:
             return list(state.said)
 
     def choose(*legal: str) -> str:
-        transcripts = [(observed("goal x"),)]
-        return RuleBasedShopper().act(Page(), [Steps(legal)], transcripts, [np.random.default_rng(0)])[0].action
+        return rule_based(Page(), Steps(legal), np.random.default_rng(0))
 
     assert choose("click[back to search]", "click[< prev]") == "click[< prev]"
     assert choose("click[back to search]") == "click[back to search]"

@@ -10,8 +10,8 @@ from word_models import word_tokenizer
 
 from branchwise.agents.critics import CriticEvaluator, ValueModel, without_last_action
 from branchwise.agents.language_model import LanguageModel
+from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.search.evaluation import Leaf
-from branchwise.search.transcript import Transcript, acted, observed
 
 WORDS = ["goal", "red", "blue", "page", "buy", "back", "1", "2", "3"]
 

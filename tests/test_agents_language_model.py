@@ -33,8 +33,8 @@ from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.agents.small_model import make_model as make_small_model
 from branchwise.agents.small_model import make_tokenizer
-from branchwise.search.policy import PolicyWithGenerators
-from branchwise.search.transcript import Transcript, acted, observed
+from branchwise.envs.play.policy import PolicyWithGenerators
+from branchwise.envs.play.transcript import Transcript, acted, observed
 
 WORDS = [
     "goal",

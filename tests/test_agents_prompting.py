@@ -23,7 +23,7 @@ from branchwise.agents.prompting import (
     prompt_ids,
     prompts_and_completions,
 )
-from branchwise.search.transcript import Turn, acted, messages, observed
+from branchwise.envs.play.transcript import Turn, acted, messages, observed
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"

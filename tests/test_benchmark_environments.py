@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.agents.agent import Agent
-from branchwise.agents.baselines import scripted_agents
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.listed import ListedActions
+from branchwise.envs.play.agent import Agent
+from branchwise.envs.play.players import scripted_agents
+from branchwise.envs.play.playing import run_episodes
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.registry import environments, simulator_for
 from branchwise.envs.simulator import TERMINAL
 from branchwise.envs.views import SinglePlayerView
-from branchwise.search.transcript import observed
-from branchwise.training.evaluation import run_episodes
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "environments.py"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
@@ -62,7 +62,7 @@ def test_random_plays_every_environment_and_its_actions_are_valid(env_id: str) -
 def test_an_environments_players_are_those_of_its_row() -> None:
     assert set(scripted_agents("branchwise/LeducPoker-v0")) == {"random", "rule", "equilibrium"}
     assert set(scripted_agents("branchwise/MathTool-v0")) == {"random", "careless", "expert"}
-    assert set(scripted_agents("branchwise/WebShop-v0")) == {"random", "rule_based"}
+    assert set(scripted_agents("branchwise/WebShop-v0")) == {"random", "rule_based", "careful"}
     assert set(scripted_agents("branchwise/OpenSpiel-v0")) == {"random"}
 
 

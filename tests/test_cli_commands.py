@@ -13,9 +13,9 @@ import pytest
 
 from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.envs.play.transcript import observed
+from branchwise.envs.web_shop.lessons import phrases
 from branchwise.search.store import load_pairs, load_trees
-from branchwise.search.transcript import observed
-from branchwise.training.demonstrations import phrases
 from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
 from branchwise.training.supervised import SupervisedSettings, train_supervised

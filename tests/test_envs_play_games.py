@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from branchwise import cli, simulator_for
-from branchwise.envs.play import play
+from branchwise.envs.play.person import play
 from branchwise.envs.simulator import TERMINAL
 
 GAME = "branchwise/KuhnPoker-v0"

@@ -16,13 +16,13 @@ from branchwise.envs.grpo import GRPOEnvironment
 from branchwise.envs.listed import ListedActions
 from branchwise.envs.opponents import draw_outcome
 from branchwise.envs.outcomes import SuccessOutcome
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.registry import environments, opponent_for, simulator_for
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.envs.views import SinglePlayerView, without_view
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
-from branchwise.search.transcript import observed
 
 SMALL = {"branchwise/WebShop-v0": {"products": 40}}
 IDS = [row.id for row in environments()]

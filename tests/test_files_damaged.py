@@ -21,17 +21,17 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.math_tool.files import FileProblems
 from branchwise.envs.negotiation import files as negotiation
+from branchwise.envs.play.episode import Episode
+from branchwise.envs.play.transcript import acted, observed
 from branchwise.envs.registry import simulator_for
 from branchwise.envs.web_shop import files as shop_files
 from branchwise.envs.web_shop.files import FileCatalogue
 from branchwise.search import compiled
 from branchwise.search.compiled_store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.episode import Episode
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from branchwise.search.transcript import acted, observed
 from branchwise.training.recipe import load_config, load_recipe
 from branchwise.training.settings import MAX_ENTRIES
 

@@ -12,10 +12,10 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from branchwise.envs.play.episode import Episode
 from branchwise.envs.registry import EnvironmentRow, environments
 from branchwise.search import engine, selection
 from branchwise.search.backup import BACKUP_CODES
-from branchwise.search.episode import Episode
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA

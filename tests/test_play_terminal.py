@@ -9,7 +9,7 @@ import gymnasium as gym
 import pytest
 
 from branchwise.envs.gym_shell import SimulatorEnv
-from branchwise.envs.play import command_for, play
+from branchwise.envs.play.person import command_for, play
 from branchwise.envs.registry import EnvironmentRow, environments, make_env
 from branchwise.envs.simulator import TERMINAL, Simulator
 

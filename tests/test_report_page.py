@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.agents.acting import PolicyAgent
-from branchwise.agents.baselines import RandomAgent, RuleBasedShopper
+from branchwise.envs.play.players import PolicyAgent, scripted_agents
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.registry import simulator_for
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.policy import Proposal
 from branchwise.search.store import save_episodes, save_pairs, save_trees
-from branchwise.search.transcript import Transcript, observed
 from branchwise.training.display import key_figure
 from branchwise.training.evaluation import evaluate
 from branchwise.training.report import _curve, _round_row, agent_name, read_run, render, write_report
@@ -71,8 +70,7 @@ def make_run(path: Path, *, products: int = 100, goals: int = 24, simulations: i
     tasks = [{"env_id": "branchwise/WebShop-v0", "seed": i, "options": {"goal": i}} for i in range(goals)]
     weak, strong = ShopPolicy(0.0), ShopPolicy(1.5)
     agents = {
-        "random": RandomAgent(),
-        "rule_based": RuleBasedShopper(),
+        **{name: scripted_agents("branchwise/WebShop-v0")[name]() for name in ("random", "rule_based")},
         "behaviour_cloning": PolicyAgent(weak),
         **{name: PolicyAgent(strong) for name in ("rft", "tree_sft", "trajectory_dpo", "step_dpo")},
     }

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from branchwise.search.transcript import observed
+from branchwise.envs.play.transcript import observed
 from branchwise.search.tree import TERMINAL, Tree
 from branchwise.training.report_pictures import (
     Curve,

@@ -6,10 +6,10 @@ import pickle
 import numpy as np
 import pytest
 
+from branchwise.envs.checked import LARGEST
 from branchwise.envs.simulator import MOST_DRAWS
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.backup import LOSS, WIN
-from branchwise.search.calls import LARGEST
 from branchwise.search.gumbel import root_answer
 from branchwise.search.nodes import CHANCE, TERMINAL
 from branchwise.search.settings import SearchSettings

@@ -13,15 +13,15 @@ import pytest
 
 import branchwise  # noqa: F401 (registers the environments)
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.policy import FunctionPolicy, Proposal
+from branchwise.envs.play.policy import propose as propose_of
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.promises import fault_of_actions
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.border import generators
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
-from branchwise.search.policy import FunctionPolicy, Proposal
-from branchwise.search.policy import propose as propose_of
-from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 from branchwise.testing import check_simulator
 from branchwise.training.preference_loss import PreferenceSettings

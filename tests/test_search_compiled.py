@@ -28,6 +28,7 @@ from branchwise.envs.games.board import BoardGame, BoardState
 from branchwise.envs.games.connect_four import ConnectFour, has_four
 from branchwise.envs.games.kernels import CompiledRules, next_random
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
@@ -37,7 +38,6 @@ from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
-from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 
 # ---- the twin -----------------------------------------------------------------------------------------------------

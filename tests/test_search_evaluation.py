@@ -23,11 +23,19 @@ from test_search_engine import (
     zero,
 )
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.sampling import sampled
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction, sampled
-from branchwise.search.policy import Proposal
-from branchwise.search.transcript import observed
+from branchwise.search.evaluation import (
+    Leaf,
+    Mixed,
+    PolicyRollout,
+    RandomRollout,
+    Repeated,
+    ValueFunction,
+)
 from branchwise.search.tree import EXPANDED
 
 # ---- roll-outs --------------------------------------------------------------------------------------------------
@@ -296,15 +304,22 @@ def test_a_roll_out_without_actions_says_what_is_missing() -> None:
         RandomRollout().evaluate([leaf_of(Dumb(), "bh")])
 
 
-def test_a_policy_that_proposes_nothing_ends_a_roll_out() -> None:
+def test_a_policy_that_proposes_nothing_acts_with_the_empty_text_as_its_agent_does() -> None:
     class Dumb(HashPolicy):
         def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
             assert n == 1
             return [[] for _ in transcripts]
 
-    leaf = Leaf(FreeText(), Path(0, ()), (observed("start"),), False, np.random.default_rng(0))
-    with pytest.raises(ValueError, match="the policy proposed nothing in a roll-out"):
-        PolicyRollout(Dumb()).evaluate([leaf])
+    class Noting(FreeText):
+        def step(self, state: Path, action: str) -> Path:
+            taken.append(action)
+            return super().step(state, action)
+
+    taken: list[str] = []
+    leaf = Leaf(Noting(depth=2), Path(0, ()), (observed("start"),), False, np.random.default_rng(0))
+    evaluator = PolicyRollout(Dumb())
+    evaluator.evaluate([leaf])
+    assert (taken, evaluator.last_calls) == (["", ""], [2])
 
 
 def test_a_batch_of_listed_actions_and_free_text_is_played_on_together() -> None:

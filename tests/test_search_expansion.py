@@ -20,10 +20,10 @@ from test_search_engine import (
     zero,
 )
 
+from branchwise.envs.play.policy import Proposal
 from branchwise.envs.simulator import CHANCE
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, normalised, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.policy import Proposal
 from branchwise.search.tree import EXPANDED, INCOMPLETE, INVALID
 
 # ---- free text --------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ import pytest
 from information_search import grown as grown_by_information
 
 from branchwise.envs.games.leduc_poker import LeducPoker
-from branchwise.search.episode import Episode
+from branchwise.envs.play.episode import Episode
+from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.evaluation import Rollout
 from branchwise.search.extraction import (
     PreferencePair,
@@ -21,7 +22,6 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from branchwise.search.transcript import acted, observed
 from branchwise.search.tree import SOLVED, TERMINAL, VALUED, Tree
 
 TASK = {"env_id": "toy", "seed": 3}

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.policy import Proposal
-from branchwise.search.transcript import observed
 from branchwise.search.tree import FAILED, Tree
 
 LATE = 0.06

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.sampling import drawn, usable
+from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import gumbel
 from branchwise.search.backup import (
@@ -28,13 +31,11 @@ from branchwise.search.backup import (
 )
 from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.policy import Proposal
 from branchwise.search.selection import (
     FIRST_PLAY_CODES,
     SELECTION_CODES,
     alphazero_exploration,
     dirichlet_noise,
-    drawn,
     first_play_value,
     full_width,
     min_max_normalised,
@@ -47,11 +48,9 @@ from branchwise.search.selection import (
     ucb1,
     uct,
     uct_bonus,
-    usable,
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.transcript import Transcript, observed
 from branchwise.search.tree import NODE, Tree
 
 

@@ -11,6 +11,7 @@ from table_game import TableGame
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.kernels import CompiledRules
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.arrays import NodeArrays
@@ -19,7 +20,6 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import best_path_pairs, best_paths
 from branchwise.search.gumbel import halving_plan
 from branchwise.search.stepping import Refused
-from branchwise.search.transcript import observed
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from information_search import grown
 from random_numbers import digest
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf
 from branchwise.search.information_tree import InformationTree
-from branchwise.search.transcript import observed
 from branchwise.search.tree import EXPANDED, FAILED, INFORMATION
 
 # ---- node by node -----------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from information_search import grown
 
+from branchwise.envs.play.policy import FunctionPolicy
+from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.information_tree import InformationTree
-from branchwise.search.policy import FunctionPolicy
-from branchwise.search.transcript import Transcript
 from branchwise.search.tree import FAILED
 
 

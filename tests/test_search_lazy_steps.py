@@ -14,6 +14,7 @@ from branchwise.envs.games.breakthrough import Breakthrough
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import Simulator
 from branchwise.envs.views import SinglePlayerView
 from branchwise.search.engine import Root, SearchSettings, extend, search
@@ -21,7 +22,6 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.reading import principal_variation
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.search.tree import UNSTEPPED, Tree
 

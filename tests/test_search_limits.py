@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.checked import LARGEST, checked_outcomes, checked_rewards
+from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.backup import BACKUP_CODES
-from branchwise.search.calls import LARGEST, in_range
+from branchwise.search.calls import in_range
 from branchwise.search.engine import Root, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
 from branchwise.search.nodes import TERMINAL as OVER
-from branchwise.search.policy import FunctionPolicy
 from branchwise.search.selection import FIRST_PLAY_CODES, SELECTION_CODES
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.stepping import Refused, StepRules, checked_outcomes, checked_rewards, stepped
+from branchwise.search.stepping import Refused, StepRules, stepped
 from branchwise.search.swe_search import TERMS
 from branchwise.search.tree import Tree
 
@@ -467,7 +468,7 @@ def test_an_evaluator_takes_its_limits(make: Any) -> None:
         (lambda: RandomRollout(1.0, 2.5), "max_steps is 2.5; expected a whole number, at least 1"),  # type: ignore[arg-type]
         (lambda: RandomRollout(1.0, 0), "max_steps is 0; expected a whole number, at least 1"),
         (lambda: PolicyRollout(FunctionPolicy(), max_steps=0), "max_steps is 0; expected a whole number, at least 1"),
-        (lambda: PolicyRollout(FunctionPolicy(), temperature=-LEAST), "temperature is -5e-324; expected 0"),
+        (lambda: PolicyRollout(FunctionPolicy(), temperature=-LEAST), "temperature=-5e-324; take 0 for the likeliest"),
         (lambda: Repeated(RandomRollout(), 0), "times is 0; expected a whole number, at least 1"),
         (lambda: Mixed(RandomRollout(), RandomRollout(), -LEAST), "alpha is -5e-324; expected 0"),
         (lambda: Mixed(RandomRollout(), RandomRollout(), above(1.0)), "alpha is 1.0000000000000002; expected 0"),

@@ -9,12 +9,12 @@ import pytest
 from test_search_round_trips import Digits, Judged, Sums
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, load_trees, save_pairs, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import INFORMATION, Tree
 
 INFORMATION_SETS: dict[str, Any] = {"information": "multiple_observer"}

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from table_game import TableGame
 
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, Simulator
 from branchwise.search.array_tree import ArrayTree
 from branchwise.search.descent import _outcome
@@ -15,7 +16,6 @@ from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.stepping import Refused
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 from branchwise.training.value_model import value_rows
 

@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.search.calls import LARGEST, ROUNDING
-from branchwise.search.episode import Episode
+from branchwise.envs.checked import LARGEST
+from branchwise.envs.play.episode import Episode
+from branchwise.envs.play.transcript import Turn, acted, observed
+from branchwise.search.calls import ROUNDING
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import anchors_beside, load_episodes, load_pairs, save_episodes, save_pairs
-from branchwise.search.transcript import Turn, acted, observed
 
 Q, X, R, Y, Z = (
     {"role": role, "content": text}

@@ -9,6 +9,7 @@ import pytest
 from branchwise.agents.searching import SearchingAgent
 from branchwise.envs.games.board import BoardState
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search import compiled, reading
 from branchwise.search.array_tree import ArrayTree
@@ -23,7 +24,6 @@ from branchwise.search.gumbel import root_answer
 from branchwise.search.nodes import BUSY
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.targets import best_of, playable, visit_shares
-from branchwise.search.transcript import observed
 from branchwise.search.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as OVER
 from branchwise.training.value_model import value_rows

@@ -13,6 +13,7 @@ from table_game import TableGame
 from branchwise.envs.games.board import BoardState
 from branchwise.envs.games.kernels import CompiledRules
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
 from branchwise.search.array_tree import ArrayTree
@@ -24,7 +25,6 @@ from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import Transcript, acted, observed
 from branchwise.search.tree import FAILED, INVALID, LINKED, SOLVED, Tree
 
 GAME = TicTacToe()

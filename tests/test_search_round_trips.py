@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from random_numbers import digest, uniform
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
-from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import EXPANDED, LINKED, Tree
 
 LENGTH = 6

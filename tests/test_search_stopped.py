@@ -18,20 +18,21 @@ from test_search_failures import Answers, Maze, Way
 from typer.testing import CliRunner
 
 from branchwise.agents import searching
-from branchwise.agents.acting import PolicyAgent
 from branchwise.agents.searching import RolloutSearcher, SearchingAgent
 from branchwise.cli import app
+from branchwise.envs.checked import LARGEST
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.players import PolicyAgent
+from branchwise.envs.play.policy import FunctionPolicy
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import Simulator
 from branchwise.search import compiled
-from branchwise.search.calls import LARGEST, MOST_LATE, Patience, ask, failure
+from branchwise.search.calls import MOST_LATE, Patience, ask, failure
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.expansion import NOTHING_PROPOSED
-from branchwise.search.policy import FunctionPolicy
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 
 

@@ -13,16 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 from information_search import grown as grown_by_information
 
+from branchwise.envs.checked import LARGEST
 from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import Turn, acted, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.calls import LARGEST
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import PreferencePair, anchors, sibling_pairs
 from branchwise.search.graph import outline, to_networkx
-from branchwise.search.policy import Proposal
 from branchwise.search.store import atomically, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from branchwise.search.transcript import Turn, acted, observed
 from branchwise.search.tree import NODE, Tree
 
 

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.policy import Proposal
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.transcript import observed
 from branchwise.search.tree import Tree
 from branchwise.search.widening import insert_children
 

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.play.policy import Proposal
+from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.policy import Proposal
 from branchwise.search.settings import walk_of
-from branchwise.search.transcript import Transcript, observed
 from branchwise.search.tree import SOLVED, Tree
 from branchwise.search.widening import reopen
 

@@ -15,9 +15,9 @@ import pytest
 from typer.testing import CliRunner
 
 from branchwise import cli, simulator_for
-from branchwise.agents.baselines import ScriptedAgent
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.opponents import random_opponent
+from branchwise.envs.play.players import ScriptedAgent
 from branchwise.search.store import load_episodes
 from branchwise.training.benchmark import Benchmark
 from branchwise.training.evaluation import evaluate

@@ -9,18 +9,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from branchwise.agents.agent import Decision
-from branchwise.agents.baselines import RandomAgent
+from branchwise.envs.play.agent import Decision
+from branchwise.envs.play.episode import Episode
+from branchwise.envs.play.players import RandomAgent
+from branchwise.envs.play.playing import run_episodes
+from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.envs.web_shop.rules import WebShopSimulator
-from branchwise.search.episode import Episode
-from branchwise.search.transcript import Transcript, acted, observed
 from branchwise.training.evaluation import (
     bootstrap_mean,
     evaluate,
     paired_difference,
     row_of,
-    run_episodes,
     summarise,
     wilson,
 )

@@ -17,14 +17,14 @@ import pytest
 import yaml
 from stage_functions import Silent
 
-from branchwise.agents.baselines import RuleBasedShopper
 from branchwise.envs.outcomes import SuccessOutcome
+from branchwise.envs.play.players import scripted_agents
+from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.registry import simulator_for
 from branchwise.search.extraction import successful_trajectories
 from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator
 from branchwise.training import loop as loop_module
-from branchwise.training.evaluation import run_episodes
 from branchwise.training.loop import extract, run_loop, stages_of
 from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
 from branchwise.training.settings import SettingsError
@@ -467,6 +467,6 @@ def test_pairs_of_a_run_say_of_which_environment_they_are() -> None:
     assert others[0]["options"] == {"goal": 1}
     simulator = loop_module._simulator(config, "train")
     assert loop_module._root(simulator, task).task["env_id"] == config.env
-    episodes = run_episodes(simulator, [task], RuleBasedShopper(), seed=0)
+    episodes = run_episodes(simulator, [task], scripted_agents(config.env)["rule_based"](), seed=0)
     [row] = successful_trajectories([replace(episodes[0], success=True)])[0]
     assert row.env_id == config.env

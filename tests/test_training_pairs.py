@@ -17,11 +17,11 @@ from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.transcript import Turn, acted, observed
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, save_pairs, save_trees
-from branchwise.search.transcript import Turn, acted, observed
 from branchwise.training.from_pairs import check_writable, has_logged, train_step_dpo
 from branchwise.training.loop import extract
 from branchwise.training.preference import logged_references, model_references, train_preference_rows

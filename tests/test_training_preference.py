@@ -13,8 +13,8 @@ from word_models import SHOP_WORDS
 from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import actions_and_last_observation, all_turns
 from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.envs.play.transcript import acted, messages, observed
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.transcript import acted, messages, observed
 from branchwise.training.preference import (
     action_kind,
     action_kind_counts,

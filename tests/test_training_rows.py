@@ -15,8 +15,8 @@ from branchwise.agents.prompting import (
     prompts_and_completions,
 )
 from branchwise.agents.small_model import make_tokenizer
+from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.transcript import acted, observed
 from branchwise.training.rows import PreferenceRow, Segment, preference_rows, sft_rows
 
 TRANSCRIPT = (

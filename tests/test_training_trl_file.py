@@ -10,9 +10,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import save_pairs
-from branchwise.search.transcript import acted, observed
 
 TRL = Path(sys.executable).with_name("trl")
 CONFIG = """

@@ -14,14 +14,15 @@ from branchwise.envs.web_shop.retrieval import open_index
 
 PLAY = """
 import json
-from branchwise.agents.baselines import RandomAgent, RuleBasedShopper
+from branchwise.envs.play.players import scripted_agents
 from branchwise.envs.registry import simulator_for
 from branchwise.training.evaluation import run_episodes
 
 shop = simulator_for("branchwise/WebShop-v0", split="test", products=200, observation_mode="compact", max_steps=12)
 tasks = [{"seed": 0, "options": {"goal": goal}} for goal in range(40)]
-for agent in (RandomAgent(), RuleBasedShopper()):
-    for episode in run_episodes(shop, tasks, agent, seed=0):
+agents = scripted_agents("branchwise/WebShop-v0")
+for name in ("random", "rule_based"):
+    for episode in run_episodes(shop, tasks, agents[name](), seed=0):
         print(json.dumps([[turn.text for turn in episode.transcript], episode.rewards]))
 """
 NO_SIMD = "X86_V3 X86_V4 AVX512_ICL AVX512_SPR AVX2 FMA3 AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL ASIMD SVE"

@@ -20,15 +20,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final
 
-from ..agents.agent import Agent
-from ..agents.baselines import ByRule
 from ..agents.searching import RolloutSearcher
 from ..envs.json_files import json_text, parse_json, read_json
+from ..envs.play.agent import Agent
+from ..envs.play.episode import Episode
+from ..envs.play.players import ScriptedAgent
+from ..envs.play.playing import Task, run_episodes
 from ..envs.simulator import Simulator
-from ..search.episode import Episode
 from ..search.files import atomically
 from ..search.store import episode_from_json, episode_line
-from .evaluation import ResultRow, Task, run_episodes, summarise
+from .evaluation import ResultRow, summarise
 
 SETTINGS: Final = "bench.json"
 RESULTS: Final = "results.json"
@@ -67,10 +68,11 @@ class EpisodeLog:
         seconds = time.perf_counter() - self._last
         if self._file is not None:
             self._file.write(episode_line(episode, seconds=seconds))
-            self._file.flush()
         self.ended[index] = episode
         self.seconds += seconds
         self._last += seconds
+        if self._file is not None:
+            self._file.flush()  # last: Ctrl-C arrives here, and the buffer is written on the way out
 
     def _read(self, path: Path, tasks: Sequence[Task]) -> int:
         """Take the episodes of ``path`` that belong to ``tasks``; how many bytes of it are whole lines."""
@@ -115,7 +117,7 @@ class Benchmark:
         """The row of one agent, also kept in ``rows``: if the work is stopped on the way, the row of the episodes that
         ended until then."""
         path = None if self.folder is None else self.folder / "episodes" / f"{_file_name(agent.name)}.jsonl"
-        batch = 1 if isinstance(agent, ByRule | RolloutSearcher) else MODEL_BATCH
+        batch = 1 if isinstance(agent, ScriptedAgent | RolloutSearcher) else MODEL_BATCH
 
         def moved(done: int) -> None:
             if progress is not None:

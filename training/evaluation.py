@@ -7,22 +7,19 @@ difference). All intervals are 95 %. Nothing here chooses a model: that is the l
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from ..agents.agent import Agent
-from ..envs.simulator import TERMINAL, Simulator
-from ..search.episode import Episode
-from ..search.transcript import Transcript, acted, observed
+from ..envs.play.agent import Agent
+from ..envs.play.episode import Episode
+from ..envs.play.playing import Task, run_episodes
+from ..envs.simulator import Simulator
 from ..search.typed import check_fields
 from .stages import is_number
-
-Task = Mapping[str, Any]
-"""``{"seed": int, "options": {…}}``: the arguments of :meth:`Simulator.reset`, and whatever else names the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,88 +55,6 @@ def row_of(found: Mapping[str, Any]) -> ResultRow:
     """A row of the table from the figures of an evaluation. Raises what :class:`ResultRow` does, ``KeyError`` for a
     figure that is not there."""
     return ResultRow(**{entry.name: found[entry.name] for entry in fields(ResultRow)})
-
-
-@dataclass(slots=True)
-class _Running:
-    index: int
-    task: Task
-    state: Any
-    transcript: Transcript
-    rng: np.random.Generator
-    rewards: tuple[float, ...] = ()
-    invalid: int = 0
-    calls: int = 0
-
-
-def run_episodes(
-    simulator: Simulator[Any],
-    tasks: Sequence[Task],
-    agent: Agent,
-    seed: int,
-    *,
-    batch_size: int = 64,
-    progress: Callable[[int], None] | None = None,
-    done: Mapping[int, Episode] | None = None,
-    ended: Callable[[int, Episode], None] | None = None,
-) -> list[Episode]:
-    """Play ``tasks`` to their ends, ``batch_size`` at a time, and return their episodes in the order of ``tasks``.
-
-    ``done``: episodes that were played before, by the number of their task; ``ended`` gets each other one as it ends.
-
-    Episode ``i`` draws from a generator of its own, seeded by ``(seed, i)``, so that neither the batch size nor the
-    other tasks change it. ``progress`` is told how many episodes have ended. Raises ``ValueError`` where ``batch_size``
-    is not positive.
-    """
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}; expected at least 1")
-    found = dict(done or {})
-    waiting = iter([(index, task) for index, task in enumerate(tasks) if index not in found])
-    running: list[_Running] = []
-    while True:
-        running += _starts(simulator, waiting, seed, batch_size - len(running))
-        if not running:
-            return [found[i] for i in range(len(tasks))]
-        decisions = agent.act(
-            simulator, [r.state for r in running], [r.transcript for r in running], [r.rng for r in running]
-        )
-        for r, decision in zip(running, decisions, strict=True):
-            r.state = simulator.step(r.state, decision.action)
-            r.transcript = (*r.transcript, acted(decision.action), observed(simulator.observation(r.state)))
-            r.rewards = (*r.rewards, simulator.rewards(r.state)[0])
-            r.invalid += bool(simulator.info(r.state)["invalid_action"])
-            r.calls += decision.model_calls
-        still = []
-        for r in running:
-            if simulator.current_player(r.state) == TERMINAL:
-                found[r.index] = _episode(simulator, r)
-                if ended:
-                    ended(r.index, found[r.index])
-            else:
-                still.append(r)
-        running = still
-        if progress:
-            progress(len(found))
-
-
-def _starts(simulator: Simulator[Any], waiting: Iterator[tuple[int, Task]], seed: int, room: int) -> Iterator[_Running]:
-    for _, (index, task) in zip(range(room), waiting, strict=False):
-        state = simulator.reset(task["seed"], task.get("options"))
-        transcript = (observed(simulator.observation(state)),)
-        yield _Running(index, task, state, transcript, np.random.default_rng([seed, index]))
-
-
-def _episode(simulator: Simulator[Any], r: _Running) -> Episode:
-    return Episode(
-        task=dict(r.task),
-        transcript=r.transcript,
-        rewards=r.rewards,
-        success=bool(simulator.info(r.state)["success"]),
-        steps=len(r.rewards),
-        invalid_actions=r.invalid,
-        model_calls=r.calls,
-        truncated=simulator.truncated(r.state),
-    )
 
 
 def evaluate(

@@ -24,9 +24,6 @@ import numpy as np
 import torch
 import yaml
 
-from ..agents.acting import PolicyAgent
-from ..agents.agent import Agent
-from ..agents.baselines import RandomAgent, RuleBasedShopper
 from ..agents.critics import CriticEvaluator, ValueModel
 from ..agents.forward import positions_of
 from ..agents.language_model import LanguageModel, check_model_folder
@@ -34,9 +31,15 @@ from ..agents.searching import SearchingAgent
 from ..agents.small_model import make_model, make_tokenizer
 from ..envs.json_files import json_text
 from ..envs.outcomes import SuccessOutcome
+from ..envs.play.agent import Agent
+from ..envs.play.episode import Episode
+from ..envs.play.players import PolicyAgent, scripted_agents
+from ..envs.play.playing import Task, run_episodes
+from ..envs.play.transcript import Transcript, observed
 from ..envs.registry import simulator_for
+from ..envs.web_shop.lessons import phrases, reading_lessons
+from ..envs.web_shop.shoppers import demonstrations
 from ..search.engine import Root, SearchSettings, search
-from ..search.episode import Episode
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
     PreferencePair,
@@ -49,10 +52,8 @@ from ..search.extraction import (
 from ..search.files import atomically, make_folder
 from ..search.locks import only_writer
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from ..search.transcript import Transcript, observed
 from ..search.tree import Tree
-from . import demonstrations
-from .evaluation import ResultRow, Task, evaluate, row_of, run_episodes
+from .evaluation import ResultRow, evaluate, row_of
 from .preference import action_kind_counts, train_preference
 from .readable import agent_order
 from .recipe import Recipe, RunConfig, load_recipe
@@ -74,7 +75,7 @@ from .stages import (
 from .supervised import SupervisedSettings, TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
-SCRIPTED: Final = {"random": RandomAgent, "rule_based": RuleBasedShopper}
+SCRIPTED: Final = ("random", "rule_based")
 TREES_A_BATCH: Final = 32
 CONFIG: Final = "config.yaml"
 
@@ -296,13 +297,11 @@ def make_base(context: StageContext) -> dict[str, Any]:
 def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> LanguageModel:
     base, rng = config.base, _rng(config, "base")
     shops = [_simulator(config, "train", catalogue_seed=i) for i in range(base.catalogues)]
-    tokenizer = make_tokenizer(demonstrations.phrases(shops[0]))
+    tokenizer = make_tokenizer(phrases(shops[0]))
     model = make_model(tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=config.seed)
-    check = demonstrations.reading_lessons(_simulator(config, "validation"), 200, np.random.default_rng(config.seed))
+    check = reading_lessons(_simulator(config, "validation"), 200, np.random.default_rng(config.seed))
     for number in range(base.reading_passes):
-        lessons = [
-            lesson for shop in shops for lesson in demonstrations.reading_lessons(shop, base.lessons // len(shops), rng)
-        ]
+        lessons = [lesson for shop in shops for lesson in reading_lessons(shop, base.lessons // len(shops), rng)]
         rows, _ = sft_rows(lessons, tokenizer, positions=positions_of(model))
         _supervise(context, f"reading, pass {number + 1}", model, rows, base.reading, config.seed + number)
         made["reading_accuracy"] = reading_accuracy(model, tokenizer, check)
@@ -318,7 +317,7 @@ def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> L
     shown = [
         episode
         for shop in shops
-        for episode in demonstrations.demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
+        for episode in demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
     ]
     rows, _ = sft_rows(shown, tokenizer, config.history, positions=positions_of(model))
     _supervise(context, "cloning", model, rows, base.cloning, config.seed)
@@ -598,9 +597,7 @@ def judge(context: StageContext) -> dict[str, Any]:
 def _agent(config: RunConfig, context: StageContext) -> Agent:
     name: str = context.arguments["agent"]
     if name in SCRIPTED:
-        agent = SCRIPTED[name]()
-        agent.name = name
-        return agent
+        return scripted_agents(config.env)[name]()
     policy = _policy(config, context)
     _, _, way = name.partition("+")
     if way == "mcts":

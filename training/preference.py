@@ -26,7 +26,8 @@ import torch
 
 from ..agents.forward import Forward, positions_of
 from ..agents.prompting import History, all_turns
-from ..search.calls import LARGEST, ROUNDING
+from ..envs.checked import LARGEST
+from ..search.calls import ROUNDING
 from ..search.extraction import PreferencePair
 from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
 from .rows import PreferenceRow, RowCounts, preference_rows

@@ -10,10 +10,10 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..search.episode import Episode
+from ..envs.play.episode import Episode
+from ..envs.play.transcript import Turn
 from ..search.extraction import PreferencePair
 from ..search.store import load_episodes, load_pairs, load_trees
-from ..search.transcript import Turn
 from ..search.tree import Tree
 from .evaluation import PairedDifference, paired_difference
 from .readable import BASE, agent_name

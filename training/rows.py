@@ -23,8 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..agents.prompting import History, all_turns, completion_ids, history_key, history_named, prompt_ids
+from ..envs.play.transcript import Transcript, Turn
 from ..search.extraction import PreferencePair
-from ..search.transcript import Transcript, Turn
 
 Step = tuple[Transcript, str]
 """What was shown, and what the agent answered."""

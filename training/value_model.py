@@ -27,7 +27,7 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 from ..agents.critics import ValueModel
-from ..search.transcript import Transcript
+from ..envs.play.transcript import Transcript
 from ..search.tree import Tree
 from ..search.typed import check_fields
 from .supervised import Progress, SupervisedSettings, descend, padded

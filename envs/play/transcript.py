@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
-from ..envs.promises import shown
-from ..envs.simulator import Simulator
+from ..promises import shown
+from ..simulator import Simulator
 
 Role = Literal["system", "user", "assistant"]
 ROLES: Final = get_args(Role)
@@ -50,13 +50,13 @@ def messages(transcript: Sequence[Turn]) -> list[dict[str, str]]:
     return [{"role": turn.role, "content": turn.text} for turn in transcript]
 
 
-def said(simulator: Simulator[Any], state: Any) -> str:
-    """What is observed in a state by the player who is to move there (at ends and chance nodes by player 0). Raises
-    TypeError where that is no text."""
+def said(simulator: Simulator[Any], state: Any, player: int | None = None) -> str:
+    """What is observed in a state by ``player``; by default who is to move there (at ends and chance nodes player 0).
+    Raises TypeError where that is no text."""
     if simulator.players == 1:
         text: Any = simulator.observation(state)
     else:
-        text = simulator.observation(state, max(simulator.current_player(state), 0))
+        text = simulator.observation(state, max(simulator.current_player(state), 0) if player is None else player)
     if not isinstance(text, str):
         raise TypeError(f"{type(simulator).__name__}.observation gave {shown(text)}; return a text (str)")
     return text

@@ -1,18 +1,23 @@
-"""Acting straight from a policy: its likeliest legal action, or one drawn from it.
+"""Agents that do not look ahead: a policy's likeliest legal action or one drawn from it, and players by rule.
 
-Where the legal actions are listed they are scored, ``a = argmax_a log π(a | s)`` or ``a ~ softmax(log π /
-temperature)``; where any text may be an answer the policy proposes one. No look-ahead."""
+Where the legal actions are listed a policy scores them, ``a = argmax_a log π(a | s)`` or ``a ~ softmax(log π /
+temperature)``; in free text it proposes one. Players by rule are :data:`~branchwise.envs.opponents.Opponent` functions
+in the agent's place; :func:`scripted_agents` has those that an environment's row names."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from ..envs.simulator import Simulator
-from ..search.evaluation import sampled
-from ..search.policy import Policy, PolicyFunction, Proposal, as_policy, propose
-from ..search.transcript import Transcript
+from ..opponents import Opponent, named_opponent, random_opponent
+from ..registry import environment_row
+from ..simulator import Simulator
+from ..views import without_view
 from .agent import Decision
+from .policy import Policy, PolicyFunction, Proposal, as_policy, propose
+from .sampling import sampled
+from .transcript import Transcript
 
 
 @runtime_checkable
@@ -64,3 +69,43 @@ class PolicyAgent:
             for i, proposals in zip(free, answers, strict=True):
                 decisions[i] = Decision(proposals[0].text if proposals else "", 1)
         return decisions
+
+
+class ScriptedAgent:
+    """``opponent`` in the agent's place, in a game as the viewed player. Asks no model."""
+
+    def __init__(self, opponent: Opponent, name: str) -> None:
+        self.opponent = opponent
+        self.name = name
+
+    def act(
+        self,
+        simulator: Simulator[Any],
+        states: Sequence[Any],
+        transcripts: Sequence[Transcript],
+        rngs: Sequence[np.random.Generator],
+    ) -> list[Decision]:
+        return [Decision(self.choose(simulator, state, rng), 0) for state, rng in zip(states, rngs, strict=True)]
+
+    def choose(self, simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+        """The action in ``state``."""
+        return self.opponent(*without_view(simulator, state), rng)
+
+
+class RandomAgent(ScriptedAgent):
+    """Uniform over the legal actions; in free text one of those that ``envs.abilities`` suggests."""
+
+    def __init__(self) -> None:
+        super().__init__(random_opponent, "random")
+
+
+def scripted_agents(env_id: str) -> dict[str, Callable[[], ScriptedAgent]]:
+    """Makers of an environment's agents by rule, by name: ``"random"`` (the row's own, else :class:`RandomAgent`) and
+    those that its row names."""
+    row = environment_row(env_id)
+    named = dict(row.opponents or row.solvers)
+    return {name: partial(_scripted, name, named) for name in dict.fromkeys(("random", *named))}
+
+
+def _scripted(name: str, named: Mapping[str, str]) -> ScriptedAgent:
+    return ScriptedAgent(named_opponent(name, named), name)

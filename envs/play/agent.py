@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..envs.simulator import Simulator
-from ..search.transcript import Transcript
+from ..simulator import Simulator
+from .transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)
