@@ -12,7 +12,9 @@ of a state. Not handled here: opponents that search, which live a floor up, and 
 """
 
 import difflib
+import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, TypeVar
 
@@ -25,6 +27,7 @@ T = TypeVar("T")
 Opponent = Callable[[Simulator[Any], Any, np.random.Generator], str]
 
 _WORDS = 2**64 - 1
+_MEMBERS = 2**63  # the steps of an episode's stream that draw who plays it: none of the episode's own
 _idle: "list[Stream]" = []
 
 
@@ -59,6 +62,36 @@ def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = Non
             "or a function (simulator, state, generator) -> action."
         )
     return found() if isinstance(found, type) else found
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Opponents of whom one plays a whole episode, drawn by its share (of their sum) from the episode's seed."""
+
+    members: tuple[Opponent, ...]
+    shares: tuple[float, ...]
+
+    def member(self, seed: int, player: int) -> Opponent:
+        """Who plays ``player`` in the episode of ``seed``."""
+        rng = borrow_generator(seed, _MEMBERS + player)
+        total = sum(self.shares)
+        drawn = draw_from(zip(self.members, (share / total for share in self.shares), strict=True), rng)
+        return_generator(rng)
+        return drawn
+
+
+def opponent_of(said: "str | Opponent | Mapping[str, float]", named: Mapping[str, str] | None = None) -> Any:
+    """An :data:`Opponent` or a :class:`Mixture`: as :func:`named_opponent`, and for shares by name
+    (``{"random": 0.5, "perfect": 0.5}``) the mixture of them. Raises ``ValueError`` for shares that are none."""
+    if not isinstance(said, Mapping):
+        return named_opponent(said, named)
+    shares = tuple(said.values())
+    for share in shares:
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+            raise ValueError(f"opponents={dict(said)!r}: expected a positive share for each name, not {share!r}.")
+    if not shares:
+        raise ValueError("opponents={}: name at least one, with its share.")
+    return Mixture(tuple(named_opponent(name, named) for name in said), tuple(map(float, shares)))
 
 
 def draw_outcome(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:

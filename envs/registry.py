@@ -17,7 +17,7 @@ To add an environment, add a row; the tests of everything registered find it the
 import difflib
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from .gym_shell import SimulatorEnv
-from .opponents import Opponent, named_opponent
+from .opponents import Opponent, named_opponent, opponent_of
 from .simulator import Simulator
 from .views import SinglePlayerView
 
@@ -425,7 +425,7 @@ def _view(
     row: EnvironmentRow,
     options: dict[str, Any],
     player: int,
-    opponents: str | Opponent | Sequence[str | Opponent],
+    opponents: Any,
 ) -> SinglePlayerView:
     rules, named = _rules(row, options), dict(row.opponents)
     seats: Any = [opponents] * rules.players if _may_play(opponents) else opponents
@@ -433,14 +433,15 @@ def _view(
         *names, last = map(repr, dict.fromkeys(("random", *named)))
         known = f"{', '.join(names)} or {last}" if names else last
         raise ValueError(
-            f"opponents={opponents!r}: expected {known}, a function (simulator, state, generator) -> action, or a list "
-            f"of {rules.players} of them, one a player (that of the viewed player is not asked)."
+            f"opponents={opponents!r}: expected {known}, a function (simulator, state, generator) -> action, shares by "
+            f"name such as {{random: 1}}, or a list of {rules.players} of them, one a player (that of the viewed player"
+            " is not asked)."
         )
-    return SinglePlayerView(rules, player, [named_opponent(one, named) for one in seats])
+    return SinglePlayerView(rules, player, [opponent_of(one, named) for one in seats])
 
 
 def _may_play(opponent: Any) -> bool:
-    return isinstance(opponent, str) or callable(opponent)
+    return isinstance(opponent, str | Mapping) or callable(opponent)
 
 
 def _rules(row: EnvironmentRow, options: dict[str, Any]) -> Simulator[Any]:

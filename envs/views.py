@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .abilities import success_of
-from .opponents import Opponent, borrow_generator, draw_outcome, named_opponent, return_generator
+from .opponents import Mixture, Opponent, borrow_generator, draw_outcome, opponent_of, return_generator
 from .simulator import CHANCE, TERMINAL, Simulator
 
 _MOST_MOVES = 10_000
@@ -31,6 +31,7 @@ _OF_A_PLAYER = {"array", "moves_seen"}
 class ViewState(NamedTuple):
     """``inner`` is the game's state; ``seed`` and ``steps`` fix the luck that follows; ``reward`` is the viewed
     player's since its last move. ``moved``: others, or luck, moved after it; ``invalid``: it was invalid all the same.
+    ``player`` is the viewed one.
     """
 
     inner: Hashable
@@ -39,14 +40,17 @@ class ViewState(NamedTuple):
     reward: float = 0.0
     moved: bool = False
     invalid: bool = False
+    player: int = 0
 
 
 _new_state = partial(tuple.__new__, ViewState)  # from all fields, quicker than by the class
 
 
 class SinglePlayerView(Simulator[ViewState]):
-    """``simulator`` as ``player`` sees it, the others played by ``opponents``: an opponent or the name of one
-    (``"random"``, ``"module:name"``), or a sequence with one a player, in which the viewed player's own is not asked.
+    """``simulator`` as ``player`` sees it (of one episode: ``reset(options={"player": i})``), the others played by
+    ``opponents``: an opponent or the name of one (``"random"``, ``"module:name"``), shares by name of which one is
+    drawn for each episode (``{"random": 1, "module:name": 3}``), or a sequence with one of these a player, in which the
+    viewed player's own is not asked.
 
     Also makes a game of one player with chance nodes fit for ``SimulatorEnv``. Episodes in which the game ends before
     the viewed player could act are passed over for the next that the seed names. Where the viewed player's invalid
@@ -60,11 +64,9 @@ class SinglePlayerView(Simulator[ViewState]):
         self,
         simulator: Simulator[Any],
         player: int = 0,
-        opponents: str | Opponent | Sequence[str | Opponent] = "random",
+        opponents: Any = "random",
     ) -> None:
-        if player not in range(simulator.players):
-            raise ValueError(f"player={player!r}: expected 0 to {simulator.players - 1}.")
-        if isinstance(opponents, str) or callable(opponents):
+        if isinstance(opponents, str | Mapping | Mixture) or callable(opponents):
             opponents = [opponents] * simulator.players
         if len(opponents) != simulator.players:
             raise ValueError(
@@ -72,27 +74,38 @@ class SinglePlayerView(Simulator[ViewState]):
                 "(that of the viewed player is not asked)."
             )
         self.simulator = simulator
-        self.player = player
-        self.opponents: tuple[Opponent, ...] = tuple(map(named_opponent, opponents))
+        self.player = self._seat(player)
+        self.opponents: tuple[Opponent | Mixture, ...] = tuple(
+            one if isinstance(one, Mixture) else opponent_of(one) for one in opponents
+        )
         self.never_repeats = bool(getattr(simulator, "never_repeats", False))
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> ViewState:
+        player = self.player
+        if options and "player" in options:
+            options = dict(options)
+            player = self._seat(options.pop("player"))
         for attempt in range(_MOST_RESETS):
             # Not seed + attempt: neighbouring seeds would then share episodes.
             other = int(np.random.SeedSequence([seed, attempt]).generate_state(1)[0]) if attempt else seed
             inner = self.simulator.reset(other, options)
-            state = self._go_on(inner, self.simulator.current_player(inner), other, 0, 0.0, False)
+            state = self._go_on(inner, self.simulator.current_player(inner), other, 0, 0.0, False, player)
             if self.simulator.current_player(state.inner) != TERMINAL:
                 return state
         raise ValueError(
-            f"In {_MOST_RESETS} episodes from seed {seed} the game was over before player {self.player} could act."
+            f"In {_MOST_RESETS} episodes from seed {seed} the game was over before player {player} could act."
         )
+
+    def _seat(self, player: Any) -> int:
+        if player not in range(self.simulator.players):
+            raise ValueError(f"player={player!r}: expected 0 to {self.simulator.players - 1}.")
+        return int(player)
 
     def current_player(self, state: ViewState) -> int:
         return TERMINAL if self.simulator.current_player(state.inner) == TERMINAL else 0
 
     def observation(self, state: ViewState, player: int = 0) -> str:
-        text = self.simulator.observation(state.inner, self.player)
+        text = self.simulator.observation(state.inner, state.player)
         return f"Your last answer was not valid, and the game went on.\n{text}" if state.invalid else text
 
     def legal_actions(self, state: ViewState) -> Sequence[str] | None:
@@ -102,15 +115,15 @@ class SinglePlayerView(Simulator[ViewState]):
         return self.simulator.admissible_commands(state.inner)
 
     def step(self, state: ViewState, action: str) -> ViewState:
-        game, player = self.simulator, self.player
-        inner, seed, steps, reward, _, _ = state
+        game = self.simulator
+        inner, seed, steps, reward, _, _, player = state
         inner = game.step(inner, action)
         # What was earned before the first move is paid with it, since a reset pays nothing.
         reward = game.rewards(inner)[player] if steps else game.rewards(inner)[player] + reward
         mover = game.current_player(inner)
         if mover in (player, TERMINAL):
-            return _new_state((inner, seed, steps + 1, reward, False, False))
-        return self._go_on(inner, mover, seed, steps + 1, reward, game.info(inner)["invalid_action"])
+            return _new_state((inner, seed, steps + 1, reward, False, False, player))
+        return self._go_on(inner, mover, seed, steps + 1, reward, game.info(inner)["invalid_action"], player)
 
     def rewards(self, state: ViewState) -> tuple[float, ...]:
         return (state.reward if state.steps else 0.0,)
@@ -121,8 +134,8 @@ class SinglePlayerView(Simulator[ViewState]):
     def info(self, state: ViewState) -> dict[str, Any]:
         """The game's, with ``success`` as it is for the viewed player and ``invalid_action`` about its own action."""
         info = self.simulator.info(state.inner)
-        if self.player:
-            info["success"] = success_of(self.simulator, state.inner, self.player)
+        if state.player:
+            info["success"] = success_of(self.simulator, state.inner, state.player)
         if state.moved:
             info["invalid_action"] = state.invalid
         return info
@@ -131,11 +144,11 @@ class SinglePlayerView(Simulator[ViewState]):
         return self.simulator.position(state.inner)
 
     def information_state(self, state: ViewState, player: int = 0) -> str:
-        return self.simulator.information_state(state.inner, self.player)
+        return self.simulator.information_state(state.inner, state.player)
 
     def resample(self, state: ViewState, player: int, rng: np.random.Generator) -> ViewState:
         """Another state that the viewed player cannot tell from ``state``, with other luck to come."""
-        inner = self.simulator.resample(state.inner, self.player, rng)
+        inner = self.simulator.resample(state.inner, state.player, rng)
         return state._replace(inner=inner, seed=int(rng.integers(_SEEDS)))
 
     def behind_view(self, state: ViewState) -> tuple[Simulator[Any], Any]:
@@ -151,21 +164,29 @@ class SinglePlayerView(Simulator[ViewState]):
             return lambda state: offered(state.inner)
         if name in _OF_A_PLAYER:
             seen = getattr(self.simulator, name)
-            return lambda state, player=0: seen(state.inner, self.player)
+            return lambda state, player=0: seen(state.inner, state.player)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
-    def _go_on(self, inner: Any, mover: int, seed: int, steps: int, reward: float, invalid: bool) -> ViewState:
+    def _go_on(
+        self, inner: Any, mover: int, seed: int, steps: int, reward: float, invalid: bool, player: int
+    ) -> ViewState:
         """Play everybody else, ``mover`` first, until the viewed player is to move."""
-        game, player = self.simulator, self.player
+        game = self.simulator
         rng = None
         for _ in range(_MOST_MOVES):
             if mover in (player, TERMINAL):
                 if rng is not None:
                     return_generator(rng)
-                return _new_state((inner, seed, steps, reward, True, invalid))
+                return _new_state((inner, seed, steps, reward, True, invalid, player))
             if rng is None:
                 rng = borrow_generator(seed, steps)
-            action = draw_outcome(game, inner, rng) if mover == CHANCE else self.opponents[mover](game, inner, rng)
+            if mover == CHANCE:
+                action = draw_outcome(game, inner, rng)
+            else:
+                opponent = self.opponents[mover]
+                if isinstance(opponent, Mixture):
+                    opponent = opponent.member(seed, mover)
+                action = opponent(game, inner, rng)
             inner = game.step(inner, action)
             reward += game.rewards(inner)[player]
             mover = game.current_player(inner)

@@ -12,6 +12,7 @@ from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.gym_shell import SimulatorEnv
 from branchwise.envs.opponents import (
+    Mixture,
     borrow_generator,
     draw_from,
     draw_outcome,
@@ -283,3 +284,59 @@ def test_a_draw_takes_the_outcome_in_whose_part_of_the_unit_interval_the_number_
     for seed in range(200):
         drawn = draw_from(zip("ab", shares, strict=True), np.random.default_rng(seed))
         assert drawn == ("a" if np.random.default_rng(seed).random() < shares[0] else "b")
+
+
+def test_the_seat_of_an_episode_is_an_option_of_its_reset() -> None:
+    """One view for both seats: each episode is that of the view made for its seat."""
+    both = simulator_for("branchwise/KuhnPoker-v0", opponents="equilibrium")
+    for seat in (0, 1):
+        own = simulator_for("branchwise/KuhnPoker-v0", opponents="equilibrium", player=seat)
+        for seed in range(6):
+            state, same = both.reset(seed, {"player": seat}), own.reset(seed)
+            while True:
+                assert both.observation(state) == own.observation(same)
+                assert both.information_state(state) == own.information_state(same)
+                assert both.rewards(state) == own.rewards(same)
+                assert both.info(state) == own.info(same)
+                assert both.array(state, 0).tolist() == own.array(same, 0).tolist()  # type: ignore[attr-defined]
+                if both.current_player(state) == TERMINAL:
+                    break
+                actions = both.legal_actions(state)
+                assert actions == own.legal_actions(same)
+                state, same = both.step(state, actions[-1]), own.step(same, actions[-1])  # type: ignore[index]
+    check_simulator(both, options={"player": 1})
+    for wrong in (2, -1, "first", None):
+        with pytest.raises(ValueError, match="expected 0 to 1"):
+            both.reset(0, {"player": wrong})
+
+
+def test_of_a_mixture_one_plays_the_whole_episode_by_its_share() -> None:
+    def moves(view: SinglePlayerView, seed: int) -> list[str]:
+        state = view.reset(seed)
+        while view.current_player(state) != TERMINAL:
+            state = view.step(state, sorted(view.legal_actions(state) or [])[len(asked) % 2])
+        return asked
+
+    def member(name: str) -> Any:
+        def play(simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
+            asked.append(name)
+            return random_opponent(simulator, state, rng)
+
+        return play
+
+    asked: list[str] = []
+    mixture = Mixture((member("a"), member("b")), (1.0, 3.0))
+    view = SinglePlayerView(TicTacToe(), opponents=mixture)
+    drawn = Counter()
+    for seed in range(400):
+        asked.clear()
+        assert len(set(moves(view, seed))) == 1
+        drawn[asked[0]] += 1
+    assert 60 <= drawn["a"] <= 140  # 100 expected, four standard deviations are 35
+    pickle.dumps(simulator_for("branchwise/TicTacToe-v0", opponents={"random": 1, "perfect": 0.5}))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"random": 0}, {"random": -1}, {"random": True}, {"random": "half"}])
+def test_shares_that_are_none_are_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match="opponents="):
+        simulator_for("branchwise/TicTacToe-v0", opponents=wrong)

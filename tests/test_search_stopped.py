@@ -351,7 +351,7 @@ def test_a_kernel_that_gives_no_number_stops_a_compiled_search(given: dict[str, 
         (lambda: RandomRollout(1.0, 10.5), "max_steps is 10.5; expected a whole number"),  # type: ignore[arg-type]
         (lambda: Repeated(RandomRollout(), 2.5), "times is 2.5; expected a whole number"),  # type: ignore[arg-type]
         (lambda: Mixed(RandomRollout(), RandomRollout(), np.nan), "alpha is nan; expected 0"),
-        (lambda: PolicyRollout(Answers(), temperature=np.nan), "temperature is nan; expected 0"),
+        (lambda: PolicyRollout(Answers(), temperature=np.nan), "temperature=nan; take 0"),
         (lambda: PolicyAgent(Answers(), np.nan), "temperature=nan; take 0"),
     ],
 )
