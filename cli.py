@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from .agents.language_model import LanguageModel
+    from .envs.play.task import TaskSource
     from .search.extraction import PreferencePair
     from .search.tree import Tree
     from .training.evaluation import ResultRow
@@ -358,35 +359,21 @@ def _visited_ends(tree: "Tree") -> list[int]:
     return [node for node in range(1, len(tree)) if tree.visits(node) and tree.is_terminal(node)]
 
 
-def _tasks(simulator: Any, count: int) -> list[dict[str, Any]]:
-    """Goals 0 to ``count`` − 1, or where an environment has none as many seeds."""
-    has_goals = "goal" in simulator.info(simulator.reset(0))
-    return [{"seed": number, "options": {"goal": number} if has_goals else {}} for number in range(count)]
-
-
 def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None) -> tuple[Any, list[Any]]:
     """What is searched, and a root a task."""
-    from .envs.play.transcript import observed
-    from .envs.registry import environment_row
+    from .envs.play.task import start
     from .envs.views import without_view
-    from .search.engine import Root
-    from .search.presets import deal, start
 
-    simulator, options = _simulator(env, split, "train", option)
+    source, split, simulator = _source(env, split, "train", option)
     if without_view(simulator, simulator.reset(0))[0] is not simulator:
         raise ValueError(
             f"{env}: a search moves for every player, and in one player's view it would read the future; leave out "
             "player and opponents"
         )
-    roots = []
-    for task in _tasks(simulator, goals):
-        if dealt := deal(simulator, task):
-            task["dealt"] = dealt
-        state = start(simulator, task)
-        if (player := simulator.current_player(state)) < 0:
-            raise ValueError(f"{env}: episode {task['seed']} is over before anybody is to move")
-        transcript = (observed(simulator.observation(state, player)),)
-        roots.append(Root(state, transcript, {"env_id": environment_row(env).id, "env_options": options, **task}))
+    roots = [start(simulator, task) for task in source.tasks(simulator, split, goals)]
+    for root in roots:
+        if simulator.current_player(root.state) < 0:
+            raise ValueError(f"{env}: episode {root.task['seed']} is over before anybody is to move")
     return simulator, roots
 
 
@@ -609,7 +596,7 @@ def bench(
         str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
     ] = None,
     player: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="In a game, whom the agents play; default 0.")
+        int | None, typer.Option(min=0, metavar="N", help="In a game, whom the agents play; default: each in turn.")
     ] = None,
     simulations: Annotated[
         int,
@@ -664,19 +651,18 @@ def bench(
     view = {name: value for name, value in view.items() if value is not None}
     if environment_row(env).players > 1:
         view.setdefault("opponents", "random")
-    simulator, options = _simulator(env, split, "test", option, view)
-    tasks = _tasks(simulator, goals)
-    for task in (tasks[0], tasks[-1]):
-        simulator.reset(task["seed"], task["options"])  # too few goals: an error before the work
+    source, split, simulator = _source(env, split, "test", option, view)
+    tasks = source.tasks(simulator, split, goals)
+    simulator.reset(tasks[0]["seed"], tasks[0]["options"])  # options that a reset refuses: an error before the work
     agents = [made for name in agent for made in agents_called(name, env, simulations, critic, history, tell=_tell)]
     if not any(isinstance(made, PolicyAgent) for made in agents):
         _refuse({"--critic": critic, "--history": history}, "none of the agents is a model")
         if not any(isinstance(made, RolloutSearcher) for made in agents):
             _refuse({"--simulations": simulations or None}, "none of the agents searches")
     settings = {
-        "env": environment_row(env).id,
-        "split": options.get("split", ""),
-        "options": {name: value for name, value in options.items() if name != "split"},
+        "env": source.row.id,
+        "split": split if source.row.splits else "",
+        "options": dict(source.options),
         "seed": seed,
         "simulations": simulations,
         "critic": None if critic is None else str(critic),
@@ -701,7 +687,8 @@ def bench(
     if helpless := [row.agent for row in benchmark.rows if row.invalid_action_rate == 1.0]:
         _say(f"note: every action of {', '.join(helpless)} was invalid. {WRONG_PAGES}", err=True)
     if view and not as_json:
-        _say(f"As player {options.get('player', 0)}, the others played by {options['opponents']}.")
+        seat = f"player {source.options['player']}" if "player" in source.options else "each player in turn"
+        _say(f"As {seat}, the others played by {source.options['opponents']}.")
     if out:
         _say(f"Episodes and results: {out}", err=as_json)
 
@@ -775,26 +762,25 @@ def _of_another_type(env: str, options: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _simulator(
+def _source(
     env: str,
     split: str | None,
     usual_split: str,
     assignments: Sequence[str] | None,
     more: Mapping[str, Any] | None = None,
-) -> tuple[Any, dict[str, Any]]:
-    """The simulator and the options that made it: the assignments, ``more``, and the split where there are any."""
-    from .envs.registry import environment_row, simulator_for
+) -> tuple["TaskSource", str, Any]:
+    """Where tasks come from, made with the assignments and ``more``; the split that is meant, and its simulator."""
+    from .envs.play.task import TaskSource
+    from .envs.registry import environment_row
 
     splits = environment_row(env).splits
     with _named_options(env, assignments) as options:
-        options.update(more or {})
         if "split" in options:
             raise ValueError("--option split=…: this command takes --split")
-        if splits:
-            options["split"] = split or usual_split
-        elif split is not None:
+        if split is not None and not splits:
             raise ValueError(f"--split {split}: {env} has no splits; leave it out")
-        return simulator_for(env, **options), options
+        source = TaskSource(env, {**options, **(more or {})})
+        return source, split or usual_split, source.simulator(split or usual_split)
 
 
 def _language_model(

@@ -34,7 +34,7 @@ from pages import put_table
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.play.agent import Agent
 from branchwise.envs.play.players import scripted_agents
-from branchwise.envs.play.playing import Task
+from branchwise.envs.play.task import Task
 from branchwise.envs.registry import environment_row, environments, simulator_for
 from branchwise.training.evaluation import ResultRow, bootstrap_mean, evaluate
 

@@ -16,6 +16,8 @@ UTF-8 bytes |
 | ``array_range: tuple[float, float]`` | the smallest and largest number in it | the range of its dtype |
 | ``success(state, player) -> bool`` | whether ``player`` did well | player 0: ``info``; others: a positive reward at \
 the end |
+| ``goal_count: int`` | how many numbered goals the split has, ``reset(options={"goal": i})`` for i from 0 on | \
+episodes are named by seeds |
 | ``never_repeats: bool`` | legal actions never lead to a position twice in an episode: a search then need not step \
 into all actions of a node to see which repeat | it steps into all, unless ``revisit=True`` |
 | ``lists_all(state) -> bool`` | whether ``legal_actions`` are all that may be said: only then can a search prove a \

@@ -11,232 +11,39 @@ rules, rewards or text.
 The two wrappers that ``gym.make`` would add are switched off: ``SimulatorEnv`` itself refuses steps before a reset and
 after the end, and the passive checker's questions are asked once, by the tests, of every row here.
 
-To add an environment, add a row; the tests of everything registered find it there.
+The table of environments is in ``rows.py``.
 """
 
 import difflib
 import inspect
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
+from .foreign import foreign_row, gymnasium_simulator
 from .gym_shell import SimulatorEnv
 from .opponents import Opponent, named_opponent, opponent_of
+from .rows import ENVIRONMENTS, EnvironmentRow
 from .simulator import Simulator
-from .views import SinglePlayerView
+from .views import VIEW_OPTIONS, SinglePlayerView
 
 if TYPE_CHECKING:
     from .vector import SimulatorVectorEnv
     from .zoo_shell import SimulatorAECEnv, SimulatorParallelEnv
-
-_SPLITS = ("train", "validation", "test")
-_VIEW_OPTIONS = {"player": 0, "opponents": "random"}
 
 
 class OptionError(TypeError):
     """An environment has no such option; the message names those that it has."""
 
 
-@dataclass(frozen=True, slots=True)
-class EnvironmentRow:
-    """A registered environment.
-
-    ``simulator`` makes its rules, from options alone, written ``module:name``. ``entry_point`` makes the Gymnasium
-    environment, where that is more than ``SimulatorEnv`` over the rules. ``players`` is the number of players with
-    default options. ``opponents`` are pairs of a name and the ``module:name`` of an ``Opponent``, or of a class of
-    them that is made without arguments; ``"random"`` is always there unless a row names its own. ``solvers``
-    are the same for environments with one player: who plays it by rule. ``splits`` are the values of the ``split``
-    option, none where there is no such option. ``extra`` is the optional dependency that it needs: ``pip install
-    '.[<extra>]'`` in the checkout.
-    """
-
-    id: str
-    summary: str
-    simulator: str
-    entry_point: str = ""
-    players: int = 1
-    opponents: tuple[tuple[str, str], ...] = ()
-    solvers: tuple[tuple[str, str], ...] = ()
-    splits: tuple[str, ...] = ()
-    extra: str = ""
-
-
-_NEGOTIATORS = (
-    ("random", "branchwise.envs.negotiation.partners:random_partner"),
-    ("hardliner", "branchwise.envs.negotiation.partners:hardliner"),
-    ("boulware", "branchwise.envs.negotiation.partners:boulware"),
-    ("linear", "branchwise.envs.negotiation.partners:linear"),
-    ("conceder", "branchwise.envs.negotiation.partners:conceder"),
-    ("tit-for-tat", "branchwise.envs.negotiation.partners:relative_tit_for_tat"),
-    ("absolute-tit-for-tat", "branchwise.envs.negotiation.partners:absolute_tit_for_tat"),
-    ("average-tit-for-tat", "branchwise.envs.negotiation.partners:average_tit_for_tat"),
-)
-
-_EQUILIBRIUM = ("equilibrium", "branchwise.envs.negotiation.equilibrium:equilibrium_partner")
-_MONTE_CARLO = ("monte-carlo", "branchwise.envs.games.board_players:MonteCarloPlayer")
-
-_ENVIRONMENTS = (
-    EnvironmentRow(
-        id="branchwise/WebShop-v0",
-        summary="Search a shop, open products, choose options and buy what the instruction asks for.",
-        simulator="branchwise.envs.web_shop.rules:WebShopSimulator",
-        entry_point="branchwise.envs.web_shop.env:WebShopEnv",
-        solvers=(
-            ("random", "branchwise.envs.web_shop.shoppers:random_shopper"),
-            ("rule_based", "branchwise.envs.web_shop.shoppers:rule_based"),
-            ("careful", "branchwise.envs.web_shop.shoppers:careful"),
-        ),
-        splits=_SPLITS,
-    ),
-    EnvironmentRow(
-        id="branchwise/MathTool-v0",
-        summary="Solve a math problem in several turns with a Python interpreter; answer in a box.",
-        simulator="branchwise.envs.math_tool.rules:MathToolSimulator",
-        entry_point="branchwise.envs.math_tool.env:MathToolEnv",
-        solvers=(
-            ("random", "branchwise.envs.math_tool.experts:RandomSolver"),
-            ("careless", "branchwise.envs.math_tool.experts:Careless"),
-            ("expert", "branchwise.envs.math_tool.experts:Expert"),
-        ),
-        splits=_SPLITS,
-    ),
-    EnvironmentRow(
-        id="branchwise/TicTacToe-v0",
-        summary="Three in a line on nine squares.",
-        simulator="branchwise.envs.games.tic_tac_toe:TicTacToe",
-        players=2,
-        opponents=(("perfect", "branchwise.envs.games.board_players:perfect_tic_tac_toe"),),
-    ),
-    EnvironmentRow(
-        id="branchwise/ConnectFour-v0",
-        summary="Drop stones into seven columns; four in a row win.",
-        simulator="branchwise.envs.games.connect_four:ConnectFour",
-        players=2,
-        opponents=(_MONTE_CARLO,),
-    ),
-    EnvironmentRow(
-        id="branchwise/Hex-v0",
-        summary="Link two edges of a rhombus before the other links the other two.",
-        simulator="branchwise.envs.games.hex:Hex",
-        players=2,
-        opponents=(_MONTE_CARLO,),
-    ),
-    EnvironmentRow(
-        id="branchwise/Breakthrough-v0",
-        summary="Two ranks of pawns each; the first to reach the other side wins.",
-        simulator="branchwise.envs.games.breakthrough:Breakthrough",
-        players=2,
-        opponents=(_MONTE_CARLO,),
-    ),
-    EnvironmentRow(
-        id="branchwise/KuhnPoker-v0",
-        summary="Three cards, one bet: bluff and call.",
-        simulator="branchwise.envs.games.kuhn_poker:KuhnPoker",
-        players=2,
-        opponents=(("equilibrium", "branchwise.envs.games.kuhn_poker:KuhnEquilibrium"),),
-    ),
-    EnvironmentRow(
-        id="branchwise/LeducPoker-v0",
-        summary="Hold'em with six cards and two rounds of betting.",
-        simulator="branchwise.envs.games.leduc_poker:LeducPoker",
-        players=2,
-        opponents=(
-            ("rule", "branchwise.envs.games.leduc_poker:rule_player"),
-            ("equilibrium", "branchwise.envs.games.leduc_poker:EquilibriumPlayer"),
-        ),
-    ),
-    EnvironmentRow(
-        id="branchwise/LiarsDice-v0",
-        summary="Bid on hidden dice, or call the other a liar.",
-        simulator="branchwise.envs.games.liars_dice:LiarsDice",
-        players=2,
-        opponents=(("bayesian", "branchwise.envs.games.liars_dice:BayesianPlayer"),),
-    ),
-    EnvironmentRow(
-        id="branchwise/Werewolf-v0",
-        summary="Seven players, two of them werewolves: talk, doubt, lie and vote.",
-        simulator="branchwise.envs.games.werewolf:Werewolf",
-        players=7,
-        opponents=(
-            ("simple", "branchwise.envs.games.werewolf_agents:simple_player"),
-            ("deductive", "branchwise.envs.games.werewolf_agents:DeductivePlayer"),
-        ),
-    ),
-    EnvironmentRow(
-        id="branchwise/OpenSpiel-v0",
-        summary="Any game of OpenSpiel: chess, go, backgammon, hanabi, bargaining and a hundred more.",
-        simulator="branchwise.envs.open_spiel:OpenSpielSimulator",
-        players=2,
-        extra="openspiel",
-    ),
-    EnvironmentRow(
-        id="branchwise/Bargaining-v0",
-        summary="Divide money by alternating offers while it loses worth (GLEE, Rubinstein).",
-        simulator="branchwise.envs.negotiation.glee:BargainingSimulator",
-        players=2,
-        opponents=(*_NEGOTIATORS, _EQUILIBRIUM),
-    ),
-    EnvironmentRow(
-        id="branchwise/BuyerSeller-v0",
-        summary="Find a price with a partner, or trade with somebody else (GLEE).",
-        simulator="branchwise.envs.negotiation.glee:BuyerSellerSimulator",
-        players=2,
-        opponents=(*_NEGOTIATORS, _EQUILIBRIUM),
-    ),
-    EnvironmentRow(
-        id="branchwise/Persuasion-v0",
-        summary="Recommend goods whose quality only the seller sees; believe it or not (GLEE).",
-        simulator="branchwise.envs.negotiation.persuasion:PersuasionSimulator",
-        players=2,
-        opponents=(
-            ("random", "branchwise.envs.negotiation.persuasion_partners:random_partner"),
-            ("scripted", "branchwise.envs.negotiation.persuasion_partners:scripted_partner"),
-            ("credulous", "branchwise.envs.negotiation.persuasion_partners:credulous_partner"),
-            ("grim", "branchwise.envs.negotiation.persuasion_partners:grim_partner"),
-            ("babbling", "branchwise.envs.negotiation.persuasion_partners:babbling_partner"),
-        ),
-    ),
-    EnvironmentRow(
-        id="branchwise/DealOrNoDeal-v0",
-        summary="Share out books, hats and balls by talk and a hidden selection.",
-        simulator="branchwise.envs.negotiation.deal_or_no_deal:DealOrNoDealSimulator",
-        players=2,
-        opponents=_NEGOTIATORS,
-        splits=_SPLITS,
-    ),
-    EnvironmentRow(
-        id="branchwise/CaSiNo-v0",
-        summary="Share out food, water and firewood with a campsite neighbour.",
-        simulator="branchwise.envs.negotiation.casino:CaSiNoSimulator",
-        players=2,
-        opponents=_NEGOTIATORS,
-    ),
-    EnvironmentRow(
-        id="branchwise/Haggling-v0",
-        summary="Haggle over the price of a listing (CraigslistBargain).",
-        simulator="branchwise.envs.negotiation.haggling:HagglingSimulator",
-        players=2,
-        opponents=_NEGOTIATORS,
-        splits=_SPLITS,
-    ),
-    EnvironmentRow(
-        id="branchwise/MultiIssue-v0",
-        summary="Agree on several issues at once, weighed differently by each side.",
-        simulator="branchwise.envs.negotiation.multi_issue:MultiIssueSimulator",
-        players=2,
-        opponents=_NEGOTIATORS,
-        splits=_SPLITS,
-    ),
-)
-
-
 def register() -> None:
     """Register every environment with Gymnasium and PettingZoo; a second call changes nothing."""
-    for row in _ENVIRONMENTS:
+    for row in ENVIRONMENTS:
         if row.id not in gym.registry:
             gym.register(
                 row.id,
@@ -246,7 +53,7 @@ def register() -> None:
                 disable_env_checker=True,
                 order_enforce=False,
             )
-    _register_games([row for row in _ENVIRONMENTS if row.players > 1])
+    _register_games([row for row in ENVIRONMENTS if row.players > 1])
 
 
 def _register_games(rows: Sequence[EnvironmentRow]) -> None:
@@ -265,7 +72,7 @@ def _register_games(rows: Sequence[EnvironmentRow]) -> None:
 
 def environments() -> tuple[EnvironmentRow, ...]:
     """The registered environments, in the order in which ``branchwise envs`` shows them."""
-    return _ENVIRONMENTS
+    return ENVIRONMENTS
 
 
 def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
@@ -277,9 +84,9 @@ def simulator_for(env_id: str, **options: Any) -> Simulator[Any]:
     """
     row = environment_row(env_id)
     _check_options(row, options)
-    view = {name: options.pop(name) for name in _VIEW_OPTIONS if row.players > 1 and name in options}
+    view = {name: options.pop(name) for name in VIEW_OPTIONS if row.players > 1 and name in options}
     if view:
-        return _view(row, options, **{**_VIEW_OPTIONS, **view})
+        return _view(row, options, **{**VIEW_OPTIONS, **view})
     return _rules(row, options)
 
 
@@ -291,7 +98,7 @@ def make_env(env_id: str, render_mode: str | None = None, **options: Any) -> Sim
         made: Any = load_env_creator(row.entry_point)(render_mode=render_mode, **options)
         return made
     if row.players > 1:
-        options = {**_VIEW_OPTIONS, **options}
+        options = {**VIEW_OPTIONS, **options}
     return SimulatorEnv(simulator_for(env_id, **options), render_mode=render_mode)
 
 
@@ -351,9 +158,9 @@ def accepted_options(env_id: str) -> dict[str, Any]:
     """Names and defaults of the options of a registered environment: the keyword arguments of its simulator, and for
     games ``player`` and ``opponents``."""
     row = environment_row(env_id)
-    parameters = inspect.signature(load_env_creator(row.simulator)).parameters.values()
+    parameters = inspect.signature(_maker(row)).parameters.values()
     options = {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-    return {**options, **(_VIEW_OPTIONS if row.players > 1 else {})}
+    return {**options, **(VIEW_OPTIONS if row.players > 1 else {})}
 
 
 def described(row: EnvironmentRow) -> dict[str, Any]:
@@ -368,13 +175,16 @@ def described(row: EnvironmentRow) -> dict[str, Any]:
 
 def environment_row(env_id: str) -> EnvironmentRow:
     """The row of ``env_id``: ``branchwise/`` may be left out, and so may the version where there is one alone; letters'
-    case does not matter, and a module before a colon is passed over. ``ValueError`` names near ids.
+    case does not matter. Other packages' environments have rows too (``foreign.py``): ``my_package:MyEnv-v0``, ids that
+    are registered with Gymnasium, ``my_module:MyRules``. ``ValueError`` names near ids.
 
     >>> environment_row("webshop-v0").id, environment_row("Hex").id
     ('branchwise/WebShop-v0', 'branchwise/Hex-v0')
     """
-    wanted = env_id.rpartition(":")[2]
-    rows = {row.id: row for row in _ENVIRONMENTS}
+    module, _, wanted = env_id.rpartition(":")
+    if module and module.partition(".")[0] != "branchwise" and (row := foreign_row(env_id)):
+        return row
+    rows = {row.id: row for row in ENVIRONMENTS}
     by_name = {name.rpartition("/")[2].lower(): name for name in rows}
     short = wanted.lower().removeprefix("branchwise/")
     if short in by_name:
@@ -382,6 +192,8 @@ def environment_row(env_id: str) -> EnvironmentRow:
     versions = [row for name, row in by_name.items() if _unversioned(name) == short]
     if len(versions) == 1:
         return rows[versions[0]]
+    if row := foreign_row(env_id):
+        return row
     # Without versions, which every id has, and which would make any two short names alike.
     kinds = {_unversioned(name): row for name, row in by_name.items()}
     if _unversioned(short) not in kinds and (game := _open_spiel_game(_unversioned(short))):
@@ -406,12 +218,12 @@ def _open_spiel_game(name: str) -> str:
 
 
 def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:
-    made = load_env_creator(row.simulator)
+    made = _maker(row)
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(made).parameters.values()):
         return
     accepted = accepted_options(row.id)
     unknown = sorted(options.keys() - accepted.keys())
-    if row.players == 1 and (view := [name for name in unknown if name in _VIEW_OPTIONS]):
+    if row.players == 1 and (view := [name for name in unknown if name in VIEW_OPTIONS]):
         raise OptionError(f"{row.id} has one player, so it has no {' and no '.join(view)}; leave it out.")
     if unknown:
         near = [name for wrong in unknown for name in difflib.get_close_matches(str(wrong), accepted, 1)]
@@ -445,8 +257,12 @@ def _may_play(opponent: Any) -> bool:
 
 
 def _rules(row: EnvironmentRow, options: dict[str, Any]) -> Simulator[Any]:
-    made: Any = load_env_creator(row.simulator)(**options)
-    return made
+    return _maker(row)(**options)
+
+
+def _maker(row: EnvironmentRow) -> Any:
+    made: Any = load_env_creator(row.simulator)
+    return partial(made, row.id) if made is gymnasium_simulator else made
 
 
 def _zoo_name(env_id: str) -> str:

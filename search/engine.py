@@ -29,7 +29,6 @@ Not handled: simultaneous moves (write them as hidden successive moves), continu
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,7 +38,7 @@ from ..envs.abilities import hides
 from ..envs.checked import LARGEST
 from ..envs.opponents import endless_chance
 from ..envs.play.policy import Policy, PolicyFunction, as_policy
-from ..envs.play.transcript import Transcript
+from ..envs.play.task import Root
 from ..envs.promises import shown
 from ..envs.simulator import MOST_DRAWS, Simulator
 from . import swe_search
@@ -78,15 +77,6 @@ class SearchStopped(RuntimeError):  # noqa: N818 - not an error of the caller's
     def __init__(self, message: str, trees: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.trees = trees
-
-
-@dataclass(frozen=True, slots=True)
-class Root:
-    """Where a tree starts: a state, what was said up to it (its observation last), and which task it belongs to."""
-
-    state: Any
-    transcript: Transcript = ()
-    task: dict[str, Any] = field(default_factory=dict)
 
 
 def search(

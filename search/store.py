@@ -39,6 +39,7 @@ import pyarrow.parquet as pq
 from ..envs.checked import LARGEST
 from ..envs.json_files import json_lines, parse_json
 from ..envs.play.episode import Episode
+from ..envs.play.task import first_state
 from ..envs.play.transcript import ROLES, Transcript, Turn, acted, messages, said
 from ..envs.simulator import CHANCE, Simulator
 from .calls import ROUNDING
@@ -46,7 +47,6 @@ from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .information_tree import InformationTree
 from .nodes import MAX_PLAYERS
-from .presets import start
 from .tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
@@ -346,7 +346,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
     """Rebuild all states, and check the root and the first few observations that were stored against them."""
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
-    state = start(simulator, tree.task)
+    state = first_state(simulator, tree.task)
     for turn in tree.transcript(0):
         if turn.is_agent:
             state = simulator.step(state, turn.text)

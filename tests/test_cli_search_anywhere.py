@@ -6,11 +6,11 @@ import pytest
 from typer.testing import CliRunner
 
 from branchwise import cli, simulator_for
+from branchwise.envs.play.task import start
 from branchwise.envs.registry import environments
-from branchwise.envs.simulator import CHANCE
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.information_tree import InformationTree
-from branchwise.search.presets import deal, start, suited_settings
+from branchwise.search.presets import suited_settings
 from branchwise.search.store import load_pairs, load_trees, save_trees
 from branchwise.search.tree import Tree
 
@@ -42,14 +42,14 @@ def test_every_environment_is_searched_and_its_trees_are_gone_on_with(env: str, 
         assert len(tree.children(0)) > 0
 
 
-def test_the_tree_begins_at_the_deal_that_its_task_names() -> None:
+def test_a_task_begins_at_the_deal_of_its_seed_or_the_one_that_it_names() -> None:
     game = simulator_for("branchwise/KuhnPoker-v0")
-    tasks = [{"seed": seed, "options": {}} for seed in range(40)]
-    for task in tasks:
-        task["dealt"] = deal(game, task)
-        assert game.current_player(start(game, task)) != CHANCE
-        assert deal(game, task) == task["dealt"]
-    assert len({tuple(task["dealt"]) for task in tasks}) == 6  # all deals of two cards out of three
+    roots = [start(game, {"seed": seed, "options": {}}) for seed in range(40)]
+    for root in roots:
+        assert game.current_player(root.state) == 0
+        assert start(game, root.task) == root
+        assert start(game, {"seed": 7, "dealt": list(root.state.cards)}).state == root.state
+    assert len({root.state for root in roots}) == 6  # all deals of two cards out of three
 
 
 @pytest.mark.parametrize(("env", "hidden"), [("KuhnPoker", True), ("TicTacToe", False), ("WebShop", False)])
@@ -62,9 +62,10 @@ def test_settings_suit_what_is_hidden(env: str, hidden: bool) -> None:
 def test_a_search_of_hidden_cards_does_not_see_them() -> None:
     """With the king in hand and a bet to answer nothing can be lost by calling; with the jack nothing can be won."""
     run("search", "branchwise/KuhnPoker-v0", "--goals", 12, "--simulations", 400, "--out", "kuhn.parquet")
+    game = simulator_for("branchwise/KuhnPoker-v0")
     by_card: dict[str, set[float]] = {}
     for tree in load_trees("kuhn.parquet"):
-        by_card.setdefault(tree.task["dealt"][0], set()).add(round(tree.value(0), 1))
+        by_card.setdefault(start(game, tree.task).state.cards[0], set()).add(round(tree.value(0), 1))
     assert all(isinstance(tree, InformationTree) for tree in load_trees("kuhn.parquet"))
     assert max(by_card["J"]) < min(by_card["K"])
 

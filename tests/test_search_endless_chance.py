@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from branchwise.envs.opponents import draw_outcome, past_chance
+from branchwise.envs.play.task import start
 from branchwise.envs.simulator import CHANCE, MOST_DRAWS, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Evaluator, RandomRollout, ValueFunction
-from branchwise.search.presets import deal
 
 
 class Loop(Simulator[str]):
@@ -69,7 +69,7 @@ def test_nodes_and_time_are_looked_at_between_simulations_that_draw_for_ever() -
 
 def test_luck_before_the_first_decision_that_never_ends_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="Loop draws chance more than 1000 times in a row; let step lead"):
-        deal(Loop(), {"seed": 0, "options": {"loop": True}})
+        start(Loop(), {"seed": 0, "options": {"loop": True}})
 
 
 def test_as_many_draws_as_are_allowed_pass() -> None:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
-from branchwise.search.engine import Root, SearchSettings, extend, search
+from branchwise.envs.play.task import start
+from branchwise.search.engine import SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
-from branchwise.search.presets import deal, start
 
 
 @pytest.mark.parametrize("information", ["single_observer", "multiple_observer"])
 def test_a_tree_of_information_sets_with_noise_that_was_extended_equals_one_of_one_go(information: str) -> None:
     game, task = KuhnPoker(), {"seed": 3}
-    root = Root(start(game, {**task, "dealt": deal(game, task)}))
+    root = start(game, task)
     settings = SearchSettings(simulations=60, selection="puct", information=information, noise=0.25)  # type: ignore[arg-type]
     [whole] = search(game, [root], None, RandomRollout(), settings, 0)
     assert whole.noisy

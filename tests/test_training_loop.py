@@ -463,10 +463,15 @@ def test_success_as_an_outcome_keeps_the_rules_and_pays_for_success_alone() -> N
 def test_pairs_of_a_run_say_of_which_environment_they_are() -> None:
     config = load_config("smoke", [])
     [task, *others] = loop_module._tasks(config, "train")
-    assert task == {"seed": 0, "options": {"goal": 0}, "split": "train", "env_id": config.env}
+    assert task == {
+        "seed": 0,
+        "options": {"goal": 0},
+        "env_id": config.env,
+        "env_options": {**config.env_options, "split": "train"},
+    }
     assert others[0]["options"] == {"goal": 1}
     simulator = loop_module._simulator(config, "train")
-    assert loop_module._root(simulator, task).task["env_id"] == config.env
+    assert loop_module.start(simulator, task).task["env_id"] == config.env
     episodes = run_episodes(simulator, [task], scripted_agents(config.env)["rule_based"](), seed=0)
     [row] = successful_trajectories([replace(episodes[0], success=True)])[0]
     assert row.env_id == config.env

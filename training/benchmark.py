@@ -25,7 +25,8 @@ from ..envs.json_files import json_text, parse_json, read_json
 from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
 from ..envs.play.players import ScriptedAgent
-from ..envs.play.playing import Task, run_episodes
+from ..envs.play.playing import run_episodes
+from ..envs.play.task import Task
 from ..envs.simulator import Simulator
 from ..search.files import atomically
 from ..search.store import episode_from_json, episode_line
@@ -176,7 +177,7 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         temporary.write_text(json_text(settings, indent=1) + "\n")
 
 
-def _key(task: Task) -> str:
+def _key(task: Mapping[str, Any]) -> str:
     return json.dumps(task, sort_keys=True)
 
 

@@ -16,7 +16,8 @@ from scipy import stats
 
 from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
-from ..envs.play.playing import Task, run_episodes
+from ..envs.play.playing import run_episodes
+from ..envs.play.task import Task
 from ..envs.simulator import Simulator
 from ..search.typed import check_fields
 from .stages import is_number

@@ -34,12 +34,12 @@ from ..envs.outcomes import SuccessOutcome
 from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
 from ..envs.play.players import PolicyAgent, scripted_agents
-from ..envs.play.playing import Task, run_episodes
-from ..envs.play.transcript import Transcript, observed
-from ..envs.registry import simulator_for
+from ..envs.play.playing import run_episodes
+from ..envs.play.task import Task, TaskSource, start
+from ..envs.play.transcript import Transcript
 from ..envs.web_shop.lessons import phrases, reading_lessons
 from ..envs.web_shop.shoppers import demonstrations
-from ..search.engine import Root, SearchSettings, search
+from ..search.engine import SearchSettings, search
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
     PreferencePair,
@@ -384,21 +384,21 @@ def _grow(
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
     calls = 0
-    for start in range(0, len(tasks), TREES_A_BATCH):
+    for first in range(0, len(tasks), TREES_A_BATCH):
         if calls >= limit:
             break
-        part, won = context.parts / f"{start}.parquet", context.parts / f"{start}.jsonl"
+        part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
         if not part.is_file():
-            some = tasks[start : start + TREES_A_BATCH]
+            some = tasks[first : first + TREES_A_BATCH]
             found = search(
-                simulator, [_root(simulator, task) for task in some], policy, evaluator, settings,
-                rngs[start : start + len(some)],
+                simulator, [start(simulator, task) for task in some], policy, evaluator, settings,
+                rngs[first : first + len(some)],
             )  # fmt: skip
             anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=2, round=_round(context))
             for place, tree in enumerate(found):
-                tree.index = start + place
+                tree.index = first + place
             if anchors:
-                save_pairs(won, [replace(pair, tree=start + pair.tree) for pair in anchors])
+                save_pairs(won, [replace(pair, tree=first + pair.tree) for pair in anchors])
             save_trees(part, found)  # last: where it stands, both do
         trees += load_trees(part)
         winners += load_pairs(won) if won.is_file() else []
@@ -613,8 +613,12 @@ def _agent(config: RunConfig, context: StageContext) -> Agent:
 # Common parts.
 
 
+def _source(config: RunConfig) -> TaskSource:
+    return TaskSource(config.env, config.env_options)
+
+
 def _simulator(config: RunConfig, split: str, **more: Any) -> Any:
-    return simulator_for(config.env, **config.env_options, split=split, **more)
+    return _source(config).simulator(split, **more)
 
 
 def _policy(config: RunConfig, context: StageContext) -> LanguageModel:
@@ -640,14 +644,7 @@ def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
 
 
 def _goals(config: RunConfig, split: str, first: int, count: int) -> list[Task]:
-    return [
-        {"seed": 0, "options": {"goal": i}, "split": split, "env_id": config.env} for i in range(first, first + count)
-    ]
-
-
-def _root(simulator: Any, task: Task) -> Root:
-    state = simulator.reset(task["seed"], task["options"])
-    return Root(state, (observed(simulator.observation(state)),), dict(task))
+    return _source(config).tasks(_simulator(config, split), split, count, first)
 
 
 def _validate(config: RunConfig, policy: LanguageModel) -> dict[str, Any]:

@@ -150,6 +150,7 @@ class MathToolSimulator(Simulator[MathState]):
                     f"effect on problems={problems!r}; leave them out"
                 )
             self.problems = FileProblems(problems, split)
+        self.goal_count: int = self.problems.count
         limits = Limits(seconds=seconds, megabytes=megabytes, output=max_output)
         self.interpreter = interpreter_for(interpreter, limits) if isinstance(interpreter, str) else interpreter
         self.notebook = Notebook(self.interpreter)
@@ -176,7 +177,7 @@ class MathToolSimulator(Simulator[MathState]):
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> MathState:
         """The problem ``options["goal"]`` of the split, else one that ``seed`` picks, each as likely."""
         number = checked_options(self, options, "goal").get("goal")
-        count = self.problems.count
+        count = self.goal_count
         if number is None:
             return MathState(int(np.random.default_rng(operator.index(seed) & (2**63 - 1)).integers(count)))
         try:

@@ -17,10 +17,8 @@ from ..opponents import past_chance
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .agent import Agent
 from .episode import Episode
+from .task import start
 from .transcript import Transcript, Turn, acted, observed, said
-
-Task = Mapping[str, Any]
-"""``{"seed": int, "options": {…}}``: the arguments of :meth:`Simulator.reset`, and whatever else names the task."""
 
 
 class Playing:
@@ -106,7 +104,7 @@ class Playing:
         _, self.player = past_chance(self.simulator, self.state, drawn, take)
         return paid
 
-    def episode(self, task: Task, player: int = 0) -> Episode:
+    def episode(self, task: Mapping[str, Any], player: int = 0) -> Episode:
         """The episode as ``player`` played it. It has a reward for each of the player's steps: what the step earned it
         and what the others' moves and luck did until its next."""
         rewards = [0.0] * self.movers.count(player)
@@ -177,7 +175,7 @@ def by_agents(*seats: Agent) -> Decide:
 
 def run_episodes(
     simulator: Simulator[Any],
-    tasks: Sequence[Task],
+    tasks: Sequence[Mapping[str, Any]],
     agent: Agent,
     seed: int,
     *,
@@ -200,8 +198,8 @@ def run_episodes(
     def starts() -> Iterator[Playing]:
         for number, task in enumerate(tasks):
             if number not in found:
-                state = simulator.reset(task["seed"], task.get("options"))
-                yield Playing(simulator, state, np.random.default_rng([seed, number]), number=number)
+                root = start(simulator, task)
+                yield Playing(simulator, root.state, np.random.default_rng([seed, number]), root.transcript, number)
 
     for over in play(starts(), by_agents(agent), batch_size):
         episode = over.episode(tasks[over.number])

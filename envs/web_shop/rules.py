@@ -105,6 +105,7 @@ class WebShopSimulator(Simulator[ShopState]):
         self.catalogue: Catalogue = shop.catalogue
         self.goals: Sequence[Goal] = shop.catalogue.goals
         self.goal_range = shop.catalogue.goal_range(split)
+        self.goal_count = len(self.goal_range)
         self._view = shop.view(Manner(observation_mode, variant, show_attributes, nouns))
         self._prev_obs, self._prev_actions = num_prev_obs, num_prev_actions
         self._weights: list[float] | None = None
@@ -153,7 +154,7 @@ class WebShopSimulator(Simulator[ShopState]):
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> ShopState:
         """``options={"goal": i}``: goal ``i`` of the split; otherwise ``seed`` picks one (uniformly; by WebShop's
         weights in the released variant)."""
-        count = len(self.goal_range)
+        count = self.goal_count
         if count == 0:
             raise ValueError(
                 f"split {self.split!r} has no goals in this catalogue ({len(self.goals)} in all); choose another split"
