@@ -128,6 +128,7 @@ class InformationTree(Tree):
             beside = getattr(self, name)
             setattr(self, name, [beside[old] for old in order.tolist()])
         self.actions[0], self.logps[0], self._transcripts[0] = "", float("nan"), tuple(transcript)
+        self.moves = [turn.text for turn in transcript if turn.is_agent]
         self._worded = self._word_bytes = 0
         self.noisy, self.stopped = False, ""
         self.counters["simulations"] = self.visits(0)

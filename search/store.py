@@ -182,6 +182,8 @@ def _tree_table(tree: Tree, place: int, observations: bool) -> pa.Table:
         "information_sets": isinstance(tree, InformationTree),
         **tree.beside_nodes(),
         "transcript": [_turn_to_json(turn) for turn in tree.transcript(0)],
+        "before_root": {player: [_turn_to_json(turn) for turn in turns] for player, turns in tree.before_root.items()},
+        "moves": tree.moves,
         "root": None if tree.simulator is None else _root_text(tree, tree.simulator, tree.states[0]),
         "exact": {"action": _not_utf8(tree.actions), "observation": _not_utf8(seen)},
     }
@@ -243,8 +245,8 @@ def _tree_from_columns(path: Path, columns: dict[str, Any], simulator: Simulator
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {error}; the file is damaged") from error
     for node, text in enumerate(columns["observation"]):
-        if node and (text is not None or tree.is_chance(node)) and tree.has_transcript(tree.parent(node)):
-            tree.remember_observation(node, text or "")
+        if node and text is not None:
+            tree.remember_observation(node, text)
     if simulator is not None:
         _replay(where, tree, simulator, about.get("root"))
     return tree
@@ -282,6 +284,9 @@ def _tree_from_about(about: Any, nodes: np.ndarray) -> Tree:
     tree.take_beside_nodes(about)
     tree.settings, tree.last_error = about["settings"], str(about["last_error"])
     tree.counters.update(about["counters"])
+    for player, turns in about.get("before_root", {}).items():
+        tree.before_root[int(player)] = tuple(map(_turn_from_json, turns))
+    tree.moves = [str(move) for move in about.get("moves", tree.moves)]
     return tree
 
 
@@ -347,9 +352,8 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
     if "seed" not in tree.task:
         raise ValueError(f"{where}: the task {tree.task!r} has no 'seed', so its states cannot be replayed")
     state = first_state(simulator, tree.task)
-    for turn in tree.transcript(0):
-        if turn.is_agent:
-            state = simulator.step(state, turn.text)
+    for move in tree.moves:
+        state = simulator.step(state, move)
 
     def check(node: int, expected: str, found: str) -> None:
         if expected != found:
@@ -373,7 +377,7 @@ def _replay(where: str, tree: Tree, simulator: Simulator[Any], root: str | None)
         states.append(state)
         if checks and tree.has_transcript(node) and not tree.is_chance(node):
             checks -= 1
-            check(node, _text(tree.transcript(node)[-1].text), _text(said(simulator, state)))
+            check(node, _text(tree.transcript(node)[-1].text), _text(said(simulator, state, tree.reader(node))))
     tree.attach(simulator, states)
 
 

@@ -154,6 +154,10 @@ class Tree(NodeArrays):
         self.asked: dict[int, list[int]] = {}
         self._positions: list[Hashable] = [None]
         self._transcripts: list[Transcript | None] = [tuple(transcript)]
+        self.before_root: dict[int, Transcript] = {}
+        """What players who do not move at the root saw and did before it."""
+        self.moves = [turn.text for turn in transcript if turn.is_agent]
+        """What was done since the task's first decision until the root, by all players and luck."""
         self._agent_turns: dict[int, Turn] = {}
         if simulator is not None and state is not None:
             self._nodes[0]["player"] = max(simulator.current_player(state), 0)
@@ -286,34 +290,58 @@ class Tree(NodeArrays):
         return self._agent_turns.get(node) or acted(self.actions[node])
 
     def transcript(self, node: int = 0) -> Transcript:
-        """What was said up to ``node``: the root's transcript, then an action and an observation for each step. Luck is
-        no turn: after what chance decides on, what is seen is that of its outcome, as in an episode."""
+        """What the player to move at ``node`` saw and did until then (at an end and where chance moves, who acted
+        last): what the root knows of it, then its observation at each of its decisions on the way and its action. Other
+        players' turns are not in it, and luck is no turn."""
         found = self._transcripts[node]
         if found is not None:
             return found
-        if self.simulator is None:
-            raise ValueError(
-                f"node {node} of this tree has no stored observation; load the tree with its simulator, or save it with"
-                " observations=True (nodes that were never visited have none)"
-            )
-        steps = [node]
-        while (before := self._transcripts[self.parent(steps[-1])]) is None:
-            steps.append(self.parent(steps[-1]))
-        turns = list(before)
-        for step in reversed(steps):
-            state = self.states[step]
-            turns += self._turns_into(step, "" if self.is_chance(step) else said(self.simulator, state))
-        self._transcripts[node] = transcript = tuple(turns)
-        return transcript
+        missing = [node]
+        while (before := self._last_decision(missing[-1])[0]) >= 0 and self._transcripts[before] is None:
+            missing.append(before)
+        for step in reversed(missing):
+            self._transcripts[step] = self._with_turns_into(step, None)
+        return self._transcripts[node] or ()
+
+    def reader(self, node: int = 0) -> int:
+        """Whose transcript a node has: of who is to move there, at ends and chance nodes of who acted last."""
+        while node and (self.is_terminal(node) or self.is_chance(node)):
+            node = self.parent(node)
+        return max(self.player(self.source(node)), 0)
+
+    def _last_decision(self, node: int) -> tuple[int, int]:
+        """(the last node above ``node`` where its reader was to move, the action taken there), −1 where there is none
+        since the root."""
+        reader, child = self.reader(node), node
+        while child:
+            above = self.parent(child)
+            if self.player(self.source(above)) == reader:
+                return above, child
+            child = above
+        return -1, -1
+
+    def _with_turns_into(self, node: int, text: str | None) -> Transcript:
+        """The transcript of a node, where that of its reader's last decision is known; ``text`` is what is observed
+        there, or else asked for."""
+        before, action = self._last_decision(node)
+        if before < 0:
+            turns = self.before_root.get(self.reader(node), ())
+        else:
+            turns = (*(self._transcripts[before] or ()), self.agent_turn(action))
+        if self.is_chance(node):
+            return turns
+        if text is None:
+            if self.simulator is None:
+                raise ValueError(
+                    f"node {node} of this tree has no stored observation; load the tree with its simulator, or save it "
+                    "with observations=True (nodes that were never visited have none)"
+                )
+            text = said(self.simulator, self.states[node], self.reader(node))
+        return (*turns, observed(text))
 
     def is_chance(self, node: int) -> bool:
         """Whether chance moves at the node. Of a node that no simulation reached that is not known."""
         return self.player(self.source(node)) == CHANCE
-
-    def _turns_into(self, node: int, seen: str) -> tuple[Turn, ...]:
-        """What the step into a node, where ``seen`` is observed, adds to its parent's transcript."""
-        said_by = () if self.is_chance(self.parent(node)) else (self.agent_turn(node),)
-        return said_by if self.is_chance(node) else (*said_by, observed(seen))
 
     def best_child(self, node: int = 0, final: FinalRule | None = None) -> int:
         """The child to play: ``visits`` the most visited (then the better value), ``value`` the best mean return
@@ -588,6 +616,9 @@ class Tree(NodeArrays):
         if not self.has(self.source(child), EXPANDED) or self._nodes["pending"][: self.size].any():
             raise ValueError(f"node {child} was never expanded, or a simulation is under way; search it anew")
         transcript = self.transcript(child) if self.simulator is not None else self._transcripts[child]
+        if not self.is_chance(0):
+            self.before_root[self.reader(0)] = (*self.transcript(0), self.agent_turn(child))
+        self.moves.append(self.actions[child])
         visits, value, returns = self.visits(child), self.mean(child), self.returns(child)
         chooser, reward = self.chooser(child), float(self._nodes[child]["reward"])
         discount = self.discount_into(child)
@@ -672,8 +703,10 @@ class Tree(NodeArrays):
         self._agent_turns = dict(agent_turns)
 
     def remember_observation(self, node: int, text: str) -> None:
-        """Set what was observed at a node (nothing where chance moves); its parent's transcript must be known."""
-        self._transcripts[node] = (*self.transcript(self.parent(node)), *self._turns_into(node, text))
+        """Set what was observed at a node; nothing happens where a transcript before it is unknown."""
+        before, _ = self._last_decision(node)
+        if before < 0 or self._transcripts[before] is not None:
+            self._transcripts[node] = self._with_turns_into(node, text)
 
     def attach(self, simulator: Simulator[Any], states: Sequence[Any]) -> None:
         """Give the tree its simulator and the state of every node that was stepped into; rebuild the table of
