@@ -19,7 +19,10 @@ class EnvironmentRow:
     them that is made without arguments; ``"random"`` is always there unless a row names its own. ``solvers``
     are the same for environments with one player: who plays it by rule. ``splits`` are the values of the ``split``
     option, none where there is no such option. ``extra`` is the optional dependency that it needs: ``pip install
-    '.[<extra>]'`` in the checkout. ``foreign``: it is another package's (``foreign.py``).
+    '.[<extra>]'`` in the checkout. ``lessons``: the ``module:name`` of a function
+    (simulator, count, generator) → transcripts of questions about pages, and their answers, for a model that cannot
+    read yet. ``worlds``: an option of which each number makes another world of the same kind. ``foreign``: it is
+    another package's (``foreign.py``).
     """
 
     id: str
@@ -31,6 +34,8 @@ class EnvironmentRow:
     solvers: tuple[tuple[str, str], ...] = ()
     splits: tuple[str, ...] = ()
     extra: str = ""
+    lessons: str = ""
+    worlds: str = ""
     foreign: bool = False
 
 
@@ -57,9 +62,12 @@ ENVIRONMENTS = (
         solvers=(
             ("random", "branchwise.envs.web_shop.shoppers:random_shopper"),
             ("rule_based", "branchwise.envs.web_shop.shoppers:rule_based"),
+            ("habitual", "branchwise.envs.web_shop.shoppers:habitual"),
             ("careful", "branchwise.envs.web_shop.shoppers:careful"),
         ),
         splits=SPLITS,
+        lessons="branchwise.envs.web_shop.lessons:reading_lessons",
+        worlds="catalogue_seed",
     ),
     EnvironmentRow(
         id="branchwise/MathTool-v0",

@@ -14,10 +14,10 @@ import pytest
 from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import observed
-from branchwise.envs.web_shop.lessons import phrases
 from branchwise.search.store import load_pairs, load_trees
 from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
+from branchwise.training.scratch import words_of
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
 ENV = "branchwise/WebShop-v0"
@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     earn a little."""
     folder = tmp_path_factory.mktemp("cli")
     simulator = simulator_for(ENV, **SMALL)
-    tokenizer = make_tokenizer(phrases(simulator))
+    tokenizer = make_tokenizer([*words_of(simulator, ()), "first", "want", "none", "kind", "what"])
     model = make_model(tokenizer, width=16, layers=1, heads=2)
     words = Counter(word for product in simulator.catalogue for word in product.name.lower().split())
     query = max(words, key=lambda word: (words[word], word))
@@ -233,7 +233,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
         (("play", "branchwise/WebShip-v0"), "did you mean branchwise/WebShop-v0"),
         (("play", ENV, "--option", "product=5"), "no option 'product'"),
         (("play", ENV, "--option", "products"), "expected key=value"),
-        (("play", ENV, "--goal", "999999"), "has 4000 goals; 1000000 are asked for"),
+        (("play", ENV, "--goal", "999999"), "whose goals are 0 to"),
         (("play", ENV, "--option", "products=abc"), "products='abc'"),
         (("play", GAME, "--goal", "3"), "has no goals"),
         (("play", GAME, "--option", "opponents=5"), "opponents=5: expected 'random' or 'perfect'"),
@@ -265,7 +265,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
             ("bench", ENV, "--agent", "random", "--goals", "2", "--history", "all_turns"),
             "--history: none of the agents",
         ),
-        (("loop", "nothing", "--out", "run"), "or one of ours: smoke, web_shop\n"),
+        (("loop", "nothing", "--out", "run"), "or one of ours: math_tool, smoke, web_shop\n"),
         (
             ("loop", "smoke", "--set", "recipes=[dpo]", "--set", "search_recipe=dpo"),
             "or one of ours: rft, step_dpo, trajectory_dpo, tree_sft\n",
@@ -277,7 +277,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
         (("loop", "smoke", "--out", "run", "--set", "seed=-1"), "seed=-1"),
         (("loop", "smoke", "--out", "run", "--set", "temperature=-1"), "temperature=-1"),
         (("loop", "smoke", "--out", "run", "--set", "base.width=0"), "width=0"),
-        (("loop", "smoke", "--out", "run", "--set", "base.broken=2"), "broken=2"),
+        (
+            ("loop", "smoke", "--out", "run", "--set", "base.demonstrators={random: -1}"),
+            "random=-1; expected a positive share",
+        ),
         (("loop", "smoke", "--out", "run", "--set", "round=3"), "did you mean 'rounds'"),
         (("loop", "smoke", "--out", "run", "--set", "rounds=many"), "rounds='many'"),
     ],

@@ -262,7 +262,7 @@ def test_episodes_are_the_same_in_another_process(request: pytest.FixtureRequest
     assert json.loads(done.stdout.splitlines()[-1]) == trails(ids)
 
 
-@pytest.mark.parametrize("opponents", [5, [5, 5], ["random"], None, {"random": "rule"}])
+@pytest.mark.parametrize("opponents", [5, [5, 5], ["random"], None])
 def test_opponents_that_are_none_are_refused_before_the_first_move(opponents: Any) -> None:
     with pytest.raises(ValueError, match="opponents=") as told:
         simulator_for("branchwise/LeducPoker-v0", opponents=opponents)
@@ -421,7 +421,7 @@ def test_a_game_of_open_spiel_is_pointed_to(typed: str, game: str) -> None:
         simulator_for(typed)
 
 
-@pytest.mark.parametrize("typed", ["CartPole-v1", "LunarLander-v3", "Hopper-v5", "nowhere"])
+@pytest.mark.parametrize("typed", ["CartPole-v99", "LunarLander", "Hopper", "nowhere"])
 def test_only_near_names_are_suggested(typed: str) -> None:
     with pytest.raises(ValueError, match=f"No environment '{typed}': Registered"):
         simulator_for(typed)

@@ -429,5 +429,5 @@ def test_a_candidate_that_was_not_promoted_is_drawn_at_its_own_success(tmp_path:
     curve = _curve(read, "rft", "validation_success")
     assert (curve.points[:2], curve.rejected) == (((0, 0.25), (1, 0.25)), ((1, 0.1875),))
     row = next(row for row in map(_round_row, read.rounds) if (row["recipe"], row["round"]) == ("RFT", 1))
-    assert (row["best"], row["after"], row["promoted"]) == (0.1875, 0.25, False)
+    assert (row["best"], row["after"], row["promoted"]) == ("18.8\u202f%", "25.0\u202f%", False)
     assert key_figure(found) == "validation success 18.8\u202f%, not promoted"

@@ -171,7 +171,8 @@ def test_every_run_configuration_reads_and_gives_a_graph_that_can_be_done(name: 
     for stage in stages_of(config):
         assert set(stage.needs) <= done, "an order in which the stages could be done one by one"
         done.add(stage.name)
-    assert {f"evaluation/{agent}" for agent in AGENTS} <= done
+    trained = set(AGENTS) - {"random", "rule_based"}
+    assert {f"evaluation/{agent}" for agent in {*trained, *config.baselines}} <= done
 
 
 def test_recipes_that_collect_alike_share_the_first_collection_and_nothing_later() -> None:
@@ -213,7 +214,22 @@ def test_settings_that_cannot_be_meant_are_refused(overrides: list[str], said: s
         (["env_options.products=-1"], "env=branchwise/WebShop-v0 with env_options=.*products=-1"),
         (["env_options.colour=red"], "env=branchwise/WebShop-v0 with env_options=.*colour"),
         (["env_options.catalogue_seed=3"], "env_options.catalogue_seed"),
-        (["env=branchwise/TicTacToe-v0", "env_options={}"], "env=branchwise/TicTacToe-v0"),
+        (["env=branchwise/TicTacToe-v0", "env_options={}"], "baselines: .*TicTacToe-v0 has no player 'rule_based'"),
+        (
+            ["env=TicTacToe", "env_options={}", "baselines=[random]", "base.demonstrators={random: 1}"],
+            "has no lessons; leave it",
+        ),
+        (
+            ["env=TicTacToe", "env_options={}", "baselines=[random]", "base.lessons=0"],
+            "base.demonstrators: .* has no player 'habitual'; it has random, perfect",
+        ),
+        (["base.demonstrators={}"], "base.demonstrators: a model from scratch is shown how .* is played"),
+        (
+            ["base.demonstrators={nobody: 1}"],
+            "base.demonstrators: .* has no player 'nobody'; it has random, rule_based",
+        ),
+        (["env_options.observation_mode=braille"], "observation_mode"),
+        (["env=math_tool_problems:Env-v0"], "there is no module 'math_tool_problems'"),
         (["search.critic_weight=0.5"], "search: critic_weight=0.5 .* ask a critic"),
         (["acting.unvisited_value=prior"], "acting: .*unvisited_value='prior' ask a critic"),
         (["critic_search.selection=uct_bonus"], "critic_search: selection='uct_bonus'"),
@@ -240,7 +256,7 @@ def test_a_model_that_is_not_there_is_refused_before_the_run_s_folder_is_made(tm
     ("overrides", "said"),
     [
         (["base.heads=3"], "width=32; expected a multiple of 6"),
-        (["base.catalogues=161"], "lessons=160 for catalogues=161; expected at least one a catalogue"),
+        (["base.worlds=161"], "lessons=160 for worlds=161; expected at least one a world"),
         (["rounds=100000000"], "rounds=100000000; the limit is 1,000"),
         (["recipes=[rft, rft]", "search_recipe=''"], "has one twice"),
         (["recipes=[]", "search_recipe=''"], "recipes is empty"),

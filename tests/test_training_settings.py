@@ -268,11 +268,12 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
     (BaseSettings(), "width", (8, 65_536), (0, -8, 4, 12, 65_544)),  # heads=4: multiples of 8
     (BaseSettings(width=2000), "heads", (1, 1000), (0, 1001)),
     (BaseSettings(), "layers", (1, 1000), (0, 1001)),
-    (BaseSettings(), "catalogues", (1, 1000), (0, 1001)),
-    (BaseSettings(demonstrations=500), "catalogues", (500,), (501,)),
-    *((BaseSettings(), name, (8, MOST), (0, 7, MOST + 1)) for name in ("lessons", "demonstrations")),  # 8 catalogues
+    (BaseSettings(), "worlds", (1, 1000), (0, 1001)),
+    (BaseSettings(demonstrations=500), "worlds", (500,), (501,)),
+    (BaseSettings(worlds=8), "lessons", (0, 8, MOST), (-1, 7, MOST + 1)),
+    (BaseSettings(worlds=8), "demonstrations", (8, MOST), (0, 7, MOST + 1)),
     (BaseSettings(), "reading_passes", (1, MOST), (0, MOST + 1)),
-    *((BaseSettings(), name, (0.0, 1.0), (BELOW_0, ABOVE_1)) for name in ("reading_gate", "broken")),
+    *((BaseSettings(), name, (0.0, 1.0), (BELOW_0, ABOVE_1)) for name in ("reading_gate",)),
     (RunConfig(), "rounds", (1, 1000), (0, 1001)),
     *(
         (RunConfig(), name, (1, MOST), (0, -1, MOST + 1))

@@ -26,6 +26,7 @@ from rich.text import Text
 from ..envs.terminal import printable, printable_line, wrapped
 from .evaluation import ResultRow
 from .readable import agent_name, duration, interval, is_oracle, number, percent
+from .stages import best_candidate
 
 FIGURES = ("success % [95 %]", "reward [95 %]", "invalid %", "steps", "calls", "time")
 WIDEST = 10_000
@@ -48,11 +49,14 @@ def key_figure(figures: Mapping[str, Any]) -> str:
     'success 50.0\\u202f%'
     """
     if figures.get("promoted") is False:
-        figures = {**figures, **max(figures.get("candidates", ()), key=lambda c: c["validation_success"], default={})}
+        figures = {**figures, **best_candidate(figures)}
+    promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
     for name in SHARES:
         if isinstance(figures.get(name), int | float) and math.isfinite(figures[name]):
-            promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
             return f"{name.replace('_', ' ')} {percent(figures[name])}{promoted}"
+    reward = figures.get("validation_reward")
+    if isinstance(reward, int | float) and math.isfinite(reward):
+        return f"validation reward {reward:.3f}{promoted}"
     if "solved_goals" in figures and "goals" in figures:
         return f"{number(figures['solved_goals'])} of {number(figures['goals'])} goals solved"
     for name in COUNTS:

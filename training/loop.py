@@ -21,24 +21,19 @@ from typing import Any, Final
 
 import gymnasium as gym
 import numpy as np
-import torch
 import yaml
 
 from ..agents.critics import CriticEvaluator, ValueModel
 from ..agents.forward import positions_of
 from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
-from ..agents.small_model import make_model, make_tokenizer
 from ..envs.json_files import json_text
 from ..envs.outcomes import SuccessOutcome
 from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
 from ..envs.play.players import PolicyAgent, scripted_agents
 from ..envs.play.playing import run_episodes
-from ..envs.play.task import Task, TaskSource, start
-from ..envs.play.transcript import Transcript
-from ..envs.web_shop.lessons import phrases, reading_lessons
-from ..envs.web_shop.shoppers import demonstrations
+from ..envs.play.task import Task, TaskSource, goal_count, start
 from ..search.engine import SearchSettings, search
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
@@ -59,6 +54,7 @@ from .readable import agent_order
 from .recipe import Recipe, RunConfig, load_recipe
 from .report import write_report
 from .rows import sft_rows, steps_after, without_repeats
+from .scratch import from_scratch
 from .settings import SettingsError, as_dict, build_from, read_yaml
 from .stages import (
     FIGURES,
@@ -72,10 +68,9 @@ from .stages import (
     read_from,
     run_stages,
 )
-from .supervised import SupervisedSettings, TrainingStopped, train_supervised
+from .supervised import TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
-SCRIPTED: Final = ("random", "rule_based")
 TREES_A_BATCH: Final = 32
 CONFIG: Final = "config.yaml"
 
@@ -98,41 +93,68 @@ def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -
 
 
 def check_run(config: RunConfig) -> None:
-    """Raises :class:`SettingsError` for what would be refused in the middle of a run: an environment that is none for
-    the loop, more goals than a split has, searches that cannot be made, a model that is not there."""
+    """Raises :class:`SettingsError` for what would be refused in the middle of a run: an environment or options that
+    there are not, players by rule that it does not have, more goals than a split has, searches that cannot be made, a
+    model that is not there."""
+    source = _source(config)
     simulators = {split: _checked_simulator(config, split) for split in ("train", "validation", "test")}
-    if not config.model:
-        if "catalogue_seed" in config.env_options:
-            raise SettingsError("env_options.catalogue_seed: a model from scratch sees many catalogues; leave it out")
-        _checked_simulator(config, "train", catalogue_seed=0)
-    elif Path(config.model).is_dir() or config.model.startswith((".", "/", "~")):
-        check_model_folder(config.model)
+    players = scripted_agents(config.env)
+    for name in config.baselines:
+        if name not in players:
+            raise SettingsError(f"baselines: {config.env} has no player {name!r}; it has {', '.join(players)}")
+    if config.model:
+        if Path(config.model).is_dir() or config.model.startswith((".", "/", "~")):
+            check_model_folder(config.model)
+    else:
+        _check_base(config, source, players)
     wanted = {"train": config.rounds * config.train_goals, "validation": config.validation_goals}
     wanted["test"] = config.test_goals
     if config.search_recipe:
         wanted["train"] += 2 * config.critic_goals
     for split, simulator in simulators.items():
-        if wanted[split] > len(simulator.goal_range):
+        goals = goal_count(simulator)
+        if goals is not None and wanted[split] > goals:
             raise SettingsError(
-                f"split {split!r} has {len(simulator.goal_range)} goals; {wanted[split]} are asked for. Lower "
+                f"split {split!r} has {goals} goals; {wanted[split]} are asked for. Lower "
                 f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
             )
     searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
+    searched = _searched(config, source)
     for name, settings in searches.items():
         try:  # no trees: what is left is whether simulator and settings go together
-            search(simulators["train"], [], None, RandomRollout(), replace(settings, hide_outcome=False), [])
+            search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [])
         except ValueError as error:
             raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
 
 
+def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:
+    """Whether a model can be made from scratch here."""
+    base, row = config.base, source.row
+    if not base.demonstrators:
+        known = ", ".join(players)
+        raise SettingsError(
+            f"base.demonstrators: a model from scratch is shown how {config.env} is played; name players by rule with "
+            f"their shares ({known}, or module:name of your own), or start from a --model"
+        )
+    for name in base.demonstrators:
+        if ":" not in name and name not in players:
+            raise SettingsError(f"base.demonstrators: {config.env} has no player {name!r}; it has {', '.join(players)}")
+    if base.lessons and not row.lessons:
+        raise SettingsError(f"base.lessons={base.lessons}: {config.env} has no lessons; leave it out")
+    if not row.worlds:
+        if base.worlds > 1:
+            raise SettingsError(f"base.worlds={base.worlds}: {config.env} has one world; leave it out")
+    elif row.worlds in config.env_options:
+        raise SettingsError(f"env_options.{row.worlds}: a model from scratch sees many worlds; leave it out")
+    else:
+        _checked_simulator(config, "train", **{row.worlds: 0})
+
+
 def _checked_simulator(config: RunConfig, split: str, **more: Any) -> Any:
     try:
-        simulator = _simulator(config, split, **more)
+        return _simulator(config, split, **more)
     except (TypeError, ValueError, gym.error.Error) as error:
         raise SettingsError(f"env={config.env} with env_options={config.env_options}, split {split}: {error}") from None
-    if not hasattr(simulator, "goal_range"):
-        raise SettingsError(f"env={config.env} has no numbered goals, which the loop splits; use the web shop")
-    return simulator
 
 
 def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display, workers: int) -> list[ResultRow]:
@@ -235,7 +257,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
     """The run as a graph, in an order in which it could be done one by one."""
     recipes = [load_recipe(name) for name in config.recipes]
     for recipe in recipes:
-        if recipe.name.casefold() in (*SCRIPTED, "behaviour_cloning"):
+        if recipe.name.casefold() in (*config.baselines, "behaviour_cloning"):
             raise SettingsError(f"a recipe is called {recipe.name!r}, as a row of the table is already; rename it")
     stages = [Stage("base", make_base, (), {"config": config})]
     models = {"behaviour_cloning": "base"}
@@ -263,7 +285,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
         trees = tuple(f"critic_trees/{name}" for name in searchers)
         arguments = {"config": config, "model": models[searchers[-1]], "trees": trees}
         stages.append(Stage("critic", train_critic, (models[searchers[-1]], *trees), arguments))
-    for agent in SCRIPTED:
+    for agent in config.baselines:
         stages.append(Stage(f"evaluation/{agent}", judge, (), {"config": config, "agent": agent, "model": ""}))
     for name, model in models.items():
         stages.append(Stage(f"evaluation/{name}", judge, (model,), {"config": config, "agent": name, "model": model}))
@@ -287,75 +309,21 @@ def make_base(context: StageContext) -> dict[str, Any]:
     if config.model:
         policy = LanguageModel.load(config.model, history=config.history)
     else:
-        policy = _taught(config, context, made)
+        policy, made = from_scratch(
+            _source(config), config.base, config.history, config.seed, _rng(config, "base"), context.tell
+        )
     policy.save(context.folder / "model")
     validation = _validate(config, policy)
     parameters = sum(p.numel() for p in policy.model.parameters())
     return {**made, "parameters": parameters, **validation}
 
 
-def _taught(config: RunConfig, context: StageContext, made: dict[str, Any]) -> LanguageModel:
-    base, rng = config.base, _rng(config, "base")
-    shops = [_simulator(config, "train", catalogue_seed=i) for i in range(base.catalogues)]
-    tokenizer = make_tokenizer(phrases(shops[0]))
-    model = make_model(tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=config.seed)
-    check = reading_lessons(_simulator(config, "validation"), 200, np.random.default_rng(config.seed))
-    for number in range(base.reading_passes):
-        lessons = [lesson for shop in shops for lesson in reading_lessons(shop, base.lessons // len(shops), rng)]
-        rows, _ = sft_rows(lessons, tokenizer, positions=positions_of(model))
-        _supervise(context, f"reading, pass {number + 1}", model, rows, base.reading, config.seed + number)
-        made["reading_accuracy"] = reading_accuracy(model, tokenizer, check)
-        made["reading_passes"] = number + 1
-        if made["reading_accuracy"] >= base.reading_gate:
-            break
-    else:
-        raise RuntimeError(
-            f"the model answers {made['reading_accuracy']:.3f} of the questions on unseen pages after "
-            f"{base.reading_passes} passes; base.reading_gate asks for {base.reading_gate}. A model that cannot read "
-            "learns nothing from search: give more base.lessons or a wider model"
-        )
-    shown = [
-        episode
-        for shop in shops
-        for episode in demonstrations(shop, base.demonstrations // len(shops), rng, broken=base.broken)
-    ]
-    rows, _ = sft_rows(shown, tokenizer, config.history, positions=positions_of(model))
-    _supervise(context, "cloning", model, rows, base.cloning, config.seed)
-    made["demonstrations"] = len(shown)
-    return LanguageModel(model, tokenizer, history=config.history, max_new_tokens=24)
-
-
-def _supervise(
-    context: StageContext, what: str, model: Any, rows: list[dict[str, Any]], settings: SupervisedSettings, seed: int
-) -> None:
-    steps = len(rows) * settings.epochs / settings.batch_size
-    train_supervised(
-        model, rows, settings, seed, lambda row: context.tell(row["step"], steps, f"{what}, loss {row['loss']:.3f}")
-    )
-
-
-def reading_accuracy(model: Any, tokenizer: Any, lessons: Sequence[Transcript]) -> float:
-    """The share of answers of which the model puts every token first, given the page and the question."""
-    right = []
-    rows, _ = sft_rows(lessons, tokenizer)
-    with torch.no_grad():
-        for row in rows:
-            ids = torch.tensor([row["input_ids"]])
-            guesses = model(input_ids=ids, use_cache=False).logits[0, :-1].argmax(-1)
-            hits = (guesses == ids[0, 1:]).numpy()
-            mask = np.asarray(row["mask"][1:], dtype=bool)
-            starts = np.flatnonzero(mask & ~np.concatenate(([False], mask[:-1])))
-            for start in starts:
-                end = start + int(np.argmin(np.append(mask[start:], False)))
-                right.append(bool(hits[start:end].all()))
-    return float(np.mean(right))
-
-
 def collect_trees(context: StageContext) -> dict[str, Any]:
     """Search the round's goals with the model of before, until they or the model calls are used up."""
     config: RunConfig = context.arguments["config"]
     number: int = context.arguments["round"]
-    trees, winners = _grow(context, _tasks(config, "train", number), config.search, config.model_calls)
+    tasks = _goals(config, "train", (number - 1) * config.train_goals, config.train_goals, behind_view=True)
+    trees, winners = _grow(context, tasks, config.search, config.model_calls)
     save_trees(context.folder / "trees.parquet", trees)
     if winners:
         save_pairs(context.folder / "winners.jsonl", winners)
@@ -366,7 +334,7 @@ def collect_critic_trees(context: StageContext) -> dict[str, Any]:
     """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
     config: RunConfig = context.arguments["config"]
     first = config.rounds * config.train_goals + context.arguments["place"] * config.critic_goals
-    tasks = _goals(config, "train", first, config.critic_goals)
+    tasks = _goals(config, "train", first, config.critic_goals, behind_view=True)
     trees, _ = _grow(context, tasks, config.critic_search)
     save_trees(context.folder / "trees.parquet", trees)
     return _grown(trees)
@@ -378,8 +346,8 @@ def _grow(
     """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded. Each
     batch of trees is a part of the stage (``stages.py``)."""
     config: RunConfig = context.arguments["config"]
-    simulator, policy = _searched(config, _simulator(config, "train")), _policy(config, context)
-    evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=True)
+    simulator, policy = _searched(config, _source(config)), _policy(config, context)
+    evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=simulator.players == 1)
     rngs = _rng(config, context.arguments["model"], "trees").spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -470,9 +438,10 @@ def train_round(context: StageContext) -> dict[str, Any]:
     if pairs:
         save_pairs(context.folder / "pairs.jsonl", pairs)
     before = read_from(
-        context.run / context.arguments["model"], lambda folder: _validation_of(read_figures(folder / FIGURES))
+        context.run / context.arguments["model"], lambda folder: _validation_of(config, read_figures(folder / FIGURES))
     )
     collected = figures(context.run, context.arguments["collection"])
+    chosen_by = _chosen_by(config)
     best, best_found = _policy(config, context), before
     tried = []
     for number, rate in enumerate(recipe.learning_rates if pairs else ()):
@@ -492,7 +461,7 @@ def train_round(context: StageContext) -> dict[str, Any]:
         policy.forget()
         found = _validate(config, policy)
         tried.append(candidate | found)
-        if found["validation_success"] > best_found["validation_success"]:
+        if found[chosen_by] > best_found[chosen_by]:
             best, best_found = policy, found
     best.save(context.folder / "model")
     contrasts = [pair for pair in pairs if pair.rejected]
@@ -506,11 +475,9 @@ def train_round(context: StageContext) -> dict[str, Any]:
         "chosen_kinds": chosen,
         "rejected_kinds": rejected,
         "candidates": tried,
-        "validation_success_before": before["validation_success"],
-        "promoted": best_found["validation_success"] > before["validation_success"],
-        "chosen_logp_per_token": max(tried, key=lambda c: c["validation_success"]).get("chosen_logp")
-        if tried
-        else None,
+        f"{chosen_by}_before": before[chosen_by],
+        "promoted": best_found[chosen_by] > before[chosen_by],
+        "chosen_logp_per_token": max(tried, key=lambda c: c[chosen_by]).get("chosen_logp") if tried else None,
         **{name: collected[name] for name in ("model_calls", "prompts") if name in collected},
         **best_found,
     }
@@ -596,7 +563,7 @@ def judge(context: StageContext) -> dict[str, Any]:
 
 def _agent(config: RunConfig, context: StageContext) -> Agent:
     name: str = context.arguments["agent"]
-    if name in SCRIPTED:
+    if name in config.baselines:
         return scripted_agents(config.env)[name]()
     policy = _policy(config, context)
     _, _, way = name.partition("+")
@@ -606,7 +573,7 @@ def _agent(config: RunConfig, context: StageContext) -> Agent:
     if way == "mcts_oracle":
         settings = replace(config.acting, hide_outcome=False, simulations=config.oracle_simulations)
         rollout = PolicyRollout(policy, temperature=config.temperature)
-        return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: _searched(config, simulator))
+        return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: _with_outcome(config, simulator))
     return PolicyAgent(policy, name=name)
 
 
@@ -614,7 +581,11 @@ def _agent(config: RunConfig, context: StageContext) -> Agent:
 
 
 def _source(config: RunConfig) -> TaskSource:
-    return TaskSource(config.env, config.env_options)
+    """The environment as agents meet it: of a game one side, the others played by ``opponents``."""
+    source = TaskSource(config.env, config.env_options)
+    if source.row.players > 1 and "opponents" not in source.options:
+        return TaskSource(config.env, {**config.env_options, "opponents": "random"})
+    return source
 
 
 def _simulator(config: RunConfig, split: str, **more: Any) -> Any:
@@ -632,9 +603,13 @@ def _trees_in(folder: Path) -> list[Tree]:
     return load_trees(folder / "trees.parquet")
 
 
-def _searched(config: RunConfig, simulator: Any) -> Any:
-    """The simulator as a search that may see outcomes sees it."""
-    return SuccessOutcome(simulator) if config.outcome == "success" else simulator
+def _searched(config: RunConfig, source: TaskSource) -> Any:
+    """The training split's simulator as a search meets it, which may see outcomes: a game with all its players."""
+    return _with_outcome(config, source.behind_view().simulator("train"))
+
+
+def _with_outcome(config: RunConfig, simulator: Any) -> Any:
+    return SuccessOutcome(simulator) if config.outcome == "success" and simulator.players == 1 else simulator
 
 
 def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
@@ -643,8 +618,9 @@ def _tasks(config: RunConfig, split: str, number: int = 1) -> list[Task]:
     return _goals(config, split, (number - 1) * count, count)
 
 
-def _goals(config: RunConfig, split: str, first: int, count: int) -> list[Task]:
-    return _source(config).tasks(_simulator(config, split), split, count, first)
+def _goals(config: RunConfig, split: str, first: int, count: int, behind_view: bool = False) -> list[Task]:
+    source = _source(config).behind_view() if behind_view else _source(config)
+    return source.tasks(source.simulator(split), split, count, first)
 
 
 def _validate(config: RunConfig, policy: LanguageModel) -> dict[str, Any]:
@@ -654,15 +630,20 @@ def _validate(config: RunConfig, policy: LanguageModel) -> dict[str, Any]:
         seed=config.seed,
     )  # fmt: skip
     return {
-        "validation_success": row.success,
-        "validation_low": row.success_low,
-        "validation_high": row.success_high,
+        _chosen_by(config): getattr(row, config.outcome),
+        "validation_low": getattr(row, f"{config.outcome}_low"),
+        "validation_high": getattr(row, f"{config.outcome}_high"),
         "episode_length": row.steps,
     }
 
 
-def _validation_of(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: found[k] for k in ("validation_success", "validation_low", "validation_high", "episode_length")}
+def _chosen_by(config: RunConfig) -> str:
+    """The figure by which a model is better than another."""
+    return f"validation_{config.outcome}"
+
+
+def _validation_of(config: RunConfig, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: found[k] for k in (_chosen_by(config), "validation_low", "validation_high", "episode_length")}
 
 
 def _kinds(pairs: Sequence[PreferencePair]) -> tuple[dict[str, int], dict[str, int]]:

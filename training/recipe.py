@@ -6,6 +6,7 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 """
 
 import difflib
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from .stages import plain_name
 from .supervised import SupervisedSettings
 from .value_model import ValueSettings
 
-LIMITS: Final = {"rounds": 1000, "catalogues": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
+LIMITS: Final = {"rounds": 1000, "worlds": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
 MAX_RECIPES: Final = 100
 MOST: Final = 100_000_000
 """The largest settings of a run, by name and of any other: a stage is planned for every round, whatever is finished."""
@@ -85,35 +86,42 @@ class BaseSettings:
     """The model that every recipe starts from, where it is made here.
 
     width, layers, heads: of the small model (``agents.small_model``).
-    catalogues: how many generated shops of the training split are shown.
-    lessons, reading, reading_gate: pages with questions, how they are trained, and the share of answers on pages of the
-        validation split that must be right; more passes are made until they are, at most ``reading_passes``.
-    demonstrations, broken, cloning: episodes shown, the share in which a habit is broken, how they are trained.
+    worlds: how many worlds of the training split are shown, where the environment makes others of a number (generated
+        shops).
+    lessons, reading, reading_gate: pages with questions, where the environment has some (0: none), how they are
+        trained, and the share of answers on pages of the validation split that must be right; more passes are made
+        until they are, at most ``reading_passes``.
+    demonstrations, demonstrators, cloning: episodes shown; who plays them, players by rule with their shares (names
+        that ``branchwise envs --json`` shows, or ``module:name``); how they are trained.
     """
 
     width: int = 64
     layers: int = 3
     heads: int = 4
-    catalogues: int = 8
-    lessons: int = 8000
+    worlds: int = 1
+    lessons: int = 0
     reading: SupervisedSettings = field(default_factory=SupervisedSettings)
     reading_gate: float = 0.98
     reading_passes: int = 3
     demonstrations: int = 3000
-    broken: float = 0.1
+    demonstrators: dict[str, float] = field(default_factory=dict)
     cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
 
     def __post_init__(self) -> None:
         check_fields(self)
-        _at_least_one(self, "width", "layers", "heads", "catalogues", "lessons", "reading_passes", "demonstrations")
-        for name in ("reading_gate", "broken"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)}; expected a share from 0 to 1")
+        _at_least_one(self, "width", "layers", "heads", "worlds", "reading_passes", "demonstrations")
+        if not 0 <= self.lessons <= MOST:
+            raise ValueError(f"lessons={self.lessons}; expected 0 (none) to {MOST:,}")
+        if not 0 <= self.reading_gate <= 1:
+            raise ValueError(f"reading_gate={self.reading_gate}; expected a share from 0 to 1")
         for name in ("lessons", "demonstrations"):
-            if getattr(self, name) < self.catalogues:
+            if 0 < getattr(self, name) < self.worlds:
                 raise ValueError(
-                    f"{name}={getattr(self, name)} for catalogues={self.catalogues}; expected at least one a catalogue"
+                    f"{name}={getattr(self, name)} for worlds={self.worlds}; expected at least one a world"
                 )
+        for name, share in self.demonstrators.items():
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+                raise ValueError(f"demonstrators: {name}={share!r}; expected a positive share")
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width}; expected a multiple of {2 * self.heads}, twice heads={self.heads}")
 
@@ -129,7 +137,8 @@ class RunConfig:
     model_calls: the budget of collecting, a round and recipe: a sampled action is one call, however many of them a
         prompt is asked for, and so is a prompt whose listed actions are scored. Nothing is learned from beyond it.
     temperature: of sampled episodes and roll-outs.
-    outcome: what search is for: ``success`` (1 or 0), or the environment's graded ``reward``.
+    outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
+    baselines: players by rule that have a row of the table, by name.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: names of recipes; ``search_recipe`` is the one that acts with search beside the base (empty: nobody does).
     critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
@@ -148,6 +157,7 @@ class RunConfig:
     model_calls: int = 40_000
     temperature: float = 1.0
     outcome: Literal["success", "reward"] = "success"
+    baselines: tuple[str, ...] = ("random",)
     base: BaseSettings = field(default_factory=BaseSettings)
     search: SearchSettings = field(default_factory=SearchSettings)
     acting: SearchSettings = field(default_factory=lambda: SearchSettings(hide_outcome=True))

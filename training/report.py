@@ -24,6 +24,7 @@ from .readable import BASE, NAMES, agent_name, duration, inline, interval, is_or
 from .report_pictures import Curve, chart
 from .report_samples import sample_episodes, sample_tree
 from .run_folder import Round, Run, read_run, unchanged, unchanged_note
+from .stages import SCORES, best_candidate
 
 __all__ = ["Run", "agent_name", "read_run", "render", "write_report"]
 
@@ -164,6 +165,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
 def _charts(run: Run) -> list[dict[str, Any]]:
     wanted = (
         ("validation_success", "Success on validation goals", True, True),
+        ("validation_reward", "Mean reward on validation tasks", False, False),
         ("episode_length", "Steps an episode, validation goals", False, True),
         ("chosen_logp_per_token", "Log-probability of chosen text, nats a token", False, False),
     )
@@ -187,7 +189,7 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
     rejected = []
     for r in run.rounds:
         promoted = r.figures.get("promoted", True)
-        value = _finite(r.figures.get(key) if promoted else _best_candidate(r).get(key, r.figures.get(key)))
+        value = _finite(r.figures.get(key) if promoted else best_candidate(r.figures).get(key, r.figures.get(key)))
         if r.recipe != recipe or value is None:
             continue
         if promoted:
@@ -201,11 +203,6 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
     return Curve(agent_name(recipe), style % 4, tuple(points), tuple(rejected))
 
 
-def _best_candidate(r: Round) -> Mapping[str, Any]:
-    """The candidate of the round that did best on validation goals, promoted or not."""
-    return max(r.figures.get("candidates") or (), key=lambda c: c.get("validation_success", 0.0), default={})
-
-
 def _finite(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
@@ -214,16 +211,17 @@ def _round_row(r: Round) -> dict[str, Any]:
     figures = r.figures
     dropped = figures.get("dropped") or {}
     candidates = figures.get("candidates") or []
-    chosen = _best_candidate(r)
+    chosen = best_candidate(r.figures)
+    chosen_by = next((name for name in SCORES if name in figures), SCORES[0])
     return {
         "recipe": agent_name(r.recipe),
         "round": r.number,
         "trained_on": _trained_on([figures]),
         "dropped": sum(dropped.values()),
         "reasons": sorted(dropped.items(), key=lambda item: -item[1]),
-        "before": figures.get("validation_success_before"),
-        "best": chosen.get("validation_success"),
-        "after": figures.get("validation_success"),
+        "before": _score(figures.get(f"{chosen_by}_before"), chosen_by),
+        "best": _score(chosen.get(chosen_by), chosen_by),
+        "after": _score(figures.get(chosen_by), chosen_by),
         "promoted": figures.get("promoted"),
         "episode_length": figures.get("episode_length"),
         "chosen_logp": figures.get("chosen_logp_per_token"),
@@ -238,6 +236,12 @@ def _round_row(r: Round) -> dict[str, Any]:
         "model_calls": figures.get("model_calls"),
         "seconds": figures.get("seconds"),
     }
+
+
+def _score(value: Any, name: str) -> str:
+    if name == "validation_success":
+        return percent(value)
+    return "–" if _finite(value) is None else f"{value:.3f}"
 
 
 def _kinds(r: Round) -> dict[str, Any] | None:

@@ -122,15 +122,24 @@ def read_figures(path: Path) -> dict[str, Any]:
 
 
 NUMBERS: Final = (
-    *("success", "validation_success", "validation_low", "validation_high", "validation_success_before"),
+    *("success", "validation_success", "validation_success_before", "validation_reward", "validation_reward_before"),
+    *("validation_low", "validation_high"),
     *("episode_length", "reading_accuracy", "chosen_logp_per_token", "explained_variance", "auc", "error"),
     *("rows", "pairs", "anchors", "held_out", "goals", "tries", "solved_goals", "nodes", "demonstrations"),
     *("parameters", "episodes", "model_calls", "prompts", "seconds", "learning_rate", "loss"),
 )
 """Figures that tables and reports show as numbers, whichever stage returns them."""
+SCORES: Final = ("validation_success", "validation_reward")
+"""By one of these a run chooses its models (``RunConfig.outcome``)."""
 UNKNOWN: Final = ("chosen_logp_per_token", "explained_variance", "auc", "error", "loss")
 """Those of them that may be null or NaN: there was nothing to measure."""
 COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds")
+
+
+def best_candidate(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the settings that a round tried the one that did best on validation tasks; empty where none was tried."""
+    candidates: Sequence[dict[str, Any]] = found.get("candidates") or ({},)
+    return max(candidates, key=lambda one: next((one[name] for name in SCORES if name in one), -math.inf))
 
 
 def figure_fault(found: Mapping[str, Any]) -> str:

@@ -90,7 +90,7 @@ class TaskSource:
         common: Task = {"env_id": self.row.id, "env_options": self._options(split)}
         if goals is not None:
             return [{**common, "seed": n, "options": {"goal": n}} for n in range(first, first + count)]
-        seats, seed = self._seats(simulator), 0 if self.row.splits else FIRST_SEED[split]
+        seats, seed = self._seats(simulator), 0 if self._is_split(simulator) else FIRST_SEED[split]
         return [
             {
                 **common,
@@ -99,6 +99,19 @@ class TaskSource:
             }
             for number in range(first, first + count)
         ]
+
+    def sampled_tasks(self, simulator: Simulator[Any], split: str, seeds: Sequence[int]) -> list[Task]:
+        """A task a seed (from 0 below 10⁹): where there are goals, of the goal that the seed draws."""
+        common: Task = {"env_id": self.row.id, "env_options": self._options(split)}
+        seats, first = self._seats(simulator), 0 if self._is_split(simulator) else FIRST_SEED[split]
+        return [
+            {**common, "seed": first + seed, "options": {"player": seats[place % len(seats)]} if len(seats) > 1 else {}}
+            for place, seed in enumerate(seeds)
+        ]
+
+    def _is_split(self, simulator: Simulator[Any]) -> bool:
+        """Whether the simulator itself keeps the splits apart, so that every seed is one of its split."""
+        return bool(self.row.splits) or goal_count(simulator) is not None
 
     def _options(self, split: str) -> dict[str, Any]:
         return {**self.options, "split": split} if self.row.splits else dict(self.options)

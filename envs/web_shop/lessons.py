@@ -3,15 +3,11 @@ row looks right, which option is wanted), with the loss on the answers. A model 
 search. Written for the compact observations.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 
 from ..play.transcript import Transcript, Turn, acted, observed
 from .rules import ShopState, WebShopSimulator
 from .shoppers import first_right, query
-from .vocabulary import AISLES
 
 
 def reading_lessons(simulator: WebShopSimulator, count: int, rng: np.random.Generator) -> list[Transcript]:
@@ -61,15 +57,3 @@ def _questions(simulator: WebShopSimulator, state: ShopState) -> list[tuple[str,
         return [("first", first_right(simulator, state) or "none")]
     offered = dict(simulator.catalogue[state.item].options)
     return [(f"want {name}", value) for name, value in simulator.goal(state).options if name in offered]
-
-
-def lesson_words() -> Sequence[str]:
-    """The words of the questions, for the tokenizer."""
-    return ["first", "want", "none", "kind", "what"]
-
-
-def phrases(simulator: Any) -> list[str]:
-    """Words and phrases of the shop, for a tokenizer: attributes and kinds of things are one token each."""
-    many = [phrase for aisle in AISLES for phrase in (*aisle.types, *aisle.attributes)]
-    buttons = ["buy now", "back to search", "< prev", "next >"]
-    return [*simulator.lexicon(), *lesson_words(), *many, *buttons]

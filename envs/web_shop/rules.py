@@ -25,6 +25,7 @@ from .files import FileCatalogue, files_key, files_of
 from .pages import BACK, BUY, NEXT, PREVIOUS
 from .reward import Nouns, PurchaseReward, Variant, default_nouns
 from .shop import Manner, Shop, open_shop
+from .vocabulary import AISLES
 
 ObservationMode = Literal["text", "text_rich", "compact"]
 OBSERVATION_MODES: Final = ("text", "text_rich", "compact")
@@ -148,6 +149,11 @@ class WebShopSimulator(Simulator[ShopState]):
         """Every lower-case word that a compact page or instruction of the generated catalogue can contain, numbers
         aside; sorted."""
         return list(_lexicon())
+
+    def phrases(self) -> list[str]:
+        """What is said in several words and means one thing: attributes, kinds of goods, buttons."""
+        named = [phrase for aisle in AISLES for phrase in (*aisle.types, *aisle.attributes)]
+        return [*named, BUY, BACK, PREVIOUS, NEXT]
 
     # The rules.
 

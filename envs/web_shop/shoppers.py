@@ -6,19 +6,16 @@ actions alone, in each of the shop's observation modes.
 
 The careful shopper compares before buying, and shoppers with habits do not. A habit belongs to a category of goods (in
 one the first result is taken, in another the price is ignored), so that a model cloned from them is mediocre through
-what it was shown; rare random errors would average out. Now and then a habit is broken, so that the model thinks other
-actions possible. Written for the compact observations.
+what it was shown; rare random errors would average out. Written for the compact observations.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
-from ..play.playing import Playing, play
-from ..play.transcript import Transcript
 from ..simulator import Simulator
 from .catalogue import Goal, Product
 from .pages import has_all_words
@@ -86,7 +83,7 @@ HABITS: Final[Mapping[str, Habits]] = {
     "grocery": Habits(specific=False, chooses=False),
     "garden": Habits(specific=False, compares=False, chooses=False),
 }
-"""By the category of the goal: what :func:`demonstrations` shows."""
+"""By the category of the goal: what :func:`habitual` does."""
 
 
 def query(goal: Goal, habits: Habits = CAREFUL) -> str:
@@ -137,25 +134,6 @@ def shop(simulator: WebShopSimulator, state: ShopState, habits: Habits = CAREFUL
     return "click[< prev]"
 
 
-def demonstrations(
-    simulator: WebShopSimulator,
-    count: int,
-    rng: np.random.Generator,
-    habits: Mapping[str, Habits] = HABITS,
-    broken: float = 0.1,
-) -> list[Transcript]:
-    """``count`` episodes on goals of ``simulator``'s split. In a share ``broken`` of them the shopper is careful,
-    whatever the habit of the category; pass ``habits={}`` for careful shoppers alone."""
-    shoppers = []
-    episodes: list[Playing] = []
-    for _ in range(count):
-        state = simulator.reset(int(rng.integers(2**31)))
-        shoppers.append(CAREFUL if rng.random() < broken else habits.get(simulator.goal(state).category, CAREFUL))
-        episodes.append(Playing(simulator, state, rng, number=len(episodes)))
-
-    def decide(running: Sequence[Playing]) -> list[str]:
-        return [shop(simulator, episode.state, shoppers[episode.number]) for episode in running]
-
-    for _ in play(episodes, decide):
-        pass
-    return [(episode.transcripts or {})[0] for episode in episodes]
+def habitual(simulator: Any, state: Any, rng: np.random.Generator) -> str:
+    """The shopper with the habit of the goal's category (:data:`HABITS`)."""
+    return shop(simulator, state, HABITS.get(simulator.goal(state).category, CAREFUL))
