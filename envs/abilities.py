@@ -20,6 +20,9 @@ the end |
 episodes are named by seeds |
 | ``never_repeats: bool`` | legal actions never lead to a position twice in an episode: a search then need not step \
 into all actions of a node to see which repeat | it steps into all, unless ``revisit=True`` |
+| ``lexicon() -> Sequence[str]``, ``phrases() -> Sequence[str]`` | the words that it uses, and what is said in several \
+words and means one thing: for the tokenizer of a model made from scratch | the words that demonstrations hold |
+| ``action_kind(action) -> str`` | what kind of action a text is, to count them by | see :func:`kind_of_action` |
 | ``lists_all(state) -> bool`` | whether ``legal_actions`` are all that may be said: only then can a search prove a \
 loss or a draw | they are |
 | ``foreknowledge: bool`` | stepping from a state again repeats its luck: a search knows what luck will bring, and \
@@ -45,6 +48,7 @@ _MAX_ACTIONS = 128
 _MOST_PHRASES = 12
 _REMEMBERED = 4_096  # texts of all lists of actions together
 _LONGEST_PHRASE = 200
+_LONGEST_KIND = 16
 _BREAK = re.compile(r"[\n.:;!?]+ |\n|\[SEP\]")
 _WORD = re.compile(r"\w[\w'’.-]*\w|\w")
 
@@ -68,6 +72,24 @@ def suggested_actions(simulator: Simulator[Any], state: Any) -> Sequence[str]:
             seen = simulator.observation(state, max(simulator.current_player(state), 0))
             texts.extend(command.replace("…", phrase) for phrase in phrases(seen))
     return tuple(dict.fromkeys(texts))
+
+
+def kind_of_action(simulator: Simulator[Any], action: str) -> str:
+    """What kind of action a text is: as the simulator has it, else the word before a bracket or a colon, else a short
+    text itself, and ``text`` for a long one.
+
+    >>> [kind_of_action(None, text) for text in ("python[1 + 1]", "say: a deal?", "9", "This is a long answer, alas.")]
+    ['python', 'say', '9', 'text']
+    """
+    offered = getattr(simulator, "action_kind", None)
+    if offered is not None:
+        return str(offered(action))
+    text = action.strip().lower()
+    for sign in "[:":
+        verb, found, _ = text.partition(sign)
+        if found and verb.strip().isalpha():
+            return verb.strip()
+    return text if len(text) <= _LONGEST_KIND and "\n" not in text else "text"
 
 
 def phrases(text: str) -> list[str]:

@@ -135,6 +135,9 @@ def search(
                 zero_sum=is_zero_sum(simulator),
             )
         )
+        trees[-1].before_root.update(root.others)
+        if root.moves is not None:
+            trees[-1].moves = list(root.moves)
     return extend(
         simulator,
         trees,

@@ -172,6 +172,23 @@ def best_paths(
     return [_step_pair(tree, tree.parent(child), child, None, round, "best_path_step") for child in steps], +dropped
 
 
+def answers(tree: Tree, min_visits: int = 1, *, round: int = 0) -> tuple[list[PreferencePair], Dropped]:
+    """At each node that was visited at least ``min_visits`` times, and at the root, the action that the search would
+    play there (``Tree.best_child``), for whoever is to move. Dropped reasons, by node: ``too few visits``,
+    ``unvisited``, ``other's view``."""
+    rows = []
+    dropped: Dropped = Counter()
+    for node in _expanded(tree, dropped):
+        best = tree.best_child(node)
+        if node and not _seen_enough(tree, node, min_visits):
+            dropped["too few visits"] += 1
+        elif best < 0 or not tree.visits(best):
+            dropped["unvisited"] += 1
+        else:
+            rows.append(_step_pair(tree, node, best, None, round, "answer"))
+    return rows, +dropped
+
+
 def anchors(
     tree: Tree,
     min_value: float = 0.5,

@@ -14,9 +14,9 @@ from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import actions_and_last_observation, all_turns
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, messages, observed
+from branchwise.envs.web_shop.rules import WebShopSimulator
 from branchwise.search.extraction import PreferencePair
 from branchwise.training.preference import (
-    action_kind,
     action_kind_counts,
     check_logged,
     logged_references,
@@ -499,14 +499,16 @@ def test_reference_of_a_batch_does_not_depend_on_its_company(tokenizer) -> None:
 
 
 def test_kinds_of_action_are_counted_on_both_sides() -> None:
-    assert action_kind("search[Red shirt]") == "search"
-    assert action_kind("Click[Buy Now]") == "click[buy now]"
-    assert action_kind("click[b000x]") == "click"
+    kind = WebShopSimulator(products=60).action_kind
+    assert kind("search[Red shirt]") == "search"
+    assert kind("Click[Buy Now]") == "click[buy now]"
+    assert kind("click[b000x]") == "click"
+    assert kind("buy") == "malformed"
     pairs = [
         PreferencePair(PROMPT, (acted("click[one]"),), (acted("click[buy now]"),)),
         PreferencePair(PROMPT, (acted("click[two]"), observed("click[buy now]"), acted("search[a]")), ()),
     ]
-    assert action_kind_counts(pairs) == {"click": (2, 0), "click[buy now]": (0, 1), "search": (1, 0)}
+    assert action_kind_counts(pairs, kind) == {"click": (2, 0), "click[buy now]": (0, 1), "search": (1, 0)}
 
 
 def test_rows_can_be_trained_without_pairs(tokenizer) -> None:

@@ -27,6 +27,7 @@ from ..agents.critics import CriticEvaluator, ValueModel
 from ..agents.forward import positions_of
 from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
+from ..envs.abilities import kind_of_action
 from ..envs.json_files import json_text
 from ..envs.outcomes import SuccessOutcome
 from ..envs.play.agent import Agent
@@ -38,6 +39,7 @@ from ..search.engine import SearchSettings, search
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
     PreferencePair,
+    answers,
     best_paths,
     rollout_anchors,
     sibling_pairs,
@@ -46,6 +48,7 @@ from ..search.extraction import (
 )
 from ..search.files import atomically, make_folder
 from ..search.locks import only_writer
+from ..search.self_play import self_play
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
 from ..search.tree import Tree
 from .evaluation import ResultRow, evaluate, row_of
@@ -72,6 +75,8 @@ from .supervised import TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
 TREES_A_BATCH: Final = 32
+ANSWER_VISITS: Final = 16
+"""Of a node of a game's tree whose answer is learned."""
 CONFIG: Final = "config.yaml"
 
 
@@ -303,7 +308,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 
 def make_base(context: StageContext) -> dict[str, Any]:
-    """The model that all recipes start from: given, or made from scratch, taught to read and shown how others shop."""
+    """The model that all recipes start from: given, or made from scratch, taught to read and shown how others play."""
     config: RunConfig = context.arguments["config"]
     made: dict[str, Any] = {}
     if config.model:
@@ -347,7 +352,12 @@ def _grow(
     batch of trees is a part of the stage (``stages.py``)."""
     config: RunConfig = context.arguments["config"]
     simulator, policy = _searched(config, _source(config)), _policy(config, context)
-    evaluator = PolicyRollout(policy, temperature=config.temperature, keep_successes=simulator.players == 1)
+    one_player = simulator.players == 1
+    evaluator = (
+        PolicyRollout(policy, temperature=config.temperature, keep_successes=one_player)
+        if config.leaves == "policy"
+        else RandomRollout(keep_successes=one_player)
+    )
     rngs = _rng(config, context.arguments["model"], "trees").spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -357,16 +367,17 @@ def _grow(
             break
         part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
         if not part.is_file():
-            some = tasks[first : first + TREES_A_BATCH]
-            found = search(
-                simulator, [start(simulator, task) for task in some], policy, evaluator, settings,
-                rngs[first : first + len(some)],
-            )  # fmt: skip
+            some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
+            if simulator.players > 1:
+                found = self_play(simulator, some, policy, evaluator, settings, own)
+            else:
+                roots = [start(simulator, task) for task in some]
+                found = search(simulator, roots, policy, evaluator, settings, own)
             anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=2, round=_round(context))
-            for place, tree in enumerate(found):
-                tree.index = first + place
+            for tree in found:
+                tree.index += len(trees)
             if anchors:
-                save_pairs(won, [replace(pair, tree=first + pair.tree) for pair in anchors])
+                save_pairs(won, [replace(pair, tree=len(trees) + pair.tree) for pair in anchors])
             save_trees(part, found)  # last: where it stands, both do
         trees += load_trees(part)
         winners += load_pairs(won) if won.is_file() else []
@@ -465,7 +476,7 @@ def train_round(context: StageContext) -> dict[str, Any]:
             best, best_found = policy, found
     best.save(context.folder / "model")
     contrasts = [pair for pair in pairs if pair.rejected]
-    chosen, rejected = _kinds(pairs)
+    chosen, rejected = _kinds(_simulator(config, "train"), pairs)
     return {
         "recipe": recipe.name,
         "round": context.arguments["round"],
@@ -506,7 +517,10 @@ def extract(
             take(sibling_pairs(
                 tree, recipe.threshold, recipe.min_visits, contrast="best", per_node=recipe.per_node, round=number
             ))  # fmt: skip
-        if recipe.extract == "best_paths" or recipe.anchors:
+        if tree.players > 1:
+            if recipe.extract == "best_paths" or recipe.anchors:
+                take(answers(tree, ANSWER_VISITS, round=number))
+        elif recipe.extract == "best_paths" or recipe.anchors:
             take(best_paths(tree, paths=2, round=number))
     winners = collection / "winners.jsonl"
     if winners.is_file() and (recipe.extract == "best_paths" or recipe.anchors):
@@ -646,8 +660,8 @@ def _validation_of(config: RunConfig, found: Mapping[str, Any]) -> dict[str, Any
     return {k: found[k] for k in (_chosen_by(config), "validation_low", "validation_high", "episode_length")}
 
 
-def _kinds(pairs: Sequence[PreferencePair]) -> tuple[dict[str, int], dict[str, int]]:
-    counts = action_kind_counts(pairs)
+def _kinds(simulator: Any, pairs: Sequence[PreferencePair]) -> tuple[dict[str, int], dict[str, int]]:
+    counts = action_kind_counts(pairs, lambda text: kind_of_action(simulator, text))
     return {kind: n for kind, (n, _) in counts.items()}, {kind: n for kind, (_, n) in counts.items()}
 
 

@@ -214,35 +214,15 @@ def check_logged(model: Any, rows: Sequence[PreferenceRow], tolerance: float = 0
     return mean
 
 
-def action_kind_counts(
-    pairs: Sequence[PreferencePair], kind: Callable[[str], str] | None = None
-) -> dict[str, tuple[int, int]]:
+def action_kind_counts(pairs: Sequence[PreferencePair], kind: Callable[[str], str]) -> dict[str, tuple[int, int]]:
     """How often each kind of action is chosen and rejected, anchors included: ``{kind: (chosen, rejected)}``.
 
-    ``kind`` maps an action's text to its kind; by default the text before ``[``, with the argument kept where it is one
-    of the shop's constant buttons. A kind that is often rejected and never chosen will be unlearned everywhere: it
-    needs anchors.
+    ``kind`` maps an action's text to its kind (``envs.abilities.kind_of_action``). A kind that is often rejected and
+    never chosen will be unlearned everywhere: it needs anchors.
     """
-    kind = kind or action_kind
     chosen = Counter(kind(turn.text) for pair in pairs for turn in pair.chosen if turn.is_agent)
     rejected = Counter(kind(turn.text) for pair in pairs for turn in pair.rejected if turn.is_agent)
     return {name: (chosen[name], rejected[name]) for name in sorted(chosen | rejected)}
-
-
-CONSTANT_BUTTONS = frozenset(
-    {"buy now", "back to search", "next >", "< prev", "description", "features", "reviews", "attributes"}
-)
-
-
-def action_kind(text: str) -> str:
-    """``search`` for ``search[red shirt]``, ``click`` for a product or an option, ``click[buy now]`` for a constant
-    button, ``malformed`` for what is no ``verb[…]``.
-    """
-    verb, bracket, argument = text.strip().lower().partition("[")
-    if not bracket or not verb.strip().isalpha():
-        return "malformed"
-    argument = argument.rstrip("]").strip()
-    return f"{verb}[{argument}]" if argument in CONSTANT_BUTTONS else verb
 
 
 @contextlib.contextmanager

@@ -139,6 +139,8 @@ class RunConfig:
     temperature: of sampled episodes and roll-outs.
     outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
     baselines: players by rule that have a row of the table, by name.
+    leaves: what values the leaves of collecting: roll-outs by the ``policy``, or by ``random`` legal actions, which
+        cost no model calls.
     search: of collecting; ``acting``: at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: names of recipes; ``search_recipe`` is the one that acts with search beside the base (empty: nobody does).
     critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
@@ -159,6 +161,7 @@ class RunConfig:
     outcome: Literal["success", "reward"] = "success"
     baselines: tuple[str, ...] = ("random",)
     base: BaseSettings = field(default_factory=BaseSettings)
+    leaves: Literal["policy", "random"] = "policy"
     search: SearchSettings = field(default_factory=SearchSettings)
     acting: SearchSettings = field(default_factory=lambda: SearchSettings(hide_outcome=True))
     oracle_simulations: int = 8

@@ -17,7 +17,7 @@ from ..opponents import past_chance
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .agent import Agent
 from .episode import Episode
-from .task import start
+from .task import Root, start
 from .transcript import Transcript, Turn, acted, observed, said
 
 
@@ -27,15 +27,15 @@ class Playing:
     ``transcripts``: by player, of all who were to move; ``transcript`` is what the first of them saw and did before,
     which may end with what it sees in ``state``. With ``transcript=None`` none are kept and no invalid actions are
     counted, for those who read states alone. ``rewards``: what all players earned by luck before the first step, then
-    by each step, luck after it included; ``movers``: who took each step. ``calls`` and ``invalid``: model calls and
-    invalid actions by player. ``number`` is the caller's.
+    by each step, luck after it included; ``movers``: who took each step. ``moves``: all that players and luck did.
+    ``calls`` and ``invalid``: model calls and invalid actions by player. ``number`` is the caller's.
 
     Raises ValueError where the simulator's answers are no rewards, players or outcomes.
     """
 
     __slots__ = (
         *("simulator", "state", "player", "rng", "number"),
-        *("transcripts", "rewards", "movers", "calls", "invalid"),
+        *("transcripts", "rewards", "movers", "moves", "calls", "invalid"),
     )
 
     def __init__(
@@ -51,6 +51,7 @@ class Playing:
         self.rng = rng
         self.number = number
         self.movers: list[int] = []
+        self.moves: list[str] = []
         self.calls = [0] * simulator.players
         self.invalid = [0] * simulator.players
         self.player = checked_player(simulator, state)
@@ -74,6 +75,7 @@ class Playing:
     def step(self, action: str) -> None:
         """The player to move acts, and luck after it."""
         mover, simulator, turns = self.player, self.simulator, self.transcripts
+        self.moves.append(action)
         self.state = simulator.step(self.state, action)
         if turns is not None:
             turns[mover] = (*turns[mover], acted(action))
@@ -99,10 +101,16 @@ class Playing:
                 paid[player] += reward
 
         def drawn(state: Any) -> str:
-            return checked_outcome(self.simulator, state, self.rng)
+            self.moves.append(checked_outcome(self.simulator, state, self.rng))
+            return self.moves[-1]
 
         _, self.player = past_chance(self.simulator, self.state, drawn, take)
         return paid
+
+    def root(self, task: Mapping[str, Any]) -> Root:
+        """Where a tree of this decision starts."""
+        others = {player: turns for player, turns in (self.transcripts or {}).items() if player != self.player}
+        return Root(self.state, self.transcript, dict(task), tuple(self.moves), others)
 
     def episode(self, task: Mapping[str, Any], player: int = 0) -> Episode:
         """The episode as ``player`` played it. It has a reward for each of the player's steps: what the step earned it

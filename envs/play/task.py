@@ -35,11 +35,15 @@ class Task(TypedDict, total=False):
 @dataclass(frozen=True, slots=True)
 class Root:
     """Where an episode or a tree starts: a state, what the player to move saw and did until then (the observation of
-    the state last), and the task that it belongs to."""
+    the state last), and the task that it belongs to. In the middle of an episode ``moves`` are what all players and
+    luck did since the task's first decision (``None``: the actions of the transcript), and ``others`` what the other
+    players saw and did."""
 
     state: Any
     transcript: Transcript = ()
     task: dict[str, Any] = field(default_factory=dict)
+    moves: tuple[str, ...] | None = None
+    others: Mapping[int, Transcript] = field(default_factory=dict)
 
 
 def start(simulator: Simulator[Any], task: Mapping[str, Any]) -> Root:

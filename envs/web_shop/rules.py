@@ -30,6 +30,7 @@ from .vocabulary import AISLES
 ObservationMode = Literal["text", "text_rich", "compact"]
 OBSERVATION_MODES: Final = ("text", "text_rich", "compact")
 SEARCH: Final = "search[…]"
+CONSTANT_BUTTONS: Final = frozenset({BUY, BACK, NEXT, PREVIOUS, "description", "features", "reviews", "attributes"})
 LONGEST_QUERY: Final = 1000  # characters; the rest of a longer query is not read
 
 _ACTION: Final = re.compile(r"\s*(search|click)\s*\[(.*)\]\s*", re.IGNORECASE | re.DOTALL)
@@ -154,6 +155,15 @@ class WebShopSimulator(Simulator[ShopState]):
         """What is said in several words and means one thing: attributes, kinds of goods, buttons."""
         named = [phrase for aisle in AISLES for phrase in (*aisle.types, *aisle.attributes)]
         return [*named, BUY, BACK, PREVIOUS, NEXT]
+
+    def action_kind(self, action: str) -> str:
+        """``search`` for ``search[red shirt]``, ``click`` for a product or an option, ``click[buy now]`` for a constant
+        button, ``malformed`` for what is no ``verb[…]``."""
+        verb, bracket, argument = action.strip().lower().partition("[")
+        if not bracket or not verb.strip().isalpha():
+            return "malformed"
+        argument = argument.rstrip("]").strip()
+        return f"{verb}[{argument}]" if argument in CONSTANT_BUTTONS else verb
 
     # The rules.
 
