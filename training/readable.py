@@ -4,7 +4,9 @@ A figure that is missing or not finite reads "–". What it does not do: round f
 """
 
 import math
-from typing import Any
+from typing import Any, Final
+
+from ..envs.rows import ENVIRONMENTS
 
 BASE = "behaviour_cloning"
 NAMES = {
@@ -20,15 +22,18 @@ NAMES = {
 learned critic at the leaves; ``+mcts_oracle``, with the environment's own outcome."""
 
 
+SCRIPTED: Final = {name for row in ENVIRONMENTS for name, _ in (*row.opponents, *row.solvers)}
+"""Players by rule of our environments."""
+
+
 def agent_order(agent: str) -> tuple[int, int, str]:
     """The key that sorts agents as tables show them: by how they act, then as :data:`NAMES` lists them."""
     policy, _, way = agent.partition("+")
     order = list(NAMES)
-    return (
-        ("", "mcts", "mcts_oracle").index(way) if way in ("", "mcts", "mcts_oracle") else 3,
-        (order.index(policy) if policy in order else len(order)),
-        agent,
-    )
+    place = order.index(policy) if policy in order else len(order)
+    if policy in SCRIPTED and policy not in NAMES:
+        place = order.index("rule_based")
+    return ("", "mcts", "mcts_oracle").index(way) if way in ("", "mcts", "mcts_oracle") else 3, place, agent
 
 
 def agent_name(agent: str) -> str:
