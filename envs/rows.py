@@ -77,6 +77,7 @@ ENVIRONMENTS = (
         solvers=(
             ("random", "branchwise.envs.math_tool.experts:RandomSolver"),
             ("careless", "branchwise.envs.math_tool.experts:Careless"),
+            ("habitual", "branchwise.envs.math_tool.experts:Habitual"),
             ("expert", "branchwise.envs.math_tool.experts:Expert"),
         ),
         splits=SPLITS,

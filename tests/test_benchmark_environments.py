@@ -61,7 +61,7 @@ def test_random_plays_every_environment_and_its_actions_are_valid(env_id: str) -
 
 def test_an_environments_players_are_those_of_its_row() -> None:
     assert set(scripted_agents("branchwise/LeducPoker-v0")) == {"random", "rule", "equilibrium"}
-    assert set(scripted_agents("branchwise/MathTool-v0")) == {"random", "careless", "expert"}
+    assert set(scripted_agents("branchwise/MathTool-v0")) == {"random", "careless", "habitual", "expert"}
     assert set(scripted_agents("branchwise/WebShop-v0")) == {"random", "rule_based", "habitual", "careful"}
     assert set(scripted_agents("branchwise/OpenSpiel-v0")) == {"random"}
 

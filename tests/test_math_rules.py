@@ -16,9 +16,10 @@ from gymnasium.utils.env_checker import check_env
 
 from branchwise.envs.math_tool import env as module
 from branchwise.envs.math_tool.env import MathToolEnv
-from branchwise.envs.math_tool.experts import MISTAKES, Careless, Expert, RandomSolver
+from branchwise.envs.math_tool.experts import HABITS, MISTAKES, Careless, Expert, Habitual, RandomSolver
 from branchwise.envs.math_tool.interpreter import InterpreterError
 from branchwise.envs.math_tool.rules import MathState, MathToolSimulator, Move, read_action
+from branchwise.envs.math_tool.templates import FAMILIES
 from branchwise.envs.registry import simulator_for
 from branchwise.envs.simulator import TERMINAL
 from branchwise.testing import check_simulator, check_snapshot
@@ -287,6 +288,14 @@ def test_the_expert_solves_and_the_careless_fails(simulator: MathToolSimulator) 
     assert outcomes(simulator, Careless(), 40) == {"wrong"}
     assert outcomes(simulator, Careless("syntax"), 20) == {"correct"}
     assert outcomes(simulator, Careless(step=1), 20) == {"wrong"}
+
+
+def test_a_habit_is_the_same_in_every_problem_of_a_family() -> None:
+    for family in FAMILIES:
+        simulator = MathToolSimulator(observation_mode="compact", families=[family])
+        expected = {"wrong"} if family in HABITS else {"correct"}
+        found = outcomes(simulator, Habitual(), 30)
+        assert found == expected or (family in HABITS and "wrong" in found), family  # some allow no such lapse
 
 
 @pytest.mark.parametrize("kind", sorted(set(MISTAKES) - {"syntax"}))

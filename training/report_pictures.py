@@ -171,8 +171,9 @@ def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int =
     Chosen and rejected actions of ``marks`` are told by line style, sign and colour, with the pair's number.
     """
     nodes = drawn_nodes(tree, marks, limit)
-    drawn = set(nodes)
-    children = {node: [child for child in tree.children(node) if child in drawn] for node in nodes}
+    children: dict[int, list[int]] = {node: [] for node in nodes}
+    for node in nodes[1:]:  # by their parents: what an information set is reached by has no children of its own
+        children[tree.parent(node)].append(node)
     heights = _heights(children)
     levels = max(tree.depth(node) for node in nodes) + 1
     width = min(max(WIDTH / levels - GAP, NARROWEST), WIDEST)
@@ -200,7 +201,7 @@ def tree_picture(tree: Tree, marks: Sequence[PairMark], title: str, limit: int =
             stroke_width=f"{1 + 5 * math.sqrt(tree.visits(node) / most):.1f}",
         )
     for node in nodes:
-        hidden = len(tree.children(node)) - len(children[node])
+        hidden = max(0, len(tree.children(node)) - len(children[node]))
         _node(svg, tree, node, place(node), width, roles.get(node, ()), hidden)
     return ET.tostring(svg, encoding="unicode")
 

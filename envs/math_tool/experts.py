@@ -1,4 +1,4 @@
-"""Who solves generated problems by the book: an expert, and a careless one whose first error is known.
+"""Who solves generated problems by the book: an expert, a careless one whose first error is known, and one with habits.
 
 Both write the worked solution of the problem as tool calls and answer with what the tool printed last; they read the
 state as an agent would, and the problem's worked solution, which no agent sees. The careless one makes one error of a
@@ -120,6 +120,33 @@ class Careless:
 
     def __call__(self, simulator: Any, state: MathState, rng: np.random.Generator) -> str:
         return act(simulator, state, self.lapse(simulator, state))
+
+
+HABITS: Final[Mapping[str, str]] = {
+    "inventory": "early",
+    "shopping": "operation",
+    "wages": "early",
+    "production": "operation",
+    "heads_and_legs": "early",
+    "unknown_number": "operation",
+    "two_sides": "early",
+    "percent": "operation",
+    "consecutive": "early",
+}
+"""By the family of the problem: the lapse of who has habits, as late as it can be made. Others are solved right."""
+
+
+class Habitual:
+    """Solves by tool, with the lapse that is the habit in the problem's family (:data:`HABITS`): what is cloned from it
+    is wrong in the same way every time, where errors of no pattern would average out."""
+
+    name = "habitual"
+
+    def __call__(self, simulator: Any, state: MathState, rng: np.random.Generator) -> str:
+        problem = simulator.problem(state)
+        kind = HABITS.get(problem.family, "")
+        lapses = (Lapse(kind, step) for step in reversed(range(len(problem.steps))))
+        return act(simulator, state, next((one for one in lapses if _with_lapse(problem, one) is not None), None))
 
 
 def act(simulator: MathToolSimulator, state: MathState, lapse: Lapse | None) -> str:
