@@ -12,7 +12,7 @@ from branchwise.envs.play.task import TaskSource
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import answers, sibling_pairs
 from branchwise.search.presets import suited_settings
-from branchwise.search.self_play import self_play
+from branchwise.search.selfplay import self_play
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.tree import Tree

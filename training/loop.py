@@ -48,7 +48,7 @@ from ..search.extraction import (
 )
 from ..search.files import atomically, make_folder
 from ..search.locks import only_writer
-from ..search.self_play import self_play
+from ..search.selfplay import self_play
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
 from ..search.tree import Tree
 from .evaluation import ResultRow, evaluate, row_of
