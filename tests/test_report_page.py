@@ -205,6 +205,30 @@ def test_oracle_rows_are_marked(page: Page) -> None:
     assert page.classes("span").count("tag") == 3  # the two rows, and the word that explains them
 
 
+def test_players_by_rule_are_references_and_a_run_for_reward_is_told_by_reward(tmp_path: Path, finished: Path) -> None:
+    run = copy_of(finished, tmp_path)
+    rows = json.loads((run / "results.json").read_text())
+    base = next(row for row in rows if row["agent"] == "behaviour_cloning")
+    by_rule = {**base, "agent": "careful", "success": 1.0, "success_low": 0.9, "success_high": 1.0}
+    best = next(row for row in rows if row["agent"] == "step_dpo")
+    base.update(reward=-0.5, reward_low=-0.6, reward_high=-0.4)
+    for row in rows:
+        if row["agent"] not in ("random", "rule_based", "behaviour_cloning"):
+            row.update(reward=0.0, reward_low=-0.1, reward_high=0.1)
+    best.update(reward=0.25, reward_low=0.2, reward_high=0.3)
+    write_json(run / "results.json", [*rows, by_rule])
+    headline = " ".join(render(read_run(run)).split("</header>")[0].split())
+    assert "success goes from" in headline
+    assert "The scripted player careful reaches 100.0" in headline
+    figures = run / "base" / "figures.json"
+    write_json(figures, {**json.loads(figures.read_text()), "validation_reward": -0.5})
+    headline = " ".join(render(read_run(run)).split("</header>")[0].split())
+    assert "the mean reward goes from" in headline
+    assert "-0.500 <small>[-0.60, -0.40]</small>" in headline
+    assert "0.250 <small>[0.20, 0.30]</small>" in headline
+    assert "do not overlap" in headline
+
+
 def test_headline_leaves_the_oracle_out(tmp_path: Path, finished: Path) -> None:
     run = copy_of(finished, tmp_path)
     rows = json.loads((run / "results.json").read_text())

@@ -47,6 +47,11 @@ def agent_name(agent: str) -> str:
     return NAMES.get(policy, policy) + suffix
 
 
+def is_reference(agent: str) -> bool:
+    """Whether an agent is one that others are compared with: a player by rule, or the base."""
+    return agent in ("random", "rule_based", BASE) or agent in SCRIPTED
+
+
 def inline(name: str) -> str:
     """A name inside a sentence.
 

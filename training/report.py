@@ -20,7 +20,19 @@ from markupsafe import Markup
 
 from ..envs.terminal import printable
 from ..search.files import atomically
-from .readable import BASE, NAMES, agent_name, duration, inline, interval, is_oracle, number, percent
+from .readable import (
+    BASE,
+    NAMES,
+    SCRIPTED,
+    agent_name,
+    duration,
+    inline,
+    interval,
+    is_oracle,
+    is_reference,
+    number,
+    percent,
+)
 from .report_pictures import Curve, chart
 from .report_samples import sample_episodes, sample_tree
 from .run_folder import Round, Run, read_run, unchanged, unchanged_note
@@ -62,22 +74,36 @@ def render(run: Run) -> str:
 
 
 def _headline(run: Run) -> dict[str, Any] | None:
-    """Base, and the best agent that needs no oracle, as rows; whether their intervals lie apart; whether the best is
-    the base itself under a recipe's name (``nothing``)."""
+    """Base, and the best agent that needs no oracle, as rows, by the figure by which the run chose its models; whether
+    their intervals lie apart; whether the best is the base itself under a recipe's name (``nothing``). ``value`` and
+    ``bounds`` say a row's figure in words."""
     rows = {row["agent"]: row for row in run.results}
-    better = [row for name, row in rows.items() if name not in (BASE, "random", "rule_based") and not is_oracle(name)]
+    better = [row for name, row in rows.items() if not is_reference(name) and not is_oracle(name)]
     if BASE not in rows or not better:
         return None
-    best = max(better, key=lambda row: row["success"])
+    measure = "reward" if "validation_reward" in run.base else "success"
+    best = max(better, key=lambda row: row[measure])
     plain = [row for row in better if "+" not in row["agent"]]
+    rule = max((row for name, row in rows.items() if name in SCRIPTED), key=lambda row: row[measure], default=None)
+
+    def value(row: Mapping[str, Any]) -> str:
+        return percent(row["success"]) if measure == "success" else f"{row['reward']:.3f}"
+
+    def bounds(row: Mapping[str, Any]) -> str:
+        scale, digits = (100.0, 1) if measure == "success" else (1.0, 2)
+        return interval(row[f"{measure}_low"], row[f"{measure}_high"], scale, digits)
+
     return {
         "base": rows[BASE],
         "best": best,
-        "best_policy": max(plain, key=lambda row: row["success"]) if plain and "+" in best["agent"] else None,
-        "rule": rows.get("rule_based"),
+        "best_policy": max(plain, key=lambda row: row[measure]) if plain and "+" in best["agent"] else None,
+        "rule": rule,
         "nothing": best["agent"] in unchanged(run),
-        "apart": best["success_low"] > rows[BASE]["success_high"],
-        "factor": best["success"] / rows[BASE]["success"] if rows[BASE]["success"] else None,
+        "apart": best[f"{measure}_low"] > rows[BASE][f"{measure}_high"],
+        "factor": best["success"] / rows[BASE]["success"] if measure == "success" and rows[BASE]["success"] else None,
+        "measure": {"success": "success", "reward": "the mean reward"}[measure],
+        "value": value,
+        "bounds": bounds,
     }
 
 
@@ -91,7 +117,7 @@ def _groups(run: Run) -> list[dict[str, Any]]:
         elif "+" in agent:
             groups["search"].append(row)
         else:
-            groups["reference" if agent in ("random", "rule_based", BASE) else "trained"].append(row)
+            groups["reference" if is_reference(agent) else "trained"].append(row)
     titles = {
         "reference": "Where it starts",
         "trained": "Trained, acting without search",
@@ -198,7 +224,7 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
             rejected.append((r.number, value))
         if standing is not None:
             points.append((r.number, standing))
-    trained = [name for name in NAMES if name not in ("random", "rule_based", BASE)]
+    trained = [name for name in NAMES if not is_reference(name)]
     style = trained.index(recipe) if recipe in trained else _recipes(run).index(recipe)
     return Curve(agent_name(recipe), style % 4, tuple(points), tuple(rejected))
 
