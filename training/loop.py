@@ -382,7 +382,7 @@ def _grow(
         trees += load_trees(part)
         winners += load_pairs(won) if won.is_file() else []
         calls = sum(tree.counters["model_calls"] for tree in trees)
-        context.tell(len(trees), len(tasks), f"{calls:,} model calls")
+        context.tell(min(first + TREES_A_BATCH, len(tasks)), len(tasks), f"{calls:,} model calls")
     kept = _within(limit, [tree.counters["model_calls"] for tree in trees])
     return trees[:kept], [pair for pair in winners if pair.tree < kept]
 
@@ -393,17 +393,22 @@ def _within(limit: float, costs: Sequence[int]) -> int:
     return max(1, int(np.searchsorted(np.cumsum(costs), limit, side="right")))
 
 
+def _name_of(task: Mapping[str, Any]) -> str:
+    return json.dumps(task, sort_keys=True)
+
+
 def _round(context: StageContext) -> int:
     return int(context.arguments.get("round", 0))
 
 
 def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
     counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
+    solved = {_name_of(tree.task) for tree in trees if best_paths(tree)[0]}
     return {
-        "goals": len(trees),
+        "goals": len({_name_of(tree.task) for tree in trees}),
         "tries": counters["simulations"],
         "nodes": sum(len(tree) for tree in trees),
-        "solved_goals": sum(bool(best_paths(tree)[0]) for tree in trees),
+        "solved_goals": len(solved),
         **{name: int(count) for name, count in sorted(counters.items())},
     }
 
@@ -433,7 +438,7 @@ def collect_episodes(context: StageContext) -> dict[str, Any]:
         "model_calls": calls,
         "prompts": calls,  # each for one action
         "success": float(np.mean([episode.success for episode in episodes])),
-        "solved_goals": len({json.dumps(e.task, sort_keys=True) for e in episodes if e.success}),
+        "solved_goals": len({_name_of(e.task) for e in episodes if e.success}),
     }
 
 
