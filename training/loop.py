@@ -75,7 +75,7 @@ from .supervised import TrainingStopped, train_supervised
 from .value_model import train_value_model, value_rows
 
 TREES_A_BATCH: Final = 32
-ANSWER_VISITS: Final = 16
+ANSWER_VISITS: Final = 128
 """Of a node of a game's tree whose answer is learned."""
 CONFIG: Final = "config.yaml"
 
