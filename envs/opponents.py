@@ -80,6 +80,11 @@ class Mixture:
         return drawn
 
 
+def is_share(value: Any) -> bool:
+    """Whether ``value`` may be the share of a player in a mixture: a positive, finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf
+
+
 def opponent_of(said: "str | Opponent | Mapping[str, float]", named: Mapping[str, str] | None = None) -> Any:
     """An :data:`Opponent` or a :class:`Mixture`: as :func:`named_opponent`, and for shares by name
     (``{"random": 0.5, "perfect": 0.5}``) the mixture of them. Raises ``ValueError`` for shares that are none."""
@@ -87,7 +92,7 @@ def opponent_of(said: "str | Opponent | Mapping[str, float]", named: Mapping[str
         return named_opponent(said, named)
     shares = tuple(said.values())
     for share in shares:
-        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+        if not is_share(share):
             raise ValueError(f"opponents={dict(said)!r}: expected a positive share for each name, not {share!r}.")
     if not shares:
         raise ValueError("opponents={}: name at least one, with its share.")

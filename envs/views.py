@@ -77,9 +77,7 @@ class SinglePlayerView(Simulator[ViewState]):
             )
         self.simulator = simulator
         self.player = self._seat(player)
-        self.opponents: tuple[Opponent | Mixture, ...] = tuple(
-            one if isinstance(one, Mixture) else opponent_of(one) for one in opponents
-        )
+        self.opponents: tuple[Opponent | Mixture, ...] = tuple(map(opponent_of, opponents))
         self.never_repeats = bool(getattr(simulator, "never_repeats", False))
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> ViewState:

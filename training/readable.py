@@ -49,7 +49,7 @@ def agent_name(agent: str) -> str:
 
 def is_reference(agent: str) -> bool:
     """Whether an agent is one that others are compared with: a player by rule, or the base."""
-    return agent in ("random", "rule_based", BASE) or agent in SCRIPTED
+    return agent == BASE or agent in SCRIPTED
 
 
 def inline(name: str) -> str:

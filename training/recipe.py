@@ -6,7 +6,6 @@ model, budgets, and which recipes are compared. Both are YAML files (``recipes/`
 """
 
 import difflib
-import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..agents.prompting import history_named
+from ..envs.opponents import is_share
 from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
 from ..search.typed import check_fields
@@ -120,7 +120,7 @@ class BaseSettings:
                     f"{name}={getattr(self, name)} for worlds={self.worlds}; expected at least one a world"
                 )
         for name, share in self.demonstrators.items():
-            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+            if not is_share(share):
                 raise ValueError(f"demonstrators: {name}={share!r}; expected a positive share")
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width}; expected a multiple of {2 * self.heads}, twice heads={self.heads}")

@@ -66,7 +66,7 @@ def from_scratch(
     rows, _ = sft_rows(shown, tokenizer, history, positions=positions_of(model))
     _supervise(model, rows, base.cloning, seed, "cloning", tell)
     made["demonstrations"] = len(shown)
-    longest = max(len(tokenizer(action)["input_ids"]) for action in _actions(shown))
+    longest = max(map(len, tokenizer(sorted(_actions(shown)))["input_ids"]))
     return LanguageModel(model, tokenizer, history=history, max_new_tokens=longest + 8), made
 
 

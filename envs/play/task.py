@@ -91,31 +91,29 @@ class TaskSource:
         goals = goal_count(simulator)
         if goals is not None and first + count > goals:
             raise ValueError(f"split {split!r} of {self.env} has {goals} goals; {first + count} are asked for")
-        common: Task = {"env_id": self.row.id, "env_options": self._options(split)}
+        numbers = range(first, first + count)
         if goals is not None:
-            return [{**common, "seed": n, "options": {"goal": n}} for n in range(first, first + count)]
-        seats, seed = self._seats(simulator), 0 if self._is_split(simulator) else FIRST_SEED[split]
-        return [
-            {
-                **common,
-                "seed": seed + number // len(seats),
-                "options": {"player": seats[number % len(seats)]} if len(seats) > 1 else {},
-            }
-            for number in range(first, first + count)
-        ]
+            common = self._common(split)
+            return [{**common, "seed": number, "options": {"goal": number}} for number in numbers]
+        seats = len(self._seats(simulator))
+        return self._seeded(simulator, split, [(number // seats, number) for number in numbers])
 
     def sampled_tasks(self, simulator: Simulator[Any], split: str, seeds: Sequence[int]) -> list[Task]:
         """A task a seed (from 0 below 10⁹): where there are goals, of the goal that the seed draws."""
-        common: Task = {"env_id": self.row.id, "env_options": self._options(split)}
-        seats, first = self._seats(simulator), 0 if self._is_split(simulator) else FIRST_SEED[split]
+        return self._seeded(simulator, split, [(seed, place) for place, seed in enumerate(seeds)])
+
+    def _seeded(self, simulator: Simulator[Any], split: str, turns: Sequence[tuple[int, int]]) -> list[Task]:
+        """Tasks of (seed, turn): seeds count from the split's first, unless the simulator keeps the splits apart; the
+        seats take turns."""
+        common, seats = self._common(split), self._seats(simulator)
+        first = 0 if self.row.splits or goal_count(simulator) is not None else FIRST_SEED[split]
         return [
-            {**common, "seed": first + seed, "options": {"player": seats[place % len(seats)]} if len(seats) > 1 else {}}
-            for place, seed in enumerate(seeds)
+            {**common, "seed": first + seed, "options": {"player": seats[turn % len(seats)]} if len(seats) > 1 else {}}
+            for seed, turn in turns
         ]
 
-    def _is_split(self, simulator: Simulator[Any]) -> bool:
-        """Whether the simulator itself keeps the splits apart, so that every seed is one of its split."""
-        return bool(self.row.splits) or goal_count(simulator) is not None
+    def _common(self, split: str) -> Task:
+        return {"env_id": self.row.id, "env_options": self._options(split)}
 
     def _options(self, split: str) -> dict[str, Any]:
         return {**self.options, "split": split} if self.row.splits else dict(self.options)
