@@ -232,8 +232,8 @@ def loop(
     """
     from .agents.named import check_model
     from .training.display import ProgressDisplay, ResultsTable
-    from .training.loop import is_done, run_loop
-    from .training.recipe import load_config, run_folder_named
+    from .training.loop.recipe import load_config, run_folder_named
+    from .training.loop.run import is_done, run_loop
     from .training.run_folder import budgets, read_run
     from .training.stages import FIGURES, is_finished
 

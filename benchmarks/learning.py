@@ -20,8 +20,7 @@ from rich.console import Console
 from branchwise.search.store import load_episodes
 from branchwise.training.display import ProgressDisplay
 from branchwise.training.evaluation import paired_difference, wilson
-from branchwise.training.loop import run_loop
-from branchwise.training.recipe import RunConfig, load_config
+from branchwise.training.loop import RunConfig, load_config, run_loop
 from branchwise.training.stages import is_finished
 
 BUDGETS = {"few tries": (4, 4_000), "many tries": (16, 16_000)}
@@ -94,7 +93,7 @@ def main() -> None:
             with ProgressDisplay(Console(stderr=True)) as display:
                 run_loop(config_of(base, seed, budget, arguments.rounds), run, display, arguments.workers)
             first = first or run
-    text, rows = table(arguments.out, arguments.seeds, base.recipes)
+    text, rows = table(arguments.out, arguments.seeds, tuple(base.recipes))
     print(text)
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)

@@ -11,8 +11,7 @@ from rich.console import Console
 
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.training.display import ProgressDisplay
-from branchwise.training.loop import run_loop
-from branchwise.training.recipe import BaseSettings, RunConfig
+from branchwise.training.loop import BaseSettings, RunConfig, recipes_named, run_loop
 
 COLOURS, LOST, OUTSIDE = ("red", "green", "blue"), -1, 4
 
@@ -44,8 +43,9 @@ class Doors(
 
 if __name__ == "__main__":
     base = BaseSettings(width=32, layers=2, demonstrations=500, demonstrators={"random": 1})
+    recipes = recipes_named("step_dpo")
     config = RunConfig(
-        "own_environment:Doors", base=base, recipes=("step_dpo",), search_recipe="", model_calls=40_000, train_goals=600
+        "own_environment:Doors", base=base, recipes=recipes, search_recipe="", model_calls=40_000, train_goals=600
     )
     run = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/own_environment")
     with ProgressDisplay(Console()) as display:

@@ -11,8 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from branchwise.training.display import ProgressDisplay
-from branchwise.training.loop import run_loop
-from branchwise.training.recipe import load_config
+from branchwise.training.loop import load_config, run_loop
 
 if __name__ == "__main__":  # the stages run in processes of their own, which import this file
     if len(sys.argv) > 3 or any(word.startswith("-") for word in sys.argv[1:]):

@@ -45,6 +45,10 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is tuple:
         kinds = [inner[0]] * len(value) if isinstance(value, tuple) and inner[-1] is ... else inner
         return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_fits, value, kinds))
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
+        )
     if hint is float or hint is int:
         allowed = (int, float) if hint is float else int
         return isinstance(value, allowed) and not isinstance(value, bool) and value == value

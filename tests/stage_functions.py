@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,14 @@ from branchwise.training.stages import Stage, StageContext, read_from, run_stage
 NEVER = 60.0  # seconds; longer than any test waits
 
 
-def write(context: StageContext) -> dict[str, Any]:
+def write(context: StageContext, read: Sequence[str] = (), add: int = 0, meet: str = "") -> dict[str, Any]:
     """Writes the sum of ``add`` and the numbers of the stages in ``read``; returns when it started and ended.
     With ``meet``, a file, it goes on only while another stage is at work that has written its name there."""
     start = time.time()
-    numbers = [int((context.run / name / "number").read_text()) for name in context.arguments.get("read", ())]
-    number = sum(numbers) + context.arguments.get("add", 0)
-    if "meet" in context.arguments:
-        _meet(Path(context.arguments["meet"]), context.folder.name)
+    numbers = [int((context.run / name / "number").read_text()) for name in read]
+    number = sum(numbers) + add
+    if meet:
+        _meet(Path(meet), context.folder.name)
     context.tell(1, 2, "half")
     (context.folder / "number").write_text(str(number))
     context.tell(2, 2, "")
@@ -45,9 +47,8 @@ def read_damaged(context: StageContext) -> dict[str, Any]:
     return {"number": read_from(context.run / "first", lambda folder: int((folder / "number").read_text()))}
 
 
-def kill_itself_once(context: StageContext) -> dict[str, Any]:
+def kill_itself_once(context: StageContext, mark: Path) -> dict[str, Any]:
     """Dies as a process that runs out of memory does, unless the file ``mark`` stands."""
-    mark = Path(context.arguments["mark"])
     (context.folder / "half").write_text("half")
     if not mark.exists():
         mark.touch()
@@ -55,15 +56,15 @@ def kill_itself_once(context: StageContext) -> dict[str, Any]:
     return {"files": sorted(path.name for path in context.folder.iterdir())}
 
 
-def leave(context: StageContext) -> dict[str, Any]:
+def leave(context: StageContext, signal: int = 0, code: int = 0) -> dict[str, Any]:
     """Ends its process as compiled code can: by an exit code, or by a signal of its own."""
-    if number := context.arguments.get("signal"):
-        os.kill(os.getpid(), number)
-    os._exit(context.arguments["code"])
+    if signal:
+        os.kill(os.getpid(), signal)
+    os._exit(code)
 
 
-def wait_for_ever(context: StageContext) -> dict[str, Any]:
-    Path(context.arguments["mark"]).write_text(str(os.getpid()))
+def wait_for_ever(context: StageContext, mark: Path) -> dict[str, Any]:
+    mark.write_text(str(os.getpid()))
     time.sleep(NEVER)
     return {}
 
@@ -76,7 +77,7 @@ class Silent:
 
 
 def a_run_that_waits(run: Path, mark: Path) -> list[Stage]:
-    return [Stage("quick", write, arguments={"add": 3}), Stage("long", wait_for_ever, ("quick",), {"mark": str(mark)})]
+    return [Stage("quick", partial(write, add=3)), Stage("long", partial(wait_for_ever, mark=mark), ("quick",))]
 
 
 def run_and_wait(run: str, mark: str) -> None:

@@ -14,8 +14,8 @@ from branchwise import __version__, cli, simulator_for
 from branchwise.agents.named import agents_called
 from branchwise.envs.registry import environment_row, environments
 from branchwise.search.store import load_trees
+from branchwise.training.loop.recipe import load_config
 from branchwise.training.readable import agent_order
-from branchwise.training.recipe import load_config
 from branchwise.training.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]

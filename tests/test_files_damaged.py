@@ -32,7 +32,7 @@ from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from branchwise.training.recipe import load_config, load_recipe
+from branchwise.training.loop.recipe import load_config, load_recipe
 from branchwise.training.settings import MAX_ENTRIES
 
 ROOTS = [Root(TicTacToe().reset(0), task={"seed": 0})]

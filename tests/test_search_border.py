@@ -24,8 +24,8 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.tree import Tree
 from branchwise.testing import check_simulator
+from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_recipe
 from branchwise.training.preference_loss import PreferenceSettings
-from branchwise.training.recipe import BaseSettings, Recipe, RunConfig
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import ValueSettings
 
@@ -348,8 +348,7 @@ def test_an_unknown_choice_lists_those_that_there_are() -> None:
 
 
 def made(kind: type) -> Any:
-    given = {"name": "a", "source": "b", "collect": "trees", "extract": "sibling_pairs", "train": "preference"}
-    return kind(**(given | {"learning_rates": (0.1,)} if kind is Recipe else {}))
+    return load_recipe("step_dpo") if kind is Recipe else kind()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -10,10 +10,12 @@ from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_episodes, load_pairs
-from branchwise.training import loop as loop_module
 from branchwise.training.evaluation import row_of
-from branchwise.training.loop import check_run, stages_of
-from branchwise.training.recipe import BaseSettings, RunConfig
+from branchwise.training.loop import run as run_module
+from branchwise.training.loop.graph import stages_of
+from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named
+from branchwise.training.loop.run import check_run
+from branchwise.training.loop.tasks import simulator_of
 from branchwise.training.report import write_report
 from branchwise.training.stages import do_stage, figures
 from branchwise.training.supervised import SupervisedSettings
@@ -56,7 +58,7 @@ def tiny(name: str) -> RunConfig:
             cloning=SupervisedSettings(batch_size=8),
         ),
         search=SearchSettings(simulations=8, proposals=3, solve=False, **suited, **revisit),
-        recipes=TRAINED,
+        recipes=recipes_named(*TRAINED),
         search_recipe="",
     )
 
@@ -65,7 +67,7 @@ def tiny(name: str) -> RunConfig:
 def test_the_loop_runs_whole_in_every_family(name: str, tmp_path: Path) -> None:
     config = tiny(name)
     check_run(config)
-    loop_module._claim(config, tmp_path)
+    run_module._claim(config, tmp_path)
     stages = stages_of(config)
     for stage in stages:
         do_stage(stage, tmp_path, lambda done, total, note: None)
@@ -76,7 +78,7 @@ def test_the_loop_runs_whole_in_every_family(name: str, tmp_path: Path) -> None:
     assert (tmp_path / "report.html").stat().st_size > 10_000
     game = TaskSource(config.env, config.env_options)
     episodes = load_episodes(tmp_path / "evaluation" / "step_dpo" / "episodes.jsonl")
-    assert [episode.task for episode in episodes] == game.tasks(loop_module._simulator(config, "test"), "test", 6) or (
+    assert [episode.task for episode in episodes] == game.tasks(simulator_of(config, "test"), "test", 6) or (
         "opponents" not in config.env_options
     )
     if game.row.players > 1:

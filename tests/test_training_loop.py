@@ -20,14 +20,21 @@ from stage_functions import Silent
 from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.play.players import scripted_agents
 from branchwise.envs.play.playing import run_episodes
+from branchwise.envs.play.task import start
 from branchwise.envs.registry import simulator_for
 from branchwise.search.extraction import successful_trajectories
 from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator
-from branchwise.training import loop as loop_module
-from branchwise.training.loop import extract, run_loop, stages_of
-from branchwise.training.recipe import config_names, load_config, load_recipe, run_folder_named
-from branchwise.training.settings import SettingsError
+from branchwise.training.loop import collect
+from branchwise.training.loop import run as run_module
+from branchwise.training.loop import tasks as tasks_module
+from branchwise.training.loop.extract import extract
+from branchwise.training.loop.graph import stages_of
+from branchwise.training.loop.learners import Preference, Sft
+from branchwise.training.loop.recipe import config_names, load_config, load_recipe, run_folder_named
+from branchwise.training.loop.run import run_loop
+from branchwise.training.loop.slots import Trees
+from branchwise.training.settings import SettingsError, as_dict
 from branchwise.training.stages import DamagedStage, do_stage, figures
 
 AGENTS = (
@@ -35,6 +42,7 @@ AGENTS = (
     *("behaviour_cloning+mcts", "step_dpo+mcts", "behaviour_cloning+mcts_oracle", "step_dpo+mcts_oracle"),
 )
 
+RECIPES = Path(__file__).parents[1] / "training" / "recipes"
 TINY = ["validation_goals=2", "test_goals=3", "recipes=[rft, step_dpo]"]
 
 
@@ -110,12 +118,12 @@ def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path)
     for stage in stages_of(config):
         if stage.name in ("base", "round_1/trees", "round_1/episodes"):
             do_stage(stage, tmp_path, lambda *_: None)
-    for name in config.recipes:
-        recipe = load_recipe(name)
-        collected = figures(tmp_path, f"round_1/{recipe.collect}")
+    for name, recipe in config.recipes.items():
+        collection = f"round_1/{recipe.collect.gives}"
+        collected = figures(tmp_path, collection)
         assert 0 < collected["prompts"] <= collected["model_calls"] <= config.model_calls
-        rows, _ = extract(recipe, tmp_path / "round_1" / recipe.collect, 1, np.random.default_rng(0), config.history)
-        trained = [row for row in rows if row.rejected] if recipe.train == "preference" else rows
+        rows, _ = extract(recipe.extract, tmp_path / collection, 1, np.random.default_rng(0), config.history)
+        trained = [row for row in rows if row.rejected] if isinstance(recipe.learn, Preference) else rows
         assert len(trained) >= 2, name
 
     # And what is cut afterwards is named with its cure, by the stages that read it.
@@ -133,7 +141,7 @@ def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path)
 def test_a_stage_that_was_killed_while_it_collected_takes_up_its_parts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_module, "TREES_A_BATCH", 2)
+    monkeypatch.setattr(collect, "TREES_A_BATCH", 2)
     stages = {stage.name: stage for stage in stages_of(load_config("smoke", TINY))}
 
     def do(name: str, run: Path, tell: Any = lambda *_: None) -> None:
@@ -258,7 +266,7 @@ def test_a_model_that_is_not_there_is_refused_before_the_run_s_folder_is_made(tm
         (["base.heads=3"], "width=32; expected a multiple of 6"),
         (["base.worlds=161"], "lessons=160 for worlds=161; expected at least one a world"),
         (["rounds=100000000"], "rounds=100000000; the limit is 1,000"),
-        (["recipes=[rft, rft]", "search_recipe=''"], "has one twice"),
+        (["recipes=[rft, rft]", "search_recipe=''"], "recipes has 'rft' twice; name each once"),
         (["recipes=[]", "search_recipe=''"], "recipes is empty"),
         (["critic.holdout=-0.1"], r"holdout in \[0, 1\), got 32 and -0.1"),
         (["critic.holdout=1.0"], r"holdout in \[0, 1\), got 32 and 1.0"),
@@ -294,23 +302,20 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_recipe_s_name_that_is_no_plain_name_is_refused_and_nothing_deleted(tmp_path: Path, name: str) -> None:
-    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/step_dpo.yaml").read_text())
-    path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({**good, "name": name}))
-    with pytest.raises(SettingsError, match=r"recipe\.yaml: Recipe: name= .* names a folder; expected 1 to 64 letters"):
-        load_recipe(str(path))
+def test_a_recipe_s_name_that_is_no_plain_name_is_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        yaml.safe_dump({"env": "WebShop", "recipes": {name: as_dict(load_recipe("rft"))}, "search_recipe": ""})
+    )
+    with pytest.raises(SettingsError, match=r"mine\.yaml: RunConfig: recipes: .* names a folder; expected 1 to 64"):
+        load_config(path)
 
 
 def test_a_recipe_that_has_the_name_of_one_of_the_run_s_own_stages_is_refused(tmp_path: Path) -> None:
-    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/rft.yaml").read_text())
-    for name in ("base", "critic", "random", "behaviour_cloning", "Base"):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(yaml.safe_dump({**good, "name": name}))
-        config = load_config("smoke", [f"recipes=[step_dpo, '{path}']"])
-        with pytest.raises(ValueError, match=r"more than once|lies in the folder of stage|as a row of the table"):
-            run_loop(config, tmp_path / "run", Silent())
-        assert not (tmp_path / "run").exists()
+    for name in ("base", "critic", "random", "behaviour_cloning", "Base", "STEP_DPO"):
+        shutil.copy(RECIPES / "rft.yaml", tmp_path / f"{name}.yaml")
+        with pytest.raises(SettingsError, match=f"recipes: '{name.lower()}' is the name of a row or a stage already"):
+            load_config("smoke", [f"recipes=[step_dpo, '{tmp_path / name}.yaml']"])
 
 
 def test_a_configuration_whose_name_is_no_plain_name_needs_a_folder() -> None:
@@ -322,8 +327,7 @@ def test_a_configuration_whose_name_is_no_plain_name_needs_a_folder() -> None:
 
 def test_a_recipe_given_by_its_path_may_act_with_search_too(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/rft.yaml").read_text())
-    path.write_text(yaml.safe_dump({**good, "name": "mine"}))
+    shutil.copy(RECIPES / "rft.yaml", path)
     names = [s.name for s in stages_of(load_config("smoke", [f"recipes=['{path}']", f"search_recipe={path}"]))]
     assert "critic_trees/mine" in names
     assert "evaluation/mine+mcts" in names
@@ -361,51 +365,100 @@ def test_damaged_settings_of_a_run_are_named_in_one_line_with_the_cure(tmp_path:
 
 def test_settings_of_another_version_are_read_with_defaults_or_refused_by_name(tmp_path: Path) -> None:
     config = load_config("smoke")
-    loop_module._claim(config, tmp_path)
+    run_module._claim(config, tmp_path)
     path = tmp_path / "config.yaml"
     written = yaml.safe_load(path.read_text())
     older = {**written, "search": {k: v for k, v in written["search"].items() if k != "proposals"}}
     older["recipes"] = {
         **written["recipes"],
-        "rft": {k: v for k, v in written["recipes"]["rft"].items() if k != "anchors"},
+        "rft": {k: v for k, v in written["recipes"]["rft"].items() if k != "act"},
     }
     path.write_text(yaml.safe_dump(older))
-    loop_module._claim(config, tmp_path)  # what an older version did not know has its default
+    run_module._claim(config, tmp_path)  # what an older version did not know has its default
     path.write_text(yaml.safe_dump({**written, "curriculum": "easy first"}))
     with pytest.raises(SettingsError, match=r"config\.yaml: unknown setting curriculum.*another version wrote it"):
-        loop_module._claim(config, tmp_path)
+        run_module._claim(config, tmp_path)
     path.write_text(yaml.safe_dump({**written, "recipes": {**written["recipes"], "rft": older["recipes"]["step_dpo"]}}))
     with pytest.raises(SettingsError, match=r"other settings \(recipes\.rft\)"):
-        loop_module._claim(config, tmp_path)
+        run_module._claim(config, tmp_path)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"learning_rates": "abc"}, r"learning_rates='abc': expected a list"),
-        ({"learning_rates": ["abc"]}, r"learning_rates\[0\]='abc' is str; expected float"),
-        ({"learning_rates": [float("inf")]}, "no finite number"),
-        ({"learning_rates": [1e-4, 1e-4]}, "has one twice"),
-        ({"supervised": None}, "supervised=None: expected settings of its own"),
-        ({"supervised": {"epochs": []}}, r"supervised\.epochs=\[\]"),
-        ({"anchors": "yes"}, "anchors='yes' is str; expected bool"),
-        ({"per_node": 1.5}, "per_node=1.5 is float; expected int"),
-        ({"name": 7}, "name=7 is int; expected str"),
-        ({"collect": ["trees"]}, r"collect=\['trees'\]: expected one of 'episodes', 'trees'"),
+        ({"rates": "abc"}, r"rates='abc': expected a list"),
+        ({"rates": ["abc"]}, r"rates\[0\]='abc' is str; expected float"),
+        ({"rates": [float("inf")]}, "no finite number"),
+        ({"rates": [1e-4, 1e-4]}, "has one twice"),
+        ({"rates": [1e-4, 0.0]}, "expected positive numbers"),
+        ({"learn": None}, "learn is empty; name at least one of sft"),
+        ({"learn": {"preference": {"epochs": []}}}, r"learn\.preference\.epochs=\[\]"),
+        ({"learn": {"preference": {"learning_rate": 0.1}}}, "are tried, and not learn's learning_rate=0.1; leave one"),
+        ({"learn": {"preference": {"temperature": 1}}}, r"unknown setting learn\.preference\.temperature"),
+        ({"learn": {"preference": {}, "sft": {}}}, "learn names preference, sft; expected one name"),
+        ({"learn": "prefrence"}, "learn: there is no 'prefrence'; did you mean 'preference'"),
+        ({"learn": "sft", "act": "best_of"}, "act needs q, which learn does not make"),
+        ({"learn": "q"}, "learn makes q, which act does not use"),
+        ({"collect": {"episodes": {"simulations": 8}}}, r"unknown setting collect\.episodes\.simulations"),
+        ({"collect": {"trees": {"search": {"simulation": 8}}}}, r"search\.simulation; did you mean 'simulations'"),
+        ({"collect": {"trees": {"search": {"simulations": 0}}}}, "simulations is 0"),
+        ({"collect": "episodes"}, "extract.best_paths reads trees, and collect gives episodes; change collect, or"),
+        ({"extract": {}}, "extract is empty; name at least one of successes"),
+        ({"extract": "best_paths"}, "extract best_paths gives no pairs to compare; add one, or learn sft"),
+        ({"extract": {"sibling_pairs": {"threshold": -0.1}}}, r"threshold=-0\.1; expected"),
+        ({"extract": {"sibling_pairs": {"per_node": 1.5}}}, "per_node=1.5 is float; expected int"),
+        ({"extract": {"sibling_pairs": {"per_node": 0}}}, "per_node=0; expected at least 1"),
+        ({"extract": {"sibling_pairs": {"per_task": 3}}}, r"unknown setting extract\.sibling_pairs\.per_task"),
+        ({"summary": 7}, "summary=7 is int; expected str"),
         ({7: 7}, "unknown setting 7"),
     ],
 )
-def test_a_recipe_of_wrong_types_is_refused_with_its_file(tmp_path: Path, change: dict[Any, Any], said: str) -> None:
-    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/step_dpo.yaml").read_text())
+def test_a_recipe_that_cannot_be_meant_is_refused_with_its_file(
+    tmp_path: Path, change: dict[Any, Any], said: str
+) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump({**good, **change}))
+    path.write_text(yaml.safe_dump({**yaml.safe_load((RECIPES / "step_dpo.yaml").read_text()), **change}))
     with pytest.raises(SettingsError, match=rf"recipe\.yaml: .*{said}"):
-        load_recipe(str(path))
-    path.write_text(yaml.safe_dump({"name": "mine"}))
-    with pytest.raises(
-        SettingsError, match=r"recipe\.yaml: Recipe: no setting source, collect, extract, train, learning_ra"
-    ):
-        load_recipe(str(path))
+        load_recipe(path)
+
+
+def test_a_recipe_without_its_slots_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump({"summary": "mine"}))
+    with pytest.raises(SettingsError, match=r"recipe\.yaml: Recipe: no setting source, collect, extract, learn"):
+        load_recipe(path)
+
+
+def test_a_run_lays_settings_over_those_of_its_recipes() -> None:
+    changed = load_config(
+        "smoke",
+        [
+            "recipes={step_dpo: {learn: {preference: {epochs: 8}}, extract: {sibling_pairs: {min_visits: 4}}}, rft: }",
+            "recipes.step_dpo.rates=[1e-3]",
+            "recipes.rft.learn.sft.batch_size=8",
+            "recipes.step_dpo.collect.trees.search.exploration=1.4",
+        ],
+    )
+    usual = load_recipe("step_dpo")
+    assert list(changed.recipes) == ["step_dpo", "rft"]
+    made = changed.recipes["step_dpo"]
+    assert made.learn == replace(usual.learn, epochs=8.0)
+    assert made.extract == {**usual.extract, "sibling_pairs": replace(usual.extract["sibling_pairs"], min_visits=4)}
+    assert made.rates == (1e-3,)
+    assert changed.recipes["rft"].learn == replace(load_recipe("rft").learn, batch_size=8)
+    assert isinstance(made.collect, Trees)
+    assert made.collect.settings(changed.search) == replace(changed.search, exploration=1.4)
+    sft = load_config("smoke", ["recipes.step_dpo.learn={sft: {epochs: 3}}", "search_recipe=''"]).recipes["step_dpo"]
+    assert sft.learn == Sft(epochs=3.0), "another learner begins with its own settings"
+    with pytest.raises(SettingsError, match=r"recipes\.step_dpo\.learn\.preference\.epoch; did you mean 'epochs'"):
+        load_config("smoke", ["recipes.step_dpo.learn.preference.epoch=3"])
+
+
+def test_recipes_that_search_otherwise_have_a_first_collection_of_their_own() -> None:
+    config = load_config("smoke", ["recipes.step_dpo.collect.trees.search.exploration=1.4"])
+    needs = {stage.name: stage.needs for stage in stages_of(config)}
+    assert needs["tree_sft/round_1/model"] == ("base", "round_1/trees")
+    assert needs["step_dpo/round_1/model"] == ("base", "step_dpo/round_1/trees")
 
 
 def test_a_second_run_in_one_folder_is_refused_with_the_process_that_works_there(tmp_path: Path) -> None:
@@ -440,22 +493,6 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_recipe_whose_parts_contradict_each_other_is_refused(tmp_path: Path) -> None:
-    good = yaml.safe_load((Path(__file__).parents[1] / "training/recipes/step_dpo.yaml").read_text())
-    for change, said in (
-        ({"collect": "episodes"}, "does not read episodes"),
-        ({"train": "supervised", "anchors": False}, "does not feed"),
-        ({"learning_rates": []}, "learning_rates is empty"),
-        ({"learning_rates": [1e-4, 0.0]}, "expected positive numbers"),
-        ({"threshold": -0.1}, r"threshold=-0\.1; expected"),
-        ({"per_node": 0}, "per_node=0; expected at least 1"),
-    ):
-        path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump({**good, **change}))
-        with pytest.raises(SettingsError, match=said):
-            load_recipe(str(path))
-
-
 def test_success_as_an_outcome_keeps_the_rules_and_pays_for_success_alone() -> None:
     shop = simulator_for("branchwise/WebShop-v0", products=100, observation_mode="compact")
     simulator = SuccessOutcome(shop)
@@ -478,7 +515,7 @@ def test_success_as_an_outcome_keeps_the_rules_and_pays_for_success_alone() -> N
 
 def test_pairs_of_a_run_say_of_which_environment_they_are() -> None:
     config = load_config("smoke", [])
-    [task, *others] = loop_module._tasks(config, "train")
+    [task, *others] = tasks_module.tasks_of(config, "train")
     assert task == {
         "seed": 0,
         "options": {"goal": 0},
@@ -486,8 +523,8 @@ def test_pairs_of_a_run_say_of_which_environment_they_are() -> None:
         "env_options": {**config.env_options, "split": "train"},
     }
     assert others[0]["options"] == {"goal": 1}
-    simulator = loop_module._simulator(config, "train")
-    assert loop_module.start(simulator, task).task["env_id"] == config.env
+    simulator = tasks_module.simulator_of(config, "train")
+    assert start(simulator, task).task["env_id"] == config.env
     episodes = run_episodes(simulator, [task], scripted_agents(config.env)["rule_based"](), seed=0)
     [row] = successful_trajectories([replace(episodes[0], success=True)])[0]
     assert row.env_id == config.env

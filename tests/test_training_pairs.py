@@ -23,10 +23,10 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, save_pairs, save_trees
 from branchwise.training.from_pairs import check_writable, has_logged, train_step_dpo
-from branchwise.training.loop import extract
+from branchwise.training.loop.extract import extract
+from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.preference import logged_references, model_references, train_preference_rows
 from branchwise.training.preference_loss import PreferenceSettings
-from branchwise.training.recipe import load_recipe
 from branchwise.training.rows import preference_rows, sft_rows, without_repeats
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
@@ -199,7 +199,7 @@ def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recip
     save_trees(tmp_path / "trees.parquet", trees)
     save_pairs(tmp_path / "winners.jsonl", steps)
     assert load_pairs(tmp_path / "winners.jsonl") != steps
-    rows, _ = extract(load_recipe(recipe), tmp_path, 1, np.random.default_rng(0), "all_turns")
+    rows, _ = extract(load_recipe(recipe).extract, tmp_path, 1, np.random.default_rng(0), "all_turns")
     assert sum(not row.rejected for row in rows) == len(steps)
 
 

@@ -11,8 +11,11 @@ import yaml
 
 from branchwise.cli import parsed_options
 from branchwise.search.settings import SearchSettings
+from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
+from branchwise.training.loop.learners import LEARN, Preference
+from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_config, load_recipe, recipe_names
+from branchwise.training.loop.slots import COLLECT, BestOf
 from branchwise.training.preference_loss import PreferenceSettings
-from branchwise.training.recipe import BaseSettings, RunConfig, load_config, load_recipe
 from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import ValueSettings
@@ -262,9 +265,13 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
     (ValueSettings(), "visit_cap", (1,), (0, -1)),
     (ValueSettings(), "holdout", (0.0, BELOW_1), (BELOW_0, 1.0)),
     (ValueSettings(), "loss", ("cross_entropy", "squared_error"), ("hinge", "")),
-    *((STEP_DPO, name, (1, MOST), (0, -1, MOST + 1)) for name in ("min_visits", "per_node", "per_task")),
-    (STEP_DPO, "threshold", (0.0,), (BELOW_0,)),
-    (STEP_DPO, "learning_rates", ((ABOVE_0,), (0.1, 0.2)), ((), (0.0,), (0.1, BELOW_0), (0.1, 0.2, 0.1))),
+    *((SiblingPairs(), name, (1, MOST), (0, -1, MOST + 1)) for name in ("min_visits", "per_node")),
+    *((kind(), "per_task", (1, MOST), (0, -1, MOST + 1)) for kind in (Successes, TrajectoryPairs)),
+    *((BestPaths(), name, (1, MOST), (0, -1, MOST + 1)) for name in ("paths", "visits")),
+    (SiblingPairs(), "threshold", (0.0,), (BELOW_0,)),
+    (BestOf(), "proposals", (1, MOST), (0, MOST + 1)),
+    (BestOf(), "temperature", (ABOVE_0,), (0.0,)),
+    (STEP_DPO, "rates", ((ABOVE_0,), (0.1, 0.2)), ((0.0,), (0.1, BELOW_0), (0.1, 0.2, 0.1))),
     (BaseSettings(), "width", (8, 65_536), (0, -8, 4, 12, 65_544)),  # heads=4: multiples of 8
     (BaseSettings(width=2000), "heads", (1, 1000), (0, 1001)),
     (BaseSettings(), "layers", (1, 1000), (0, 1001)),
@@ -284,8 +291,8 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
     ),
     (RunConfig(), "seed", (0, 2**32 - 1), (-1, 2**32)),
     (RunConfig(), "temperature", (0.0,), (BELOW_0,)),
-    (RunConfig(search_recipe=""), "recipes", (("a",), tuple(map(str, range(100)))), ((), ("a", "a"))),
-    (RunConfig(search_recipe=""), "recipes", (), (tuple(map(str, range(101))),)),
+    (RunConfig(search_recipe=""), "recipes", ({"a": STEP_DPO}, dict.fromkeys(map(str, range(100)), STEP_DPO)), ({},)),
+    (RunConfig(search_recipe=""), "recipes", (), (dict.fromkeys(map(str, range(101)), STEP_DPO),)),
     (RunConfig(), "search_recipe", ("", "rft"), ("mcts",)),
     (RunConfig(), "history", ("all_turns",), ("none",)),
     (RunConfig(), "env_options", ({"products": 60},), ({"split": "train"},)),
@@ -307,32 +314,28 @@ def test_a_setting_takes_the_values_up_to_its_limits_and_none_beyond(
             replace(settings, **{name: value})
 
 
-@pytest.mark.parametrize(
-    ("extract", "collect", "train"),
-    product(
-        ("successes", "best_paths", "trajectory_pairs", "sibling_pairs"),
-        ("episodes", "trees"),
-        ("supervised", "preference"),
-    ),
-)
-def test_a_recipe_extracts_what_its_collection_gives_and_its_training_takes(
-    extract: str, collect: str, train: str
+@pytest.mark.parametrize(("extract", "collect", "learn"), product(EXTRACT, COLLECT, LEARN))
+def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(
+    extract: str, collect: str, learn: str
 ) -> None:
-    found = {
-        "successes": ("episodes", "supervised"),
-        "best_paths": ("trees", "supervised"),
-        "trajectory_pairs": ("episodes", "preference"),
-        "sibling_pairs": ("trees", "preference"),
-    }[extract]
-    changes: dict[str, Any] = {"extract": extract, "collect": collect, "train": train, "anchors": False}
-    if found == (collect, train):
-        assert replace(STEP_DPO, **changes).train == train
-        if train == "supervised":
-            with pytest.raises(ValueError, match="anchors stand beside pairs"):
-                replace(STEP_DPO, **{**changes, "anchors": True})
-        else:
-            assert replace(STEP_DPO, **{**changes, "anchors": True}).anchors
+    data = {"summary": "s", "source": "s", "collect": collect, "extract": extract, "learn": learn}
+    if LEARN[learn].makes == "q":
+        data["act"] = "best_of"
+    extractor, learner = EXTRACT[extract], LEARN[learn]
+    if extractor.reads != COLLECT[collect].gives:
+        fault = f"extract.{extract} reads {extractor.reads}, and collect gives {COLLECT[collect].gives}"
+    elif issubclass(learner, Preference) and not extractor.compares:
+        fault = f"extract {extract} gives no pairs to compare"
     else:
-        fault = f"does not read {collect}" if found[0] != collect else f"does not feed train='{train}'"
-        with pytest.raises(ValueError, match=f"^extract='{extract}' {fault}"):
-            replace(STEP_DPO, **changes)
+        assert as_dict(build(Recipe, data))["extract"].keys() == {extract}
+        return
+    with pytest.raises(SettingsError, match=f"^Recipe: {fault}"):
+        build(Recipe, data)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_survives_yaml(name: str, tmp_path: Path) -> None:
+    recipe = load_recipe(name)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(as_dict(recipe)))
+    assert load_recipe(path) == recipe

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from branchwise.training.loop import write_metrics
+from branchwise.training.loop.run import write_metrics
 from branchwise.training.stages import (
     FIGURES,
     DamagedStage,
@@ -66,10 +67,10 @@ def quiet(done: float, total: float, note: str) -> None:
     pass
 
 
-def counting(context: StageContext) -> dict[str, Any]:
-    context.arguments["calls"].append(sorted(path.name for path in context.folder.iterdir()))
+def counting(context: StageContext, calls: list[list[str]]) -> dict[str, Any]:
+    calls.append(sorted(path.name for path in context.folder.iterdir()))
     (context.folder / "made").write_text("whole")
-    return {"n": len(context.arguments["calls"])}
+    return {"n": len(calls)}
 
 
 # In this process.
@@ -77,17 +78,17 @@ def counting(context: StageContext) -> dict[str, Any]:
 
 def test_a_partial_folder_is_made_anew_and_a_finished_one_left(tmp_path: Path) -> None:
     calls: list[list[str]] = []
-    stage = Stage("a/b", counting, arguments={"calls": calls})
-    partial = tmp_path / "a" / "b.partial"
-    partial.mkdir(parents=True)
-    (partial / "left").write_text("half")
+    stage = Stage("a/b", partial(counting, calls=calls))
+    under_way = tmp_path / "a" / "b.partial"
+    under_way.mkdir(parents=True)
+    (under_way / "left").write_text("half")
     assert not is_finished(tmp_path, "a/b")
     for _ in range(2):
         do_stage(stage, tmp_path, quiet)
         assert calls == [[]]  # done once, in an empty folder
         assert {**figures(tmp_path, "a/b"), "seconds": 0} == {"n": 1, "seconds": 0}
         assert sorted(path.name for path in (tmp_path / "a" / "b").iterdir()) == [FIGURES, "made"]
-        assert not partial.exists()
+        assert not under_way.exists()
 
 
 def test_a_stage_that_raises_leaves_its_traceback_and_no_finished_folder(tmp_path: Path, work: ModuleType) -> None:
@@ -131,7 +132,7 @@ def test_stages_that_cannot_all_be_done_are_refused_before_any_is(
 )
 def test_a_damaged_stage_is_named_with_its_cure_before_any_work(tmp_path: Path, content: bytes, fault: str) -> None:
     calls: list[list[str]] = []
-    stages = [Stage("good", counting, arguments={"calls": calls}), Stage("next", counting, ("good",))]
+    stages = [Stage("good", partial(counting, calls=calls)), Stage("next", counting, ("good",))]
     do_stage(stages[0], tmp_path, quiet)
     (tmp_path / "good" / FIGURES).write_bytes(content)
     with pytest.raises(DamagedStage) as damaged:
@@ -147,7 +148,7 @@ def test_a_damaged_stage_is_named_with_its_cure_before_any_work(tmp_path: Path, 
 
 
 def test_what_no_stage_has_made_is_never_deleted(tmp_path: Path) -> None:
-    stage = Stage("papers", counting, arguments={"calls": []})
+    stage = Stage("papers", partial(counting, calls=[]))
     thesis = tmp_path / "papers" / "thesis.tex"
     thesis.parent.mkdir()
     thesis.write_text("ten years")
@@ -168,7 +169,7 @@ def test_a_link_in_place_of_the_folder_under_way_is_not_followed(kind: str, tmp_
     elif kind == "file":
         target.write_text("ten years")
     (run / "a.partial").symlink_to(target)
-    stage = Stage("a", counting, arguments={"calls": []})
+    stage = Stage("a", partial(counting, calls=[]))
     for attempt in (lambda: do_stage(stage, run, quiet), lambda: run_stages([stage], run, Heard())):
         with pytest.raises(ValueError, match=r"a\.partial is a link, .* move or delete it"):
             attempt()
@@ -184,7 +185,7 @@ def test_links_in_a_folder_under_way_are_removed_and_not_what_they_lead_to(tmp_p
     for name in ("model", "parts"):
         (run / "a.partial" / name).symlink_to(target)
     calls: list[list[str]] = []
-    do_stage(Stage("a", counting, arguments={"calls": calls}), run, quiet)
+    do_stage(Stage("a", partial(counting, calls=calls)), run, quiet)
     assert calls == [[]]
     assert (target / "thesis.tex").read_text() == "ten years"
     assert sorted(path.name for path in (run / "a").iterdir()) == [FIGURES, "made"]
@@ -255,10 +256,10 @@ def test_two_stages_that_differ_in_case_alone_share_a_folder_on_some_systems_and
 def test_stages_wait_for_what_they_need_and_a_finished_run_is_not_done_again(tmp_path: Path, work: ModuleType) -> None:
     place = str(tmp_path / "meeting")
     stages = [
-        Stage("sum", work.write, ("left", "right"), {"read": ("left", "right"), "add": 1}),
-        Stage("left", work.write, ("first",), {"read": ("first",), "add": 10, "meet": place}),
-        Stage("right", work.write, ("first",), {"read": ("first",), "add": 100, "meet": place}),
-        Stage("first", work.write, (), {"add": 1000}),
+        Stage("sum", partial(work.write, read=("left", "right"), add=1), ("left", "right")),
+        Stage("left", partial(work.write, read=("first",), add=10, meet=place), ("first",)),
+        Stage("right", partial(work.write, read=("first",), add=100, meet=place), ("first",)),
+        Stage("first", partial(work.write, add=1000)),
     ]
     heard = Heard()
     run_stages(stages, tmp_path, heard, workers=2)
@@ -281,10 +282,10 @@ def test_stages_wait_for_what_they_need_and_a_finished_run_is_not_done_again(tmp
 
 def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: ModuleType) -> None:
     stages = [
-        Stage("good", work.write, (), {"add": 5}),
+        Stage("good", partial(work.write, add=5)),
         Stage("bad", work.raise_error, ("good",)),
-        Stage("slow", work.wait_for_ever, ("good",), {"mark": str(tmp_path / "slow_started")}),
-        Stage("after", work.write, ("bad",), {"read": ("good",)}),
+        Stage("slow", partial(work.wait_for_ever, mark=tmp_path / "slow_started"), ("good",)),
+        Stage("after", partial(work.write, read=("good",)), ("bad",)),
     ]
     with pytest.raises(StageFailed, match="stage 'bad': ValueError: no data in row 7"):
         run_stages(stages, tmp_path, Heard(), workers=2)
@@ -292,7 +293,7 @@ def test_a_stage_that_fails_is_named_and_the_others_stand(tmp_path: Path, work: 
     assert finished == ["good"]  # "slow" would be, had the run waited for it
     before = figures(tmp_path, "good")
 
-    mended = [stages[0], Stage("bad", work.write, ("good",), {"add": 6}), stages[3]]
+    mended = [stages[0], Stage("bad", partial(work.write, add=6), ("good",)), stages[3]]
     heard = Heard()
     run_stages(mended, tmp_path, heard, workers=2)
     assert heard.of("started") == ["bad", "after"]
@@ -312,7 +313,7 @@ def test_a_stage_that_finds_another_damaged_ends_the_run_as_bad_input(tmp_path: 
 
 def test_a_stage_whose_process_was_killed_is_done_once_more(tmp_path: Path, work: ModuleType) -> None:
     mark = tmp_path / "died"
-    stages = [Stage("dies", work.kill_itself_once, (), {"mark": str(mark)}), Stage("next", work.write, ("dies",))]
+    stages = [Stage("dies", partial(work.kill_itself_once, mark=mark)), Stage("next", work.write, ("dies",))]
     heard = Heard()
     run_stages(stages, tmp_path, heard, workers=1)
     assert mark.exists()
@@ -326,7 +327,7 @@ def test_a_stage_whose_process_was_killed_is_done_once_more(tmp_path: Path, work
 
 
 def test_a_stage_whose_process_is_killed_twice_ends_the_run(tmp_path: Path, work: ModuleType) -> None:
-    stages = [Stage("dies", work.leave, (), {"signal": signal.SIGKILL})]
+    stages = [Stage("dies", partial(work.leave, signal=signal.SIGKILL))]
     heard = Heard()
     with pytest.raises(StageFailed, match=r"'dies' was killed \(out of memory\?\), twice; run the same command again"):
         run_stages(stages, tmp_path, heard, workers=1)
@@ -341,7 +342,7 @@ def test_a_killed_process_is_noticed_at_once_beside_another_that_works(
     """Two sleeping stages, the process of one of them killed from outside: its second process is at work while the
     other sleeps, and when that is killed too the run ends, and the other with it, before it has slept enough."""
     marks = [tmp_path / "mark_0", tmp_path / "mark_1"]
-    stages = [Stage(f"sleeps_{i}", work.wait_for_ever, (), {"mark": str(mark)}) for i, mark in enumerate(marks)]
+    stages = [Stage(f"sleeps_{i}", partial(work.wait_for_ever, mark=mark)) for i, mark in enumerate(marks)]
 
     def kill(times: int) -> None:
         for _ in range(times):
@@ -373,7 +374,7 @@ def test_a_process_that_ends_by_itself_is_told_with_what_is_known(
     arguments: dict[str, int], told: str, tmp_path: Path, work: ModuleType
 ) -> None:
     with pytest.raises(StageFailed, match=told) as failed:
-        run_stages([Stage("dies", work.leave, (), arguments)], tmp_path, Heard(), workers=1)
+        run_stages([Stage("dies", partial(work.leave, **arguments))], tmp_path, Heard(), workers=1)
     assert "memory" not in str(failed.value)
 
 

@@ -22,6 +22,20 @@ import yaml
 MAX_ENTRIES: Final = 100_000
 """Of a settings file, its aliases written out."""
 
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """In ``Annotated[A | B, OneOf({"a": A, "b": B})]``: a choice among named kinds of settings (dataclasses), written
+    as ``a`` or, with settings of its own, as ``a: {...}``. A field of type ``dict[str, A | B]`` so annotated holds
+    several, each by its name."""
+
+    kinds: Mapping[str, type]
+
+
+COUNTS: Final = {"rounds": 1000, "worlds": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
+MOST_COUNT: Final = 100_000_000
+"""The largest counts of a run, by name and of any other: a stage is planned for every round, whatever is finished."""
+
 MOST_SEED: Final = 2**32 - 1
 """Of a training: transformers seeds NumPy's global generator, which takes no more."""
 
@@ -128,7 +142,7 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
 
 def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """``kind`` (a dataclass) from a mapping; nested dataclasses, tuples, literals and unions are checked."""
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
@@ -161,12 +175,25 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed}; expected a whole number from 0 to {MOST_SEED}")
 
 
+def check_counts(settings: Any, *names: str) -> None:
+    """Raises ``ValueError`` for a count of ``settings`` below 1 or above its limit."""
+    for name in names:
+        value, limit = getattr(settings, name), COUNTS.get(name, MOST_COUNT)
+        if value < 1:
+            raise ValueError(f"{name}={value}; expected at least 1")
+        if value > limit:
+            raise ValueError(f"{name}={value}; the limit is {limit:,}")
+
+
 def _required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        several = typing.get_origin(arguments[0]) is dict
+        return (_named_settings if several else _one_named)(arguments[1], value, where)
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where}={value!r}: expected settings of its own, one 'key: value' a line")
@@ -190,6 +217,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if len(kinds) != len(value):
             raise SettingsError(f"{where}={value!r}: expected a list of {len(kinds)}")
         return tuple(_value(kinds[i], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if origin is dict and dataclasses.is_dataclass(arguments[1]):
+        if not isinstance(value, Mapping):
+            raise SettingsError(f"{where}={value!r}: expected settings by name")
+        return {str(name): _value(arguments[1], own, f"{where}.{name}") for name, own in value.items()}
     if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             number = float(value)  # YAML reads 1e-3 as text
@@ -206,12 +237,45 @@ def _value(hint: Any, value: Any, where: str) -> Any:
     raise SettingsError(f"{where}={value!r} is {type(value).__name__}; expected {expected.__name__}")
 
 
+def _one_named(choice: OneOf, value: Any, where: str) -> Any:
+    if isinstance(value, list | tuple | Mapping) and len(value) > 1:
+        raise SettingsError(f"{where} names {', '.join(map(str, value))}; expected one name")
+    return next(iter(_named_settings(choice, value, where).values()))
+
+
+def _named_settings(choice: OneOf, value: Any, where: str) -> dict[str, Any]:
+    """Settings by the names in ``value``: a name, a list of names, or a mapping from names to settings of their own."""
+    known = ", ".join(choice.kinds)
+    if not value:
+        raise SettingsError(f"{where} is empty; name at least one of {known}")
+    if isinstance(value, str) or not isinstance(value, list | tuple | Mapping):
+        value = [value]
+    named = value if isinstance(value, Mapping) else dict.fromkeys(map(str, value))
+    for name in named:
+        if name not in choice.kinds:
+            near = difflib.get_close_matches(str(name), choice.kinds, 1)
+            meant = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(f"{where}: there is no {name!r}{meant} (known: {known})")
+    return {
+        name: _value(choice.kinds[name], {} if own is None else own, f"{where}.{name}") for name, own in named.items()
+    }
+
+
 def as_dict(settings: Any) -> dict[str, Any]:
-    """A dataclass as plain data that YAML and JSON can hold (tuples become lists)."""
+    """A dataclass as plain data that YAML and JSON can hold (tuples become lists), from which :func:`build` makes an
+    equal one."""
+    hints = typing.get_type_hints(type(settings), include_extras=True)
+    return {f.name: _plain(getattr(settings, f.name), hints[f.name]) for f in dataclasses.fields(settings)}
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: plain(item) for key, item in value.items()}
-        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
-    return plain(dataclasses.asdict(settings))
+def _plain(value: Any, hint: Any = None) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if not dataclasses.is_dataclass(value):
+        return value
+    if typing.get_origin(hint) is typing.Annotated:
+        kinds: Mapping[str, type] = typing.get_args(hint)[1].kinds
+        return {name: as_dict(value) for name, kind in kinds.items() if kind is type(value)}
+    return as_dict(value)

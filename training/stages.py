@@ -23,7 +23,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol, TypeVar
@@ -70,7 +70,6 @@ class StageContext:
 
     run: Path
     folder: Path
-    arguments: Mapping[str, Any]
     tell: Callable[[float, float, str], None]
 
     @property
@@ -84,12 +83,12 @@ class StageContext:
 
 @dataclass(frozen=True)
 class Stage:
-    """``work`` must be importable by name (worker processes are spawned). ``arguments`` are picklable."""
+    """``work`` is picklable: a function that can be imported by name, its other arguments bound by
+    ``functools.partial`` (worker processes are spawned)."""
 
     name: str
     work: Callable[[StageContext], dict[str, Any]]
     needs: tuple[str, ...] = ()
-    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Display(Protocol):
@@ -470,7 +469,7 @@ def _work(stage: Stage, run: Path, partial: Path, tell: Callable[[float, float, 
             shutil.rmtree(left)
     start = time.perf_counter()
     try:
-        found = stage.work(StageContext(run, partial, stage.arguments, tell))
+        found = stage.work(StageContext(run, partial, tell))
     except DamagedStage:
         raise
     except Exception as error:

@@ -17,18 +17,18 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import load_env_creator
 
-from ..agents.forward import positions_of
-from ..agents.language_model import LanguageModel
-from ..agents.small_model import make_model, make_tokenizer
-from ..envs.opponents import draw_from, named_opponent
-from ..envs.play.players import ScriptedAgent
-from ..envs.play.playing import Playing, play
-from ..envs.play.task import FIRST_SEED, TaskSource, start
-from ..envs.play.transcript import Transcript
-from ..envs.simulator import Simulator
+from ...agents.forward import positions_of
+from ...agents.language_model import LanguageModel
+from ...agents.small_model import make_model, make_tokenizer
+from ...envs.opponents import draw_from, named_opponent
+from ...envs.play.players import ScriptedAgent
+from ...envs.play.playing import Playing, play
+from ...envs.play.task import FIRST_SEED, TaskSource, start
+from ...envs.play.transcript import Transcript
+from ...envs.simulator import Simulator
+from ..rows import sft_rows
+from ..supervised import SupervisedSettings, train_supervised
 from .recipe import BaseSettings
-from .rows import sft_rows
-from .supervised import SupervisedSettings, train_supervised
 
 Tell = Callable[[float, float, str], None]
 CHECKED_LESSONS = 200

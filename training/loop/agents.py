@@ -1,0 +1,78 @@
+"""The agents of a run, as data: a name, of which kind it is, the folders of its models by part, and how it acts.
+
+:func:`agent_of` makes one that plays, from its models' folders.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ...agents.best_of import BestOfAgent, LogRatio
+from ...agents.critics import CriticEvaluator, ValueModel
+from ...agents.language_model import LanguageModel
+from ...agents.searching import SearchingAgent
+from ...envs.play.agent import Agent
+from ...envs.play.players import PolicyAgent, scripted_agents
+from ...search import PolicyRollout, SearchSettings
+from ..stages import StageContext, read_from
+from .recipe import RunConfig
+from .slots import Act, BestOf, Policy
+from .tasks import with_outcome
+
+Parts = Mapping[str, str]
+"""The folders of an agent's models, by what they are: ``policy``, ``q``, ``value``."""
+Kind = Literal["reference", "trained", "search", "oracle"]
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """The best action of a tree that is grown at each decision. ``leaves``: valued by the ``value`` model, or by
+    roll-outs to the outcome itself, which makes the agent an oracle."""
+
+    settings: SearchSettings = field(default_factory=SearchSettings)
+    leaves: Literal["value", "outcome"] = "value"
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """One row of the table. ``act`` is a player by rule where it is a name, which needs no models."""
+
+    name: str
+    kind: Kind
+    act: Act | Search | str = field(default_factory=Policy)
+    parts: Parts = field(default_factory=dict)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The stages that make its models."""
+        return tuple(dict.fromkeys(self.parts.values()))
+
+
+def policy_in(context: StageContext, config: RunConfig, folder: str) -> LanguageModel:
+    """The model of a stage's ``folder``, as the run reads transcripts."""
+    return read_from(context.run / folder, lambda stage: LanguageModel.load(stage / "model", history=config.history))
+
+
+def agent_of(
+    context: StageContext, config: RunConfig, act: Act | Search | str, parts: Parts,
+    made: Mapping[str, LanguageModel] | None = None, name: str = "candidate",
+) -> Agent:  # fmt: skip
+    """The agent that acts so with the models of these folders; ``made`` are models that stand in no folder yet."""
+    if isinstance(act, str):
+        return scripted_agents(config.env)[act]()
+
+    def model(part: str) -> LanguageModel:
+        return (made or {}).get(part) or policy_in(context, config, parts[part])
+
+    policy = model("policy")
+    if isinstance(act, Policy):
+        return PolicyAgent(policy, name=name)
+    if isinstance(act, BestOf):
+        ranker = LogRatio(model("q"), policy, per_token=act.normalise)
+        return BestOfAgent(policy, ranker, act.proposals, act.temperature, name=name)
+    if act.leaves == "value":
+        critic = read_from(context.run / parts["value"], lambda folder: ValueModel.load(folder / "model"))
+        return SearchingAgent(policy, CriticEvaluator(critic), act.settings, name=name)
+    rollout = PolicyRollout(policy, temperature=config.temperature)
+    settings = replace(act.settings, hide_outcome=False)
+    return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: with_outcome(config, simulator))

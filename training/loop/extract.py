@@ -1,0 +1,200 @@
+"""The slot *extract*: from what was collected to rows to learn from.
+
+An extractor reads episodes or trees and gives rows of one kind: ``pairs``, of which those without a rejected side are
+anchors (all of them where the extractor ``compares`` nothing). The functions are those of ``search.extraction``; here
+are their settings, as recipes name them.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Literal
+
+import numpy as np
+
+from ...envs.play.episode import Episode
+from ...search import Tree, load_pairs, load_trees
+from ...search.extraction import (
+    PreferencePair,
+    answers,
+    best_path_pairs,
+    best_paths,
+    sibling_pairs,
+    successful_trajectories,
+    trajectory_pairs,
+)
+from ...search.store import load_episodes
+from ...search.typed import check_fields
+from ..rows import without_repeats
+from ..settings import check_counts
+from ..stages import read_from
+
+Gathered = Literal["episodes", "trees"]
+Found = tuple[Sequence[PreferencePair], Counter[str]]
+Rows = Literal["pairs"]
+
+
+@dataclass(frozen=True, slots=True)
+class Successes:
+    """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors."""
+
+    reads: ClassVar[Gathered] = "episodes"
+    gives: ClassVar[Rows] = "pairs"
+    compares: ClassVar[bool] = False
+
+    per_task: int = 4
+    """At most so many of a task."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "per_task")
+
+    def from_episodes(self, episodes: Sequence[Episode], round: int, rng: np.random.Generator) -> Found:
+        return successful_trajectories(episodes, per_task=self.per_task, round=round)
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryPairs:
+    """A correct against an incorrect episode of the same task, whole (Agent Q, arXiv:2408.07199, Eq. 6)."""
+
+    reads: ClassVar[Gathered] = "episodes"
+    gives: ClassVar[Rows] = "pairs"
+    compares: ClassVar[bool] = True
+
+    per_task: int = 4
+    """At most so many of a task."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "per_task")
+
+    def from_episodes(self, episodes: Sequence[Episode], round: int, rng: np.random.Generator) -> Found:
+        return trajectory_pairs(episodes, per_task=self.per_task, rng=rng, round=round)
+
+
+@dataclass(frozen=True, slots=True)
+class SiblingPairs:
+    """Children of one node whose values differ (Agent Q, arXiv:2408.07199, section 5.3)."""
+
+    reads: ClassVar[Gathered] = "trees"
+    gives: ClassVar[Rows] = "pairs"
+    compares: ClassVar[bool] = True
+
+    threshold: float = 0.1
+    """The least difference of value."""
+    min_visits: int = 1
+    """The least visits of both sides; solved children pass."""
+    contrast: Literal["best", "all"] = "best"
+    """The best child against each other one, or all against all."""
+    per_node: int = 3
+    """At most so many a node, those of the largest difference first."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "min_visits", "per_node")
+        if self.threshold < 0:
+            raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
+
+    def from_tree(self, tree: Tree, round: int) -> Found:
+        return sibling_pairs(
+            tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BestPathPairs:
+    """At each node of the best path the best child against the worst, or the second best (arXiv:2409.09345,
+    arXiv:2405.00451)."""
+
+    reads: ClassVar[Gathered] = "trees"
+    gives: ClassVar[Rows] = "pairs"
+    compares: ClassVar[bool] = True
+
+    path: Literal["terminal", "final"] = "terminal"
+    """To the visited end of largest return, or along the most visited children."""
+    against: Literal["worst", "second"] = "worst"
+    """Which child the best is better than."""
+    unvisited: Literal["drop", "zero"] = "drop"
+    """Whether a child without a visit takes part, with value 0."""
+    threshold: float = 0.0
+    """The least difference of value."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def from_tree(self, tree: Tree, round: int) -> Found:
+        return best_path_pairs(
+            tree, path=self.path, against=self.against, unvisited=self.unvisited, threshold=self.threshold, round=round
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BestPaths:
+    """The actions on successful paths of trees and in successful roll-outs, to be imitated; in games of several
+    players, what the search would play at each node that was looked at enough."""
+
+    reads: ClassVar[Gathered] = "trees"
+    gives: ClassVar[Rows] = "pairs"
+    compares: ClassVar[bool] = False
+
+    paths: int = 2
+    """At most so many paths a tree."""
+    visits: int = 128
+    """Games: the least visits of a node whose answer is learned; the root's always is."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "paths", "visits")
+
+    def from_tree(self, tree: Tree, round: int) -> Found:
+        if tree.players > 1:
+            return answers(tree, self.visits, round=round)
+        return best_paths(tree, paths=self.paths, round=round)
+
+
+FromEpisodes = Successes | TrajectoryPairs
+FromTrees = SiblingPairs | BestPathPairs | BestPaths
+Extractor = FromEpisodes | FromTrees
+EXTRACT: Final[Mapping[str, type[Extractor]]] = {
+    "successes": Successes,
+    "trajectory_pairs": TrajectoryPairs,
+    "sibling_pairs": SiblingPairs,
+    "best_path_pairs": BestPathPairs,
+    "best_paths": BestPaths,
+}
+
+
+def extract(
+    extractors: Mapping[str, Extractor], collection: Path, round: int, rng: np.random.Generator, history: str
+) -> tuple[list[PreferencePair], dict[str, int]]:
+    """The rows that the extractors find in the folder of a collection, each once as ``history`` shows it, and what was
+    dropped by reason."""
+    dropped: Counter[str] = Counter()
+    rows: list[PreferencePair] = []
+    for found, left_out in _found(extractors.values(), collection, round, rng):
+        rows.extend(found)
+        dropped.update(left_out)
+    return without_repeats(rows, history), dict(dropped)
+
+
+def trees_in(folder: Path) -> list[Tree]:
+    """The trees of a collection's folder."""
+    return load_trees(folder / "trees.parquet")
+
+
+def _found(extractors: Iterable[Extractor], collection: Path, round: int, rng: np.random.Generator) -> Iterable[Found]:
+    extractors = list(extractors)
+    of_episodes = [each for each in extractors if isinstance(each, FromEpisodes)]
+    of_trees = [each for each in extractors if isinstance(each, FromTrees)]
+    if of_episodes:
+        episodes = read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
+        for each in of_episodes:
+            yield each.from_episodes(episodes, round, rng)
+    if of_trees:
+        for tree in read_from(collection, trees_in):
+            for one in of_trees:
+                yield one.from_tree(tree, round)
+        winners = collection / "winners.jsonl"
+        if winners.is_file() and any(isinstance(each, BestPaths) for each in of_trees):
+            yield read_from(collection, lambda _: load_pairs(winners)), Counter()

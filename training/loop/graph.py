@@ -1,0 +1,104 @@
+"""A run as a graph of stages: a base, then rounds of collect → extract → learn → validate → promote, then the table.
+
+Recipes that collect alike share the collection of the first round, in which they all are the base; later each collects
+with its own model, on the same goals and under the same budget of model calls.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from ...agents.language_model import LanguageModel
+from ..readable import BASE
+from ..stages import Stage, StageContext
+from .agents import AgentSpec, Search, agent_of
+from .collect import collect_critic_trees, collect_episodes, collect_trees
+from .judge import judge, train_critic, validate
+from .learn import train_round
+from .recipe import Recipe, RunConfig
+from .scratch import from_scratch
+from .slots import Policy, Trees
+from .tasks import generator, source_of
+
+
+def stages_of(config: RunConfig) -> list[Stage]:
+    """The stages, in an order in which they could be done one by one."""
+    stages = [Stage("base", partial(make_base, config=config))]
+    parts = {name: {"policy": "base"} for name in config.recipes}
+    latest = dict.fromkeys(config.recipes, "base")
+    for round in range(1, config.rounds + 1):
+        for name, recipe in config.recipes.items():
+            gather = collecting(config, recipe, round, parts[name]["policy"])
+            collection = _collection(config, name, round)
+            if all(stage.name != collection for stage in stages):
+                stages.append(Stage(collection, gather, (parts[name]["policy"],)))
+            trained = f"{name}/round_{round}/model"
+            learn = partial(
+                train_round, config=config, recipe=recipe, name=name, round=round, collection=collection,
+                parts=parts[name], before=latest[name],
+            )  # fmt: skip
+            needs = dict.fromkeys((latest[name], *parts[name].values(), collection))
+            stages.append(Stage(trained, learn, tuple(needs)))
+            parts[name] = {**parts[name], recipe.learn.makes: trained}
+            latest[name] = trained
+    searchers = {BASE: "base"}
+    if config.search_recipe:
+        searchers[config.search_recipe] = parts[config.search_recipe]["policy"]
+        collections = []
+        for place, (name, policy) in enumerate(searchers.items()):
+            gather = partial(collect_critic_trees, config=config, policy=policy, place=place)
+            stages.append(Stage(f"critic_trees/{name}", gather, (policy,)))
+            collections.append(f"critic_trees/{name}")
+        learn = partial(train_critic, config=config, policy=policy, collections=tuple(collections))
+        stages.append(Stage("critic", learn, (policy, *collections)))
+    for spec in agents_of(config, parts):
+        stages.append(Stage(f"evaluation/{spec.name}", partial(judge, config=config, spec=spec), spec.needs))
+    return stages
+
+
+def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[AgentSpec]:
+    """The rows of the table; ``parts`` are the folders of each recipe's models."""
+    rows = [AgentSpec(name, "reference", name) for name in config.baselines]
+    rows.append(AgentSpec(BASE, "reference", parts={"policy": "base"}))
+    rows += [AgentSpec(name, "trained", recipe.act, parts[name]) for name, recipe in config.recipes.items()]
+    if config.search_recipe:
+        learned = Search(config.acting, "value")
+        seeing = Search(replace(config.acting, simulations=config.oracle_simulations), "outcome")
+        for name, policy in ((BASE, "base"), (config.search_recipe, parts[config.search_recipe]["policy"])):
+            rows.append(AgentSpec(f"{name}+mcts", "search", learned, {"policy": policy, "value": "critic"}))
+            rows.append(AgentSpec(f"{name}+mcts_oracle", "oracle", seeing, {"policy": policy}))
+    return rows
+
+
+def collecting(config: RunConfig, recipe: Recipe, round: int, policy: str) -> Any:
+    """The work of a recipe's collection with the model of the folder ``policy``."""
+    if isinstance(recipe.collect, Trees):
+        settings = recipe.collect.settings(config.search)
+        return partial(collect_trees, config=config, round=round, policy=policy, settings=settings)
+    return partial(collect_episodes, config=config, round=round, policy=policy)
+
+
+def _collection(config: RunConfig, name: str, round: int) -> str:
+    """The folder of a recipe's collection. In the first round that of the first recipe that collects so is shared."""
+    recipe = config.recipes[name]
+    kind = recipe.collect.gives
+    if round > 1:
+        return f"{name}/round_{round}/{kind}"
+    alike = [other for other, one in config.recipes.items() if one.collect == recipe.collect]
+    first = next(other for other, one in config.recipes.items() if one.collect.gives == kind)
+    return f"round_1/{kind}" if first in alike else f"{alike[0]}/round_1/{kind}"
+
+
+def make_base(context: StageContext, *, config: RunConfig) -> dict[str, Any]:
+    """The model that all recipes start from: given, or made from scratch, taught to read and shown how others play."""
+    made: dict[str, Any] = {}
+    if config.model:
+        policy = LanguageModel.load(config.model, history=config.history)
+    else:
+        policy, made = from_scratch(
+            source_of(config), config.base, config.history, config.seed, generator(config, "base"), context.tell
+        )
+    policy.save(context.folder / "model")
+    validation = validate(config, agent_of(context, config, Policy(), {}, {"policy": policy}))
+    parameters = sum(p.numel() for p in policy.model.parameters())
+    return {**made, "parameters": parameters, **validation}

@@ -1,0 +1,86 @@
+"""A round of training: rows are extracted, a candidate is trained for each learning rate of the recipe and validated
+as the recipe acts, and the best is promoted where it is better than what was there before.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ...envs.abilities import kind_of_action
+from ...search import save_pairs
+from ...search.extraction import PreferencePair
+from ..preference import action_kind_counts
+from ..stages import FIGURES, StageContext, figures, read_figures, read_from
+from ..supervised import TrainingStopped
+from .agents import Parts, agent_of, policy_in
+from .extract import extract
+from .judge import chosen_by, validate, validation_of
+from .learners import Preference
+from .recipe import Recipe, RunConfig
+from .tasks import generator, simulator_of
+
+
+def train_round(
+    context: StageContext, *, config: RunConfig, recipe: Recipe, name: str, round: int, collection: str,
+    parts: Parts, before: str,
+) -> dict[str, Any]:  # fmt: skip
+    """Extract rows from the collection, train a candidate for each learning rate, keep the best on validation goals if
+    it is better than what was there ``before``, a stage. ``parts``: the folders of the agent's models."""
+    learner = recipe.learn
+    rows, dropped = extract(
+        recipe.extract, context.run / collection, round, generator(config, context.folder.name), config.history
+    )
+    if rows:
+        save_pairs(context.folder / "pairs.jsonl", rows)
+    found_before = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
+    start = parts.get(learner.makes, parts["policy"])
+    best, best_found = policy_in(context, config, start), found_before
+    tried = []
+    for number, rate in enumerate(recipe.rates if rows else ()):
+        model = policy_in(context, config, start)
+
+        def tell(row: dict[str, float], number: int = number) -> None:
+            context.tell(number + row["epoch"] / 2, len(recipe.rates), f"loss {row['loss']:.3f}")
+
+        candidate: dict[str, Any] = {"learning_rate": rate}
+        try:
+            history = replace(learner, learning_rate=rate).train(model, rows, config.seed, tell)
+            shown = ("loss", "chosen_logp", "rejected_logp", "margin")
+            candidate |= {name: value for name, value in history[-1].items() if name in shown}
+        except TrainingStopped as stopped:
+            candidate["stopped"] = str(stopped)
+        model.forget()
+        found = validate(config, agent_of(context, config, recipe.act, parts, {learner.makes: model}))
+        tried.append(candidate | found)
+        if found[chosen_by(config)] > best_found[chosen_by(config)]:
+            best, best_found = model, found
+    best.save(context.folder / "model")
+    return {
+        "recipe": name,
+        "round": round,
+        **_counts(config, recipe, rows),
+        "dropped": dropped,
+        "candidates": tried,
+        f"{chosen_by(config)}_before": found_before[chosen_by(config)],
+        "promoted": best_found[chosen_by(config)] > found_before[chosen_by(config)],
+        "chosen_logp_per_token": max(tried, key=lambda c: c[chosen_by(config)]).get("chosen_logp") if tried else None,
+        **_spent(context, collection),
+        **best_found,
+    }
+
+
+def _counts(config: RunConfig, recipe: Recipe, rows: Sequence[PreferencePair]) -> dict[str, Any]:
+    simulator = simulator_of(config, "train")
+    kinds = action_kind_counts(rows, lambda text: kind_of_action(simulator, text))
+    contrasts = sum(bool(pair.rejected) for pair in rows)
+    found: dict[str, Any] = {"rows": len(rows)}
+    if isinstance(recipe.learn, Preference):
+        found = {"pairs": contrasts, "anchors": len(rows) - contrasts, **found}
+    found["chosen_kinds"] = {kind: chosen for kind, (chosen, _) in kinds.items()}
+    found["rejected_kinds"] = {kind: rejected for kind, (_, rejected) in kinds.items()}
+    return found
+
+
+def _spent(context: StageContext, collection: str) -> dict[str, Any]:
+    collected = figures(context.run, collection)
+    return {name: collected[name] for name in ("model_calls", "prompts") if name in collected}

@@ -1,0 +1,218 @@
+"""A run: its graph of stages done in a folder, and then the table, the figures and the report.
+
+A killed run resumes where it was. Where a run's settings cannot work it is refused before its folder is made.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any, Final
+
+import gymnasium as gym
+import yaml
+
+from ...agents.language_model import check_model_folder
+from ...envs.json_files import json_text
+from ...envs.play.players import scripted_agents
+from ...envs.play.task import TaskSource, goal_count
+from ...search import RandomRollout, search
+from ...search.files import atomically, make_folder
+from ...search.locks import only_writer
+from ..evaluation import ResultRow, row_of
+from ..readable import agent_order
+from ..report import write_report
+from ..settings import SettingsError, as_dict, build_from, read_yaml
+from ..stages import (
+    FIGURES,
+    Display,
+    Stage,
+    check_stages,
+    figures,
+    is_finished,
+    read_figures,
+    read_from,
+    run_stages,
+)
+from .graph import stages_of
+from .recipe import RunConfig
+from .slots import Trees
+from .tasks import searched_simulator, simulator_of, source_of
+
+CONFIG: Final = "config.yaml"
+
+
+def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -> list[ResultRow]:
+    """Do what is left of ``config`` in the folder ``run``; returns the table's rows, written to ``results.json`` beside
+    ``metrics.jsonl`` and ``report.html``.
+
+    Raises :class:`SettingsError` where the folder holds a run with other settings,
+    :class:`~branchwise.training.stages.StageFailed` where a stage failed.
+    """
+    run = Path(run)
+    check_run(config)
+    stages = stages_of(config)
+    check_stages(stages)
+    _check_folder(run)
+    make_folder(run)
+    with only_writer(run):
+        return _run(config, run, stages, display, workers)
+
+
+def check_run(config: RunConfig) -> None:
+    """Raises :class:`SettingsError` for what would be refused in the middle of a run: an environment or options that
+    there are not, players by rule that it does not have, more goals than a split has, searches that cannot be made, a
+    model that is not there."""
+    source = source_of(config)
+    simulators = {split: _checked_simulator(config, split) for split in ("train", "validation", "test")}
+    players = scripted_agents(config.env)
+    for name in config.baselines:
+        if name not in players:
+            raise SettingsError(f"baselines: {config.env} has no player {name!r}; it has {', '.join(players)}")
+    if config.model:
+        if Path(config.model).is_dir() or config.model.startswith((".", "/", "~")):
+            check_model_folder(config.model)
+    else:
+        _check_base(config, source, players)
+    wanted = {"train": config.rounds * config.train_goals, "validation": config.validation_goals}
+    wanted["test"] = config.test_goals
+    if config.search_recipe:
+        wanted["train"] += 2 * config.critic_goals
+    for split, simulator in simulators.items():
+        goals = goal_count(simulator)
+        if goals is not None and wanted[split] > goals:
+            raise SettingsError(
+                f"split {split!r} has {goals} goals; {wanted[split]} are asked for. Lower "
+                f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
+            )
+    searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
+    for name, recipe in config.recipes.items():
+        if isinstance(recipe.collect, Trees) and recipe.collect.search:
+            searches[f"recipes.{name}.collect.trees.search"] = recipe.collect.settings(config.search)
+    searched = searched_simulator(config)
+    for name, settings in searches.items():
+        try:  # no trees: what is left is whether simulator and settings go together
+            search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [])
+        except ValueError as error:
+            raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
+
+
+def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:
+    """Whether a model can be made from scratch here."""
+    base, row = config.base, source.row
+    if not base.demonstrators:
+        known = ", ".join(players)
+        raise SettingsError(
+            f"base.demonstrators: a model from scratch is shown how {config.env} is played; name players by rule with "
+            f"their shares ({known}, or module:name of your own), or start from a --model"
+        )
+    for name in base.demonstrators:
+        if ":" not in name and name not in players:
+            raise SettingsError(f"base.demonstrators: {config.env} has no player {name!r}; it has {', '.join(players)}")
+    if base.lessons and not row.lessons:
+        raise SettingsError(f"base.lessons={base.lessons}: {config.env} has no lessons; leave it out")
+    if not row.worlds:
+        if base.worlds > 1:
+            raise SettingsError(f"base.worlds={base.worlds}: {config.env} has one world; leave it out")
+    elif row.worlds in config.env_options:
+        raise SettingsError(f"env_options.{row.worlds}: a model from scratch sees many worlds; leave it out")
+    else:
+        _checked_simulator(config, "train", **{row.worlds: 0})
+
+
+def _checked_simulator(config: RunConfig, split: str, **more: Any) -> Any:
+    try:
+        return simulator_of(config, split, **more)
+    except (TypeError, ValueError, gym.error.Error) as error:
+        raise SettingsError(f"env={config.env} with env_options={config.env_options}, split {split}: {error}") from None
+
+
+def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display, workers: int) -> list[ResultRow]:
+    _claim(config, run)
+
+    class Noting:
+        """Passes everything on, and keeps ``metrics.jsonl`` and the report up to date."""
+
+        def started(self, stage: str) -> None:
+            display.started(stage)
+
+        def repeated(self, stage: str, why: str) -> None:
+            display.repeated(stage, why)
+
+        def moved(self, stage: str, done: float, total: float, note: str) -> None:
+            display.moved(stage, done, total, note)
+
+        def finished(self, stage: str, found: Mapping[str, Any], seconds: float) -> None:
+            write_metrics(run, stages)
+            display.finished(stage, found, seconds)
+
+    run_stages(stages, run, Noting(), workers)
+    rows = [
+        read_from(run / stage.name, lambda folder: row_of(read_figures(folder / FIGURES)))
+        for stage in stages
+        if stage.name.startswith("evaluation/")
+    ]
+    rows.sort(key=lambda row: agent_order(row.agent))
+    write_metrics(run, stages)
+    with atomically(run / "results.json") as path:
+        path.write_text(json_text([asdict(row) for row in rows], indent=1) + "\n")
+    write_report(run)
+    return rows
+
+
+def is_done(config: RunConfig, run: Path) -> bool:
+    """Whether nothing is left to do."""
+    return (run / "report.html").is_file() and all(is_finished(run, stage.name) for stage in stages_of(config))
+
+
+def write_metrics(run: Path, stages: Sequence[Stage]) -> None:
+    """``metrics.jsonl``: the figures of every finished stage, a line each, in the order of the run."""
+    lines = [json_text({"stage": s.name, **figures(run, s.name)}) + "\n" for s in stages if is_finished(run, s.name)]
+    with atomically(run / "metrics.jsonl") as path:
+        path.write_text("".join(lines))
+
+
+def _check_folder(run: Path) -> None:
+    """Raises ``ValueError`` where the folder holds something, and no run: nothing of anybody else's is replaced."""
+    names = sorted(path.name for path in run.iterdir()) if run.is_dir() else []
+    if (others := [name for name in names if not name.startswith(".")]) and CONFIG not in names:
+        raise ValueError(
+            f"{run} is not empty and has no {CONFIG}, so it is no run's folder ({', '.join(others[:3])}); give "
+            "--out a new or an empty one"
+        )
+
+
+def _claim(config: RunConfig, run: Path) -> None:
+    """Write the run's settings, or check that they are the same as before. A setting that the file does not have,
+    since an earlier version wrote it, has its default."""
+    path = run / CONFIG
+    if os.path.lexists(path):
+        if changed := _differing(_settings_in(path), config):
+            raise SettingsError(
+                f"{run} holds a run with other settings ({', '.join(changed)}); give another --out, or delete the "
+                "folder"
+            )
+        return
+    with atomically(path) as partial:
+        partial.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
+
+
+def _settings_in(path: Path) -> RunConfig:
+    """A run's settings. Raises :class:`SettingsError` where they cannot be read."""
+    try:
+        data = read_yaml(path)
+        if not isinstance(data.get("recipes"), dict):
+            raise SettingsError(f"{path}: recipes={data.get('recipes')!r}; expected the settings of each by its name")
+        return build_from(path, RunConfig, data)
+    except SettingsError as error:
+        raise SettingsError(
+            f"{error}; the file is damaged, or another version wrote it: give another --out, or delete the folder"
+        ) from None
+
+
+def _differing(before: RunConfig, after: RunConfig) -> list[str]:
+    names = [f.name for f in fields(RunConfig) if f.name != "recipes"]
+    changed = [name for name in names if getattr(before, name) != getattr(after, name)]
+    recipes = before.recipes.keys() | after.recipes.keys()
+    changed += [f"recipes.{name}" for name in recipes if before.recipes.get(name) != after.recipes.get(name)]
+    return sorted(changed)

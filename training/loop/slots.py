@@ -1,0 +1,79 @@
+"""What a recipe is made of: four slots, each filled by the name of an option and a dataclass of its settings.
+
+*Collect*: ``episodes`` are sampled as the agent would play, ``trees`` are searched (``collect.py``). *Extract*:
+``extract.py``. *Learn*: ``learners.py``. *Act*: the ``policy`` plays its likeliest action; ``best_of`` lets it propose
+some and plays the one that another part of the agent ranks first (``agents.py``).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+from ...search import SearchSettings
+from ...search.typed import check_fields
+from ..settings import as_dict, build, check_counts
+from .extract import EXTRACT as EXTRACT
+from .extract import Extractor as Extractor
+from .extract import Gathered
+from .learners import LEARN as LEARN
+from .learners import Learn as Learn
+
+
+@dataclass(frozen=True, slots=True)
+class Episodes:
+    """Whole episodes, sampled pass after pass until the round's model calls are used up."""
+
+    gives: ClassVar[Gathered] = "episodes"
+
+
+@dataclass(frozen=True, slots=True)
+class Trees:
+    """A tree a goal, in games a tree a decision of self-play."""
+
+    gives: ClassVar[Gathered] = "trees"
+
+    search: dict[str, Any] = field(default_factory=dict)
+    """Settings of ``SearchSettings`` that are laid over the run's own ``search``."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        build(SearchSettings, self.search, "search.")
+
+    def settings(self, common: SearchSettings) -> SearchSettings:
+        """The search's settings, over those of the run."""
+        return build(SearchSettings, {**as_dict(common), **self.search}, "search.")
+
+
+Collect = Episodes | Trees
+COLLECT: Final[Mapping[str, type[Collect]]] = {"episodes": Episodes, "trees": Trees}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The policy's likeliest action."""
+
+    needs: ClassVar[tuple[str, ...]] = ("policy",)
+
+
+@dataclass(frozen=True, slots=True)
+class BestOf:
+    """Of some sampled actions the one that is ranked first."""
+
+    needs: ClassVar[tuple[str, ...]] = ("policy", "q")
+
+    proposals: int = 5
+    """Sampled actions a decision; where actions are listed, the likeliest."""
+    temperature: float = 1.0
+    """Of the samples."""
+    normalise: bool = False
+    """Divide log-ratios by the number of tokens."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "proposals")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature}; expected a positive number")
+
+
+Act = Policy | BestOf
+ACT: Final[Mapping[str, type[Act]]] = {"policy": Policy, "best_of": BestOf}

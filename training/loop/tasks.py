@@ -1,0 +1,53 @@
+"""What a run plays: its simulators, as agents and as searches meet them, its tasks by split, its generators.
+
+Goals: the base and the collections see the training split alone, choices are made on the validation split, the table
+is the test split's. In the generated shop the splits are different catalogues.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from ...envs.outcomes import SuccessOutcome
+from ...envs.play.task import Task, TaskSource
+from ...envs.simulator import Simulator
+from .recipe import RunConfig
+
+
+def source_of(config: RunConfig) -> TaskSource:
+    """The environment as agents meet it: of a game one side, the others played by ``opponents``."""
+    source = TaskSource(config.env, config.env_options)
+    if source.row.players > 1 and "opponents" not in source.options:
+        return TaskSource(config.env, {**config.env_options, "opponents": "random"})
+    return source
+
+
+def simulator_of(config: RunConfig, split: str, **more: Any) -> Simulator[Any]:
+    """The split's simulator as agents meet it."""
+    return source_of(config).simulator(split, **more)
+
+
+def searched_simulator(config: RunConfig) -> Simulator[Any]:
+    """The training split's simulator as a search meets it, which may see outcomes: a game with all its players."""
+    return with_outcome(config, source_of(config).behind_view().simulator("train"))
+
+
+def with_outcome(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]:
+    """The simulator whose rewards are what the run searches for."""
+    return SuccessOutcome(simulator) if config.outcome == "success" and simulator.players == 1 else simulator
+
+
+def tasks_of(config: RunConfig, split: str, round: int = 1) -> list[Task]:
+    """The tasks of a split: for ``round`` of training the so-manieth stretch of ``train_goals``."""
+    count = {"train": config.train_goals, "validation": config.validation_goals, "test": config.test_goals}[split]
+    return goals_of(source_of(config), split, (round - 1) * count, count)
+
+
+def goals_of(source: TaskSource, split: str, first: int, count: int) -> list[Task]:
+    """``count`` tasks of a split from number ``first`` on."""
+    return source.tasks(source.simulator(split), split, count, first)
+
+
+def generator(config: RunConfig, *names: str) -> np.random.Generator:
+    """A generator of its own for each piece of work: the run's seed and the work's name."""
+    return np.random.default_rng([config.seed, *"/".join(names).encode()])
