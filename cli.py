@@ -66,6 +66,15 @@ HistoryOption = Annotated[
         "Default: what was saved with the model, else last_observation.",
     ),
 ]
+RecipeOption = Annotated[
+    str | None, typer.Option(metavar="RECIPE", help="A recipe that `branchwise recipes` lists, or a YAML file.")
+]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="Whose environment, goals and budgets: a run's name (web_shop), a YAML file, or an ENV."
+    ),
+]
 SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The seed of all draws.")]
 WRONG_PAGES: Final = (
     "Is the model one for this environment and its --option? Small models made here read observation_mode=compact"
@@ -211,6 +220,32 @@ def play(
 
 @app.command()
 @reported
+def recipes(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: with all settings.")] = False,
+) -> None:
+    """List the recipes: how an agent is trained, and the paper. `branchwise loop RUN --set recipes=[…]` trains them.
+
+    Example: branchwise recipes
+    """
+    from .training.loop.recipe import load_recipe, recipe_names
+    from .training.settings import as_dict
+
+    known = {name: load_recipe(name) for name in recipe_names()}
+    if as_json:
+        _print_json([{"name": name, **as_dict(recipe)} for name, recipe in known.items()])
+        return
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for title in ("recipe", "source", "what it does"):
+        table.add_column(title, no_wrap=title != "what it does")
+    for name, recipe in known.items():
+        table.add_row(name, recipe.source, recipe.summary)
+    _console().print(table)
+
+
+@app.command()
+@reported
 def loop(
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name (web_shop, smoke) or a YAML file.")],
     out: Annotated[
@@ -254,6 +289,51 @@ def loop(
     for line in budgets(read_run(run)):
         _say(line)
     _say(f"Report: {run / 'report.html'}")
+
+
+@app.command()
+@reported
+def collect(
+    run: RunArgument,
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="Whose collection: episodes or trees.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="The model that collects: a folder or a Hugging Face id.",
+            parser=os.path.expanduser,
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="The collection. If it exists, the same command resumes.", parser=_folder),
+    ],
+    round: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Each round has goals of its own.")] = 1,
+    assignments: SetOption = None,
+) -> None:
+    """Collect episodes or trees to learn from, as a round of the loop does: its goals, its budget, its draws.
+
+    Example: branchwise collect web_shop --recipe step_dpo --model runs/web_shop/base/model --out collected
+    """
+    from .agents.named import check_model
+    from .search.locks import only_writer
+    from .training.loop.by_hand import collect_into
+    from .training.loop.recipe import load_recipe, run_of
+    from .training.loop.run import check_run
+    from .training.stages import is_finished
+
+    how, settings = load_recipe(recipe), run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="])
+    check_model(model, _tell)
+    check_run(settings)
+    done_before = is_finished(out.parent, out.name)
+    with only_writer(out), _bar(out.name, 1) as moved:
+
+        def tell(done: float, total: float, note: str) -> None:
+            moved(done / total, note)
+
+        found = collect_into(out, settings, how, Path(model), round, tell)
+    _say(f"{out}: {found['tries']} tries of {found['goals']} goals, {found['solved_goals']} solved, "
+         f"{found['model_calls']} model calls{'; done already' if done_before else ''}")  # fmt: skip
 
 
 @app.command()
@@ -380,17 +460,23 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
 @app.command()
 @reported
 def pairs(
-    trees: Annotated[
-        Path, typer.Argument(metavar="TREES", help="Trees that `branchwise search` saved.", parser=chosen_path)
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SOURCE",
+            help="Trees that `branchwise search` saved; with --recipe what `branchwise collect` saved.",
+            parser=chosen_path,
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", parser=_file, metavar="FILE")],
+    recipe: RecipeOption = None,
     extract: Annotated[
-        Extract,
+        Extract | None,
         typer.Option(
             help="siblings: children of a node against each other. best-path: best against worst along the best path. "
-            "best-path-steps: the best path's actions alone, for --method sft."
+            "best-path-steps: the best path's actions alone, for --method sft. Default: siblings."
         ),
-    ] = Extract.SIBLINGS,
+    ] = None,
     threshold: Annotated[
         float | None, typer.Option(min=0, metavar="NUMBER", help="The least difference of value; default 0.1.")
     ] = None,
@@ -406,13 +492,31 @@ def pairs(
         ),
     ] = None,
 ) -> None:
-    """Extract preference pairs from trees, and say what was left out and why.
+    """Extract preference pairs from trees, or what a recipe learns from its collection; say what was left out and why.
+
+    Example: branchwise pairs collected --recipe step_dpo --out pairs.jsonl
 
     Example: branchwise pairs trees.parquet --out pairs.jsonl --threshold 0.2
     """
     from .search.files import check_output
-    from .search.store import anchors_beside, check_replaceable, load_trees, save_pairs
+    from .search.store import anchors_beside, check_replaceable, load_trees
 
+    if recipe is not None:
+        from .training.loop.by_hand import rows_of
+        from .training.loop.recipe import load_recipe
+
+        _refuse(
+            {"--extract": extract, "--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors},
+            "--recipe says what is extracted",
+        )
+        how = load_recipe(recipe)
+        for written in (out, anchors_beside(out)):
+            check_output(written)
+        check_replaceable(out)
+        rows, left_out = rows_of(source, how)
+        _save_rows(out, rows, Counter(left_out), f"{source}: {recipe} found nothing to learn from")
+        return
+    trees, extract = source, extract or Extract.SIBLINGS
     given = {"--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors}
     if extract is Extract.BEST_PATH_STEPS:
         _refuse(given, "--extract best-path-steps compares nothing")
@@ -434,18 +538,27 @@ def pairs(
         for rows, left_out in _extracted(tree, extract, least, visits, anchors is not False):
             found += rows
             dropped += left_out
-    lost = ", ".join(f"{count} {reason}" for reason, count in dropped.most_common())
-    if not found:
-        cures = {"below threshold": "lower --threshold", "too few visits": "lower --min-visits"}
-        cure = ", ".join([*(cure for reason, cure in cures.items() if dropped[reason]), "search with more simulations"])
-        raise ValueError(f"{trees}: no pairs; left out: {lost or 'nothing'}. The cure: {cure}")
-    save_pairs(out, found)
-    contrasts = [pair for pair in found if pair.rejected]
-    without = [pair for pair in found if not pair.rejected]
-    for path, rows in ((out, contrasts or without), (anchors_beside(out), without if contrasts else [])):
-        if rows:
-            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(pair.kind for pair in rows).most_common())
-            _say(f"{path}: {len(rows)} rows{'' if rows is contrasts else ' without a rejected side'} ({kinds})")
+    cures = {"below threshold": "lower --threshold", "too few visits": "lower --min-visits"}
+    cure = ", ".join([*(cure for reason, cure in cures.items() if dropped[reason]), "search with more simulations"])
+    _save_rows(out, found, dropped, f"{trees}: no pairs", f". The cure: {cure}")
+
+
+def _save_rows(
+    out: Path, rows: Sequence["PreferencePair"], dropped: Mapping[str, int], nothing: str, cure: str = ""
+) -> None:
+    """Write the rows, and say what they are and what was left out. Raises ValueError where there are none."""
+    from .search.store import anchors_beside, save_pairs
+
+    lost = ", ".join(f"{count} {reason}" for reason, count in Counter(dropped).most_common())
+    if not rows:
+        raise ValueError(f"{nothing}; left out: {lost or 'nothing'}{cure}")
+    save_pairs(out, rows)
+    contrasts = [pair for pair in rows if pair.rejected]
+    without = [pair for pair in rows if not pair.rejected]
+    for path, written in ((out, contrasts or without), (anchors_beside(out), without if contrasts else [])):
+        if written:
+            kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(pair.kind for pair in written).most_common())
+            _say(f"{path}: {len(written)} rows{'' if written is contrasts else ' without a rejected side'} ({kinds})")
     if lost:
         _say(f"left out: {lost}")
 
@@ -484,7 +597,16 @@ def train(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model's folder.", parser=_folder)],
-    method: Annotated[Method, typer.Option(help="step-dpo, or sft on the chosen sides.")] = Method.STEP_DPO,
+    recipe: RecipeOption = None,
+    validate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="With --recipe: a run (web_shop, a YAML file, or an ENV) on whose validation goals the recipe's "
+            "learning rates are tried. Default: its first rate alone.",
+        ),
+    ] = None,
+    method: Annotated[Method | None, typer.Option(help="step-dpo (default), or sft on the chosen sides.")] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -513,6 +635,12 @@ def train(
 ) -> None:
     """Train a model on pairs, and save it with its tokenizer.
 
+    With --recipe as that recipe learns; with --validate as a round of the loop does: each learning rate is tried, and
+    the best on validation goals is kept, if it is better than the model was.
+
+    Example: branchwise train pairs.jsonl --recipe step_dpo --model runs/web_shop/base/model --out better --validate
+    web_shop
+
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 1.5e-3
     """
     from .search.files import check_model_output
@@ -522,6 +650,18 @@ def train(
     from .training.settings import SettingsError, build, check_seed, override
     from .training.supervised import SupervisedSettings, TrainingStopped
 
+    if recipe is not None:
+        options = {"--learning-rate": learning_rate, "--epochs": epochs, "--beta": beta, "--sft-weight": sft_weight}
+        _refuse(
+            {"--method": method, "--reference": reference, **options},
+            "--recipe says how the model learns; change one setting with --set learn.preference.epochs=…",
+        )
+        check_model_output(out, pairs, anchors_beside(pairs), model)
+        check_writable(out)
+        _train_recipe(recipe, validate, pairs, model, out, seed, history, assignments or ())
+        return
+    _refuse({"--validate": validate}, "it tries the learning rates of a --recipe, and none is given")
+    method = method or Method.STEP_DPO
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
     given = {name: value for name, value in given.items() if value is not None}
     useless = [name for name in ("beta", "sft_weight") if name in given] + ["reference"] * (reference is not None)
@@ -564,6 +704,50 @@ def train(
     _say(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
 
 
+def _train_recipe(
+    recipe: str, validate: str | None, pairs: Path, model: str, out: Path, seed: int, history: str | None,
+    assignments: Sequence[str],
+) -> None:  # fmt: skip
+    from .agents.named import check_model
+    from .search.store import load_pairs
+    from .training.loop.by_hand import train_best, train_once
+    from .training.loop.recipe import load_recipe, run_of
+    from .training.readable import number
+    from .training.settings import override
+
+    how = load_recipe(recipe, override({}, assignments))
+    check_model(model, _tell)
+    if validate is None:
+        policy = _language_model(model, history, dtype="float32")
+        with _bar("train", how.learn.epochs) as moved:
+            last = train_once(
+                how, policy, load_pairs(pairs), seed, lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}")
+            )
+        policy.save(out)
+        others = (
+            f" (of its rates {', '.join(map(number, how.rates))}; --validate RUN tries all)" if how.rates[1:] else ""
+        )
+        _say(f"{out}: {recipe} at learning rate {number(how.rates[0])}{others}; loss {last['loss']:.3f}")
+        return
+    config = run_of(
+        validate, [f"seed={seed}", f"model={model}", "search_recipe=", *([f"history={history}"] if history else [])]
+    )
+    with _bar("train", 1) as moved:
+        before, found, tried = train_best(
+            pairs, out, config, how, Path(model), lambda done, total, note: moved(done / total, note)
+        )
+    score = next(name for name in found if name.startswith("validation_"))
+    for candidate in tried:
+        _say(f"learning rate {number(candidate['learning_rate'])}: {score.replace('_', ' ')} {candidate[score]:.3f}")
+    change = f"{score.replace('_', ' ')} {before[score]:.3f} before, {found[score]:.3f} after"
+    better = found[score] > before[score]
+    _say(
+        f"{out}: {recipe}, {change}"
+        if better
+        else f"{out}: the model as it was, since no candidate is better; {change}"
+    )
+
+
 def _lost(counts: Any) -> str:
     reasons = {**counts.dropped, "truncated prompts": counts.truncated_prompts}
     return ", ".join([f"{counts.rows} rows", *(f"{count} {reason}" for reason, count in reasons.items() if count)])
@@ -572,7 +756,13 @@ def _lost(counts: Any) -> str:
 @app.command()
 @reported
 def bench(
-    env: EnvArgument,
+    env: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENV",
+            help="An id that `branchwise envs` lists, or a run's name (web_shop): its environment with its options.",
+        ),
+    ],
     agent: Annotated[
         list[str],
         typer.Option(
@@ -645,13 +835,14 @@ def bench(
     from .search.locks import only_writer
     from .training.benchmark import Benchmark
 
+    env, run_options = _env_of_run(env)
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
     view: dict[str, Any] = {"opponents": opponent, "player": player}
     view = {name: value for name, value in view.items() if value is not None}
-    if environment_row(env).players > 1:
+    if environment_row(env).players > 1 and "opponents" not in run_options:
         view.setdefault("opponents", "random")
-    source, split, simulator = _source(env, split, "test", option, view)
+    source, split, simulator = _source(env, split, "test", option, view, run_options)
     tasks = source.tasks(simulator, split, goals)
     simulator.reset(tasks[0]["seed"], tasks[0]["options"])  # options that a reset refuses: an error before the work
     agents = [made for name in agent for made in agents_called(name, env, simulations, critic, history, tell=_tell)]
@@ -768,8 +959,10 @@ def _source(
     usual_split: str,
     assignments: Sequence[str] | None,
     more: Mapping[str, Any] | None = None,
+    usual: Mapping[str, Any] | None = None,
 ) -> tuple["TaskSource", str, Any]:
-    """Where tasks come from, made with the assignments and ``more``; the split that is meant, and its simulator."""
+    """Where tasks come from, made with the ``usual`` options, over them the assignments and ``more``; the split that is
+    meant, and its simulator."""
     from .envs.play.task import TaskSource
     from .envs.registry import environment_row
 
@@ -779,8 +972,19 @@ def _source(
             raise ValueError("--option split=…: this command takes --split")
         if split is not None and not splits:
             raise ValueError(f"--split {split}: {env} has no splits; leave it out")
-        source = TaskSource(env, {**options, **(more or {})})
+        source = TaskSource(env, {**(usual or {}), **options, **(more or {})})
         return source, split or usual_split, source.simulator(split or usual_split)
+
+
+def _env_of_run(env: str) -> tuple[str, dict[str, Any]]:
+    """The environment that is meant, and its options where ``env`` is the name or file of a run."""
+    ours = Path(__file__).parent / "training" / "recipes" / f"{env}.yaml"
+    if Path(env).suffix not in (".yaml", ".yml") and not ours.is_file():
+        return env, {}
+    from .training.loop.recipe import load_config
+
+    config = load_config(env)
+    return config.env, dict(config.env_options)
 
 
 def _language_model(

@@ -85,12 +85,9 @@ def language_model(
 
     Raises ``FileNotFoundError`` or ``ValueError`` where there is no such model, or it is broken.
     """
-    import transformers
-
     from .language_model import SETTINGS_FILE, LanguageModel
 
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    hush()
     if is_hub_id(source):
         _announce(source, unknown, tell)
     if history is None and not (Path(source) / SETTINGS_FILE).is_file():
@@ -106,11 +103,20 @@ def check_model(source: str, tell: Callable[[str], None] = print) -> None:
     from .language_model import check_model_folder
     from .pretrained import pretrained
 
+    hush()
     if not is_hub_id(source):
         check_model_folder(source)
         return
     _announce(source, "no folder here", tell)
     pretrained(transformers.AutoConfig, source)
+
+
+def hush() -> None:
+    """No progress bars and no remarks of transformers, from here on."""
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
 
 
 def is_hub_id(source: str) -> bool:

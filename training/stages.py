@@ -345,8 +345,8 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _partial(run: Path, stage: str) -> Path:
-    folder = run / stage
+def partial_folder(folder: Path) -> Path:
+    """Where a stage of this folder is under way."""
     return folder.with_name(f"{folder.name}.partial")
 
 
@@ -387,7 +387,7 @@ def _check_folder(run: Path, stage: str) -> None:
 
 def _check_partial(run: Path, stage: str) -> None:
     """Raises ``ValueError`` where the folder of a stage under way, which is emptied, would be somebody else's."""
-    partial = _partial(run, stage)
+    partial = partial_folder(run / stage)
     if os.path.lexists(partial) and (partial.is_symlink() or not partial.is_dir()):
         what = "a link" if partial.is_symlink() else "no folder"
         raise ValueError(
@@ -452,7 +452,7 @@ def do_stage(stage: Stage, run: Path, tell: Callable[[float, float, str], None])
         return
     _check_folder(run, stage.name)
     _check_partial(run, stage.name)
-    partial = _partial(run, stage.name)
+    partial = partial_folder(run / stage.name)
     if not (partial / FIGURES).is_file():  # else it was killed between its last file and its name
         _work(stage, run, partial, tell)
     shutil.rmtree(partial / PARTS, ignore_errors=True)

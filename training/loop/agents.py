@@ -5,6 +5,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from ...agents.best_of import BestOfAgent, LogRatio
@@ -19,8 +20,8 @@ from .recipe import RunConfig
 from .slots import Act, BestOf, Policy
 from .tasks import with_outcome
 
-Parts = Mapping[str, str]
-"""The folders of an agent's models, by what they are: ``policy``, ``q``, ``value``."""
+Parts = Mapping[str, str | Path]
+"""An agent's models by what they are (``policy``, ``q``, ``value``): the stages that made them, or folders."""
 Kind = Literal["reference", "trained", "search", "oracle"]
 
 
@@ -45,12 +46,14 @@ class AgentSpec:
     @property
     def needs(self) -> tuple[str, ...]:
         """The stages that make its models."""
-        return tuple(dict.fromkeys(self.parts.values()))
+        return tuple(dict.fromkeys(part for part in self.parts.values() if isinstance(part, str)))
 
 
-def policy_in(context: StageContext, config: RunConfig, folder: str) -> LanguageModel:
-    """The model of a stage's ``folder``, as the run reads transcripts."""
-    return read_from(context.run / folder, lambda stage: LanguageModel.load(stage / "model", history=config.history))
+def policy_in(context: StageContext, config: RunConfig, model: str | Path) -> LanguageModel:
+    """The model of a stage, by the stage's name, or that of a folder of its own, as the run reads transcripts."""
+    if isinstance(model, Path):
+        return LanguageModel.load(model, history=config.history)
+    return read_from(context.run / model, lambda folder: LanguageModel.load(folder / "model", history=config.history))
 
 
 def agent_of(

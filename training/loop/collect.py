@@ -12,6 +12,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -37,6 +38,7 @@ from ...search.store import load_episodes, save_episodes
 from ..stages import StageContext
 from .agents import policy_in
 from .recipe import RunConfig
+from .slots import Collect, Trees
 from .tasks import generator, goals_of, searched_simulator, simulator_of, source_of, tasks_of
 
 TREES_A_BATCH: Final = 32
@@ -44,7 +46,18 @@ WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
 
 
-def collect_episodes(context: StageContext, *, config: RunConfig, round: int, policy: str) -> dict[str, Any]:
+def collect(
+    context: StageContext, *, config: RunConfig, slot: Collect, round: int, policy: str | Path
+) -> dict[str, Any]:
+    """The stage: what ``slot`` says, with a model, on the tasks of ``round``."""
+    if isinstance(slot, Trees):
+        found = collect_trees(context, config, slot.settings(config.search), round, policy)
+    else:
+        found = collect_episodes(context, config, round, policy)
+    return {"seed": config.seed, "round": round, "history": config.history, **found}
+
+
+def collect_episodes(context: StageContext, config: RunConfig, round: int, policy: str | Path) -> dict[str, Any]:
     """Sample episodes of the round's goals, pass after pass, until the model calls are used up."""
     simulator = simulator_of(config, "train")
     agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
@@ -73,12 +86,13 @@ def collect_episodes(context: StageContext, *, config: RunConfig, round: int, po
 
 
 def collect_trees(
-    context: StageContext, *, config: RunConfig, round: int, policy: str, settings: SearchSettings
+    context: StageContext, config: RunConfig, settings: SearchSettings, round: int, policy: str | Path
 ) -> dict[str, Any]:
     """Search the round's goals, until they or the model calls are used up."""
     first = (round - 1) * config.train_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.train_goals)
-    trees, winners = _grow(context, config, policy, tasks, settings, config.model_calls, round)
+    rng = generator(config.seed, "trees", str(round))
+    trees, winners = _grow(context, config, policy, tasks, settings, rng, config.model_calls, round)
     save_trees(context.folder / "trees.parquet", trees)
     if winners:
         save_pairs(context.folder / "winners.jsonl", winners)
@@ -89,14 +103,14 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
     """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
     first = config.rounds * config.train_goals + place * config.critic_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.critic_goals)
-    trees, _ = _grow(context, config, policy, tasks, config.critic_search)
+    trees, _ = _grow(context, config, policy, tasks, config.critic_search, generator(config.seed, "critic", str(place)))
     save_trees(context.folder / "trees.parquet", trees)
     return _grown(trees)
 
 
 def _grow(
-    context: StageContext, config: RunConfig, model: str, tasks: Sequence[Task], settings: SearchSettings,
-    limit: float = math.inf, round: int = 0,
+    context: StageContext, config: RunConfig, model: str | Path, tasks: Sequence[Task], settings: SearchSettings,
+    rng: np.random.Generator, limit: float = math.inf, round: int = 0,
 ) -> tuple[list[Tree], list[PreferencePair]]:  # fmt: skip
     """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded."""
     simulator, policy = searched_simulator(config), policy_in(context, config, model)
@@ -106,7 +120,7 @@ def _grow(
         if config.leaves == "policy"
         else RandomRollout(keep_successes=one_player)
     )
-    rngs = generator(config, model, "trees").spawn(len(tasks))
+    rngs = rng.spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
     calls = 0

@@ -12,12 +12,12 @@ from ...agents.language_model import LanguageModel
 from ..readable import BASE
 from ..stages import Stage, StageContext
 from .agents import AgentSpec, Search, agent_of
-from .collect import collect_critic_trees, collect_episodes, collect_trees
+from .collect import collect, collect_critic_trees
 from .judge import judge, train_critic, validate
 from .learn import train_round
-from .recipe import Recipe, RunConfig
+from .recipe import RunConfig
 from .scratch import from_scratch
-from .slots import Policy, Trees
+from .slots import Policy
 from .tasks import generator, source_of
 
 
@@ -28,7 +28,9 @@ def stages_of(config: RunConfig) -> list[Stage]:
     latest = dict.fromkeys(config.recipes, "base")
     for round in range(1, config.rounds + 1):
         for name, recipe in config.recipes.items():
-            gather = collecting(config, recipe, round, parts[name]["policy"])
+            gather = partial(
+                collect, config=config, slot=recipe.collect, round=round, policy=parts[name]["policy"]
+            )  # fmt: skip
             collection = _collection(config, name, round)
             if all(stage.name != collection for stage in stages):
                 stages.append(Stage(collection, gather, (parts[name]["policy"],)))
@@ -70,14 +72,6 @@ def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[Agent
     return rows
 
 
-def collecting(config: RunConfig, recipe: Recipe, round: int, policy: str) -> Any:
-    """The work of a recipe's collection with the model of the folder ``policy``."""
-    if isinstance(recipe.collect, Trees):
-        settings = recipe.collect.settings(config.search)
-        return partial(collect_trees, config=config, round=round, policy=policy, settings=settings)
-    return partial(collect_episodes, config=config, round=round, policy=policy)
-
-
 def _collection(config: RunConfig, name: str, round: int) -> str:
     """The folder of a recipe's collection. In the first round that of the first recipe that collects so is shared."""
     recipe = config.recipes[name]
@@ -96,7 +90,7 @@ def make_base(context: StageContext, *, config: RunConfig) -> dict[str, Any]:
         policy = LanguageModel.load(config.model, history=config.history)
     else:
         policy, made = from_scratch(
-            source_of(config), config.base, config.history, config.seed, generator(config, "base"), context.tell
+            source_of(config), config.base, config.history, config.seed, generator(config.seed, "base"), context.tell
         )
     policy.save(context.folder / "model")
     validation = validate(config, agent_of(context, config, Policy(), {}, {"policy": policy}))

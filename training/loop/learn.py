@@ -2,12 +2,13 @@
 as the recipe acts, and the best is promoted where it is better than what was there before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ...agents.language_model import LanguageModel
 from ...envs.abilities import kind_of_action
-from ...search import save_pairs
+from ...search import load_pairs, save_pairs
 from ...search.extraction import PreferencePair
 from ..preference import action_kind_counts
 from ..stages import FIGURES, StageContext, figures, read_figures, read_from
@@ -24,23 +25,47 @@ def train_round(
     context: StageContext, *, config: RunConfig, recipe: Recipe, name: str, round: int, collection: str,
     parts: Parts, before: str,
 ) -> dict[str, Any]:  # fmt: skip
-    """Extract rows from the collection, train a candidate for each learning rate, keep the best on validation goals if
-    it is better than what was there ``before``, a stage. ``parts``: the folders of the agent's models."""
-    learner = recipe.learn
-    rows, dropped = extract(
-        recipe.extract, context.run / collection, round, generator(config, context.folder.name), config.history
-    )
+    """The stage: rows from the collection, candidates, and the best of them, or the model of the stage ``before``.
+    ``parts``: the agent's models so far."""
+    rng = generator(config.seed, "extract", str(round))
+    rows, dropped = extract(recipe.extract, context.run / collection, round, rng, config.history)
     if rows:
         save_pairs(context.folder / "pairs.jsonl", rows)
-    found_before = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
+        rows = load_pairs(context.folder / "pairs.jsonl")  # in the order of whoever trains on the file
+    found = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
+    best, best_found, tried = best_candidate(context, config, recipe, parts, rows, found)
+    best.save(context.folder / "model")
+    score = chosen_by(config)
+    return {
+        "recipe": name,
+        "round": round,
+        **_counts(config, recipe, rows),
+        "dropped": dropped,
+        "candidates": tried,
+        f"{score}_before": found[score],
+        "promoted": best_found[score] > found[score],
+        "chosen_logp_per_token": max(tried, key=lambda one: one[score]).get("chosen_logp") if tried else None,
+        **_spent(context, collection),
+        **best_found,
+    }
+
+
+def best_candidate(
+    context: StageContext, config: RunConfig, recipe: Recipe, parts: Parts, rows: Sequence[PreferencePair],
+    before: Mapping[str, Any],
+) -> tuple[LanguageModel, Mapping[str, Any], list[dict[str, Any]]]:  # fmt: skip
+    """A candidate for each learning rate, validated as the recipe acts: the model of the best, or the one that it
+    started from where none is better than what that one has on validation tasks (``before``); its figures on them; and
+    the figures of all candidates."""
+    learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
-    best, best_found = policy_in(context, config, start), found_before
+    best, best_found = policy_in(context, config, start), before
     tried = []
     for number, rate in enumerate(recipe.rates if rows else ()):
         model = policy_in(context, config, start)
 
         def tell(row: dict[str, float], number: int = number) -> None:
-            context.tell(number + row["epoch"] / 2, len(recipe.rates), f"loss {row['loss']:.3f}")
+            context.tell(number + row["epoch"] / learner.epochs, len(recipe.rates), f"loss {row['loss']:.3f}")
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
@@ -52,21 +77,9 @@ def train_round(
         model.forget()
         found = validate(config, agent_of(context, config, recipe.act, parts, {learner.makes: model}))
         tried.append(candidate | found)
-        if found[chosen_by(config)] > best_found[chosen_by(config)]:
+        if found[score] > best_found[score]:
             best, best_found = model, found
-    best.save(context.folder / "model")
-    return {
-        "recipe": name,
-        "round": round,
-        **_counts(config, recipe, rows),
-        "dropped": dropped,
-        "candidates": tried,
-        f"{chosen_by(config)}_before": found_before[chosen_by(config)],
-        "promoted": best_found[chosen_by(config)] > found_before[chosen_by(config)],
-        "chosen_logp_per_token": max(tried, key=lambda c: c[chosen_by(config)]).get("chosen_logp") if tried else None,
-        **_spent(context, collection),
-        **best_found,
-    }
+    return best, best_found, tried
 
 
 def _counts(config: RunConfig, recipe: Recipe, rows: Sequence[PreferencePair]) -> dict[str, Any]:

@@ -256,6 +256,13 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     return replace(config, model=os.path.expanduser(config.model))
 
 
+def run_of(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+    """As :func:`load_config`; the id of an environment is a run of it, with the default settings."""
+    if Path(name).suffix in (".yaml", ".yml") or name in config_names():
+        return load_config(name, overrides)
+    return build(RunConfig, _with_recipes({"env": name, "search_recipe": ""}, overrides))
+
+
 def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The settings of a run with those of each of its recipes: where a recipe is named, those of its file, and over
     them what the run says of it."""

@@ -48,6 +48,6 @@ def goals_of(source: TaskSource, split: str, first: int, count: int) -> list[Tas
     return source.tasks(source.simulator(split), split, count, first)
 
 
-def generator(config: RunConfig, *names: str) -> np.random.Generator:
+def generator(seed: int, *names: str) -> np.random.Generator:
     """A generator of its own for each piece of work: the run's seed and the work's name."""
-    return np.random.default_rng([config.seed, *"/".join(names).encode()])
+    return np.random.default_rng([seed, *"/".join(names).encode()])
