@@ -24,10 +24,10 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.tree import Tree
 from branchwise.testing import check_simulator
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import PreferenceSettings
 from branchwise.training.recipe import BaseSettings, Recipe, RunConfig
 from branchwise.training.supervised import SupervisedSettings
-from branchwise.training.value_model import ValueSettings
+from branchwise.training.value import ValueSettings
 
 
 class Place(NamedTuple):

@@ -71,8 +71,9 @@ from .stages import (
     read_from,
     run_stages,
 )
-from .supervised import TrainingStopped, train_supervised
-from .value_model import train_value_model, value_rows
+from .supervised import train_supervised
+from .trainer import TrainingStopped
+from .value import train_value_model, value_rows
 
 TREES_A_BATCH: Final = 32
 ANSWER_VISITS: Final = 128

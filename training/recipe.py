@@ -17,11 +17,11 @@ from ..envs.opponents import is_share
 from ..envs.registry import environment_row
 from ..search.engine import SearchSettings
 from ..search.typed import check_fields
-from .preference_loss import PreferenceSettings
+from .preference import PreferenceSettings
 from .settings import SettingsError, build, build_from, check_seed, override, read_yaml
 from .stages import plain_name
 from .supervised import SupervisedSettings
-from .value_model import ValueSettings
+from .value import ValueSettings
 
 LIMITS: Final = {"rounds": 1000, "worlds": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
 MAX_RECIPES: Final = 100

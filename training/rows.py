@@ -54,6 +54,11 @@ class Segment:
 Side = tuple[Segment, ...]
 
 
+def side_length(side: Side) -> int:
+    """Tokens of the longest segment; 0 of an empty side."""
+    return max((len(segment.prompt_ids) + len(segment.completion_ids) for segment in side), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
     """A pair in tokens. ``rejected`` is empty for an anchor. ``ref_chosen_logp`` and ``ref_rejected_logp`` are the
@@ -76,7 +81,7 @@ class PreferenceRow:
     @property
     def length(self) -> int:
         """Tokens of the longest segment."""
-        return max(len(segment.prompt_ids) + len(segment.completion_ids) for segment in self.chosen + self.rejected)
+        return side_length(self.chosen + self.rejected)
 
 
 @dataclass(slots=True)
