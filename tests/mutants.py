@@ -85,6 +85,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "training/value.py": ("training_value", *TRAINING),
     "training/evaluation.py": ("training_evaluation", *TRAINING),
     "training/supervised.py": ("training_supervised", *TRAINING),
+    "training/trl_trainer.py": ("training_trl_trainer",),
     "training/trainer.py": ("training_trainer", *TRAINING),
 }
 
