@@ -13,6 +13,22 @@ margin ``m`` and label smoothing ``ε`` of the pair:
                                                                  by their token counts
     hinge         max(0, 1 − βh)                                 SLiC, arXiv:2305.10425
 
+**Unpaired** (KTO, arXiv:2402.01306, Eq. 7, as TRL's ``KTOTrainer``). With r = log π − log π_ref of an answer, or over
+all agent tokens of a trajectory (M-KTO, arXiv:2409.02392), and a baseline z0 = max(0, mean r of answers paired with
+other prompts), which has no gradient:
+
+    desirable     λ_D (1 − σ(β(r − z0)))
+    undesirable   λ_U (1 − σ(β(z0 − r)))
+
+**Soft Bellman** (OREO, arXiv:2412.16145). With actions t of a trajectory (tokens, or whole agent turns), the
+return R_t from there on and ρ_t = log π(a_t|s_t) − log π_ref(a_t|s_t):
+
+    value         mean_t (V(s_t) − R_t + β Σ_{i≥t} sg ρ_i)²
+    policy        mean_t (sg V(s_t) − R_t + βρ_t + β Σ_{i>t} sg ρ_i)²
+
+where sg stops the gradient. Both are 0 on every trajectory exactly where V is the soft value and π the soft optimum,
+V(s) = β log E_ref exp(Q/β), π ∝ π_ref exp(Q/β).
+
 **Value.** Cross-entropy against a soft label, or squared error, weighted by visits.
 
 What this file does not do: batch, read models, or find references (``batches.py`` and the learners).
@@ -68,3 +84,54 @@ def value_loss(logits: Tensor, targets: Tensor, visits: Tensor, kind: str) -> Te
     else:
         losses = (torch.sigmoid(logits) - targets) ** 2
     return (visits * losses).sum() / visits.sum()
+
+
+def kto_baseline(mismatched_ratio: Tensor) -> Tensor:
+    """z0 of the table above, a scalar without gradient; ``mismatched_ratio`` float32 ``[n]``: log π − log π_ref of
+    answers after prompts that are not theirs."""
+    return mismatched_ratio.detach().mean().clamp_min(0.0)
+
+
+def kto_losses(
+    ratio: Tensor,
+    desirable: Tensor,
+    baseline: Tensor,
+    beta: float,
+    desirable_weight: float = 1.0,
+    undesirable_weight: float = 1.0,
+) -> Tensor:
+    """KTO's losses, float32 ``[n]``: ``ratio`` float32 ``[n]`` is r, ``desirable`` bool ``[n]``, ``baseline`` z0; the
+    weights are λ_D and λ_U."""
+    good = desirable_weight * (1 - torch.sigmoid(beta * (ratio - baseline)))
+    bad = undesirable_weight * (1 - torch.sigmoid(beta * (baseline - ratio)))
+    return torch.where(desirable, good, bad)
+
+
+def trajectory_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """The mean over trajectories of the mean over their actions: ``values`` and ``mask`` float32 ``[N, T]``."""
+    return ((values * mask).sum(1) / mask.sum(1).clamp_min(1.0)).mean()
+
+
+def sums_from(values: Tensor) -> Tensor:
+    """Σ_{i≥t} of ``values [N, T]`` for each t: ``[N, T]``."""
+    return values.flip(1).cumsum(1).flip(1)
+
+
+def oreo_value_loss(values: Tensor, ratios: Tensor, returns: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """OREO's value loss, a scalar whose gradient reaches ``values`` alone. All float32 ``[N, T]``: V(s_t), ρ_t (0
+    outside ``mask``), R_t, and 1 where there is an action."""
+    targets = returns - beta * sums_from(ratios.detach())
+    return trajectory_mean((values - targets) ** 2, mask)
+
+
+def oreo_policy_loss(values: Tensor, ratios: Tensor, returns: Tensor, mask: Tensor, beta: float) -> Tensor:
+    """OREO's policy loss, a scalar whose gradient reaches each ``ratios[t]`` through its own term alone. Arguments as
+    in :func:`oreo_value_loss`."""
+    later = sums_from(ratios.detach()) - ratios.detach()
+    return trajectory_mean((values.detach() - returns + beta * (ratios + later)) ** 2, mask)
+
+
+def full_kl(logits: Tensor, reference_logits: Tensor) -> Tensor:
+    """KL(π‖π_ref) over the vocabulary at each place: ``[n, vocabulary]`` both, float32 ``[n]``."""
+    logps, reference = (torch.log_softmax(one.float(), -1) for one in (logits, reference_logits))
+    return (logps.exp() * (logps - reference)).sum(-1)

@@ -173,14 +173,6 @@ def train_preference_rows(
     frozen = model if isinstance(reference, str) else reference
     references = logged_references(rows) if reference == "logged" else model_references(frozen, rows)
 
-    def harm(row: dict[str, float]) -> str:
-        if (drop := row.get("chosen_drop", -math.inf)) <= settings.max_chosen_drop:
-            return ""
-        return (
-            f"the chosen tokens are {drop:.2f} nats less likely than under the reference, above "
-            f"max_chosen_drop={settings.max_chosen_drop:g}"
-        )
-
     return optimise(
         model,
         [row.length for row in rows],
@@ -189,9 +181,20 @@ def train_preference_rows(
         seed,
         progress,
         dropout=False,
-        harm=harm,
+        harm=drop_above(settings.max_chosen_drop, "the chosen tokens"),
         cure=f", raise beta ({settings.beta:g}) or sft_weight ({settings.sft_weight:g}), or add anchors",
     )
+
+
+def drop_above(limit: float, tokens: str) -> Callable[[dict[str, float]], str]:
+    """The rule that ends a training whose column ``chosen_drop`` is above ``limit`` nats; ``tokens`` says which."""
+
+    def harm(row: dict[str, float]) -> str:
+        if (drop := row.get("chosen_drop", -math.inf)) <= limit:
+            return ""
+        return f"{tokens} are {drop:.2f} nats less likely than under the reference, above max_chosen_drop={limit:g}"
+
+    return harm
 
 
 def preference_objective(
