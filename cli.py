@@ -643,12 +643,12 @@ def train(
 
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 1.5e-3
     """
-    from .search.files import check_model_output
+    from .search.files import check_model_output, check_writable
     from .search.store import anchors_beside, load_pairs
-    from .training.from_pairs import check_writable, has_logged, logged_fault, train_sft, train_step_dpo
-    from .training.preference_loss import PreferenceSettings
+    from .training.preference import PreferenceSettings, has_logged, logged_fault, train_step_dpo
     from .training.settings import SettingsError, build, check_seed, override
-    from .training.supervised import SupervisedSettings, TrainingStopped
+    from .training.supervised import SupervisedSettings, train_sft
+    from .training.trainer import TrainingStopped
 
     if recipe is not None:
         options = {"--learning-rate": learning_rate, "--epochs": epochs, "--beta": beta, "--sft-weight": sft_weight}

@@ -8,7 +8,7 @@ one prompt share a forward, as in scoring.
 
 :class:`CriticEvaluator` lets a search value its leaves so: by V of the page that an action led to, except that an
 action that ends the episode is judged by Q alone, since what is observed then would give the outcome away. Training is
-a floor up (``training.value_model``).
+a floor up (``training.value``).
 
 Not handled: games of several players.
 """

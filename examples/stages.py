@@ -18,8 +18,7 @@ from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import anchors, sibling_pairs
 from branchwise.training.evaluation import evaluate
-from branchwise.training.preference import train_preference
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import PreferenceSettings, train_preference
 
 ENV, MODE = "branchwise/WebShop-v0", "compact"
 if len(sys.argv) != 3:

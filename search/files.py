@@ -23,6 +23,7 @@ import re
 import shutil
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -236,6 +237,18 @@ def check_model_output(folder: str | Path, *inputs: str | Path) -> None:
     folder = Path(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} holds something else than a model, which would be lost; name another folder")
+
+
+def check_writable(folder: str | Path) -> None:
+    """Raises ``ValueError`` where no model can be written as ``folder``: found out before hours of training, by making
+    and removing a folder beside it."""
+    place = Path(folder).absolute().parent
+    while not place.exists():
+        place = place.parent
+    try:
+        Path(tempfile.mkdtemp(prefix=".branchwise.", dir=place)).rmdir()
+    except OSError as error:
+        raise ValueError(f"{folder} cannot be written: {error.strerror} in {place}; name another --out") from error
 
 
 def check_unpacked(path: str | Path, unpacked: int) -> None:

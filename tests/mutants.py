@@ -78,11 +78,17 @@ CORE: dict[str, tuple[str, ...]] = {
     "agents/prompting.py": ("agents_prompting", *AGENTS),
     "agents/packing.py": ("agents_packing", "agents_language_model", *AGENTS),
     "agents/forward.py": ("agents_language_model", *AGENTS),
-    "training/preference_loss.py": ("training_preference", *TRAINING),
+    "training/losses.py": ("training_preference", "training_kto", "training_oreo", *TRAINING),
+    "training/batches.py": ("training_preference", "training_supervised", *TRAINING),
+    "training/preference.py": ("training_preference", *TRAINING),
     "training/rows.py": ("training_rows", *TRAINING),
-    "training/value_model.py": ("training_value_model", *TRAINING),
+    "training/value.py": ("training_value", *TRAINING),
     "training/evaluation.py": ("training_evaluation", *TRAINING),
     "training/supervised.py": ("training_supervised", *TRAINING),
+    "training/kto.py": ("training_kto",),
+    "training/oreo.py": ("training_oreo",),
+    "training/trl_trainer.py": ("training_trl_trainer",),
+    "training/trainer.py": ("training_trainer", *TRAINING),
 }
 
 SWAPPED: dict[type, type] = {

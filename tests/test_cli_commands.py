@@ -15,7 +15,7 @@ from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import observed
 from branchwise.search.store import load_pairs, load_trees
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
 from branchwise.training.scratch import words_of
 from branchwise.training.supervised import SupervisedSettings, train_supervised

@@ -22,7 +22,7 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.locks import only_writer
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_pairs, load_trees
-from branchwise.training.supervised import SupervisedSettings, descend
+from branchwise.training.trainer import OptimiserSettings, optimise
 
 GAME = "TicTacToe-v0"
 
@@ -180,7 +180,7 @@ def test_a_seed_that_no_training_takes_is_refused_before_anything_is_read(seed: 
     assert code == 2
     assert f"seed={seed}; expected a whole number from 0 to 4294967295" in said
     with pytest.raises(ValueError, match=f"seed={seed}"):
-        descend(None, [], None, SupervisedSettings(), seed)  # type: ignore[arg-type]
+        optimise(None, [], None, OptimiserSettings(), seed)  # type: ignore[arg-type]
 
 
 def test_a_benchmark_s_folder_has_one_writer(trees: Path) -> None:

@@ -21,7 +21,8 @@ from branchwise.search.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA
 from branchwise.search.tree import COUNTERS
 from branchwise.training.evaluation import ResultRow
-from branchwise.training.preference_loss import Loss, Smoothing
+from branchwise.training.losses import Loss
+from branchwise.training.preference import Smoothing
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -25,9 +25,9 @@ from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Re
 from branchwise.search.tree import Tree
 from branchwise.testing import check_simulator
 from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_recipe
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import PreferenceSettings
 from branchwise.training.supervised import SupervisedSettings
-from branchwise.training.value_model import ValueSettings
+from branchwise.training.value import ValueSettings
 
 
 class Place(NamedTuple):

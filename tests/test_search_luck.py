@@ -17,7 +17,7 @@ from branchwise.search.extraction import anchors, best_path_pairs, best_paths, s
 from branchwise.search.stepping import Refused
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.tree import Tree
-from branchwise.training.value_model import value_rows
+from branchwise.training.value import value_rows
 
 BET = {
     "root": (0, {"bet": ("coin", (0,)), "pass": ("safe", (0.4,))}),

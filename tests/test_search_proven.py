@@ -26,7 +26,7 @@ from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.targets import best_of, playable, visit_shares
 from branchwise.search.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
 from branchwise.search.tree import TERMINAL as OVER
-from branchwise.training.value_model import value_rows
+from branchwise.training.value import value_rows
 
 GAME = TicTacToe()
 NAN, INF = np.nan, np.inf

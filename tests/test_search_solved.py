@@ -12,7 +12,7 @@ from branchwise.search.engine import Root, search
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.settings import SearchSettings
 from branchwise.search.tree import LINKED, Tree
-from branchwise.training.value_model import value_rows
+from branchwise.training.value import value_rows
 
 
 class Written(Simulator[str]):

@@ -21,12 +21,18 @@ from branchwise.envs.play.transcript import Turn, acted, observed
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
+from branchwise.search.files import check_writable
 from branchwise.search.store import load_pairs, save_pairs, save_trees
-from branchwise.training.from_pairs import check_writable, has_logged, train_step_dpo
 from branchwise.training.loop.extract import extract
 from branchwise.training.loop.recipe import load_recipe
-from branchwise.training.preference import logged_references, model_references, train_preference_rows
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import (
+    PreferenceSettings,
+    has_logged,
+    logged_references,
+    model_references,
+    train_preference_rows,
+    train_step_dpo,
+)
 from branchwise.training.rows import preference_rows, sft_rows, without_repeats
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
@@ -250,7 +256,7 @@ def test_rows_that_were_not_fitted_to_the_model_are_named() -> None:
     pair = replace(PAIR, prompt=(observed("goal " * 40),), ref_chosen_logp=-1.0, ref_rejected_logp=-1.0)
     rows, _ = preference_rows([pair], tokenizer)
     with pytest.raises(ValueError, match=r"pair 0 has a side of \d+ tokens, and the model 16 positions"):
-        train_preference_rows(network, tokenizer, rows, PreferenceSettings(), "logged", 0)
+        train_preference_rows(network, rows, PreferenceSettings(), "logged", 0)
     steps, _ = sft_rows([(pair.prompt, "one")], tokenizer)
     with pytest.raises(ValueError, match=r"row 0: \d+ tokens, and the model has 16 positions"):
         train_supervised(network, steps, SupervisedSettings(), seed=0)

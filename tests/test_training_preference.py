@@ -8,6 +8,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 from word_models import SHOP_WORDS
 
 from branchwise.agents.language_model import LanguageModel
@@ -16,26 +17,21 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, messages, observed
 from branchwise.envs.web_shop.rules import WebShopSimulator
 from branchwise.search.extraction import PreferencePair
+from branchwise.training.batches import LONGEST_PACKED, by_place, collate, learned_tokens, moved, projection, side_logps
+from branchwise.training.losses import pair_losses
 from branchwise.training.preference import (
+    PreferenceSettings,
     action_kind_counts,
     check_logged,
+    label_smoothing,
     logged_references,
     model_references,
+    preference_objective,
     train_preference,
     train_preference_rows,
 )
-from branchwise.training.preference_loss import (
-    LONGEST_PACKED,
-    PreferenceSettings,
-    collate,
-    label_smoothing,
-    learned_tokens,
-    moved,
-    pair_losses,
-    side_logps,
-)
-from branchwise.training.rows import PreferenceRow, Segment, preference_rows
-from branchwise.training.supervised import TrainingStopped, projection
+from branchwise.training.rows import PreferenceRow, Segment, Side, preference_rows
+from branchwise.training.trainer import TrainingStopped
 
 PROMPT = (observed("goal red shirt"), acted("search[red shirt]"), observed("results page one two three"))
 
@@ -80,18 +76,12 @@ def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-def trainer_of(model, tokenizer, rows, references, settings, folder):
-    from branchwise.training.dpo_trainer import StepPreferenceTrainer
-
-    return StepPreferenceTrainer(model, tokenizer, rows, references, settings, 0, folder, None)
+def loss_of(model, rows, references, settings) -> torch.Tensor:
+    return preference_objective(model, rows, references, settings)(np.arange(len(rows))).loss
 
 
-def loss_of(model, tokenizer, rows, references, settings, folder) -> torch.Tensor:
-    trainer = trainer_of(model, tokenizer, rows, references, settings, folder)
-    batch = trainer.collate_numbers([{"row": i} for i in range(len(rows))])
-    loss = trainer.compute_loss(model, batch)
-    del model.forward
-    return loss
+def sides_of(rows: list[PreferenceRow]) -> list[Side]:
+    return [row.chosen for row in rows] + [row.rejected for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +103,7 @@ def test_loss_equals_trls_on_single_turn_pairs(tokenizer, tmp_path, loss, smooth
     model, reference = model_of(tokenizer, 0), model_of(tokenizer, 1)
     rows, _ = preference_rows(pairs, tokenizer)
     settings = PreferenceSettings(beta=0.4, loss=loss, sft_weight=sft_weight)
-    ours = loss_of(model, tokenizer, rows, model_references(reference, rows), settings, tmp_path)
+    ours = loss_of(model, rows, model_references(reference, rows), settings)
 
     theirs = DPOTrainer(
         model=model,
@@ -232,16 +222,16 @@ def pair_row(prompt: int, chosen: int, rejected: int, shared: bool = True) -> Pr
 )
 def test_a_batch_is_packed_where_a_prompt_is_shared_and_its_row_is_short_enough(row, packed) -> None:
     for rows in ([row], [row, pair_row(1, 2, 2, shared=False)]):
-        batch = collate(rows, packed=True)
+        batch = collate(sides_of(rows), packed=True)
         assert bool(batch.reading) is packed
-        assert not collate(rows, packed=False).reading
+        assert not collate(sides_of(rows), packed=False).reading
         assert batch.tokens.tolist() == [sum(row.chosen[0].mask) for row in rows] + [
             sum(row.rejected[0].mask) for row in rows
         ]
 
 
 def test_a_batch_is_moved_field_by_field() -> None:
-    batch = collate([pair_row(4, 2, 3), pair_row(4, 3, 5)], packed=True)
+    batch = collate(sides_of([pair_row(4, 2, 3), pair_row(4, 3, 5)]), packed=True)
     for name, value in dataclasses.asdict(moved(batch, torch.device("meta"))).items():
         kept = getattr(batch, name)
         for key in kept if name == "reading" else (None,):
@@ -249,7 +239,7 @@ def test_a_batch_is_moved_field_by_field() -> None:
             assert tensor.device.type == "meta"
             assert (tensor.shape, tensor.dtype) == (expected.shape, expected.dtype)
     same = moved(batch, torch.device("cpu"))
-    for name in ("ids", "flat", "target", "side", "tokens"):
+    for name in ("ids", "flat", "target", "side", "place", "tokens"):
         assert torch.equal(getattr(same, name), getattr(batch, name))
     assert same.reading.keys() == batch.reading.keys() == {"position_ids", "attention_mask"}
 
@@ -258,7 +248,7 @@ def test_observation_tokens_are_read_and_never_learned(tokenizer) -> None:
     model = model_of(tokenizer)
     long = (*PROMPT[1:], acted("click[one]"))
     (row,), _ = preference_rows([PreferencePair(PROMPT[:1], long, (acted("click[two]"),))], tokenizer, all_turns)
-    batch = collate([row], packed=False)
+    batch = collate(sides_of([row]), packed=False)
     logits = model(input_ids=batch.ids).logits.detach().requires_grad_()
     sums, _ = side_logps(lambda _, flat: logits.reshape(-1, logits.shape[-1])[flat], batch)
     (sums[0] - sums[1]).backward()
@@ -280,7 +270,7 @@ def test_packed_sides_have_the_log_probabilities_and_gradients_of_plain_ones(tok
     results = []
     for packed in (False, True):
         model = model_of(tokenizer)
-        batch = collate(rows, packed)
+        batch = collate(sides_of(rows), packed)
         assert bool(batch.reading) is packed
         assert batch.ids.shape[0] == (3 if packed else 17)  # three prompts; two sides a pair and a second step
         sums, logps = side_logps(projection(model), batch)
@@ -311,29 +301,29 @@ def test_a_trajectory_of_one_step_is_a_step_pair(tokenizer) -> None:
         assert preference_rows([episode], tokenizer, history)[0][0] == row
 
 
-def test_rows_of_weight_zero_do_not_contribute(tokenizer, tmp_path) -> None:
+def test_rows_of_weight_zero_do_not_contribute(tokenizer) -> None:
     rows, _ = preference_rows(pairs_of(4), tokenizer)
     idle = [dataclasses.replace(row, weight=0.0) for row in preference_rows(pairs_of(6)[4:], tokenizer)[0]]
     model, settings = model_of(tokenizer), PreferenceSettings()
-    without = loss_of(model, tokenizer, rows, logged_references(rows), settings, tmp_path)
-    beside = loss_of(model, tokenizer, rows + idle, logged_references(rows + idle), settings, tmp_path)
+    without = loss_of(model, rows, logged_references(rows), settings)
+    beside = loss_of(model, rows + idle, logged_references(rows + idle), settings)
     assert beside.item() == pytest.approx(without.item(), abs=1e-6)
 
 
-def test_weights_are_a_weighted_mean_over_pairs(tokenizer, tmp_path) -> None:
+def test_weights_are_a_weighted_mean_over_pairs(tokenizer) -> None:
     rows, _ = preference_rows(pairs_of(2), tokenizer)
     model, settings = model_of(tokenizer), PreferenceSettings(sft_weight=0.0)
-    single = [loss_of(model, tokenizer, [r], logged_references([r]), settings, tmp_path).item() for r in rows]
+    single = [loss_of(model, [r], logged_references([r]), settings).item() for r in rows]
     weighted = [dataclasses.replace(r, weight=w) for r, w in zip(rows, (1.0, 3.0), strict=True)]
-    both = loss_of(model, tokenizer, weighted, logged_references(weighted), settings, tmp_path)
+    both = loss_of(model, weighted, logged_references(weighted), settings)
     assert both.item() == pytest.approx((single[0] + 3 * single[1]) / 4, abs=1e-5)
 
 
-def test_anchors_alone_are_pure_supervised_training(tokenizer, tmp_path) -> None:
+def test_anchors_alone_are_pure_supervised_training(tokenizer) -> None:
     pairs = [dataclasses.replace(pair, rejected=(), ref_chosen_logp=None) for pair in pairs_of(4)]
     rows, _ = preference_rows(pairs, tokenizer)
     model = model_of(tokenizer)
-    ours = loss_of(model, tokenizer, rows, logged_references(rows), PreferenceSettings(sft_weight=0.5), tmp_path)
+    ours = loss_of(model, rows, logged_references(rows), PreferenceSettings(sft_weight=0.5))
     sums = model_references(model, rows)[:, 0]
     expected = -0.5 * sums.sum() / sum(learned_tokens(row.chosen) for row in rows)
     assert ours.item() == pytest.approx(expected, abs=1e-5)
@@ -515,6 +505,46 @@ def test_rows_can_be_trained_without_pairs(tokenizer) -> None:
     rows, _ = preference_rows(pairs_of(4), tokenizer)
     seen: list[dict] = []
     settings = PreferenceSettings(epochs=2, max_chosen_drop=10.0)
-    history = train_preference_rows(model_of(tokenizer), tokenizer, rows, settings, "logged", 0, seen.append)
+    history = train_preference_rows(model_of(tokenizer), rows, settings, "logged", 0, seen.append)
     assert history == seen
     assert history[-1]["step"] == 2
+
+
+def dropping(seed: int, dropout: float) -> GPT2LMHeadModel:
+    torch.manual_seed(seed)
+    sizes = {"vocab_size": 400, "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 128}
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    return GPT2LMHeadModel(GPT2Config(**sizes, **rates, bos_token_id=3, eos_token_id=3))
+
+
+def test_a_model_with_dropout_trains_without_it_as_its_reference_is_read(tokenizer) -> None:
+    settings = PreferenceSettings(learning_rate=1e-2, batch_size=4, max_chosen_drop=50.0)
+    trained = []
+    for dropout in (0.5, 0.0):
+        model = dropping(0, dropout).train()
+        train_preference(model, tokenizer, pairs_of(8), settings, reference="start", seed=0)
+        assert [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)] == [dropout] * 4
+        assert model.training
+        trained.append(model)
+    assert same_weights(*trained)
+
+
+def test_the_start_as_reference_is_a_frozen_copy_of_the_model(tokenizer) -> None:
+    settings, models = PreferenceSettings(learning_rate=1e-2, batch_size=4), [model_of(tokenizer) for _ in range(2)]
+    train_preference(models[0], tokenizer, pairs_of(8), settings, reference="start", seed=0)
+    train_preference(models[1], tokenizer, pairs_of(8), settings, reference=model_of(tokenizer), seed=0)
+    assert same_weights(*models)
+    with pytest.raises(ValueError, match="reference='begin'; expected 'logged', 'start'"):
+        train_preference(models[0], tokenizer, pairs_of(8), settings, reference="begin", seed=0)
+
+
+def test_the_learned_tokens_of_a_side_are_numbered_in_their_order(tokenizer) -> None:
+    """Packed or not, and though one prompt is first in one side and second in the other."""
+    first, second = (Segment((1, 2), (5, 6, 7, 8), (1, 0, 1, 1)),), (Segment((1, 3), (9, 4), (1, 1)),)
+    sides = [first + second, second + first, ()]
+    expected = [[5, 7, 8, 9, 4], [9, 4, 5, 7, 8], [0] * 5]
+    for packed in (True, False):
+        batch = collate(sides, packed)
+        assert bool(batch.reading) is packed
+        assert by_place(batch, batch.target).tolist() == expected
+        assert batch.tokens.tolist() == [5, 5, 0]

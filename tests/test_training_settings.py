@@ -15,10 +15,10 @@ from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, S
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_config, load_recipe, recipe_names
 from branchwise.training.loop.slots import COLLECT, BestOf
-from branchwise.training.preference_loss import PreferenceSettings
+from branchwise.training.preference import PreferenceSettings
 from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
-from branchwise.training.value_model import ValueSettings
+from branchwise.training.value import ValueSettings
 
 
 @dataclass(frozen=True)
@@ -245,21 +245,19 @@ STEP_DPO = load_recipe("step_dpo")
 MOST = 100_000_000
 LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
     *(
-        (SupervisedSettings(), name, (ABOVE_0,), (0.0, BELOW_0))
-        for name in ("learning_rate", "max_grad_norm", "epochs")
+        limits
+        for settings in (SupervisedSettings(), PreferenceSettings())
+        for limits in (
+            *((settings, name, (ABOVE_0,), (0.0, BELOW_0)) for name in ("learning_rate", "max_grad_norm", "epochs")),
+            *((settings, name, (1,), (0, -1)) for name in ("batch_size", "log_every", "max_steps")),
+            (replace(settings, max_steps=1), "epochs", (0.0, -1.0), ()),  # not read then
+            (settings, "warmup", (0.0, BELOW_1), (BELOW_0, 1.0)),
+            (settings, "weight_decay", (0.0,), (BELOW_0,)),
+            (settings, "betas", ((0.0, BELOW_1), (BELOW_1, 0.0)), ((BELOW_0, 0.5), (0.5, 1.0), (1.0, 0.5))),
+        )
     ),
-    *((SupervisedSettings(), name, (1,), (0, -1)) for name in ("batch_size", "log_every", "max_steps")),
-    (SupervisedSettings(max_steps=1), "epochs", (0.0, -1.0), ()),  # not read then
-    (SupervisedSettings(), "warmup", (0.0, BELOW_1), (BELOW_0, 1.0)),
-    (SupervisedSettings(), "weight_decay", (0.0,), (BELOW_0,)),
-    (SupervisedSettings(), "betas", ((0.0, BELOW_1), (BELOW_1, 0.0)), ((BELOW_0, 0.5), (0.5, 1.0), (1.0, 0.5))),
-    *(
-        (PreferenceSettings(), name, (ABOVE_0,), (0.0, BELOW_0))
-        for name in ("beta", "learning_rate", "epochs", "max_grad_norm", "max_chosen_drop")
-    ),
-    *((PreferenceSettings(), name, (1,), (0, -1)) for name in ("batch_size", "log_every")),
-    *((PreferenceSettings(), name, (0.0,), (BELOW_0,)) for name in ("weight_decay", "sft_weight")),
-    (PreferenceSettings(), "warmup", (0.0, BELOW_1), (BELOW_0, 1.0)),
+    *((PreferenceSettings(), name, (ABOVE_0,), (0.0, BELOW_0)) for name in ("beta", "max_chosen_drop")),
+    (PreferenceSettings(), "sft_weight", (0.0,), (BELOW_0,)),
     (PreferenceSettings(), "loss", ("sigmoid", "sigmoid_norm", "robust", "ipo", "hinge"), ("dpo", "")),
     (PreferenceSettings(), "label_smoothing", ("pair", "visits", "q"), ("none", "")),
     (ValueSettings(), "visit_cap", (1,), (0, -1)),

@@ -1,28 +1,17 @@
 """Supervised training: exact masks, weights, determinism, the stop on a loss that is not a number."""
 
-import contextlib
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from branchwise.training.supervised import (
-    SupervisedSettings,
+from branchwise.training.batches import padded, projection, token_logps
+from branchwise.training.supervised import SupervisedSettings, supervised_loss, train_supervised
+from branchwise.training.trainer import (
     TrainingStopped,
-    adamw,
-    cosine_schedule,
-    descend,
-    endless_batches,
-    evaluating,
-    padded,
-    projection,
-    supervised_loss,
-    token_logps,
-    train_supervised,
 )
 
 
@@ -185,74 +174,6 @@ def test_a_loss_that_is_not_a_number_stops_and_keeps_the_last_good_state() -> No
     assert same_weights(model, before)
 
 
-def scripted(losses: list[float], **settings: Any) -> tuple[list[dict[str, float]], list[list[float]]]:
-    """Training of one number w whose loss at step i is ``losses[i]``, with gradient 1 (no number where it is
-    ``BROKEN``): the history; and before each step and at the end w, with whether the model was in training mode."""
-    model = torch.nn.Linear(1, 1, bias=False)
-    trained: list[list[float]] = []
-
-    def loss_of(batch: np.ndarray) -> tuple[torch.Tensor, int]:
-        trained.append([model.weight.item(), model.training])
-        value = losses[len(trained) - 1]
-        if value == BROKEN:
-            return (0 * model.weight.sum()).sqrt(), 1
-        return value + model.weight.sum() - model.weight.sum().detach(), len(batch)
-
-    model.eval()
-    told: list[dict[str, float]] = []
-    faulty = not all(math.isfinite(loss) and loss != BROKEN for loss in losses)
-    with pytest.raises(TrainingStopped) if faulty else contextlib.nullcontext() as stopped:
-        descend(model, [1] * 5, loss_of, SupervisedSettings(**settings), 0, told.append)
-    if stopped is not None:
-        assert (stopped.value.history, stopped.value.step) == (told, len(trained))
-    assert not model.training
-    assert model.weight.grad is None
-    return told, [*trained, [model.weight.item(), True]]
-
-
-BROKEN = -1e9
-
-
-def test_the_history_has_the_mean_loss_since_the_row_before_and_a_row_for_the_last_step() -> None:
-    told, _ = scripted([1.0, 2.0, 3.0, 5.0, 7.0], max_steps=5, log_every=2, batch_size=2, warmup=0.0)
-    assert [row["step"] for row in told] == [2, 4, 5]
-    assert [row["loss"] for row in told] == [1.5, 4.0, 7.0]
-    assert [row["epoch"] for row in told] == [2 / 3, 4 / 3, 5 / 3]
-    assert [row["grad_norm"] for row in told] == [1.0] * 3
-    assert told[1]["tokens"] > told[0]["tokens"]
-    assert told[-1]["tokens"] <= 10
-    rates = [2e-3 * cosine_schedule(step, 5, 0.0) for step in (2, 4, 5)]
-    assert [row["learning_rate"] for row in told] == pytest.approx(rates)
-
-
-@pytest.mark.parametrize(
-    ("settings", "steps"),
-    [
-        ({"epochs": 1.0}, 3),
-        ({"epochs": 0.5}, 2),
-        ({"epochs": 1e-9}, 1),
-        ({"epochs": 2.5}, 8),
-        ({"epochs": 2.5, "max_steps": 1}, 1),
-    ],
-)
-def test_a_part_of_an_epoch_is_rounded_up_to_steps_and_max_steps_outrules_epochs(
-    settings: dict[str, Any], steps: int
-) -> None:
-    assert scripted([0.0] * 8, batch_size=2, **settings)[0][-1]["step"] == steps
-
-
-@pytest.mark.parametrize("fault", [math.nan, math.inf, BROKEN])
-def test_the_last_good_state_is_that_of_the_last_row_of_the_history(fault: float) -> None:
-    for at, good in ((1, 0), (3, 2), (4, 4)):
-        losses = [0.0] * 9
-        losses[at] = fault
-        told, weights = scripted(losses, max_steps=9, log_every=2)
-        assert len(told) == good // 2
-        assert weights[-1][0] == weights[good][0]
-        assert len({weight for weight, _ in weights}) == at + 1
-        assert all(training for _, training in weights)
-
-
 def test_training_leaves_the_callers_mode_and_generator_alone_and_seeds_dropout() -> None:
     def dropping() -> GPT2LMHeadModel:
         torch.manual_seed(0)
@@ -274,30 +195,6 @@ def test_training_leaves_the_callers_mode_and_generator_alone_and_seeds_dropout(
             module.p = 0.0
     train_supervised(undropped, rows, settings, seed=1)
     assert not same_weights(undropped, models[0])
-
-
-def test_matrices_decay_and_vectors_and_frozen_weights_do_not() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3), torch.nn.Linear(3, 1))
-    model[2].requires_grad_(False)
-    matrices, vectors = adamw(model, 0.1, 0.25, (0.5, 0.75)).param_groups
-    assert [id(p) for p in matrices["params"]] == [id(model[0].weight)]
-    assert [id(p) for p in vectors["params"]] == [id(p) for p in (model[0].bias, model[1].weight, model[1].bias)]
-    assert (matrices["weight_decay"], vectors["weight_decay"]) == (0.25, 0.0)
-    for group in (matrices, vectors):
-        assert (group["lr"], group["betas"]) == (0.1, (0.5, 0.75))
-
-
-def test_an_evaluated_model_has_no_dropout_and_no_gradients_and_its_mode_back() -> None:
-    model = torch.nn.Dropout(0.5)
-    for training in (True, False):
-        model.train(training)
-        with evaluating(model):
-            assert not model.training
-            assert not torch.is_grad_enabled()
-        assert model.training is training
-        with contextlib.suppress(TypeError), evaluating(model):
-            model(None)
-        assert model.training is training
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
@@ -356,38 +253,3 @@ def test_rows_that_train_their_second_token_alone_or_have_no_weight_stand_beside
     rows = [{"input_ids": [1, 2], "mask": [0, 1]}, {"input_ids": [1, 2, 3], "mask": [0, 1, 0], "weight": 0.0}]
     (told,) = train_supervised(small_llama(), rows, SupervisedSettings(), seed=0)
     assert told["tokens"] == 2
-
-
-def test_an_epoch_of_batches_holds_every_row_once_and_like_lengths_together() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, 230)
-    batches = endless_batches(lengths, 10, np.random.default_rng(1))
-    epoch = [next(batches) for _ in range(23)]
-    assert sorted(np.concatenate(epoch).tolist()) == list(range(230))
-    assert max(np.ptp(lengths[batch]) for batch in epoch) < 15
-
-
-def test_fifty_batches_of_an_epoch_share_their_lengths_and_no_more() -> None:
-    """200 lengths of rows in two batches of 100: sorted, all in one; in stretches of 50 batches, each has its own."""
-    lengths = np.arange(200)
-    batches = endless_batches(lengths, 2, np.random.default_rng(1))
-    epochs = [[next(batches).tolist() for _ in range(100)] for _ in range(2)]
-    for epoch in epochs:
-        assert sorted(row for batch in epoch for row in batch) == list(range(200))
-        assert sorted(map(tuple, epoch)) != [(i, i + 1) for i in range(0, 200, 2)]
-        assert all(first < second for first, second in epoch)
-    assert sorted(map(tuple, epochs[0])) != sorted(map(tuple, epochs[1]))
-    for rows, one_stretch in ((100, True), (102, False)):
-        batches = endless_batches(lengths[:rows], 2, np.random.default_rng(1))
-        found = sorted(tuple(next(batches).tolist()) for _ in range(rows // 2))
-        assert (found == [(i, i + 1) for i in range(0, rows, 2)]) is one_stretch
-
-
-def test_cosine_schedule_at_its_corners() -> None:
-    assert cosine_schedule(5, 100, 0.1) == pytest.approx(0.5)
-    assert cosine_schedule(10, 100, 0.1) == pytest.approx(1.0)
-    assert cosine_schedule(56, 100, 0.1) == pytest.approx(0.5)
-    assert cosine_schedule(1, 10, 0.0) == pytest.approx(1.0)
-    assert cosine_schedule(100, 100, 0.0) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.99)))
-    assert cosine_schedule(1, 1, 0.5) == pytest.approx(
-        0.5 * (1 + math.cos(-math.pi / 2))
-    )  # it rises to the peak before its only step

@@ -1,48 +1,89 @@
-"""Preference training on what a search saw: step-DPO and its loss family, on TRL's ``DPOTrainer``.
+"""Preference training on what a search saw: step-DPO and its loss family, under the house's own trainer.
 
-The losses stand in ``preference_loss.py``, the trainer in ``dpo_trainer.py``; here are the door to both, the references
-and the checks. Pairs become token rows (``rows.py``), the reference's log-probabilities are looked up or computed once,
-and the trainer does the rest.
+The loss of a batch is
 
-The reference is either logged with the pairs or an explicit frozen model, scored once before training. A reference
-reloaded from the model's folder (TRL's ``ref_model=None``) would inside a loop silently be the model of round 0, and is
-never used.
+    Σ_i w_i ℓ_i / Σ_i w_i  +  sft_weight · Σ_i w_i nll_i / Σ_i w_i n_i,
 
-Not handled: several devices, mixed precision, adapters. Training such models is what ``trl dpo`` on the pair file is
-for.
+the first sum over its pairs, with ℓ of ``losses.py``, the second over all its rows: ``nll`` is − log π of the ``n``
+chosen tokens. Anchors (rows without a rejected side) take part in the second term only. They keep alive the actions
+that are never the better of two siblings because nothing else was tried; pair-only training drives such actions to
+zero everywhere.
+
+The reference is either logged with the pairs or an explicit frozen model, scored once before training, without dropout;
+so the model in training has none either. A reference reloaded from the model's folder (TRL's ``ref_model=None``) would
+inside a loop silently be the model of round 0, and is never used.
+
+What this file does not do: several devices, mixed precision. ``trl_trainer.py`` and ``trl dpo`` on the pair file do.
 """
 
-import contextlib
 import math
-import random
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from ..agents.forward import Forward, positions_of
+from ..agents.language_model import LanguageModel
 from ..agents.prompting import History, all_turns
 from ..envs.checked import LARGEST
 from ..search.calls import ROUNDING
 from ..search.extraction import PreferencePair
-from .preference_loss import PreferenceSettings, collate, label_smoothing, learned_tokens, moved, side_logps
-from .rows import PreferenceRow, RowCounts, preference_rows
-from .settings import check_seed
-from .supervised import Progress, TrainingStopped, evaluating, projection
+from .batches import collate, learned_tokens, moved, projection, side_logps
+from .losses import Loss, pair_losses, weighted_mean
+from .rows import PreferenceRow, RowCounts, Side, preference_rows, side_length
+from .trainer import BatchLoss, LossOf, OptimiserSettings, Progress, evaluating, optimise
 
+Smoothing = Literal["pair", "visits", "q"]
 REFERENCE_BATCH = 64  # rows a forward when nothing is learned
+_SAMPLE = 64  # pairs whose logged log-probabilities are compared
+
+
+@dataclass(frozen=True, slots=True)
+class PreferenceSettings(OptimiserSettings):
+    """How :func:`train_preference` trains. The defaults suit small models trained from scratch; a pretrained model
+    wants a ``learning_rate`` of 1e-6 or less and a smaller ``sft_weight``."""
+
+    beta: float = 0.3
+    """Strength of the pull to the reference (IPO's τ)."""
+    loss: Loss = "sigmoid"
+    """Which ℓ of the table in ``losses.py``."""
+    label_smoothing: Smoothing = "pair"
+    """Where a pair's ε comes from: ``pair`` as stored with it; ``visits`` N_l/(N_w+N_l), at most ½ (MCTS-DPO); ``q``
+    σ(Q_l − Q_w), the soft labels under which the optimum is π ∝ π_ref·exp(Q/β) (Agent Q, theorem 1)."""
+    sft_weight: float = 1.0
+    """Weight of the mean negative log-likelihood of the chosen tokens, anchors included; 0 leaves it out."""
+    max_chosen_drop: float = 3.0
+    """Training stops where the chosen tokens of the last ``log_every`` steps are on average this many nats less likely
+    than under the reference."""
+    learning_rate: float = 3e-4
+    """Peak learning rate of AdamW: the sharp edge of step-DPO; choose it by validation success, not by pair
+    accuracy.
+    """
+    weight_decay: float = 0.0
+    """Decoupled decay of the matrices."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's running-mean factors."""
+    log_every: int = 20
+    """Steps between two rows of the history; also how often the last good state is kept."""
+
+    def __post_init__(self) -> None:
+        OptimiserSettings.__post_init__(self)
+        for name in ("beta", "max_chosen_drop"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        if self.sft_weight < 0:
+            raise ValueError(f"sft_weight must be at least 0, got {self.sft_weight!r}")
 
 
 @dataclass(slots=True)
 class PreferenceReport:
     """``history``: a row each ``log_every`` steps: ``step``, ``epoch``, ``loss``, ``preference_loss``, ``sft_loss``,
     ``accuracy`` (share of pairs with h > 0), ``margin`` (mean βh), ``chosen_logp``, ``rejected_logp`` and
-    ``chosen_drop`` (nats a token; the drop is against the reference), ``learning_rate``, ``grad_norm``. ``rows`` says
-    what became of the pairs."""
+    ``chosen_drop`` (nats a token; the drop is against the reference), ``learning_rate``, ``grad_norm``, ``tokens``.
+    ``rows`` says what became of the pairs."""
 
     history: list[dict[str, float]]
     rows: RowCounts = field(default_factory=RowCounts)
@@ -62,12 +103,12 @@ def train_preference(
 ) -> PreferenceReport:
     """Trains ``model`` in place on ``pairs``; the same arguments give the same weights.
 
-    ``reference="logged"`` reads ``ref_chosen_logp`` and ``ref_rejected_logp`` of the pairs; otherwise ``reference`` is
-    a frozen causal language model other than ``model`` (a copy of it, say). ``history`` and ``max_tokens`` (of a
-    prompt) must be the agent's.
+    ``reference="logged"`` reads ``ref_chosen_logp`` and ``ref_rejected_logp`` of the pairs; ``"start"`` is ``model`` as
+    it is before training; otherwise ``reference`` is another, frozen causal language model. ``history`` and
+    ``max_tokens`` (of a prompt) must be the agent's.
 
     Raises ``ValueError`` for pairs that cannot be trained on (none at all, no logged reference, a margin or smoothing
-    that the loss has no place for), and :class:`~branchwise.training.supervised.TrainingStopped` on collapse, with the
+    that the loss has no place for), and :class:`~branchwise.training.trainer.TrainingStopped` on collapse, with the
     model back at its last good state.
     """
     if not pairs:
@@ -75,13 +116,45 @@ def train_preference(
     rows, counts = preference_rows(pairs, tokenizer, history, max_tokens, positions_of(model))
     if not rows:
         raise ValueError(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
-    trained = train_preference_rows(model, tokenizer, rows, settings, reference, seed, progress)
+    trained = train_preference_rows(model, rows, settings, reference, seed, progress)
     return PreferenceReport(trained, counts)
+
+
+def train_step_dpo(
+    policy: LanguageModel,
+    pairs: Sequence[PreferencePair],
+    settings: PreferenceSettings,
+    *,
+    logged: bool | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> tuple[RowCounts, dict[str, float]]:
+    """Step-DPO of ``policy`` in place: what became of the pairs, and the last metrics. The reference is what the pairs
+    logged, or, with ``logged=False``, the model as it starts, whose log-probabilities are measured before it changes;
+    by default the former where every pair has it. Raises as ``train_preference``, and ``ValueError`` for anchors alone,
+    which hold no preference."""
+    if pairs and not any(pair.rejected for pair in pairs):
+        raise ValueError(
+            f"none of the {len(pairs)} rows has a rejected side: they are anchors, and step-DPO needs pairs. Train "
+            "on them with --method sft (in Python train_sft), or give the file of pairs, whose anchors are read with it"
+        )
+    logged = has_logged(pairs) if logged is None else logged
+    report = train_preference(
+        policy.model,
+        policy.tokenizer,
+        pairs,
+        settings,
+        reference="logged" if logged else "start",
+        seed=seed,
+        history=policy.history,
+        max_tokens=policy.max_prompt_tokens,
+        progress=progress,
+    )
+    return report.rows, report.history[-1] if report.history else {}
 
 
 def train_preference_rows(
     model: Any,
-    tokenizer: Any,
     rows: Sequence[PreferenceRow],
     settings: PreferenceSettings,
     reference: Any,
@@ -89,22 +162,106 @@ def train_preference_rows(
     progress: Progress | None = None,
 ) -> list[dict[str, float]]:
     """:func:`train_preference` on token rows; returns the history."""
-    check_seed(seed)
     check_preference_rows(rows, settings, positions_of(model))
     rows = [row for row in rows if row.weight > 0 and (row.rejected or settings.sft_weight > 0)]  # the rest is idle
     if reference is model:
-        raise ValueError("reference is the model in training; give a frozen copy (copy.deepcopy) or 'logged'")
-    references = logged_references(rows) if isinstance(reference, str) else model_references(reference, rows)
-    from .dpo_trainer import StepPreferenceTrainer  # imports TRL, which takes seconds that nobody else need pay
+        raise ValueError(
+            "reference is the model in training; give 'start' (the model before training) or a frozen copy"
+        )
+    if isinstance(reference, str) and reference not in ("logged", "start"):
+        raise ValueError(f"reference={reference!r}; expected 'logged', 'start' or a frozen model")
+    frozen = model if isinstance(reference, str) else reference
+    references = logged_references(rows) if reference == "logged" else model_references(frozen, rows)
 
-    with _left_as_found(model), tempfile.TemporaryDirectory() as scratch:  # TRL wants a folder, and leaves it empty
-        trainer = StepPreferenceTrainer(model, tokenizer, rows, references, settings, seed, scratch, progress)
-        try:
-            trainer.train()
-        except TrainingStopped:
-            model.load_state_dict(trainer.good)
-            raise
-    return trainer.records
+    return optimise(
+        model,
+        [row.length for row in rows],
+        preference_objective(model, rows, references, settings),
+        settings,
+        seed,
+        progress,
+        dropout=False,
+        harm=drop_above(settings.max_chosen_drop, "the chosen tokens"),
+        cure=f", raise beta ({settings.beta:g}) or sft_weight ({settings.sft_weight:g}), or add anchors",
+    )
+
+
+def drop_above(limit: float, tokens: str) -> Callable[[dict[str, float]], str]:
+    """The rule that ends a training whose column ``chosen_drop`` is above ``limit`` nats; ``tokens`` says which."""
+
+    def harm(row: dict[str, float]) -> str:
+        if (drop := row.get("chosen_drop", -math.inf)) <= limit:
+            return ""
+        return f"{tokens} are {drop:.2f} nats less likely than under the reference, above max_chosen_drop={limit:g}"
+
+    return harm
+
+
+def preference_objective(
+    model: Any, rows: Sequence[PreferenceRow], references: np.ndarray, settings: PreferenceSettings
+) -> LossOf:
+    """The loss above of a batch of ``rows``, given by their numbers. ``references`` float64 ``[rows, 2]``: the
+    reference's log-probabilities of both sides, NaN where unknown."""
+    project, packed = projection(model), Forward(model).packs
+    device = next(model.parameters()).device
+
+    def column(values: Any) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=device)
+
+    reference = column(references.T)
+    weights, margins = column([row.weight for row in rows]), column([row.margin for row in rows])
+    epsilons = column([label_smoothing(row, settings.label_smoothing) for row in rows])
+
+    def loss_of(numbers: np.ndarray) -> BatchLoss:
+        part = [rows[number] for number in numbers]
+        count = len(part)
+        batch = moved(collate([*(row.chosen for row in part), *(row.rejected for row in part)], packed), device)
+        sums, logps = side_logps(project, batch)
+        at = torch.from_numpy(numbers).to(device)
+        weight, tokens = weights[at], batch.tokens.reshape(2, count)
+        ratios = sums.reshape(2, count) - reference[:, at]
+        pair = tokens[1] > 0
+        preference = torch.zeros((), device=device)
+        if pair.any():
+            losses = pair_losses(
+                settings.loss,
+                settings.beta,
+                ratios[0, pair],
+                ratios[1, pair],
+                tokens[0, pair],
+                tokens[1, pair],
+                margins[at][pair],
+                epsilons[at][pair],
+            )
+            preference = weighted_mean(losses, weight[pair])
+        chosen = batch.side < count
+        sft = weighted_mean(-logps[chosen], weight[batch.side[chosen]])
+        h, known = (ratios[0] - ratios[1]).detach()[pair], torch.isfinite(ratios[0])
+        sums = sums.detach().reshape(2, count)
+        return BatchLoss(
+            preference + settings.sft_weight * sft,
+            int(batch.tokens.sum()),
+            {
+                "sft_loss": (sft.detach(), 1),
+                "preference_loss": (preference.detach() * len(h), len(h)),
+                "accuracy": ((h > 0).sum(), len(h)),
+                "margin": (settings.beta * h.sum(), len(h)),
+                "chosen_logp": (sums[0].sum(), tokens[0].sum()),
+                "rejected_logp": (sums[1].sum(), tokens[1].sum()),
+                "chosen_drop": (-ratios[0, known].detach().sum(), tokens[0, known].sum()),
+            },
+        )
+
+    return loss_of
+
+
+def label_smoothing(row: PreferenceRow, source: str) -> float:
+    """ε of a pair: how likely the label is the wrong way round; see :class:`PreferenceSettings`."""
+    if source == "visits":
+        return min(0.5, row.rejected_visits / max(1, row.chosen_visits + row.rejected_visits))
+    if source == "q":
+        return 1 / (1 + math.exp(min(700.0, row.chosen_q - row.rejected_q)))
+    return row.label_smoothing
 
 
 def check_preference_rows(
@@ -171,17 +328,24 @@ def model_references(reference: Any, rows: Sequence[PreferenceRow]) -> np.ndarra
     """Log-probabilities of both sides under ``reference``: float64 ``[rows, 2]``; 0 for the side that an anchor
     lacks.
     """
+    sides = [side for row in rows for side in (row.chosen, row.rejected)]
+    return side_references(reference, sides, [row.length for row in rows for _ in range(2)]).reshape(len(rows), 2)
+
+
+def side_references(reference: Any, sides: Sequence[Side], lengths: Sequence[int] | None = None) -> np.ndarray:
+    """The log-probability of each side under ``reference``: float64 ``[sides]``; 0 for an empty one. Sides of similar
+    ``lengths`` (by default their own) share a batch."""
     device = next(reference.parameters()).device
-    references = np.zeros((len(rows), 2))
-    order = sorted(range(len(rows)), key=lambda index: rows[index].length)
+    found = np.zeros(len(sides))
+    lengths = [side_length(side) for side in sides] if lengths is None else lengths
+    order = sorted((index for index, side in enumerate(sides) if side), key=lengths.__getitem__)
     with evaluating(reference):
         project, packed = projection(reference), Forward(reference).packs
-        for start in range(0, len(order), REFERENCE_BATCH):
-            part = order[start : start + REFERENCE_BATCH]
-            batch = moved(collate([rows[index] for index in part], packed), device)
-            sums, _ = side_logps(project, batch)
-            references[part] = sums.reshape(2, -1).T.double().cpu().numpy()
-    return references
+        for start in range(0, len(order), 2 * REFERENCE_BATCH):
+            part = order[start : start + 2 * REFERENCE_BATCH]
+            batch = moved(collate([sides[index] for index in part], packed), device)
+            found[part] = side_logps(project, batch)[0].double().cpu().numpy()
+    return found
 
 
 def check_logged(model: Any, rows: Sequence[PreferenceRow], tolerance: float = 0.02) -> float:
@@ -214,6 +378,27 @@ def check_logged(model: Any, rows: Sequence[PreferenceRow], tolerance: float = 0
     return mean
 
 
+def has_logged(pairs: Sequence[PreferencePair]) -> bool:
+    """Whether the policy that searched logged both sides of every pair; anchors need no reference."""
+    return all(
+        pair.ref_chosen_logp is not None and pair.ref_rejected_logp is not None for pair in pairs if pair.rejected
+    )
+
+
+def logged_fault(policy: LanguageModel, pairs: Sequence[PreferencePair]) -> str:
+    """Where the logged log-probabilities are not this model's, by how much, else "". Right where another policy wrote
+    the actions, wrong where the history differs. A sample of the pairs is looked at."""
+    some = pairs[:: max(1, len(pairs) // _SAMPLE)]
+    rows, _ = preference_rows(
+        some, policy.tokenizer, policy.history, policy.max_prompt_tokens, positions_of(policy.model)
+    )
+    try:
+        check_logged(policy.model, rows)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def action_kind_counts(pairs: Sequence[PreferencePair], kind: Callable[[str], str]) -> dict[str, tuple[int, int]]:
     """How often each kind of action is chosen and rejected, anchors included: ``{kind: (chosen, rejected)}``.
 
@@ -223,26 +408,3 @@ def action_kind_counts(pairs: Sequence[PreferencePair], kind: Callable[[str], st
     chosen = Counter(kind(turn.text) for pair in pairs for turn in pair.chosen if turn.is_agent)
     rejected = Counter(kind(turn.text) for pair in pairs for turn in pair.rejected if turn.is_agent)
     return {name: (chosen[name], rejected[name]) for name in sorted(chosen | rejected)}
-
-
-@contextlib.contextmanager
-def _left_as_found(model: Any) -> Iterator[None]:
-    """Undoes what a TRL trainer leaves behind: a ``forward`` bound to this very model (a deep copy would go on
-    computing with the original's weights), dropout set to zero, and the global generators seeded anew."""
-    training = model.training
-    dropouts = [(module, module.p) for module in model.modules() if isinstance(module, torch.nn.Dropout)]
-    device = next(model.parameters()).device
-    python_state, numpy_state = random.getstate(), np.random.get_state()
-    had_forward = "forward" in vars(model)
-    try:
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            yield
-    finally:
-        if not had_forward:
-            vars(model).pop("forward", None)
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
-        for module, p in dropouts:
-            module.p = p
-        model.zero_grad(set_to_none=True)
-        model.train(training)

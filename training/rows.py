@@ -54,6 +54,11 @@ class Segment:
 Side = tuple[Segment, ...]
 
 
+def side_length(side: Side) -> int:
+    """Tokens of the longest segment; 0 of an empty side."""
+    return max((len(segment.prompt_ids) + len(segment.completion_ids) for segment in side), default=0)
+
+
 @dataclass(frozen=True, slots=True)
 class PreferenceRow:
     """A pair in tokens. ``rejected`` is empty for an anchor. ``ref_chosen_logp`` and ``ref_rejected_logp`` are the
@@ -76,7 +81,20 @@ class PreferenceRow:
     @property
     def length(self) -> int:
         """Tokens of the longest segment."""
-        return max(len(segment.prompt_ids) + len(segment.completion_ids) for segment in self.chosen + self.rejected)
+        return side_length(self.chosen + self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class TrajectoryRow:
+    """What an agent did, in tokens; ``source`` is its number in the list that it came from."""
+
+    side: Side
+    source: int = 0
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest segment."""
+        return side_length(self.side)
 
 
 @dataclass(slots=True)
@@ -111,7 +129,29 @@ def sft_rows(
     """
     if weights is not None and len(weights) != len(items):
         raise ValueError(f"{len(weights)} weights for {len(items)} items; one an item is needed")
-    rows: list[dict[str, Any]] = []
+    trajectories, counts = trajectory_rows(items, tokenizer, history, max_tokens, positions)
+    rows = [
+        {
+            "input_ids": segment.input_ids,
+            "mask": segment.input_mask,
+            "weight": 1.0 if weights is None else float(weights[row.source]),
+        }
+        for row in trajectories
+        for segment in row.side
+    ]
+    counts.rows = len(rows)
+    return rows, counts
+
+
+def trajectory_rows(
+    items: Sequence[Transcript | Step],
+    tokenizer: Any,
+    history: str | History = all_turns,
+    max_tokens: int | None = None,
+    positions: int | None = None,
+) -> tuple[list[TrajectoryRow], RowCounts]:
+    """One row an item, in their order; arguments and what is dropped as in :func:`sft_rows`."""
+    rows: list[TrajectoryRow] = []
     counts = RowCounts()
     lost: Counter[str] = Counter()
     too_long: list[int] = []
@@ -120,13 +160,12 @@ def sft_rows(
         if (limit := _room(steps, tokenizer, max_tokens, positions)) == 0:
             too_long.append(index)
             continue
-        segments = side_of(steps, tokenizer, history, limit, lost)
-        if not segments:
+        side = side_of(steps, tokenizer, history, limit, lost)
+        if not side:
             counts.dropped["no agent turn"] += 1
-        weight = 1.0 if weights is None else float(weights[index])
-        for segment in segments:
-            rows.append({"input_ids": segment.input_ids, "mask": segment.input_mask, "weight": weight})
-            counts.learned_tokens += sum(segment.mask)
+            continue
+        rows.append(TrajectoryRow(side, index))
+        counts.learned_tokens += sum(sum(segment.mask) for segment in side)
     _count_too_long(counts, "item", too_long, positions)
     return rows, _finished(counts, len(rows), lost)
 

@@ -9,7 +9,7 @@ from ...envs.play.agent import Agent
 from ...search.store import save_episodes
 from ..evaluation import evaluate
 from ..stages import StageContext, figures, read_from
-from ..value_model import train_value_model, value_rows
+from ..value import train_value_model, value_rows
 from .agents import AgentSpec, agent_of, policy_in
 from .extract import trees_in
 from .recipe import RunConfig

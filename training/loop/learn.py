@@ -12,7 +12,7 @@ from ...search import load_pairs, save_pairs
 from ...search.extraction import PreferencePair
 from ..preference import action_kind_counts
 from ..stages import FIGURES, StageContext, figures, read_figures, read_from
-from ..supervised import TrainingStopped
+from ..trainer import TrainingStopped
 from .agents import Parts, agent_of, policy_in
 from .extract import extract
 from .judge import chosen_by, validate, validation_of

@@ -13,8 +13,7 @@ from typing import ClassVar, Final, Literal
 from ...agents.forward import positions_of
 from ...agents.language_model import LanguageModel
 from ...search.extraction import PreferencePair
-from ..preference import train_preference
-from ..preference_loss import PreferenceSettings
+from ..preference import PreferenceSettings, train_preference
 from ..rows import sft_rows, steps_after
 from ..supervised import SupervisedSettings, train_supervised
 from .extract import Rows

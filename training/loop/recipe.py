@@ -32,7 +32,7 @@ from ..settings import (
 )
 from ..stages import plain_name
 from ..supervised import SupervisedSettings
-from ..value_model import ValueSettings
+from ..value import ValueSettings
 from .learners import Preference
 from .slots import ACT, COLLECT, EXTRACT, LEARN, Act, Collect, Extractor, Learn, Policy, Trees
 

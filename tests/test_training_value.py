@@ -11,15 +11,15 @@ from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.tree import NODE, TERMINAL, Tree
+from branchwise.training.losses import value_loss
 from branchwise.training.supervised import SupervisedSettings
-from branchwise.training.value_model import (
+from branchwise.training.value import (
     ValueRow,
     ValueSettings,
     area_under_curve,
     explained_variance,
     split_by_task,
     train_value_model,
-    value_loss,
     value_rows,
 )
 

@@ -22,15 +22,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F  # noqa: N812
 from scipy.stats import rankdata
-from torch import Tensor
 
 from ..agents.critics import ValueModel
 from ..envs.play.transcript import Transcript
 from ..search.tree import Tree
 from ..search.typed import check_fields
-from .supervised import Progress, SupervisedSettings, descend, padded
+from .batches import padded
+from .losses import value_loss
+from .trainer import BatchLoss, OptimiserSettings, Progress, optimise
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class ValueSettings:
     """Visits weigh up to this many."""
     holdout: float = 0.1
     """Share of the tasks that are kept out of training, for the figures of the report."""
-    descent: SupervisedSettings = field(default_factory=lambda: SupervisedSettings(learning_rate=1e-3, epochs=3.0))
+    descent: OptimiserSettings = field(default_factory=lambda: OptimiserSettings(learning_rate=1e-3, epochs=3.0))
     """The optimiser's settings."""
 
     def __post_init__(self) -> None:
@@ -124,7 +124,7 @@ def train_value_model(
     """Trains ``critic`` in place; the same arguments give the same weights.
 
     Raises ``ValueError`` for no rows and for a ``q`` outside the critic's bounds, and
-    :class:`~branchwise.training.supervised.TrainingStopped` where the loss is not finite.
+    :class:`~branchwise.training.trainer.TrainingStopped` where the loss is not finite.
     """
     if not rows:
         raise ValueError("no rows to train a critic on: the list is empty; lower min_visits or search more")
@@ -140,15 +140,15 @@ def train_value_model(
     targets = critic.targets(torch.tensor([rows[index].q for index in trained], device=device))
     visits = torch.tensor([float(min(rows[index].visits, settings.visit_cap)) for index in trained], device=device)
 
-    def loss_of(batch: np.ndarray) -> tuple[Tensor, int]:
+    def loss_of(batch: np.ndarray) -> BatchLoss:
         read = [ids[index] for index in batch]
         tokens, attention = padded(read, [[1] * len(row) for row in read], device)
         attention[:, 0] = True
         chosen = torch.from_numpy(batch).to(device)
         logits = critic(tokens, attention.long())
-        return value_loss(logits, targets[chosen], visits[chosen], settings.loss), len(batch)
+        return BatchLoss(value_loss(logits, targets[chosen], visits[chosen], settings.loss), len(batch))
 
-    history = descend(critic, [len(row) for row in ids], loss_of, settings.descent, seed, progress)
+    history = optimise(critic, [len(row) for row in ids], loss_of, settings.descent, seed, progress)
     values = critic.values([rows[index].transcript for index in held_out])
     q = np.array([rows[index].q for index in held_out])
     return ValueReport(
@@ -159,15 +159,6 @@ def train_value_model(
         len(trained),
         len(held_out),
     )
-
-
-def value_loss(logits: Tensor, targets: Tensor, visits: Tensor, kind: str) -> Tensor:
-    """L above, a scalar; all arguments float32 ``[n]``."""
-    if kind == "cross_entropy":
-        losses = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    else:
-        losses = (torch.sigmoid(logits) - targets) ** 2
-    return (visits * losses).sum() / visits.sum()
 
 
 def explained_variance(values: np.ndarray, q: np.ndarray) -> float:
