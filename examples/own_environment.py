@@ -16,9 +16,7 @@ from branchwise.training.loop import BaseSettings, RunConfig, recipes_named, run
 COLOURS, LOST, OUTSIDE = ("red", "green", "blue"), -1, 4
 
 
-class Doors(
-    Simulator[tuple[int, int]]
-):  # a state: the house, whose number in base three is what its signs say, and the room
+class Doors(Simulator[tuple[int, int]]):  # a state: the house, in base three what its signs say, and the room
     def reset(self, seed: int, options: Any = None) -> tuple[int, int]:
         return seed % 6561, 0
 

@@ -43,8 +43,6 @@ class OreoSettings(OptimiserSettings):
     """Weight of KL(π‖π_ref)."""
     level: Literal["token", "turn"] = "token"
     """What an action is: a token, or a whole agent turn."""
-    outcome: Literal["success", "reward"] = "success"
-    """The return: 1 for success and 0 otherwise, or the rewards from the action on."""
     learning_rate: float = 3e-4
     """Peak learning rate of AdamW, for both networks."""
     weight_decay: float = 0.0
@@ -78,6 +76,7 @@ def train_oreo(
     episodes: Sequence[Episode],
     settings: OreoSettings,
     *,
+    outcome: Literal["success", "reward"] = "success",
     critic: ValueModel | None = None,
     reference: Any = None,
     seed: int = 0,
@@ -85,6 +84,7 @@ def train_oreo(
 ) -> OreoReport:
     """Trains ``policy`` and a critic in place on ``episodes``; the same arguments give the same weights.
 
+    ``outcome``: the return is 1 for success and 0 otherwise, or the rewards from the action on.
     ``critic``: one with the policy's tokenizer; by default a new one on a copy of the policy's weights, bounded by the
     smallest and largest return. ``reference``: a frozen causal language model; by default a copy of the policy's.
 
@@ -104,7 +104,7 @@ def train_oreo(
     )
     if not found:
         raise ValueError(f"none of {len(episodes)} episodes gave a row to train on: {dict(+counts.dropped)}")
-    returns = [returns_of(episodes[row.source], settings.outcome) for row in found]
+    returns = [returns_of(episodes[row.source], outcome) for row in found]
     low, high = float(min(map(np.min, returns))), float(max(map(np.max, returns)))
     if low == high:
         raise ValueError(

@@ -3,7 +3,7 @@
 They call what the loop calls, with its draws, so that a round by hand gives the files of a round of the loop.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,14 +13,12 @@ import yaml
 
 from ...agents.language_model import LanguageModel
 from ...agents.named import hush
-from ...search import load_pairs
-from ...search.extraction import PreferencePair
 from ...search.files import atomically, make_folder
 from ..settings import SettingsError, as_dict, read_yaml
 from ..stages import FIGURES, Stage, StageContext, do_stage, is_finished, partial_folder, read_figures
 from .agents import agent_of
 from .collect import collect
-from .extract import extract
+from .extract import Rows, extract, load_rows
 from .judge import validate
 from .learn import best_candidate
 from .recipe import Recipe, RunConfig
@@ -65,24 +63,23 @@ def _collect(context: StageContext, *, settings: dict[str, Any], **arguments: An
     return collect(context, **arguments)
 
 
-def rows_of(collection: Path, recipe: Recipe) -> tuple[list[PreferencePair], dict[str, int]]:
+def rows_of(collection: Path, recipe: Recipe) -> tuple[Rows, dict[str, int]]:
     """The rows that ``recipe`` extracts from the folder of a collection, by hand or of a run, and what was dropped.
     Raises ``ValueError`` where there is none, or it holds what the recipe does not read."""
     if not is_finished(collection.parent, collection.name):
         raise FileNotFoundError(f"{collection} is no collection: it has no {FIGURES}; `branchwise collect` makes one")
     found = read_figures(collection / FIGURES)
-    files = {"episodes": "episodes.jsonl", "trees": "trees.parquet"}
-    if not (collection / files[recipe.collect.gives]).is_file():
+    if found.get("gives") != recipe.collect.gives:
         raise ValueError(f"{collection} holds no {recipe.collect.gives}, which this recipe reads; collect with it")
     rng = generator(found["seed"], "extract", str(found["round"]))
     return extract(recipe.extract, collection, found["round"], rng, found["history"])
 
 
 def train_once(
-    recipe: Recipe, policy: LanguageModel, rows: Sequence[PreferencePair], seed: int, tell: Callable[[Any], None]
+    recipe: Recipe, policy: LanguageModel, rows: Rows, seed: int, tell: Callable[[Any], None]
 ) -> Mapping[str, float]:
     """Train ``policy`` in place as ``recipe`` learns, at its first learning rate; the last metrics."""
-    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, seed, tell)[-1]
+    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, "success", seed, tell)[-1]
 
 
 def train_best(
@@ -96,6 +93,6 @@ def train_best(
     hush()
     start = LanguageModel.load(model, history=config.history)
     before = validate(config, agent_of(context, config, Policy(), parts, {"policy": start}))
-    best, found, tried = best_candidate(context, config, recipe, parts, load_pairs(pairs), before)
+    best, found, tried = best_candidate(context, config, recipe, parts, load_rows(pairs, recipe.learn.takes), before)
     best.save(out)
     return before, found, tried

@@ -12,18 +12,22 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
-from ...envs.play.players import PolicyAgent
+from ...envs.play.players import PolicyAgent, scripted_agents
 from ...envs.play.playing import run_episodes
 from ...envs.play.task import Task, start
+from ...envs.play.transcript import Transcript
 from ...search import (
     PolicyRollout,
     RandomRollout,
+    RankingCritic,
     SearchSettings,
     Tree,
     load_pairs,
@@ -34,49 +38,50 @@ from ...search import (
     self_play,
 )
 from ...search.extraction import PreferencePair, best_paths, rollout_anchors
+from ...search.stepwise import step_rollouts
 from ...search.store import load_episodes, save_episodes
 from ..stages import StageContext
 from .agents import policy_in
 from .recipe import RunConfig
-from .slots import Collect, Trees
+from .slots import Collect, Episodes, StepRollouts, Trees
 from .tasks import generator, goals_of, searched_simulator, simulator_of, source_of, tasks_of
 
 TREES_A_BATCH: Final = 32
+EPISODES_A_BATCH: Final = 16
+OF_EARLIER: Final = 500
+"""The first pass of an earlier model: its episodes have seeds of their own."""
 WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
 
 
 def collect(
-    context: StageContext, *, config: RunConfig, slot: Collect, round: int, policy: str | Path
-) -> dict[str, Any]:
-    """The stage: what ``slot`` says, with a model, on the tasks of ``round``."""
+    context: StageContext, *, config: RunConfig, slot: Collect, round: int, policy: str | Path,
+    earlier: str | Path | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The stage: what ``slot`` says, with a model, on the tasks of ``round``. ``earlier``: the model of the round
+    before, where it takes part."""
     if isinstance(slot, Trees):
-        found = collect_trees(context, config, slot.settings(config.search), round, policy)
+        found = collect_trees(context, config, slot, round, policy)
+    elif isinstance(slot, StepRollouts):
+        found = collect_steps(context, config, slot, round, policy)
     else:
-        found = collect_episodes(context, config, round, policy)
-    return {"seed": config.seed, "round": round, "history": config.history, **found}
+        found = collect_episodes(context, config, slot, round, policy, earlier)
+    return {"gives": slot.gives, "seed": config.seed, "round": round, "history": config.history, **found}
 
 
-def collect_episodes(context: StageContext, config: RunConfig, round: int, policy: str | Path) -> dict[str, Any]:
+def collect_episodes(
+    context: StageContext, config: RunConfig, slot: Episodes, round: int, policy: str | Path,
+    earlier: str | Path | None,
+) -> dict[str, Any]:  # fmt: skip
     """Sample episodes of the round's goals, pass after pass, until the model calls are used up."""
-    simulator = simulator_of(config, "train")
-    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
-    tasks = tasks_of(config, "train", round)
-    episodes: list[Episode] = []
-    calls, passes = 0, 0
-    while calls < config.model_calls:
-        part = context.parts / f"{passes}.jsonl"
-        if not part.is_file():
-            save_episodes(part, run_episodes(simulator, tasks, agent, config.seed + 1000 * round + passes))
-        episodes += load_episodes(part)
-        calls = sum(episode.model_calls for episode in episodes)
-        passes += 1
-        context.tell(calls, config.model_calls, f"{len(episodes):,} episodes")
-    episodes = episodes[: _within(config.model_calls, [episode.model_calls for episode in episodes])]
+    share = 0.0 if earlier is None else slot.earlier
+    episodes = _sampled(context, config, policy, round, (1.0 - share) * config.model_calls)
+    if share and earlier is not None:
+        episodes += _sampled(context, config, earlier, round, share * config.model_calls, first=OF_EARLIER)
     calls = sum(episode.model_calls for episode in episodes)
     save_episodes(context.folder / "episodes.jsonl", episodes)
     return {
-        "goals": len(tasks),
+        "goals": config.train_goals,
         "tries": len(episodes),
         "model_calls": calls,
         "prompts": calls,  # each for one action
@@ -85,14 +90,72 @@ def collect_episodes(context: StageContext, config: RunConfig, round: int, polic
     }
 
 
+def _sampled(
+    context: StageContext, config: RunConfig, policy: str | Path, round: int, budget: float, first: int = 0
+) -> list[Episode]:
+    """Episodes of a model on the round's goals for ``budget`` model calls. The passes over all goals have numbers from
+    ``first`` on, and seeds of their own."""
+    simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
+    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
+    episodes: list[Episode] = []
+    calls, passes = 0, first
+    while calls < budget:
+        part = context.parts / f"{passes}.jsonl"
+        if not part.is_file():
+            save_episodes(part, run_episodes(simulator, tasks, agent, config.seed + 1000 * round + passes))
+        episodes += load_episodes(part)
+        calls = sum(episode.model_calls for episode in episodes)
+        passes += 1
+        context.tell(calls, budget, f"{len(episodes):,} episodes")
+    return episodes[: _within(budget, [episode.model_calls for episode in episodes])]
+
+
+def collect_steps(
+    context: StageContext, config: RunConfig, slot: StepRollouts, round: int, policy: str | Path
+) -> dict[str, Any]:
+    """Good episodes of the round's goals, one a goal, and at each of their steps what the policy would have done
+    instead, until the model calls are used up; half of them are for the good episodes where the policy plays these
+    too."""
+    simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
+    if slot.expert:
+        expert = scripted_agents(config.env)[slot.expert]()
+        played = run_episodes(simulator_of(config, "train"), tasks, expert, config.seed)
+    else:
+        played = _sampled(context, config, policy, round, config.model_calls / 2)
+    good = list({_name_of(episode.task): episode for episode in reversed(played) if episode.success}.values())[::-1]
+    calls = sum(episode.model_calls for episode in played)
+    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
+    rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
+    rows: list[PreferencePair] = []
+    used = 0
+    for first in range(0, len(good), EPISODES_A_BATCH):
+        if calls >= config.model_calls:
+            break
+        some = slice(first, first + EPISODES_A_BATCH)
+        found, _, spent = step_rollouts(
+            simulator, good[some], agent, rngs[some], slot.rollouts, return_gap=slot.return_gap, round=round
+        )
+        rows += [replace(row, tree=first + row.tree) for row in found]
+        calls, used = calls + spent, used + len(good[some])
+        context.tell(min(calls, config.model_calls), config.model_calls, f"{len(rows):,} rows")
+    if rows:
+        save_pairs(context.folder / "steps.jsonl", rows)
+    return {
+        "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls, "solved_goals": len(good),
+        "rows": len(rows),
+    }  # fmt: skip
+
+
 def collect_trees(
-    context: StageContext, config: RunConfig, settings: SearchSettings, round: int, policy: str | Path
+    context: StageContext, config: RunConfig, slot: Trees, round: int, policy: str | Path
 ) -> dict[str, Any]:
     """Search the round's goals, until they or the model calls are used up."""
     first = (round - 1) * config.train_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.train_goals)
     rng = generator(config.seed, "trees", str(round))
-    trees, winners = _grow(context, config, policy, tasks, settings, rng, config.model_calls, round)
+    trees, winners = _grow(
+        context, config, policy, tasks, slot.settings(config.search), rng, config.model_calls, round, slot.ranking
+    )
     save_trees(context.folder / "trees.parquet", trees)
     if winners:
         save_pairs(context.folder / "winners.jsonl", winners)
@@ -110,7 +173,7 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
 
 def _grow(
     context: StageContext, config: RunConfig, model: str | Path, tasks: Sequence[Task], settings: SearchSettings,
-    rng: np.random.Generator, limit: float = math.inf, round: int = 0,
+    rng: np.random.Generator, limit: float = math.inf, round: int = 0, ranking: bool = False,
 ) -> tuple[list[Tree], list[PreferencePair]]:  # fmt: skip
     """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded."""
     simulator, policy = searched_simulator(config), policy_in(context, config, model)
@@ -120,6 +183,7 @@ def _grow(
         if config.leaves == "policy"
         else RandomRollout(keep_successes=one_player)
     )
+    critic = RankingCritic(partial(by_likelihood, policy)) if ranking else None
     rngs = rng.spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -134,7 +198,7 @@ def _grow(
                 found = self_play(simulator, some, policy, evaluator, settings, own)
             else:
                 roots = [start(simulator, task) for task in some]
-                found = search(simulator, roots, policy, evaluator, settings, own)
+                found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)
             anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=WINNERS_A_TREE, round=round)
             for tree in found:
                 tree.index += len(trees)
@@ -147,6 +211,13 @@ def _grow(
         context.tell(min(first + TREES_A_BATCH, len(tasks)), len(tasks), f"{calls:,} model calls")
     kept = _within(limit, [tree.counters["model_calls"] for tree in trees])
     return trees[:kept], [pair for pair in winners if pair.tree < kept]
+
+
+def by_likelihood(
+    policy: LanguageModel, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]
+) -> list[list[int]]:
+    """The candidates after each transcript in the order in which ``policy`` would take them."""
+    return [np.argsort(-logps, kind="stable").tolist() for logps in policy.score(transcripts, candidates)]
 
 
 def _within(limit: float, costs: Sequence[int]) -> int:

@@ -1,20 +1,21 @@
 """The slot *extract*: from what was collected to rows to learn from.
 
-An extractor reads episodes or trees and gives rows of one kind: ``pairs``, of which those without a rejected side are
-anchors (all of them where the extractor ``compares`` nothing). The functions are those of ``search.extraction``; here
-are their settings, as recipes name them.
+An extractor reads episodes, trees or steps and gives rows of one kind: ``pairs``, of which those without a rejected
+side are anchors (all of them where the extractor ``compares`` nothing), or whole ``episodes``. The functions are those
+of ``search.extraction``; here are their settings, as recipes name them.
 """
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
 from ...envs.play.episode import Episode
-from ...search import Tree, load_pairs, load_trees
+from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.extraction import (
     PreferencePair,
     answers,
@@ -24,15 +25,17 @@ from ...search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from ...search.store import load_episodes
+from ...search.store import load_episodes, save_episodes
 from ...search.typed import check_fields
 from ..rows import without_repeats
 from ..settings import check_counts
 from ..stages import read_from
 
-Gathered = Literal["episodes", "trees"]
+Gathered = Literal["episodes", "trees", "steps"]
 Found = tuple[Sequence[PreferencePair], Counter[str]]
-Rows = Literal["pairs"]
+Rows = Sequence[Any]
+"""Pairs or episodes."""
+Kind = Literal["pairs", "episodes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Successes:
     """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors."""
 
     reads: ClassVar[Gathered] = "episodes"
-    gives: ClassVar[Rows] = "pairs"
+    gives: ClassVar[Kind] = "pairs"
     compares: ClassVar[bool] = False
 
     per_task: int = 4
@@ -59,7 +62,7 @@ class TrajectoryPairs:
     """A correct against an incorrect episode of the same task, whole (Agent Q, arXiv:2408.07199, Eq. 6)."""
 
     reads: ClassVar[Gathered] = "episodes"
-    gives: ClassVar[Rows] = "pairs"
+    gives: ClassVar[Kind] = "pairs"
     compares: ClassVar[bool] = True
 
     per_task: int = 4
@@ -78,7 +81,7 @@ class SiblingPairs:
     """Children of one node whose values differ (Agent Q, arXiv:2408.07199, section 5.3)."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Rows] = "pairs"
+    gives: ClassVar[Kind] = "pairs"
     compares: ClassVar[bool] = True
 
     threshold: float = 0.1
@@ -108,7 +111,7 @@ class BestPathPairs:
     arXiv:2405.00451)."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Rows] = "pairs"
+    gives: ClassVar[Kind] = "pairs"
     compares: ClassVar[bool] = True
 
     path: Literal["terminal", "final"] = "terminal"
@@ -135,7 +138,7 @@ class BestPaths:
     players, what the search would play at each node that was looked at enough."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Rows] = "pairs"
+    gives: ClassVar[Kind] = "pairs"
     compares: ClassVar[bool] = False
 
     paths: int = 2
@@ -153,29 +156,100 @@ class BestPaths:
         return best_paths(tree, paths=self.paths, round=round)
 
 
+@dataclass(frozen=True, slots=True)
+class StepPairs:
+    """What followed a good action against what followed the policy's own, by the means of their roll-outs (IPR)."""
+
+    reads: ClassVar[Gathered] = "steps"
+    gives: ClassVar[Kind] = "pairs"
+    compares: ClassVar[bool] = True
+
+    threshold: float = 0.01
+    """The least difference of the means."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    def from_steps(self, steps: Sequence[PreferencePair]) -> Found:
+        kept = [step for step in steps if step.chosen_q - step.rejected_q >= self.threshold]
+        return kept, Counter({"below threshold": len(steps) - len(kept)})
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Whole episodes as they came, good and bad."""
+
+    reads: ClassVar[Gathered] = "episodes"
+    gives: ClassVar[Kind] = "episodes"
+    compares: ClassVar[bool] = True
+
+    per_task: int = 16
+    """At most so many of a task, the earliest."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "per_task")
+
+    def tries(self, episodes: Sequence[Episode]) -> tuple[list[Episode], Counter[str]]:
+        taken: Counter[str] = Counter()
+        kept = []
+        for episode in episodes:
+            name = json.dumps(episode.task, sort_keys=True)
+            taken[name] += 1
+            if taken[name] <= self.per_task and episode.steps:
+                kept.append(episode)
+        return kept, Counter({"over per_task": len(episodes) - len(kept)})
+
+
 FromEpisodes = Successes | TrajectoryPairs
 FromTrees = SiblingPairs | BestPathPairs | BestPaths
-Extractor = FromEpisodes | FromTrees
+Extractor = FromEpisodes | FromTrees | StepPairs | Tries
 EXTRACT: Final[Mapping[str, type[Extractor]]] = {
     "successes": Successes,
     "trajectory_pairs": TrajectoryPairs,
     "sibling_pairs": SiblingPairs,
     "best_path_pairs": BestPathPairs,
     "best_paths": BestPaths,
+    "step_pairs": StepPairs,
+    "tries": Tries,
 }
 
 
 def extract(
     extractors: Mapping[str, Extractor], collection: Path, round: int, rng: np.random.Generator, history: str
-) -> tuple[list[PreferencePair], dict[str, int]]:
-    """The rows that the extractors find in the folder of a collection, each once as ``history`` shows it, and what was
-    dropped by reason."""
+) -> tuple[Rows, dict[str, int]]:
+    """The rows that the extractors find in the folder of a collection, pairs each once as ``history`` shows them, and
+    what was dropped by reason."""
     dropped: Counter[str] = Counter()
-    rows: list[PreferencePair] = []
+    pairs: list[PreferencePair] = []
+    tries: list[Episode] = []
+    for each in extractors.values():
+        if isinstance(each, Tries):
+            kept, left_out = each.tries(_episodes_in(collection))
+            tries += kept
+            dropped.update(left_out)
     for found, left_out in _found(extractors.values(), collection, round, rng):
-        rows.extend(found)
+        pairs.extend(found)
         dropped.update(left_out)
-    return without_repeats(rows, history), dict(dropped)
+    rows: Rows = tries if tries else without_repeats(pairs, history)
+    return rows, dict(dropped)
+
+
+def save_rows(path: Path, rows: Rows) -> None:
+    """Rows as a file: pairs, with anchors in a file beside it, or episodes."""
+    if rows and isinstance(rows[0], Episode):
+        save_episodes(path, rows)
+    else:
+        save_pairs(path, rows)
+
+
+def load_rows(path: Path, kind: Kind) -> Rows:
+    """The rows of a file. Raises what ``search.store`` does."""
+    return load_episodes(path) if kind == "episodes" else load_pairs(path)
+
+
+def _episodes_in(collection: Path) -> list[Episode]:
+    return read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
 
 
 def trees_in(folder: Path) -> list[Tree]:
@@ -187,8 +261,13 @@ def _found(extractors: Iterable[Extractor], collection: Path, round: int, rng: n
     extractors = list(extractors)
     of_episodes = [each for each in extractors if isinstance(each, FromEpisodes)]
     of_trees = [each for each in extractors if isinstance(each, FromTrees)]
+    if of_steps := [each for each in extractors if isinstance(each, StepPairs)]:
+        path = collection / "steps.jsonl"
+        steps = read_from(collection, lambda _: load_pairs(path)) if path.is_file() else []
+        for one_of in of_steps:
+            yield one_of.from_steps(steps)
     if of_episodes:
-        episodes = read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
+        episodes = _episodes_in(collection)
         for each in of_episodes:
             yield each.from_episodes(episodes, round, rng)
     if of_trees:

@@ -17,7 +17,7 @@ from .judge import judge, train_critic, validate
 from .learn import train_round
 from .recipe import RunConfig
 from .scratch import from_scratch
-from .slots import Policy
+from .slots import Episodes, Policy
 from .tasks import generator, source_of
 
 
@@ -26,14 +26,19 @@ def stages_of(config: RunConfig) -> list[Stage]:
     stages = [Stage("base", partial(make_base, config=config))]
     parts = {name: {"policy": "base"} for name in config.recipes}
     latest = dict.fromkeys(config.recipes, "base")
+    earlier: dict[str, str | None] = dict.fromkeys(config.recipes)
     for round in range(1, config.rounds + 1):
         for name, recipe in config.recipes.items():
             gather = partial(
-                collect, config=config, slot=recipe.collect, round=round, policy=parts[name]["policy"]
+                collect, config=config, slot=recipe.collect, round=round, policy=parts[name]["policy"],
+                earlier=earlier[name],
             )  # fmt: skip
             collection = _collection(config, name, round)
             if all(stage.name != collection for stage in stages):
-                stages.append(Stage(collection, gather, (parts[name]["policy"],)))
+                needs = dict.fromkeys(filter(None, (parts[name]["policy"], earlier[name])))
+                stages.append(Stage(collection, gather, tuple(needs)))
+            mixes = isinstance(recipe.collect, Episodes) and recipe.collect.earlier
+            earlier[name] = parts[name]["policy"] if mixes else None
             trained = f"{name}/round_{round}/model"
             learn = partial(
                 train_round, config=config, recipe=recipe, name=name, round=round, collection=collection,

@@ -2,19 +2,17 @@
 as the recipe acts, and the best is promoted where it is better than what was there before.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from ...agents.language_model import LanguageModel
 from ...envs.abilities import kind_of_action
-from ...search import load_pairs, save_pairs
-from ...search.extraction import PreferencePair
 from ..preference import action_kind_counts
 from ..stages import FIGURES, StageContext, figures, read_figures, read_from
 from ..trainer import TrainingStopped
 from .agents import Parts, agent_of, policy_in
-from .extract import extract
+from .extract import Rows, extract, load_rows, save_rows
 from .judge import chosen_by, validate, validation_of
 from .learners import Preference
 from .recipe import Recipe, RunConfig
@@ -29,9 +27,12 @@ def train_round(
     ``parts``: the agent's models so far."""
     rng = generator(config.seed, "extract", str(round))
     rows, dropped = extract(recipe.extract, context.run / collection, round, rng, config.history)
+    if rows and (fault := recipe.learn.fault(rows, config.outcome)):
+        dropped, rows = {**dropped, fault: len(rows)}, []
     if rows:
-        save_pairs(context.folder / "pairs.jsonl", rows)
-        rows = load_pairs(context.folder / "pairs.jsonl")  # in the order of whoever trains on the file
+        path = context.folder / f"{recipe.learn.takes}.jsonl"
+        save_rows(path, rows)
+        rows = load_rows(path, recipe.learn.takes)  # in the order of whoever trains on the file
     found = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
     best, best_found, tried = best_candidate(context, config, recipe, parts, rows, found)
     best.save(context.folder / "model")
@@ -51,7 +52,7 @@ def train_round(
 
 
 def best_candidate(
-    context: StageContext, config: RunConfig, recipe: Recipe, parts: Parts, rows: Sequence[PreferencePair],
+    context: StageContext, config: RunConfig, recipe: Recipe, parts: Parts, rows: Rows,
     before: Mapping[str, Any],
 ) -> tuple[LanguageModel, Mapping[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A candidate for each learning rate, validated as the recipe acts: the model of the best, or the one that it
@@ -69,7 +70,7 @@ def best_candidate(
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
-            history = replace(learner, learning_rate=rate).train(model, rows, config.seed, tell)
+            history = replace(learner, learning_rate=rate).train(model, rows, config.outcome, config.seed, tell)
             shown = ("loss", "chosen_logp", "rejected_logp", "margin")
             candidate |= {name: value for name, value in history[-1].items() if name in shown}
         except TrainingStopped as stopped:
@@ -82,7 +83,9 @@ def best_candidate(
     return best, best_found, tried
 
 
-def _counts(config: RunConfig, recipe: Recipe, rows: Sequence[PreferencePair]) -> dict[str, Any]:
+def _counts(config: RunConfig, recipe: Recipe, rows: Rows) -> dict[str, Any]:
+    if recipe.learn.takes == "episodes":
+        return {"rows": len(rows), "chosen_kinds": {}, "rejected_kinds": {}}
     simulator = simulator_of(config, "train")
     kinds = action_kind_counts(rows, lambda text: kind_of_action(simulator, text))
     contrasts = sum(bool(pair.rejected) for pair in rows)

@@ -1,8 +1,9 @@
 """The slot *learn*: how a model learns from rows.
 
 A learner takes rows of one kind and makes one part of an agent: its ``policy``, or a ``q`` that ranks what the policy
-proposes. Its settings are those of the trainer behind it; it trains a model in place and returns the history of
-metrics.
+proposes. Its settings are those of the trainer behind it. ``train`` changes a model in place and returns the history
+of metrics; ``fault`` says why nothing could be learned from rows, else "". ``outcome`` is what a run searches for:
+``success``, or ``reward``.
 """
 
 import copy
@@ -10,15 +11,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
 
+import numpy as np
+
 from ...agents.forward import positions_of
 from ...agents.language_model import LanguageModel
+from ...envs.play.episode import Episode
 from ...search.extraction import PreferencePair
+from ..kto import KtoSettings, Labelled, train_kto
+from ..oreo import OreoSettings, train_oreo
 from ..preference import PreferenceSettings, train_preference
 from ..rows import sft_rows, steps_after
 from ..supervised import SupervisedSettings, train_supervised
-from .extract import Rows
+from .extract import Kind
 
+Outcome = Literal["success", "reward"]
 Tell = Callable[[dict[str, float]], None]
+History = list[dict[str, float]]
 Makes = Literal["policy", "q"]
 
 
@@ -26,12 +34,15 @@ Makes = Literal["policy", "q"]
 class Sft(SupervisedSettings):
     """Supervised training on the chosen sides."""
 
-    takes: ClassVar[Rows] = "pairs"
+    takes: ClassVar[Kind] = "pairs"
     makes: ClassVar[Makes] = "policy"
 
+    def fault(self, rows: Sequence[PreferencePair], outcome: Outcome) -> str:
+        return ""
+
     def train(
-        self, policy: LanguageModel, rows: Sequence[PreferencePair], seed: int, tell: Tell | None = None
-    ) -> list[dict[str, float]]:
+        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
+    ) -> History:
         steps = [step for pair in rows for step in steps_after(pair.prompt, pair.chosen)]
         limit, positions = policy.max_prompt_tokens, positions_of(policy.model)
         tokens, _ = sft_rows(steps, policy.tokenizer, policy.history, limit, positions=positions)
@@ -40,17 +51,22 @@ class Sft(SupervisedSettings):
 
 @dataclass(frozen=True, slots=True)
 class Preference(PreferenceSettings):
-    """DPO and its family on pairs, with the likelihood of anchors beside."""
+    """DPO and its family on pairs, with the likelihood of the chosen sides, anchors' too, beside."""
 
-    takes: ClassVar[Rows] = "pairs"
+    takes: ClassVar[Kind] = "pairs"
     makes: ClassVar[Makes] = "policy"
 
     reference: Literal["logged", "start"] = "logged"
     """The log-probabilities that were logged while collecting, or the model as it starts, scored once."""
 
+    def fault(self, rows: Sequence[PreferencePair], outcome: Outcome) -> str:
+        if self.sft_weight == 0 and not any(row.rejected for row in rows):
+            return "no pairs"
+        return ""
+
     def train(
-        self, policy: LanguageModel, rows: Sequence[PreferencePair], seed: int, tell: Tell | None = None
-    ) -> list[dict[str, float]]:
+        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
+    ) -> History:
         reference = "logged" if self.reference == "logged" else copy.deepcopy(policy.model)
         return train_preference(
             policy.model, policy.tokenizer, rows, self, reference=reference, seed=seed, history=policy.history,
@@ -66,5 +82,44 @@ class Q(Preference):
     makes: ClassVar[Makes] = "q"
 
 
-Learn = Sft | Preference | Q
-LEARN: Final[Mapping[str, type[Learn]]] = {"sft": Sft, "preference": Preference, "q": Q}
+@dataclass(frozen=True, slots=True)
+class Kto(KtoSettings):
+    """KTO on whole episodes (arXiv:2402.01306; arXiv:2409.02392): good are those that succeeded, where a run searches
+    for reward those above the mean."""
+
+    takes: ClassVar[Kind] = "episodes"
+    makes: ClassVar[Makes] = "policy"
+
+    def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
+        return "" if len(set(_good(rows, outcome))) == 2 else "labels all alike"
+
+    def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> History:
+        labelled = [Labelled(row.transcript, good) for row, good in zip(rows, _good(rows, outcome), strict=True)]
+        return train_kto(policy, labelled, self, seed=seed, progress=tell).history
+
+
+@dataclass(frozen=True, slots=True)
+class Oreo(OreoSettings):
+    """The soft Bellman equation on whole episodes, a value trained beside the policy (arXiv:2412.16145)."""
+
+    takes: ClassVar[Kind] = "episodes"
+    makes: ClassVar[Makes] = "policy"
+
+    def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
+        return "" if len(set(_returns(rows, outcome))) > 1 else "returns all alike"
+
+    def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> History:
+        return train_oreo(policy, rows, self, outcome=outcome, seed=seed, progress=tell).history
+
+
+def _returns(episodes: Sequence[Episode], outcome: Outcome) -> list[float]:
+    return [float(episode.success) if outcome == "success" else episode.total_reward for episode in episodes]
+
+
+def _good(episodes: Sequence[Episode], outcome: Outcome) -> list[bool]:
+    returns = _returns(episodes, outcome)
+    return [bool(value > np.mean(returns)) for value in returns]
+
+
+Learn = Sft | Preference | Q | Kto | Oreo
+LEARN: Final[Mapping[str, type[Learn]]] = {"sft": Sft, "preference": Preference, "q": Q, "kto": Kto, "oreo": Oreo}

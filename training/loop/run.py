@@ -16,7 +16,7 @@ from ...agents.language_model import check_model_folder
 from ...envs.json_files import json_text
 from ...envs.play.players import scripted_agents
 from ...envs.play.task import TaskSource, goal_count
-from ...search import RandomRollout, search
+from ...search import RandomRollout, RankingCritic, search
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
 from ..evaluation import ResultRow, row_of
@@ -36,7 +36,7 @@ from ..stages import (
 )
 from .graph import stages_of
 from .recipe import RunConfig
-from .slots import Trees
+from .slots import StepRollouts, Trees
 from .tasks import searched_simulator, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
@@ -86,15 +86,28 @@ def check_run(config: RunConfig) -> None:
                 f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
             )
     searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
+    ranked = set()
     for name, recipe in config.recipes.items():
-        if isinstance(recipe.collect, Trees) and recipe.collect.search:
-            searches[f"recipes.{name}.collect.trees.search"] = recipe.collect.settings(config.search)
+        if isinstance(recipe.collect, StepRollouts):
+            _check_step_rollouts(config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source)
+        if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
+            where = f"recipes.{name}.collect.trees.search"
+            searches[where] = recipe.collect.settings(config.search)
+            ranked |= {where} if recipe.collect.ranking else set()
     searched = searched_simulator(config)
     for name, settings in searches.items():
         try:  # no trees: what is left is whether simulator and settings go together
-            search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [])
+            critic = RankingCritic(lambda *_: []) if name in ranked else None
+            search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [], critic=critic)
         except ValueError as error:
             raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
+
+
+def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:
+    if source.row.players > 1:
+        raise SettingsError(f"{where}: {config.env} has {source.row.players} players, and it values what one does")
+    if slot.expert and slot.expert not in (known := scripted_agents(config.env)):
+        raise SettingsError(f"{where}.expert: {config.env} has no player {slot.expert!r}; it has {', '.join(known)}")
 
 
 def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:

@@ -25,6 +25,14 @@ class Episodes:
 
     gives: ClassVar[Gathered] = "episodes"
 
+    earlier: float = 0.0
+    """The share of the model calls that goes to the model of the round before (arXiv:2409.02392: a third)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0.0 <= self.earlier < 1.0:
+            raise ValueError(f"earlier={self.earlier}; expected a share from 0 to below 1")
+
 
 @dataclass(frozen=True, slots=True)
 class Trees:
@@ -34,6 +42,9 @@ class Trees:
 
     search: dict[str, Any] = field(default_factory=dict)
     """Settings of ``SearchSettings`` that are laid over the run's own ``search``."""
+    ranking: bool = False
+    """Whether the policy ranks the actions of a node before they are tried, by how likely they are: what a language
+    model that is asked for a ranking does in Agent Q. ``critic_weight`` and ``unvisited_value`` say how it counts."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -44,8 +55,27 @@ class Trees:
         return build(SearchSettings, {**as_dict(common), **self.search}, "search.")
 
 
-Collect = Episodes | Trees
-COLLECT: Final[Mapping[str, type[Collect]]] = {"episodes": Episodes, "trees": Trees}
+@dataclass(frozen=True, slots=True)
+class StepRollouts:
+    """At each step of good episodes the policy's own way, and roll-outs that value both (IPR, arXiv:2406.11176)."""
+
+    gives: ClassVar[Gathered] = "steps"
+
+    rollouts: int = 5
+    """Roll-outs a step and side."""
+    expert: str = ""
+    """Who plays the good episodes: a player by rule; empty: the policy itself, of whose sampled episodes the successful
+    ones are good."""
+    return_gap: float = 0.01
+    """The least difference of return between a good episode and the policy's own way."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "rollouts")
+
+
+Collect = Episodes | Trees | StepRollouts
+COLLECT: Final[Mapping[str, type[Collect]]] = {"episodes": Episodes, "trees": Trees, "step_rollouts": StepRollouts}
 
 
 @dataclass(frozen=True, slots=True)

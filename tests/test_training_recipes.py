@@ -1,0 +1,147 @@
+"""Every recipe runs: two rounds in an environment that is learned within seconds, and its row of the table."""
+
+import math
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from branchwise.agents.best_of import BestOfAgent, LogRatio
+from branchwise.agents.language_model import LanguageModel
+from branchwise.envs.play.task import TaskSource, start
+from branchwise.search.settings import SearchSettings
+from branchwise.search.store import load_episodes, load_pairs
+from branchwise.training.evaluation import row_of
+from branchwise.training.loop import collect
+from branchwise.training.loop.graph import stages_of
+from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipe_names, recipes_named
+from branchwise.training.loop.run import check_run
+from branchwise.training.loop.slots import StepRollouts, Trees
+from branchwise.training.settings import SettingsError
+from branchwise.training.stages import do_stage, figures
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def config_of(*recipes: str, rounds: int = 2) -> RunConfig:
+    return RunConfig(
+        "own_environment:Doors",
+        rounds=rounds,
+        train_goals=30,
+        validation_goals=40,
+        test_goals=20,
+        model_calls=1500,
+        base=BaseSettings(width=16, layers=1, heads=2, demonstrations=200, demonstrators={"random": 1.0}),
+        search=SearchSettings(simulations=24, exploration=2.0, uniform_prior=0.2),
+        recipes=recipes_named(*recipes),
+        search_recipe="",
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    sys.path.insert(0, str(EXAMPLES))
+    folder = tmp_path_factory.mktemp("recipes")
+    do_stage(stages_of(config_of("rft"))[0], folder, lambda *_: None)
+    return folder
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_runs_two_rounds_and_has_a_row(name: str, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    config = config_of(name)
+    check_run(config)
+    for stage in stages_of(config):
+        do_stage(stage, tmp_path, lambda *_: None)
+    recipe = config.recipes[name]
+    tried = [figures(tmp_path, f"{name}/round_{number}/model") for number in (1, 2)]
+    for found in tried:
+        assert [one["learning_rate"] for one in found["candidates"]] == list(recipe.rates), found["dropped"]
+        assert all("stopped" in one or math.isfinite(one["loss"]) for one in found["candidates"])
+        assert found["model_calls"] <= 1.5 * config.model_calls
+    rows = tmp_path / name / "round_1" / "model" / f"{recipe.learn.takes}.jsonl"
+    assert len(load_episodes(rows) if recipe.learn.takes == "episodes" else load_pairs(rows)) == tried[0]["rows"]
+    row = row_of(figures(tmp_path, f"evaluation/{name}"))
+    assert row.episodes == 20
+    assert row.success == 0 or any(found["promoted"] for found in tried) or recipe.learn.makes == "q"
+
+
+def test_a_mixture_of_iterations_samples_the_model_of_the_round_before(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    stages = {stage.name: stage for stage in stages_of(config_of("multi_turn_dpo"))}
+    assert stages["round_1/episodes"].needs == ("base",)
+    assert stages["multi_turn_dpo/round_2/episodes"].needs == ("multi_turn_dpo/round_1/model", "base")
+    for name in ("round_1/episodes", "multi_turn_dpo/round_1/model", "multi_turn_dpo/round_2/episodes"):
+        do_stage(stages[name], tmp_path, lambda *_: None)
+    first, second = (figures(tmp_path, name) for name in ("round_1/episodes", "multi_turn_dpo/round_2/episodes"))
+    assert first["model_calls"] == pytest.approx(1500, abs=10)
+    assert second["model_calls"] == pytest.approx(1500, abs=20)
+
+
+def test_the_ranking_critic_s_order_is_the_policy_s_and_counts_half(base: Path) -> None:
+    policy = LanguageModel.load(base / "base" / "model")
+    doors = TaskSource("own_environment:Doors").simulator("train")
+    turns, colours = [start(doors, {"seed": seed}).transcript for seed in range(4)], ("red", "green", "blue")
+    orders = collect.by_likelihood(policy, turns, [colours] * 4)
+    for order, logps in zip(orders, policy.score(turns, [colours] * 4), strict=True):
+        assert sorted(order) == [0, 1, 2]
+        assert logps[order[0]] >= logps[order[1]] >= logps[order[2]]
+    slot = config_of("agent_q").recipes["agent_q"].collect
+    assert isinstance(slot, Trees)
+    assert slot.ranking
+    settings = slot.settings(SearchSettings())
+    assert (settings.selection, settings.critic_weight, settings.unvisited_value) == ("ucb1", 0.5, "prior")
+
+
+def test_step_roll_outs_are_refused_in_a_game_and_an_expert_that_is_not_there_is_named() -> None:
+    config = RunConfig(
+        "TicTacToe", recipes=recipes_named("ipr"), search_recipe="", base=BaseSettings(demonstrators={"random": 1.0})
+    )
+    with pytest.raises(SettingsError, match=r"recipes\.ipr\.collect\.step_rollouts: .* has 2 players"):
+        check_run(config)
+    sys.path.insert(0, str(EXAMPLES))
+    doors = config_of("ipr")
+    doors.recipes["ipr"] = replace(doors.recipes["ipr"], collect=StepRollouts(expert="oracle"))
+    with pytest.raises(SettingsError, match=r"step_rollouts\.expert: .* has no player 'oracle'; it has random"):
+        check_run(doors)
+
+
+# ---- best-of-n --------------------------------------------------------------------------------------------------
+
+
+class Ranks:
+    """Values actions by their place in the alphabet."""
+
+    def values(self, transcripts: list, candidates: list) -> list[np.ndarray]:
+        return [np.array([-ord(text[0]) for text in texts], float) for texts in candidates]
+
+
+def test_the_best_of_n_is_the_one_that_is_ranked_first_of_what_was_drawn(base: Path) -> None:
+    policy = LanguageModel.load(base / "base" / "model")
+    doors = TaskSource("own_environment:Doors").simulator("train")
+    roots = [start(doors, {"seed": seed}) for seed in range(8)]
+    rngs = np.random.default_rng(0).spawn(8)
+    states, turns = [root.state for root in roots], [root.transcript for root in roots]
+    best = BestOfAgent(policy, Ranks(), proposals=3).act(doors, states, turns, rngs)
+    assert {decision.action for decision in best} == {"blue"}, "all three were drawn"
+    assert {decision.model_calls for decision in best} == {6}
+    one = BestOfAgent(policy, Ranks(), proposals=1)
+    drawn = [
+        one.act(doors, states[:1], turns[:1], np.random.default_rng(seed).spawn(1))[0].action for seed in range(300)
+    ]
+    [logps] = policy.score(turns[:1], [("red", "green", "blue")])
+    expected = np.exp(logps - logps.max()) / np.exp(logps - logps.max()).sum()
+    shares = [drawn.count(colour) / 300 for colour in ("red", "green", "blue")]
+    assert shares == pytest.approx(expected.tolist(), abs=0.1), "one is a sample of the policy"
+
+
+def test_a_log_ratio_of_a_model_to_itself_is_nothing(base: Path) -> None:
+    policy = LanguageModel.load(base / "base" / "model")
+    doors = TaskSource("own_environment:Doors").simulator("train")
+    root = start(doors, {"seed": 5})
+    for per_token in (False, True):
+        [values] = LogRatio(policy, policy, per_token).values([root.transcript], [["red", "blue"]])
+        assert values.tolist() == [0.0, 0.0]
