@@ -46,8 +46,8 @@ def step_rollouts(
     *,
     return_gap: float = 0.01,
     round: int = 0,
-) -> tuple[list[PreferencePair], Dropped, int]:
-    """Rows, what was dropped, and the model calls that it cost.
+) -> tuple[list[PreferencePair], Dropped, list[int]]:
+    """Rows, what was dropped, and the model calls that each episode cost.
 
     ``episodes``: good ones of ``simulator``, whose actions are replayed; ``agent``: the policy, which samples; one
     generator an episode. A row's good remainder earned at least ``return_gap`` more than the policy's own; ``chosen_q``
@@ -100,7 +100,9 @@ def step_rollouts(
         )
         for fork, (good, own) in zip(kept, returns.mean(axis=2), strict=True)
     ]
-    calls = sum(fork.own.calls[0] for fork in forks) + sum(playing.calls[0] for _, playing in tries)
+    calls = [0] * len(episodes)
+    for playing in (*(fork.own for fork in forks), *(playing for _, playing in tries)):
+        calls[playing.number] += playing.calls[0]
     return rows, dropped, calls
 
 
@@ -123,7 +125,7 @@ def _after(simulator: Simulator[Any], fork: _Fork, action: str, rng: np.random.G
     """What an action at the fork paid, and the play after it."""
     one = Playing(simulator, fork.state, rng, fork.prompt)
     one.step(action)
-    return _return(one), Playing(simulator, one.state, rng, one.transcripts[0])  # type: ignore[index]
+    return _return(one), Playing(simulator, one.state, rng, one.transcripts[0], fork.own.number)  # type: ignore[index]
 
 
 def _return(playing: Playing) -> float:

@@ -61,12 +61,12 @@ def test_a_recipe_runs_two_rounds_and_has_a_row(name: str, base: Path, tmp_path:
     for found in tried:
         assert [one["learning_rate"] for one in found["candidates"]] == list(recipe.rates), found["dropped"]
         assert all("stopped" in one or math.isfinite(one["loss"]) for one in found["candidates"])
-        assert found["model_calls"] <= 1.5 * config.model_calls
+        assert found["model_calls"] <= config.model_calls
     rows = tmp_path / name / "round_1" / "model" / f"{recipe.learn.takes}.jsonl"
     assert len(load_episodes(rows) if recipe.learn.takes == "episodes" else load_pairs(rows)) == tried[0]["rows"]
     row = row_of(figures(tmp_path, f"evaluation/{name}"))
     assert row.episodes == 20
-    assert row.success == 0 or any(found["promoted"] for found in tried) or recipe.learn.makes == "q"
+    assert row.success == 0 or any(found["promoted"] for found in tried)
 
 
 def test_a_mixture_of_iterations_samples_the_model_of_the_round_before(base: Path, tmp_path: Path) -> None:

@@ -127,17 +127,21 @@ def collect_steps(
     agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
     rows: list[PreferencePair] = []
-    used = 0
+    costs: list[int] = []
+    left = config.model_calls - calls
     for first in range(0, len(good), EPISODES_A_BATCH):
-        if calls >= config.model_calls:
+        if sum(costs) >= left:
             break
         some = slice(first, first + EPISODES_A_BATCH)
         found, _, spent = step_rollouts(
             simulator, good[some], agent, rngs[some], slot.rollouts, return_gap=slot.return_gap, round=round
         )
         rows += [replace(row, tree=first + row.tree) for row in found]
-        calls, used = calls + spent, used + len(good[some])
-        context.tell(min(calls, config.model_calls), config.model_calls, f"{len(rows):,} rows")
+        costs += spent
+        context.tell(min(sum(costs), left), left, f"{len(rows):,} rows")
+    used = _within(left, costs) if costs else 0
+    rows = [row for row in rows if row.tree < used]
+    calls += sum(costs[:used])
     if rows:
         save_pairs(context.folder / "steps.jsonl", rows)
     return {

@@ -27,6 +27,7 @@ def train_round(
     ``parts``: the agent's models so far."""
     rng = generator(config.seed, "extract", str(round))
     rows, dropped = extract(recipe.extract, context.run / collection, round, rng, config.history)
+    replaces = recipe.learn.makes in parts
     if rows and (fault := recipe.learn.fault(rows, config.outcome)):
         dropped, rows = {**dropped, fault: len(rows)}, []
     if rows:
@@ -44,7 +45,7 @@ def train_round(
         "dropped": dropped,
         "candidates": tried,
         f"{score}_before": found[score],
-        "promoted": best_found[score] > found[score],
+        "promoted": bool(tried) and (best_found[score] > found[score] or not replaces),
         "chosen_logp_per_token": max(tried, key=lambda one: one[score]).get("chosen_logp") if tried else None,
         **_spent(context, collection),
         **best_found,
@@ -57,10 +58,11 @@ def best_candidate(
 ) -> tuple[LanguageModel, Mapping[str, Any], list[dict[str, Any]]]:  # fmt: skip
     """A candidate for each learning rate, validated as the recipe acts: the model of the best, or the one that it
     started from where none is better than what that one has on validation tasks (``before``); its figures on them; and
-    the figures of all candidates."""
+    the figures of all candidates. A part that the agent did not have is the best candidate's whatever came before."""
     learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
     best, best_found = policy_in(context, config, start), before
+    to_beat = before[score] if learner.makes in parts else -math.inf
     tried = []
     for number, rate in enumerate(recipe.rates if rows else ()):
         model = policy_in(context, config, start)
@@ -78,8 +80,8 @@ def best_candidate(
         model.forget()
         found = validate(config, agent_of(context, config, recipe.act, parts, {learner.makes: model}))
         tried.append(candidate | found)
-        if found[score] > best_found[score]:
-            best, best_found = model, found
+        if found[score] > to_beat:
+            best, best_found, to_beat = model, found, found[score]
     return best, best_found, tried
 
 
