@@ -11,6 +11,8 @@ import yaml
 
 from branchwise.cli import parsed_options
 from branchwise.search.settings import SearchSettings
+from branchwise.training.kto import KtoSettings
+from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.recipe import BaseSettings, RunConfig, load_config, load_recipe
 from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
@@ -225,6 +227,8 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
         SupervisedSettings(),
         PreferenceSettings(),
         ValueSettings(),
+        KtoSettings(),
+        OreoSettings(),
         load_recipe("step_dpo"),
         BaseSettings(),
         load_config("smoke"),

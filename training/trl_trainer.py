@@ -140,8 +140,8 @@ def check_trl_rows(rows: Sequence[PreferenceRow]) -> None:
     for row in rows:
         if not row.rejected:
             raise ValueError(
-                f"pair {row.source} has no rejected side: TRL's DPOTrainer has no term for anchors. Leave anchors out, "
-                "or train with the default trainer, which keeps them"
+                f"pair {row.source} has no rejected side: TRL's DPOTrainer has no term for anchors. Leave anchors out "
+                "(branchwise pairs --no-anchors), or train with the default trainer, which learns from them"
             )
         if len(row.chosen) > 1 or len(row.rejected) > 1:
             raise ValueError(
