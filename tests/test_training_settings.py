@@ -11,10 +11,12 @@ import yaml
 
 from branchwise.cli import parsed_options
 from branchwise.search.settings import SearchSettings
+from branchwise.training.kto import KtoSettings
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_config, load_recipe, recipe_names
 from branchwise.training.loop.slots import COLLECT, BestOf
+from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
@@ -228,6 +230,8 @@ def test_settings_survive_yaml(tmp_path: Path) -> None:
         SupervisedSettings(),
         PreferenceSettings(),
         ValueSettings(),
+        KtoSettings(),
+        OreoSettings(),
         load_recipe("step_dpo"),
         BaseSettings(),
         load_config("smoke"),

@@ -1,6 +1,7 @@
 """TRL's own DPOTrainer on our pairs: the same tokens, losses and weights as ours, and what it refuses."""
 
 import copy
+import os
 import random
 from dataclasses import replace
 from typing import Any
@@ -113,6 +114,12 @@ def test_the_policy_and_the_world_are_as_they_were_but_for_the_weights() -> None
     assert [module.p for module in policy.model.modules() if isinstance(module, torch.nn.Dropout)] == [0.1] * 4
     assert not policy.model.training
     assert policy.model.config.to_dict() == config
+
+
+def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    trl_trainer.train_with_trl(policy_of(), PAIRS, {**SETTINGS, "max_steps": 1})
+    assert capfd.readouterr() == ("", "")
+    assert "TQDM_DISABLE" not in os.environ
 
 
 def test_a_reference_that_moves_along_is_one_of_trls_settings() -> None:

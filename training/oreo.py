@@ -8,7 +8,8 @@ prompt. The KL is over the whole vocabulary, a mean over tokens (code of the aut
 The value is a :class:`~branchwise.agents.critics.ValueModel`, a network of its own, whose head starts at the middle of
 the returns; at the optimum V lies between the smallest and the largest return, as such a model's values do. After
 training it values searches and candidates like any critic. One optimiser steps both networks; each loss stops the
-gradient at the other's quantities. (The authors step the value first.)
+gradient at the other's quantities. (The authors step the value first.) The reference model is kept, since it reads
+every batch.
 
 What this file does not do: the response-level variant (DRO), importance weights, a moving average of the policy.
 """

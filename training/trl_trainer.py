@@ -17,6 +17,7 @@ Importing this file imports TRL, which takes seconds.
 """
 
 import copy
+import os
 import random
 import tempfile
 import warnings
@@ -26,9 +27,9 @@ from dataclasses import fields
 from functools import partial
 from typing import Any, Final
 
+import datasets
 import numpy as np
 import torch
-from datasets import Dataset
 from huggingface_hub import constants
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer
@@ -94,7 +95,7 @@ def train_with_trl(
             data_collator=partial(
                 _collate, tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
             ),
-            train_dataset=Dataset.from_list([trl_row(row) for row in rows]),
+            train_dataset=datasets.Dataset.from_list([trl_row(row) for row in rows]),
             processing_class=tokenizer,
             callbacks=[log],
             peft_config=peft_config,
@@ -139,8 +140,8 @@ def check_trl_rows(rows: Sequence[PreferenceRow]) -> None:
     for row in rows:
         if not row.rejected:
             raise ValueError(
-                f"pair {row.source} has no rejected side: TRL's DPOTrainer has no term for anchors. Leave anchors out, "
-                "or train with the default trainer, which keeps them"
+                f"pair {row.source} has no rejected side: TRL's DPOTrainer has no term for anchors. Leave anchors out "
+                "(branchwise pairs --no-anchors), or train with the default trainer, which learns from them"
             )
         if len(row.chosen) > 1 or len(row.rejected) > 1:
             raise ValueError(
@@ -212,15 +213,23 @@ class _Log(TrainerCallback):
 
 @contextmanager
 def _world_as_found() -> Iterator[None]:
-    """TRL seeds the global generators of Python, NumPy and torch, and reports its use; here it leaves them as they
-    were, and nothing is sent."""
+    """TRL seeds the global generators of Python, NumPy and torch, reports its use and draws progress bars; here the
+    generators stay as they were, nothing is sent, and ``progress`` alone says how far it is."""
     python_state, numpy_state, silent = random.getstate(), np.random.get_state(), constants.HF_HUB_DISABLE_TELEMETRY
+    bars, quiet = datasets.are_progress_bars_disabled(), os.environ.get("TQDM_DISABLE")
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    devices = list(range(torch.cuda.device_count()))
+    datasets.disable_progress_bars()
+    os.environ["TQDM_DISABLE"] = "1"  # which TRL reads for its bar of reference log-probabilities
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
             yield
     finally:
         constants.HF_HUB_DISABLE_TELEMETRY = silent
+        if not bars:
+            datasets.enable_progress_bars()
+        if quiet is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = quiet
         random.setstate(python_state)
         np.random.set_state(numpy_state)

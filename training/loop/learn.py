@@ -2,6 +2,7 @@
 as the recipe acts, and the best is promoted where it is better than what was there before.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
