@@ -29,7 +29,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 WIDTH = 4
 TREES = 32

@@ -21,8 +21,8 @@ from ..envs.promises import (
     shown,
 )
 from ..envs.simulator import TERMINAL, Simulator
-from .nodes import MAX_PLAYERS
 from .settings import SearchSettings
+from .trees.nodes import MAX_PLAYERS
 
 NEEDED: Final = ("current_player", "observation", "legal_actions", "step", "rewards")
 """The methods of a simulator that every search calls."""

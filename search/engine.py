@@ -3,7 +3,8 @@
 One round is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for
 the nodes to expand → ``simulator.step`` for their children → one ``evaluator.evaluate`` → back up. The options of
 :class:`SearchSettings` make it the search of Agent Q (UCB1, roll-outs, running mean), MCTS-DPO (PUCT, log-probability
-priors, Bellman backup), AlphaZero, Gumbel MuZero, and of most others; see ``selection.py`` and ``backup.py``.
+priors, Bellman backup), AlphaZero, Gumbel MuZero, and of most others; see ``rules/selection.py`` and
+``rules/backup.py``.
 
 Players: one; two with opposed interests (a simulator with ``zero_sum = True``: one number a node, MCTS-Solver); or any
 number, each of whom maximises its own return (max^n). Chance nodes are sampled by probability. Hidden information is
@@ -41,7 +42,6 @@ from ..envs.play.policy import Policy, PolicyFunction, as_policy
 from ..envs.play.task import Root
 from ..envs.promises import shown
 from ..envs.simulator import MOST_DRAWS, Simulator
-from . import swe_search
 from .border import (
     check_first_step,
     check_hook,
@@ -53,13 +53,14 @@ from .border import (
 from .calls import ask, failure, in_range
 from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
-from .gumbel import not_planned
 from .information import InformationWalk
-from .information_tree import InformationTree
 from .interruption import Interruption
 from .nodewise import best_leaf, softmax_leaf
+from .rules import swe_search
+from .rules.gumbel import not_planned
 from .settings import SearchSettings, walk_of
-from .tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
+from .trees.information_tree import InformationTree
+from .trees.tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
 from .widening import Widening
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]

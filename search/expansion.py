@@ -11,8 +11,8 @@ Sources of the options: K proposals by depth and merging (MCTS-DPO, arXiv 2405.0
 progressive widening (Coulom 2007; Chaslot et al. 2008), here over the children in order of prior; Dirichlet noise at
 the root (AlphaZero). The critic's numbers stand beside each child for first play and mixing (Agent Q, Eq. 10).
 
-Not here: which leaf (``descent.py``), what it is worth (``evaluation.py``), information sets (``information.py``).
-"""
+Not here: which leaf (``trees/descent.py``), what it is worth (``evaluation.py``), information sets
+(``information.py``)."""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -30,10 +30,10 @@ from ..envs.play.transcript import Transcript, acted
 from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
 from .calls import Patience, ask, failure, in_range
-from .selection import dirichlet_noise, mixed_prior
+from .rules.selection import dirichlet_noise, mixed_prior
 from .settings import SearchSettings
-from .stepping import Refused, Stepped, stepped
-from .tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
+from .trees.stepping import Refused, Stepped, stepped
+from .trees.tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
 
 NOTHING_PROPOSED: Final = "it proposed nothing"
 

@@ -26,10 +26,10 @@ from ..envs.simulator import TERMINAL as GAME_OVER
 from ..envs.simulator import Simulator
 from .calls import failure
 from .expansion import Expansion, Selected, prepare_root
-from .information_tree import InformationTree
-from .selection import mixed_prior
+from .rules.selection import mixed_prior
 from .settings import SearchSettings
-from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
+from .trees.information_tree import InformationTree
+from .trees.tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 
 class InformationWalk:

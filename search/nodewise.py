@@ -13,9 +13,9 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from .expansion import Selected, reached
-from .selection import softmax_node, uct_bonus
+from .rules.selection import softmax_node, uct_bonus
 from .settings import SearchSettings
-from .tree import SOLVED, Tree
+from .trees.tree import SOLVED, Tree
 
 
 def softmax_leaf(tree: Tree, settings: SearchSettings, drawn: Sequence[Selected]) -> Selected | None:

@@ -45,9 +45,9 @@ from ..envs.simulator import CHANCE, Simulator
 from .calls import ROUNDING
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
-from .information_tree import InformationTree
-from .nodes import MAX_PLAYERS
-from .tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
+from .trees.information_tree import InformationTree
+from .trees.nodes import MAX_PLAYERS
+from .trees.tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"

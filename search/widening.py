@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from .ascent import _settle
-from .backup import UNPROVEN
 from .calls import failure
-from .descent import _visits_of_state
 from .expansion import Expansion, Selected
+from .rules.backup import UNPROVEN
 from .settings import SearchSettings
-from .tree import SOLVED, Tree
+from .trees.ascent import _settle
+from .trees.descent import _visits_of_state
+from .trees.tree import SOLVED, Tree
 
 
 class Widening:

@@ -12,7 +12,7 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.envs.web_shop.shoppers import instruction_in, random_shopper, rule_based
-from branchwise.search import reading
+from branchwise.search import answers as reading
 from branchwise.search.engine import SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 

@@ -15,10 +15,11 @@ from branchwise.envs.play.players import RandomAgent
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.transcript import Turn
 from branchwise.envs.registry import simulator_for
-from branchwise.search import backup, nodes
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.rules import backup
 from branchwise.search.store import save_episodes, save_trees
+from branchwise.search.trees import nodes
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
 WORDS = {

@@ -22,7 +22,7 @@ from branchwise.search import compiled
 from branchwise.search.border import generators
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 from branchwise.testing import check_simulator
 from branchwise.training.preference_loss import PreferenceSettings
 from branchwise.training.recipe import BaseSettings, Recipe, RunConfig

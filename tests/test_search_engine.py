@@ -17,13 +17,13 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.sampling import usable
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.arrays import _back_up_from
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
-from branchwise.search.selection import mixed_prior
+from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
-from branchwise.search.tree import VALUED, Tree, _add_children, _path, _select
+from branchwise.search.trees.arrays import _back_up_from
+from branchwise.search.trees.tree import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.tree import VALUED, Tree, _add_children, _path, _select
 
 
 class Path(NamedTuple):

@@ -22,7 +22,7 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from branchwise.search.tree import SOLVED, TERMINAL, VALUED, Tree
+from branchwise.search.trees.tree import SOLVED, TERMINAL, VALUED, Tree
 
 TASK = {"env_id": "toy", "seed": 3}
 

@@ -19,7 +19,7 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.tree import FAILED, Tree
+from branchwise.search.trees.tree import FAILED, Tree
 
 LATE = 0.06
 

@@ -11,8 +11,10 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.sampling import drawn, usable
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search import gumbel
-from branchwise.search.backup import (
+from branchwise.search.engine import Root, search
+from branchwise.search.evaluation import Leaf
+from branchwise.search.rules import gumbel
+from branchwise.search.rules.backup import (
     BACKUP_CODES,
     DRAW,
     LOSS,
@@ -29,9 +31,7 @@ from branchwise.search.backup import (
     seen_by,
     visit_weighted_value,
 )
-from branchwise.search.engine import Root, search
-from branchwise.search.evaluation import Leaf
-from branchwise.search.selection import (
+from branchwise.search.rules.selection import (
     FIRST_PLAY_CODES,
     SELECTION_CODES,
     alphazero_exploration,
@@ -51,7 +51,7 @@ from branchwise.search.selection import (
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.tree import NODE, Tree
+from branchwise.search.trees.tree import NODE, Tree
 
 
 def test_ucb1_is_agent_q_equation_7() -> None:

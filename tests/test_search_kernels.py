@@ -8,12 +8,15 @@ import pytest
 from numba import njit
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.search import compiled_gumbel, compiled_loop
-from branchwise.search.arrays import NodeArrays
-from branchwise.search.ascent import _settle, _solved_return, _sums_of_children
-from branchwise.search.backup import LOSS, UNPROVEN, WIN
-from branchwise.search.compiled_build import built
-from branchwise.search.descent import (
+from branchwise.search.compiled import gumbel as compiled_gumbel
+from branchwise.search.compiled import loop as compiled_loop
+from branchwise.search.compiled.build import built
+from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
+from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
+from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.arrays import NodeArrays
+from branchwise.search.trees.ascent import _settle, _solved_return, _sums_of_children
+from branchwise.search.trees.descent import (
     _arrays_of_children,
     _bounds,
     _open_children,
@@ -22,7 +25,7 @@ from branchwise.search.descent import (
     _visited_prior,
     _visits_of_state,
 )
-from branchwise.search.nodes import (
+from branchwise.search.trees.nodes import (
     BUSY,
     CHANCE,
     EXPANDED,
@@ -35,9 +38,7 @@ from branchwise.search.nodes import (
     TERMINAL,
     VALUED,
 )
-from branchwise.search.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
-from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 def diamond(visits: tuple[int, ...], sums: tuple[float, ...]) -> Tree:

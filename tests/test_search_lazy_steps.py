@@ -17,13 +17,13 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import Simulator
 from branchwise.envs.views import SinglePlayerView
+from branchwise.search.answers import principal_variation
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
-from branchwise.search.reading import principal_variation
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import TERMINAL as OVER
-from branchwise.search.tree import UNSTEPPED, Tree
+from branchwise.search.trees.tree import TERMINAL as OVER
+from branchwise.search.trees.tree import UNSTEPPED, Tree
 
 GAMES: dict[str, Any] = {
     "tic_tac_toe": TicTacToe,

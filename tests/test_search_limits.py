@@ -12,17 +12,17 @@ import pytest
 from branchwise.envs.checked import LARGEST, checked_outcomes, checked_rewards
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.backup import BACKUP_CODES
 from branchwise.search.calls import in_range
 from branchwise.search.engine import Root, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
-from branchwise.search.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
-from branchwise.search.nodes import TERMINAL as OVER
-from branchwise.search.selection import FIRST_PLAY_CODES, SELECTION_CODES
+from branchwise.search.rules.backup import BACKUP_CODES
+from branchwise.search.rules.selection import FIRST_PLAY_CODES, SELECTION_CODES
+from branchwise.search.rules.swe_search import TERMS
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.stepping import Refused, StepRules, stepped
-from branchwise.search.swe_search import TERMS
-from branchwise.search.tree import Tree
+from branchwise.search.trees.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.stepping import Refused, StepRules, stepped
+from branchwise.search.trees.tree import Tree
 
 INF = float("inf")
 MOST = 2**31 - 1

@@ -9,14 +9,14 @@ from table_game import TableGame
 
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, Simulator
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.descent import _outcome
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
-from branchwise.search.stepping import Refused
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.descent import _outcome
+from branchwise.search.trees.stepping import Refused
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value_model import value_rows
 
 BET = {

@@ -15,14 +15,14 @@ from table_game import TableGame
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import UNPROVEN
+from branchwise.search.answers import action, principal_variation
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RankingCritic, ValueFunction
 from branchwise.search.progress import SearchBar
-from branchwise.search.reading import action, principal_variation
+from branchwise.search.rules.backup import UNPROVEN
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import EXPANDED, Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.tree import EXPANDED, Tree
 
 WIDTH, DEPTH = 3, 6
 

@@ -15,12 +15,12 @@ from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.ascent import _settle
-from branchwise.search.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
+from branchwise.search.rules.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import FAILED, INCOMPLETE, SOLVED, Tree
+from branchwise.search.trees.ascent import _settle
+from branchwise.search.trees.tree import FAILED, INCOMPLETE, SOLVED, Tree
 from branchwise.search.widening import reopen
 
 

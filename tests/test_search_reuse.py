@@ -16,16 +16,16 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
-from branchwise.search.compiled_store import load_compiled, save_compiled
+from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
+from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import FAILED, INVALID, LINKED, SOLVED, Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.tree import FAILED, INVALID, LINKED, SOLVED, Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {

@@ -33,7 +33,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.expansion import NOTHING_PROPOSED
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 class Wide(Maze):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search import swe_search
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.expansion import Selected
 from branchwise.search.nodewise import best_leaf, softmax_leaf
-from branchwise.search.selection import uct_bonus
-from branchwise.search.tree import FAILED, INVALID, SOLVED, VALUED, Tree
-from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
+from branchwise.search.rules import swe_search
+from branchwise.search.rules.selection import uct_bonus
+from branchwise.search.trees.tree import FAILED, INVALID, SOLVED, VALUED, Tree
+from branchwise.search.trees.tree import TERMINAL as TERMINAL_FLAG
 
 
 def test_depth_terms_are_the_papers() -> None:

@@ -18,7 +18,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import insert_children
 
 WORDS = "abcdefghijkl"

@@ -35,6 +35,7 @@ from ..envs.play.episode import Episode
 from ..envs.play.players import PolicyAgent, scripted_agents
 from ..envs.play.playing import run_episodes
 from ..envs.play.task import Task, TaskSource, goal_count, start
+from ..search import Tree
 from ..search.engine import SearchSettings, search
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (
@@ -50,7 +51,6 @@ from ..search.files import atomically, make_folder
 from ..search.locks import only_writer
 from ..search.selfplay import self_play
 from ..search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from ..search.tree import Tree
 from .evaluation import ResultRow, evaluate, row_of
 from .preference import action_kind_counts, train_preference
 from .readable import agent_order

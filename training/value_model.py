@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ..agents.critics import ValueModel
 from ..envs.play.transcript import Transcript
-from ..search.tree import Tree
+from ..search import Tree
 from ..search.typed import check_fields
 from .supervised import Progress, SupervisedSettings, descend, padded
 

@@ -19,16 +19,16 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from ..envs.checked import LARGEST
-from ..envs.simulator import MOST_DRAWS
+from ...envs.checked import LARGEST
+from ...envs.simulator import MOST_DRAWS
+from ..rules.backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
+from ..rules.selection import GUMBEL
+from ..rules.targets import visit_shares
+from ..settings import SearchSettings, walk_of
 from .arrays import NodeArrays, entry
 from .ascent import _abandon, _back_up, _proof_for, _solved_return
-from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
 from .descent import _improved_policy, _select
 from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
-from .selection import GUMBEL
-from .settings import SearchSettings, walk_of
-from .targets import visit_shares
 
 MOST_ROOM: Final = 1 << 20
 LEAF: Final = -2  # of a simulation, at the end of its path
@@ -190,7 +190,7 @@ class ArrayTree(NodeArrays):
 
     def policy_target(self, node: int = 0) -> np.ndarray:
         """The share of the visits of a node's children that each got, nothing for an action that what is proven rules
-        out (``targets.py``); after ``gumbel`` the improved policy: float64 ``[actions]``, sum 1."""
+        out (``rules/targets.py``); after ``gumbel`` the improved policy: float64 ``[actions]``, sum 1."""
         visits = self.visits(node).astype(np.float64)
         if visits.any() and self.settings.selection == "gumbel":
             return _improved_policy(self._nodes, self._walk, node)

@@ -1,7 +1,7 @@
 """One search tree with its words: the numbers of ``arrays.py``, and states, actions and transcripts beside them.
 
 Texts (actions), states, transcripts and logged log-probabilities are Python lists by node index. What a tree can be
-asked beyond its numbers (principal variation, table of children, pictures) stands in ``reading.py`` and ``graph.py``.
+asked beyond its numbers (principal variation, table of children, pictures) stands in ``answers.py`` and ``graph.py``.
 """
 
 import sys
@@ -10,13 +10,15 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..envs.play.transcript import Transcript, Turn, acted, observed, said
-from ..envs.simulator import CHANCE, Simulator
+from ...envs.play.transcript import Transcript, Turn, acted, observed, said
+from ...envs.simulator import CHANCE, Simulator
+from ..rules.backup import UNPROVEN, opposite_proof
+from ..rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
+from ..rules.selection import noisy_prior
+from ..rules.targets import FinalRule, best_of, visit_shares
 from .arrays import NodeArrays
 from .ascent import _back_up, _solved_return
-from .backup import UNPROVEN, opposite_proof
 from .descent import _gumbel_final_child, _improved_policy, _select
-from .gumbel import MAXVISIT_INIT, VALUE_SCALE
 from .nodes import (
     BUSY,
     EXPANDED,
@@ -40,9 +42,7 @@ from .nodes import (
     _subtree,
     discount_into,
 )
-from .selection import noisy_prior
 from .stepping import StepRules, stepped
-from .targets import FinalRule, best_of, visit_shares
 
 __all__ = [
     "COUNTERS",
@@ -348,10 +348,9 @@ class Tree(NodeArrays):
         among those visited; −1 where there is none. ``None`` is the rule of the search that grew the tree: its
         setting ``final``, and at the root after ``gumbel`` what Gumbel MuZero plays.
 
-        What is proven comes first (``targets.py``): each solved child counts with the return that it is known to lead
-        to, and the best of them are preferred where that is at least the value of the open child that the rule would
-        choose. Where no child was visited, the largest prior decides.
-        """
+        What is proven comes first (``rules/targets.py``): each solved child counts with the return that it is known to
+        lead to, and the best of them are preferred where that is at least the value of the open child that the rule
+        would choose. Where no child was visited, the largest prior decides."""
         if final is None:
             if node == 0 and self.settings.get("selection") == "gumbel" and self.has_gumbel():
                 return self.gumbel_child()
@@ -438,8 +437,8 @@ class Tree(NodeArrays):
 
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
-        sum 1 (the prior where none was visited), nothing for an action that what is proven rules out (``targets.py``).
-        After a search with ``gumbel`` the improved policy (``gumbel.py``)."""
+        sum 1 (the prior where none was visited), nothing for an action that what is proven rules out
+        (``rules/targets.py``). After a search with ``gumbel`` the improved policy (``rules/gumbel.py``)."""
         children = self.children(node)
         records = self._nodes[np.array(children, np.int64)]
         visits = records["visits"].astype(np.float64)

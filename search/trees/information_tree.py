@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.games.compiling import say_if_compiling
-from ..envs.play.transcript import Transcript, observed
-from ..envs.simulator import Simulator
+from ...envs.games.compiling import say_if_compiling
+from ...envs.play.transcript import Transcript, observed
+from ...envs.simulator import Simulator
+from ..rules.backup import UNPROVEN
 from .ascent import _back_up_information
-from .backup import UNPROVEN
 from .descent import _best_of
 from .tree import EXPANDED, FAILED, INFORMATION, Tree
 
