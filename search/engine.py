@@ -60,7 +60,8 @@ from .rules import swe_search
 from .rules.gumbel import not_planned
 from .settings import SearchSettings, walk_of
 from .trees.information_tree import InformationTree
-from .trees.tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
+from .trees.nodes import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED
+from .trees.tree import Tree
 from .widening import Widening
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]

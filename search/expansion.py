@@ -32,8 +32,9 @@ from ..envs.simulator import Simulator
 from .calls import Patience, ask, failure, in_range
 from .rules.selection import dirichlet_noise, mixed_prior
 from .settings import SearchSettings
+from .trees.nodes import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED
 from .trees.stepping import Refused, Stepped, stepped
-from .trees.tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
+from .trees.tree import Tree
 
 NOTHING_PROPOSED: Final = "it proposed nothing"
 

@@ -10,7 +10,8 @@ import networkx as nx
 
 from ..envs.terminal import printable_line
 from .trees.information_tree import InformationTree
-from .trees.tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
+from .trees.nodes import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL
+from .trees.tree import Tree
 
 _MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
 

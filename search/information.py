@@ -29,7 +29,7 @@ from .expansion import Expansion, Selected, prepare_root
 from .rules.selection import mixed_prior
 from .settings import SearchSettings
 from .trees.information_tree import InformationTree
-from .trees.tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
+from .trees.nodes import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
 
 
 class InformationWalk:

@@ -15,7 +15,8 @@ from rapidfuzz.distance import Levenshtein
 from .expansion import Selected, reached
 from .rules.selection import softmax_node, uct_bonus
 from .settings import SearchSettings
-from .trees.tree import SOLVED, Tree
+from .trees.nodes import SOLVED
+from .trees.tree import Tree
 
 
 def softmax_leaf(tree: Tree, settings: SearchSettings, drawn: Sequence[Selected]) -> Selected | None:

@@ -46,8 +46,8 @@ from .calls import ROUNDING
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
 from .trees.information_tree import InformationTree
-from .trees.nodes import MAX_PLAYERS
-from .trees.tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
+from .trees.nodes import EXPANDED, INFORMATION, LINKED, MAX_PLAYERS, NODE, UNSTEPPED
+from .trees.tree import Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"

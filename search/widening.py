@@ -23,7 +23,8 @@ from .rules.backup import UNPROVEN
 from .settings import SearchSettings
 from .trees.ascent import _settle
 from .trees.descent import _visits_of_state
-from .trees.tree import SOLVED, Tree
+from .trees.nodes import SOLVED
+from .trees.tree import Tree
 
 
 class Widening:
@@ -172,7 +173,7 @@ def insert_children(
     _open_gap(tree, place, count)
     size = tree.size
     tree._head["size"] = tree.size = place
-    behind = [(beside, beside[place:]) for beside in _beside(tree)]
+    behind = [(beside, beside[place:]) for beside in tree.beside()]
     for beside, _ in behind:
         del beside[place:]
     tree.add_children(node, actions, states, priors, logps, rewards, flags, positions, players)
@@ -196,10 +197,6 @@ def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
         if step == node or not _settle(nodes, tree._values, walk, step):
             edges = [step, *tree.links_to(step)]
             waiting += [tree.source(parent) for edge in edges if (parent := tree.parent(edge)) >= 0]
-
-
-def _beside(tree: Tree) -> tuple[list[Any], ...]:
-    return tree.actions, tree._states, tree.logps, tree._positions, tree._transcripts
 
 
 def _open_gap(tree: Tree, place: int, count: int) -> None:

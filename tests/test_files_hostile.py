@@ -19,7 +19,7 @@ from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.store import _SCHEMA, GENERATORS, load_trees, save_trees
-from branchwise.search.trees.tree import LINKED
+from branchwise.search.trees.nodes import LINKED
 
 GAME = TicTacToe()
 ROOTS = [Root(GAME.reset(0), task={"seed": 0})]

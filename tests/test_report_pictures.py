@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from branchwise.envs.play.transcript import observed
-from branchwise.search.trees.tree import TERMINAL, Tree
+from branchwise.search.trees.nodes import TERMINAL
+from branchwise.search.trees.tree import Tree
 from branchwise.training.report_pictures import (
     Curve,
     PairMark,

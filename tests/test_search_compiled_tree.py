@@ -19,7 +19,7 @@ from branchwise.search.compiled.tree import merged
 from branchwise.search.engine import Root
 from branchwise.search.rules.gumbel import halving_plan
 from branchwise.search.settings import SearchSettings
-from branchwise.search.trees.tree import EXPANDED, VALUED
+from branchwise.search.trees.nodes import EXPANDED, VALUED
 
 # ---- trees as things to keep -----------------------------------------------------------------------------------------
 

@@ -22,8 +22,10 @@ from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, Val
 from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.settings import walk_of
 from branchwise.search.trees.arrays import _back_up_from
-from branchwise.search.trees.tree import TERMINAL as TERMINAL_FLAG
-from branchwise.search.trees.tree import VALUED, Tree, _add_children, _path, _select
+from branchwise.search.trees.descent import _select
+from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.nodes import VALUED, _add_children, _path
+from branchwise.search.trees.tree import Tree
 
 
 class Path(NamedTuple):

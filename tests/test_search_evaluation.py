@@ -36,7 +36,7 @@ from branchwise.search.evaluation import (
     Repeated,
     ValueFunction,
 )
-from branchwise.search.trees.tree import EXPANDED
+from branchwise.search.trees.nodes import EXPANDED
 
 # ---- roll-outs --------------------------------------------------------------------------------------------------
 

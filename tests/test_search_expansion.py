@@ -24,7 +24,7 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.simulator import CHANCE
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, normalised, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.trees.tree import EXPANDED, INCOMPLETE, INVALID
+from branchwise.search.trees.nodes import EXPANDED, INCOMPLETE, INVALID
 
 # ---- free text --------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from branchwise.search.trees.tree import SOLVED, TERMINAL, VALUED, Tree
+from branchwise.search.trees.nodes import SOLVED, TERMINAL, VALUED
+from branchwise.search.trees.tree import Tree
 
 TASK = {"env_id": "toy", "seed": 3}
 

@@ -19,7 +19,8 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.trees.tree import FAILED, Tree
+from branchwise.search.trees.nodes import FAILED
+from branchwise.search.trees.tree import Tree
 
 LATE = 0.06
 

@@ -51,7 +51,8 @@ from branchwise.search.rules.selection import (
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.trees.tree import NODE, Tree
+from branchwise.search.trees.nodes import NODE
+from branchwise.search.trees.tree import Tree
 
 
 def test_ucb1_is_agent_q_equation_7() -> None:

@@ -24,7 +24,8 @@ from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, RandomRollout, Repeated, ValueFunction
 from branchwise.search.graph import outline, to_dot, to_networkx
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.tree import LINKED, Tree
+from branchwise.search.trees.nodes import LINKED
+from branchwise.search.trees.tree import Tree
 
 
 def zero(simulator: Any, state: Any, transcript: Any) -> float:

@@ -12,7 +12,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import SearchSettings, extend
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.information_tree import InformationTree
-from branchwise.search.trees.tree import INFORMATION
+from branchwise.search.trees.nodes import INFORMATION
 
 
 class Tries(NamedTuple):

@@ -12,7 +12,7 @@ from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.trees.information_tree import InformationTree
-from branchwise.search.trees.tree import FAILED
+from branchwise.search.trees.nodes import FAILED
 
 
 class Hall(NamedTuple):

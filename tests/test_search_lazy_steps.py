@@ -22,8 +22,9 @@ from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.tree import TERMINAL as OVER
-from branchwise.search.trees.tree import UNSTEPPED, Tree
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.nodes import UNSTEPPED
+from branchwise.search.trees.tree import Tree
 
 GAMES: dict[str, Any] = {
     "tic_tac_toe": TicTacToe,

@@ -22,7 +22,8 @@ from branchwise.search.progress import SearchBar
 from branchwise.search.rules.backup import UNPROVEN
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.array_tree import ArrayTree
-from branchwise.search.trees.tree import EXPANDED, Tree
+from branchwise.search.trees.nodes import EXPANDED
+from branchwise.search.trees.tree import Tree
 
 WIDTH, DEPTH = 3, 6
 

@@ -20,7 +20,8 @@ from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
 from branchwise.search.rules.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.settings import walk_of
 from branchwise.search.trees.ascent import _settle
-from branchwise.search.trees.tree import FAILED, INCOMPLETE, SOLVED, Tree
+from branchwise.search.trees.nodes import FAILED, INCOMPLETE, SOLVED
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import reopen
 
 

@@ -23,9 +23,9 @@ from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.rules.targets import best_of, playable, visit_shares
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.trees.array_tree import ArrayTree
-from branchwise.search.trees.nodes import BUSY
-from branchwise.search.trees.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
-from branchwise.search.trees.tree import TERMINAL as OVER
+from branchwise.search.trees.nodes import BUSY, EXPANDED, FAILED, SOLVED, VALUED
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value_model import value_rows
 
 GAME = TicTacToe()

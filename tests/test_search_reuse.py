@@ -25,7 +25,8 @@ from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.array_tree import ArrayTree
-from branchwise.search.trees.tree import FAILED, INVALID, LINKED, SOLVED, Tree
+from branchwise.search.trees.nodes import FAILED, INVALID, LINKED, SOLVED
+from branchwise.search.trees.tree import Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {

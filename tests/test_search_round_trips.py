@@ -15,7 +15,8 @@ from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.tree import EXPANDED, LINKED, Tree
+from branchwise.search.trees.nodes import EXPANDED, LINKED
+from branchwise.search.trees.tree import Tree
 
 LENGTH = 6
 

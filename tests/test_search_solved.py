@@ -11,7 +11,8 @@ from branchwise.search.engine import Root, search
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.array_tree import ArrayTree
-from branchwise.search.trees.tree import LINKED, Tree
+from branchwise.search.trees.nodes import LINKED
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value_model import value_rows
 
 

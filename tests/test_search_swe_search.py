@@ -14,8 +14,9 @@ from branchwise.search.expansion import Selected
 from branchwise.search.nodewise import best_leaf, softmax_leaf
 from branchwise.search.rules import swe_search
 from branchwise.search.rules.selection import uct_bonus
-from branchwise.search.trees.tree import FAILED, INVALID, SOLVED, VALUED, Tree
-from branchwise.search.trees.tree import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.nodes import FAILED, INVALID, SOLVED, VALUED
+from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.tree import Tree
 
 
 def test_depth_terms_are_the_papers() -> None:

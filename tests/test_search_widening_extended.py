@@ -14,7 +14,8 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.settings import walk_of
-from branchwise.search.trees.tree import SOLVED, Tree
+from branchwise.search.trees.nodes import SOLVED
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import reopen
 
 State = tuple[str, ...]

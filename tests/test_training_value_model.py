@@ -10,7 +10,8 @@ import torch
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, observed
-from branchwise.search.trees.tree import NODE, TERMINAL, Tree
+from branchwise.search.trees.nodes import NODE, TERMINAL
+from branchwise.search.trees.tree import Tree
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value_model import (
     ValueRow,
