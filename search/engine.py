@@ -12,9 +12,8 @@ searched over determinised walks (``information.py``).
 
 A tree's result depends on its root, its settings and its own generator alone, not on the trees that it shares batches
 with, as long as the policy and the evaluator answer each member of a batch alike whatever the batch. (A policy that
-samples should have ``propose_each``, which takes one generator a transcript; through plain ``propose`` the draws of a
-batch come from the generator of the first tree in it.) The one exception are members of a batch call that raised:
-they are asked again one at a time.
+samples draws for each transcript from the generator that comes with it.) The one exception are members of a batch call
+that raised: they are asked again one at a time.
 
 What fails costs its leaf: an exception, a number that is NaN, infinite or beyond ±3.4e38 (float32), an answer of the
 wrong length, too late or missing, from policy, critic, evaluator, bonus or simulator, is counted in
@@ -51,7 +50,7 @@ from .border import (
     generators,
 )
 from .calls import ask, failure, in_range
-from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
+from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator, calls_of_each, name_of
 from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
 from .information import InformationWalk
 from .interruption import Interruption
@@ -260,9 +259,9 @@ def _check(
     bonus: Bonus | None,
 ) -> None:
     name = type(simulator).__name__
-    if settings.hide_outcome and getattr(evaluator, "reads_outcome", False):
+    if settings.hide_outcome and evaluator.reads_outcome:
         raise ValueError(
-            f"{type(evaluator).__name__} reads the environment's rewards, which hide_outcome=True forbids; use an "
+            f"{name_of(evaluator)} reads the environment's rewards, which hide_outcome=True forbids; use an "
             "evaluator that judges transcripts, or hide_outcome=False"
         )
     if simulator.players > 1 and settings.backup == "max":
@@ -342,7 +341,7 @@ class _Run:
         self.zero_sum = is_zero_sum(simulator)
         self.one_number = simulator.players == 1 or self.zero_sum
         self.reads_transcripts = policy is not None or critic is not None
-        self.reads_transcripts |= getattr(evaluator, "reads_transcripts", True)
+        self.reads_transcripts |= evaluator.reads_transcripts
         self.walk = walk_of(settings, zero_sum=self.zero_sum, players=simulator.players)
         self.expansion = Expansion(simulator, policy, critic, settings, same, bonus, self._count_calls)
         widens = settings.widening > 0.0 and policy is not None
@@ -567,8 +566,7 @@ class _Run:
             for leaf in leaves
         ]
         values = self.evaluator.evaluate(asked)
-        calls = getattr(self.evaluator, "last_calls", None) or [1] * len(leaves)
-        for leaf, count in zip(leaves, calls, strict=True):
+        for leaf, count in zip(leaves, calls_of_each(self.evaluator, len(leaves)), strict=True):
             self._count_calls(leaf.tree, count)
         return values
 

@@ -24,7 +24,7 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from ..envs.checked import LARGEST, checked_outcomes
-from ..envs.play.policy import Policy, Proposal, propose
+from ..envs.play.policy import Policy, Proposal
 from ..envs.play.sampling import usable
 from ..envs.play.transcript import Transcript, acted
 from ..envs.promises import fault_of_actions
@@ -239,7 +239,7 @@ class Expansion:
 
     def _propose(self, count: int, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.policy is not None
-        return propose(self.policy, [leaf.transcript for leaf in leaves], count, [leaf.rng for leaf in leaves])
+        return self.policy.propose([leaf.transcript for leaf in leaves], count, [leaf.rng for leaf in leaves])
 
     def _take_proposals(self, leaf: Selected, proposals: Any) -> None:
         asked = len(proposals)
@@ -363,12 +363,10 @@ class Expansion:
             return
         tree = leaf.tree
         tree.counters["invalid_actions"] += sum(1 for flags in children.flags if flags & INVALID)
-        identity = getattr(self.policy, "policy_id", "")
         for offset, i in enumerate(children.kept):
             proposal = leaf.proposals[i]
             if proposal.token_ids:
-                turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
-                tree.log_turn(first + offset, turn)
+                tree.log_turn(first + offset, acted(proposal.text, proposal.token_ids, proposal.logps))
 
     def _unstepped(self, tree: Tree, count: int) -> Children:
         """Children of which nothing is known but their actions."""

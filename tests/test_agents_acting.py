@@ -54,7 +54,9 @@ class Leftist:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.log([0.75 if text == "left" else 0.25 for text in texts]) for texts in candidates]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         return [[Proposal("go", -1.0)] * n for _ in transcripts]
 
 

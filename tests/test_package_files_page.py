@@ -99,7 +99,7 @@ def test_fields_of_episodes_and_of_their_turns_are_those_of_the_file(folder: Pat
     text = section("Episodes: JSONL")
     named = set(re.findall(r"`(\w+)`", text)) - {"bench"}
     episodes = lines(folder / "episodes.jsonl") + lines(folder / "bench" / "episodes" / "random.jsonl")
-    logged = {"token_ids", "logps", "policy_id"}
+    logged = {"token_ids", "logps"}
     assert named == keys(episodes) | keys([turn for row in episodes for turn in row["transcript"]]) | logged
     assert logged <= set(Turn.__dataclass_fields__)
 

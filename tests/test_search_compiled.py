@@ -297,7 +297,7 @@ class MazeLogits:
             answers.append(logits - np.log(np.exp(logits).sum()))
         return answers
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Any]]:
         raise NotImplementedError
 
 

@@ -83,7 +83,9 @@ class HashPolicy:
             for transcript, actions in zip(transcripts, candidates, strict=True)
         ]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         self.calls += len(transcripts)
         return [
             [Proposal(f"say {digest(transcript[-1].text, i) % 4}", -1.0 - i) for i in range(n)]
@@ -113,7 +115,7 @@ def roots(seeds: Sequence[int], simulator: RandomTree) -> list[Root]:
 class SamplingPolicy(HashPolicy):
     """Draws its proposals from the generator of each transcript."""
 
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
         self.calls += len(transcripts)

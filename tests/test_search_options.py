@@ -88,7 +88,9 @@ class Priors:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.log([0.2, 0.5, 0.3]) for _ in transcripts]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         words = ["alpha", "alpine", "beta", "alpha ", "gamma ray", "gamma rays"]
         return [[Proposal(word, -1.0) for word in words[:n]] for _ in transcripts]
 

@@ -246,7 +246,8 @@ class Talk(Graph):
 class Says:
     """Proposes some of what may be said."""
 
-    def propose(self, transcripts: Any, n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Sequence[np.random.Generator]) -> list[list[Proposal]]:
+        rng = rngs[0]
         answers = []
         for transcript in transcripts:
             place, mover, clock = map(int, transcript[-1].text.split())

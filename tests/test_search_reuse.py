@@ -345,7 +345,7 @@ class Sure:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [self.logps for _ in transcripts]
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Any]]:
         raise NotImplementedError
 
 

@@ -78,8 +78,6 @@ class Sums(Simulator[Place]):
 class Digits:
     """Scores and proposes digits by a hash of what it reads; logs tokens."""
 
-    policy_id = "digits"
-
     def __init__(self) -> None:
         self.calls = 0
 
@@ -90,11 +88,9 @@ class Digits:
             found.append(np.log(weights / weights.sum()))
         return found
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         texts = [[["1", "2", "3", "?"][rng.integers(4)] for _ in range(n)] for rng in rngs]
         return [[Proposal(text, -1.25, (ord(text), 7), (-1.0, -0.25)) for text in row] for row in texts]
-
-    propose = None
 
 
 class Judged:

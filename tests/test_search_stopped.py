@@ -191,8 +191,8 @@ def test_an_agent_plays_no_answer_that_is_made_of_failures(seeds: tuple[int, ...
 class Mute(Answers):
     """Proposes nothing for seed 2."""
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
-        answers = super().propose(transcripts, n, rng)
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
+        answers = super().propose(transcripts, n, rngs)
         return [[] if t[-1].text.startswith("2:") else a for t, a in zip(transcripts, answers, strict=True)]
 
 

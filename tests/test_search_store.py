@@ -60,20 +60,16 @@ class Spelling(Simulator[Word]):
 class Letters:
     """Proposes letters drawn from the generator, with their tokens."""
 
-    policy_id = "letters"
-
     def __init__(self) -> None:
         self.calls = 0
 
     def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
         return [np.log(np.full(len(actions), 1 / len(actions))) for actions in candidates]
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         texts = [["a", "b", "ü\u2028\n"][rng.integers(3)] for rng in rngs for _ in range(n)]
         found = [Proposal(text, -1.25, (len(text), 7), (-1.0, -0.25)) for text in texts]
         return [found[i : i + n] for i in range(0, len(found), n)]
-
-    propose = None
 
 
 def grown(simulations: int = 6, simulator: Spelling | None = None) -> list[Tree]:
@@ -561,7 +557,7 @@ def test_nothing_to_save_is_an_error(tmp_path: FilePath) -> None:
 
 def test_pairs_of_real_trees_come_back_without_their_tokens(tmp_path: FilePath) -> None:
     def bare(turns: Any) -> tuple[Turn, ...]:
-        return tuple(replace(turn, token_ids=(), logps=(), policy_id="") for turn in turns)
+        return tuple(replace(turn, token_ids=(), logps=()) for turn in turns)
 
     pairs = [pair for tree in grown(12) for pair in (*sibling_pairs(tree)[0], *anchors(tree)[0])]
     assert len(pairs) > 3

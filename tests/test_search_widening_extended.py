@@ -47,13 +47,10 @@ class Letters:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.zeros(len(actions)) for actions in candidates]
 
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], count: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
         return [[Proposal("abcdefg"[int(rng.integers(7))], -1.0) for _ in range(count)] for rng in rngs]
-
-    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        return self.propose_each(transcripts, count, [rng] * len(transcripts))
 
 
 def value(simulator: Simulator[Any], state: State, transcript: Transcript) -> float:
@@ -116,7 +113,9 @@ class Growing:
     def __init__(self, from_b: Sequence[str] = ("go",)) -> None:
         self.asked, self.from_b = 0, from_b
 
-    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], count: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         answers = {"root": ["A", "B"], "A": ["go"], "B": self.from_b}
         said = []
         for transcript in transcripts:

@@ -88,7 +88,7 @@ _NOT_COMPILED: Final = (
 model and whose games never come back to a position; for two of them see :func:`_why_not`."""
 
 
-class KernelEvaluator:
+class KernelEvaluator(Evaluator):
     """Values leaves by a numba kernel ``(state, random) -> (value, random)``: the return from a state on for the player
     to move, of the kernel's state (``CompiledRules``); ``random`` is the int64 state of the random numbers, to be
     handed back as it is where none are drawn. Serves both engines."""
