@@ -9,6 +9,7 @@ import pytest
 
 from branchwise.search.rules.backup import DRAW, LOSS, WIN
 from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.children import Children
 from branchwise.search.trees.descent import (
     PATH_TOO_SHORT,
     _arrays_of_children,
@@ -49,7 +50,7 @@ def tree_of(*families: Sequence[int], players: int = 1) -> Tree:
             count = len(flags)
             shares = np.full(count, 1 / count)
             earned = np.zeros((count, players) if players > 2 else count)
-            tree.add_children(node, ["a"] * count, [None] * count, shares, [0.0] * count, earned, list(flags))
+            tree.add_children(node, Children(["a"] * count, [None] * count, shares, [0.0] * count, earned, list(flags)))
     return tree
 
 

@@ -51,6 +51,7 @@ from branchwise.search.rules.selection import (
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import NODE
 from branchwise.search.trees.tree import Tree
 
@@ -402,8 +403,8 @@ def test_a_node_takes_40_bytes() -> None:
 def chain(discount: float) -> Tree:
     """Root → a (reward 0.5) → b (reward 0.25), and a second child c of a."""
     tree = Tree(None, "root", (), discount=discount, capacity=1)
-    tree.add_children(0, ["a"], ["A"], np.array([1.0]), [0.0], [0.5], [0])
-    tree.add_children(1, ["b", "c"], ["B", "C"], np.array([0.5, 0.5]), [0.0, 0.0], [0.25, 0.0], [0, 0])
+    tree.add_children(0, Children(["a"], ["A"], np.array([1.0]), [0.0], [0.5], [0]))
+    tree.add_children(1, Children(["b", "c"], ["B", "C"], np.array([0.5, 0.5]), [0.0, 0.0], [0.25, 0.0], [0, 0]))
     return tree
 
 

@@ -23,6 +23,7 @@ from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.rules.targets import best_of, playable, visit_shares
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import BUSY, EXPANDED, FAILED, SOLVED, VALUED
 from branchwise.search.trees.nodes import TERMINAL as OVER
 from branchwise.search.trees.tree import Tree
@@ -341,7 +342,9 @@ def family(visits: list[int], values: list[float], player: int = 0, **options: A
     tree.nodes["player"][0] = player
     words = [f"a{i}" for i in range(count)]
     rewards = np.zeros((count, tree.players)) if tree.all_returns().shape[1] else [0.0] * count
-    tree.add_children(0, words, [None] * count, np.full(count, 1 / max(count, 1)), [0.0] * count, rewards, [0] * count)
+    tree.add_children(
+        0, Children(words, [None] * count, np.full(count, 1 / max(count, 1)), [0.0] * count, rewards, [0] * count)
+    )
     tree.nodes["visits"][1:] = visits
     tree.nodes["value_sum"][1:] = np.array(visits) * np.array(values)
     return tree
@@ -382,8 +385,8 @@ def test_a_new_tree_is_of_one_player_who_waits_for_nothing() -> None:
 def test_without_a_node_the_root_is_asked() -> None:
     """Player 1 moves at the root and has lost; at its only action luck decides between two ends."""
     tree = family([3], [0.5], 1, players=2, zero_sum=True)
-    tree.add_children(1, ["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
-                      players=[CHANCE, 0])  # fmt: skip
+    tree.add_children(1, Children(["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
+                      players=[CHANCE, 0]))  # fmt: skip
     tree.nodes["flags"][0] |= SOLVED
     tree.nodes["proof"][:2] = [WIN, LOSS]
     assert [tree.player(), tree.player(1), tree.player(2)] == [1, 0, CHANCE]
@@ -525,7 +528,7 @@ def test_answers_are_refused_where_there_are_none() -> None:
     tree.last_error = "policy.score failed"
     with pytest.raises(ValueError, match=r"node 1 has no children: policy\.score failed"):
         answers.action(tree, node=1)
-    tree.add_children(1, ["b"], [None], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(1, Children(["b"], [None], np.ones(1), [0.0], [0.0], [0]))
     with pytest.raises(ValueError, match="by='gumbel' reads the root's draws; other nodes have none"):
         answers.action(tree, "gumbel", node=1)
     for temperature in (-5e-324, NAN):
@@ -606,7 +609,7 @@ def test_after_gumbel_the_target_is_the_improved_policy_by_the_usual_numbers_whe
 
 def test_the_draws_of_gumbel_decide_at_the_root_alone() -> None:
     tree = family([2, 2], [0.25, 0.5])
-    tree.add_children(1, ["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(1, Children(["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.nodes["visits"][4] = 1
     tree.settings = {"selection": "gumbel"}
     assert (tree.best_child(), tree.best_child(1)) == (2, 4)
@@ -649,10 +652,10 @@ def test_settings_say_what_a_tree_keeps_of_a_step(
 def test_an_action_of_several_players_earns_what_it_pays_who_takes_it(player: int, reward: float) -> None:
     tree = Tree(None, None, (), players=3)
     tree.nodes["player"][0] = player
-    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0])
+    tree.add_children(0, Children(["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0]))
     assert tree.nodes["reward"].tolist() == [0.0, reward]
     assert tree.all_returns().tolist() == [[0.0] * 6, [0.0, 0.0, 0.0, 0.25, 0.5, 0.75]]
-    tree.add_children(1, [], [], np.zeros(0), [], [], [])
+    tree.add_children(1, Children([], [], np.zeros(0), [], [], []))
     assert (len(tree), list(tree.children(1)), tree.has(1, EXPANDED)) == (2, [], True)
 
 
@@ -727,7 +730,7 @@ def test_noise_is_mixed_into_the_roots_prior_once() -> None:
 
 def test_a_simulation_that_is_under_way_is_marked_on_its_whole_path_and_forgotten() -> None:
     tree = family([0, 0], [0.0, 0.0])
-    tree.add_children(2, ["b"], [None], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(2, Children(["b"], [None], np.ones(1), [0.0], [0.0], [0]))
     tree.mark_under_way(3)
     tree.mark_under_way(1)
     tree.nodes["flags"][3] |= BUSY | OVER

@@ -18,6 +18,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.store import load_trees, save_trees
+from branchwise.search.trees.children import Children
 from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import insert_children
 
@@ -437,9 +438,11 @@ def test_children_that_come_later_move_those_of_others_and_change_nothing_in_the
         return [float(i) if players == 1 else [float(i), 2.0 * i, 3.0 * i] for i in range(low, high)]
 
     tree = Tree(None, "root", (), capacity=8, players=players)
-    tree.add_children(0, ["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0])
+    tree.add_children(0, Children(["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0]))
     names = [f"b{i}" for i in range(5)]
-    tree.add_children(2, names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    tree.add_children(
+        2, Children(names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    )
     tree.asked = {0: [2, 0], 2: [5, 0]}
     added: list[str] = []
     for step in range(0, 60, count):
@@ -447,14 +450,16 @@ def test_children_that_come_later_move_those_of_others_and_change_nothing_in_the
         first = insert_children(
             tree,
             0,
-            new,
-            new,
-            np.full(count, 0.25),
-            [-1.0] * count,
-            rewards(20, 20 + count),
-            [0] * count,
-            [None] * count,
-            [0] * count,
+            Children(
+                new,
+                new,
+                np.full(count, 0.25),
+                [-1.0] * count,
+                rewards(20, 20 + count),
+                [0] * count,
+                [None] * count,
+                [0] * count,
+            ),
         )
         added += new
         assert first == 3 + step

@@ -14,6 +14,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.settings import walk_of
+from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import SOLVED
 from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import reopen
@@ -153,7 +154,9 @@ def test_a_way_that_is_open_already_keeps_no_other_closed() -> None:
     tree = Tree(None, "root", ())
     for node, names in ((0, "AB"), (1, "S"), (2, "Sx")):
         zeros = [0.0] * len(names)
-        tree.add_children(node, list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+        tree.add_children(
+            node, Children(list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+        )
     tree.link(4, 3)
     for node in (1, 3):
         tree.nodes["flags"][node] |= SOLVED

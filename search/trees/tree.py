@@ -16,6 +16,7 @@ from ...envs.simulator import CHANCE, Simulator
 from ..rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
 from ..rules.selection import noisy_prior
 from ..rules.targets import FinalRule, best_of
+from .children import Children
 from .descent import _gumbel_final_child
 from .nodes import (
     BUSY,
@@ -166,36 +167,22 @@ class Tree(Restoring):
 
     # ---- growing ----------------------------------------------------------------------------------------------
 
-    def add_children(
-        self,
-        node: int,
-        actions: Sequence[str],
-        states: Sequence[Any],
-        priors: np.ndarray,
-        logps: Sequence[float],
-        rewards: Sequence[float] | np.ndarray,
-        flags: Sequence[int],
-        positions: Sequence[Hashable] = (),
-        players: Sequence[int] | None = None,
-    ) -> int:
-        """Give an unexpanded node its children (none: a dead end); returns the index of the first.
-
-        rewards: of each step for the player who takes it, or float ``[children, players]`` where all are kept.
-        players: who moves in each child's state (``CHANCE``, ``TERMINAL``); default player 0.
-        """
-        count = len(actions)
+    def add_children(self, node: int, children: Children) -> int:
+        """Give an unexpanded node its children (none: a dead end); returns the index of the first."""
+        count = len(children)
         if count > MAX_CHILDREN:
             raise ValueError(f"{count} actions at one node; a node holds at most {MAX_CHILDREN}")
         if self._values.shape[1] and count:
-            earned = np.array(rewards, np.float64)
-            first = self.add_block(node, priors, earned[:, max(self.player(node), 0)], flags, players)
+            earned = np.array(children.rewards, np.float64)
+            own = earned[:, max(self.player(node), 0)]
+            first = self.add_block(node, children.priors, own, children.flags, children.players)
             self._values[first : self.size] = np.concatenate([np.zeros_like(earned), earned], axis=1)
         else:
-            first = self.add_block(node, priors, rewards, flags, players)
-        self.actions.extend(actions)
-        self._states.extend(states)
-        self.logps.extend(logps)
-        self._positions.extend(positions or [None] * count)
+            first = self.add_block(node, children.priors, children.rewards, children.flags, children.players)
+        self.actions.extend(children.actions)
+        self._states.extend(children.states)
+        self.logps.extend(children.logps)
+        self._positions.extend(children.positions or [None] * count)
         self._transcripts.extend([None] * count)
         return first
 
