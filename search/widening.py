@@ -31,7 +31,9 @@ from .trees.tree import Tree
 class Widening:
     """Asks the policy again for the nodes of all trees that have too few open children."""
 
-    def __init__(self, expansion: Expansion, settings: SearchSettings, rules: np.ndarray, trees: Sequence[Tree]) -> None:
+    def __init__(
+        self, expansion: Expansion, settings: SearchSettings, rules: np.ndarray, trees: Sequence[Tree]
+    ) -> None:
         self.expansion = expansion
         self.settings = settings
         self.rules = rules
