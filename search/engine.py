@@ -348,7 +348,6 @@ class _Run:
         self.trees = trees
         self.evaluator = evaluator
         self.settings = settings
-        self.bonus = bonus
         self.simulations = 0
         self.model_calls = 0
         self.failed = 0
