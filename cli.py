@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from .agents.language_model import LanguageModel
     from .envs.play.task import TaskSource
+    from .search import Tree
     from .search.extraction import PreferencePair
-    from .search.tree import Tree
     from .training.evaluation import ResultRow
 
 P = ParamSpec("P")

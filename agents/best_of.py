@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..envs.play.agent import Decision
-from ..envs.play.policy import Policy, propose
+from ..envs.play.policy import Policy
 from ..envs.play.transcript import Transcript
 from ..envs.simulator import Simulator
 from .language_model import LanguageModel
@@ -93,7 +93,7 @@ class BestOfAgent:
                 found[i] = [actions[place] for place in kept[np.argsort(-logps[kept], kind="stable")]]
         free = [i for i, actions in enumerate(legal) if actions is None]
         if free:
-            answers = propose(self.policy, [transcripts[i] for i in free], self.proposals, [rngs[i] for i in free])
+            answers = self.policy.propose([transcripts[i] for i in free], self.proposals, [rngs[i] for i in free])
             for i, proposals in zip(free, answers, strict=True):
                 ranked = sorted(proposals, key=lambda proposal: -proposal.logp)
                 found[i] = list(dict.fromkeys(proposal.text for proposal in ranked))

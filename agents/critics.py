@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..envs.play.transcript import Transcript
-from ..search.evaluation import Leaf
+from ..search.evaluation import Evaluator, Leaf
 from ..search.files import recover, write_folder
 from .forward import Forward
 from .language_model import LanguageModel
@@ -195,13 +195,11 @@ class ValueModel(nn.Module):
         return np.split(flat, np.cumsum([len(own) for own in continuations])[:-1]) if ids else []
 
 
-class CriticEvaluator:
+class CriticEvaluator(Evaluator):
     """Values leaves by a :class:`ValueModel`, and remembers values by prompt and action until its weights change.
 
     ``calls`` counts leaves, remembered ones included; ``computed`` those that the model read. Leaves of one prompt in
     one batch share a row."""
-
-    reads_outcome = False
 
     def __init__(self, model: ValueModel) -> None:
         self.model = model

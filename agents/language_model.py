@@ -219,19 +219,15 @@ class LanguageModel:
         rows = self._token_logps([self.history(transcript) for transcript in transcripts], candidates)
         return _as_proposals(candidates, rows)
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        """``n`` sampled actions for each transcript; one, the greedy one, at temperature 0.
-
-        Empty, undecodable and unfinished texts (no end of turn within ``max_new_tokens``) are dropped and counted. The
-        generator serves the transcripts in turn, so two calls on two halves sample what one call on the whole does.
-        """
-        _check_number(n)
-        return self._propose(transcripts, n, lambda: rng.random((len(transcripts), n, self.max_new_tokens)))
-
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
-        """As :meth:`propose`, with a generator for each transcript."""
+        """``n`` sampled actions for each transcript; one, the greedy one, at temperature 0.
+
+        Empty, undecodable and unfinished texts (no end of turn within ``max_new_tokens``) are dropped and counted. Each
+        transcript is sampled with its own generator; one that comes twice serves them in turn, so two calls on two
+        halves sample what one call on the whole does.
+        """
         _check_number(n)
         if len(rngs) != len(transcripts):
             raise ValueError(f"{len(rngs)} generators for {len(transcripts)} transcripts; give one each")

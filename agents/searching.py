@@ -21,13 +21,12 @@ from ..envs.play.policy import Policy, PolicyFunction, as_policy
 from ..envs.play.transcript import Transcript
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
-from ..search import compiled
+from ..search import Tree, compiled
 from ..search.border import checked_settings
 from ..search.engine import Root, SearchSettings, SearchStopped, search
 from ..search.evaluation import Evaluator, LeafFunction, as_evaluator
 from ..search.expansion import NOTHING_PROPOSED
 from ..search.presets import suited_settings
-from ..search.tree import Tree
 
 
 class SearchingAgent:

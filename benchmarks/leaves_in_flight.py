@@ -29,10 +29,10 @@ from numba import njit
 from pages import put_table
 
 from branchwise.envs.games.connect_four import RULES
-from branchwise.search.ascent import _back_up
-from branchwise.search.descent import _select
-from branchwise.search.nodes import HEAD, NODE, TERMINAL, VALUED, _add_children
 from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.ascent import _back_up
+from branchwise.search.trees.descent import _select
+from branchwise.search.trees.nodes import HEAD, NODE, TERMINAL, VALUED, _add_children
 from branchwise.training.evaluation import bootstrap_mean
 
 SIMULATIONS: Final = (64, 1000)

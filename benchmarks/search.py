@@ -51,11 +51,11 @@ from branchwise.envs.games.kernels import CompiledRules, below, next_random
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import Simulator
 from branchwise.search import compiled
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.compiled_loop import COMPILED_NODE
+from branchwise.search.compiled.loop import COMPILED_NODE
 from branchwise.search.engine import Root
-from branchwise.search.nodes import NODE
 from branchwise.search.settings import SearchSettings
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.nodes import NODE
 
 OUTPUT = Path(__file__).resolve().parent / "results" / "search.json"
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -29,7 +29,8 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.tree import Tree
 
 WIDTH = 4
 TREES = 32
@@ -77,7 +78,9 @@ class Constant:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [self.logps] * len(transcripts)
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         raise NotImplementedError
 
 
@@ -136,7 +139,7 @@ def operations_of_arrays(simulations: int) -> None:
     flags = [0] * WIDTH
     for i in range(simulations):
         leaf, _, _ = tree.select(walk)
-        tree.add_children(leaf, ACTIONS, nothing, PRIOR, zeros, zeros, flags)
+        tree.add_children(leaf, Children(ACTIONS, nothing, PRIOR, zeros, zeros, flags))
         tree.back_up(leaf, (i * 37 & 1023) / 1023, walk)
 
 

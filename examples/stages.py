@@ -14,9 +14,7 @@ from branchwise import simulator_for
 from branchwise.agents.language_model import LanguageModel
 from branchwise.envs.play.players import PolicyAgent
 from branchwise.envs.play.transcript import observed
-from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.evaluation import PolicyRollout
-from branchwise.search.extraction import anchors, sibling_pairs
+from branchwise.search import PolicyRollout, Root, SearchSettings, anchors, search, sibling_pairs
 from branchwise.training.evaluation import evaluate
 from branchwise.training.preference import PreferenceSettings, train_preference
 

@@ -2,7 +2,8 @@
 
 >>> from branchwise.search import Root, SearchSettings, search
 
-Loaded at first use, so that importing one module of this package does not load the others.
+Loaded at first use, so that importing one module of this package does not load the others. Games with compiled rules
+have a search of their own behind ``branchwise.search.compiled``.
 """
 
 from importlib import import_module
@@ -10,35 +11,82 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from ..envs.play.task import Root as Root
-    from .array_tree import ArrayTree as ArrayTree
+    from .answers import action as action
+    from .answers import child_table as child_table
+    from .answers import principal_variation as principal_variation
     from .engine import SearchStopped as SearchStopped
     from .engine import extend as extend
     from .engine import search as search
+    from .evaluation import Evaluator as Evaluator
+    from .evaluation import Leaf as Leaf
     from .evaluation import Mixed as Mixed
     from .evaluation import PolicyRollout as PolicyRollout
     from .evaluation import RandomRollout as RandomRollout
     from .evaluation import RankingCritic as RankingCritic
     from .evaluation import Repeated as Repeated
     from .evaluation import ValueFunction as ValueFunction
+    from .expansion import Critic as Critic
+    from .extraction import PreferencePair as PreferencePair
+    from .extraction import anchors as anchors
+    from .extraction import best_path_pairs as best_path_pairs
+    from .extraction import best_paths as best_paths
+    from .extraction import rollout_anchors as rollout_anchors
+    from .extraction import sibling_pairs as sibling_pairs
+    from .extraction import successful_trajectories as successful_trajectories
+    from .extraction import trajectory_pairs as trajectory_pairs
+    from .graph import outline as outline
+    from .graph import to_dot as to_dot
+    from .graph import to_networkx as to_networkx
+    from .presets import suited_settings as suited_settings
+    from .progress import SearchBar as SearchBar
     from .resume import search_into as search_into
     from .selfplay import self_play as self_play
     from .settings import SearchSettings as SearchSettings
+    from .store import load_episodes as load_episodes
     from .store import load_pairs as load_pairs
     from .store import load_trees as load_trees
+    from .store import save_episodes as save_episodes
     from .store import save_pairs as save_pairs
     from .store import save_trees as save_trees
-    from .tree import Tree as Tree
+    from .trees.array_tree import ArrayTree as ArrayTree
+    from .trees.information_tree import InformationTree as InformationTree
+    from .trees.tree import Tree as Tree
 
 _HOMES: Final = {
     "..envs.play.task": ("Root",),
-    ".array_tree": ("ArrayTree",),
+    ".answers": ("action", "child_table", "principal_variation"),
     ".engine": ("SearchStopped", "extend", "search"),
-    ".evaluation": ("Mixed", "PolicyRollout", "RandomRollout", "RankingCritic", "Repeated", "ValueFunction"),
+    ".evaluation": (
+        "Evaluator",
+        "Leaf",
+        "Mixed",
+        "PolicyRollout",
+        "RandomRollout",
+        "RankingCritic",
+        "Repeated",
+        "ValueFunction",
+    ),
+    ".expansion": ("Critic",),
+    ".extraction": (
+        "PreferencePair",
+        "anchors",
+        "best_path_pairs",
+        "best_paths",
+        "rollout_anchors",
+        "sibling_pairs",
+        "successful_trajectories",
+        "trajectory_pairs",
+    ),
+    ".graph": ("outline", "to_dot", "to_networkx"),
+    ".presets": ("suited_settings",),
+    ".progress": ("SearchBar",),
     ".resume": ("search_into",),
     ".selfplay": ("self_play",),
     ".settings": ("SearchSettings",),
-    ".store": ("load_pairs", "load_trees", "save_pairs", "save_trees"),
-    ".tree": ("Tree",),
+    ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),
+    ".trees.array_tree": ("ArrayTree",),
+    ".trees.information_tree": ("InformationTree",),
+    ".trees.tree": ("Tree",),
 }
 _HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -6,10 +6,11 @@ Not here: what policies, critics, evaluators and simulators answer while the sea
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 
+from ..envs.play.policy import can
 from ..envs.play.transcript import Turn
 from ..envs.promises import (
     Fault,
@@ -21,8 +22,8 @@ from ..envs.promises import (
     shown,
 )
 from ..envs.simulator import TERMINAL, Simulator
-from .nodes import MAX_PLAYERS
 from .settings import SearchSettings
+from .trees.nodes import MAX_PLAYERS
 
 NEEDED: Final = ("current_player", "observation", "legal_actions", "step", "rewards")
 """The methods of a simulator that every search calls."""
@@ -123,7 +124,7 @@ def check_first_step(simulator: Simulator[Any], state: Any, policy: Any) -> None
         _refuse(simulator, fault)
 
 
-def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
+def _check_policy(simulator: Simulator[Any], policy: Any, method: Literal["score", "propose"]) -> None:
     name = type(simulator).__name__
     if policy is None:
         if method == "propose":
@@ -132,8 +133,7 @@ def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
                 " branchwise.envs.listed.ListedActions(simulator), which lists what the environment suggests"
             )
         return
-    methods = (method, "propose_each") if method == "propose" else (method,)
-    if method not in getattr(policy, "offers", (method,)) or not any(hasattr(policy, name) for name in methods):
+    if not can(policy, method):
         actions = "free-text actions" if method == "propose" else "a list of actions"
         cure = f"FunctionPolicy({method}=…) makes a policy of a function"
         raise TypeError(f"{name} takes {actions}, and the policy {type(policy).__name__} has no {method}(); {cure}")

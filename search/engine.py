@@ -3,7 +3,8 @@
 One round is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for
 the nodes to expand → ``simulator.step`` for their children → one ``evaluator.evaluate`` → back up. The options of
 :class:`SearchSettings` make it the search of Agent Q (UCB1, roll-outs, running mean), MCTS-DPO (PUCT, log-probability
-priors, Bellman backup), AlphaZero, Gumbel MuZero, and of most others; see ``selection.py`` and ``backup.py``.
+priors, Bellman backup), AlphaZero, Gumbel MuZero, and of most others; see ``rules/selection.py`` and
+``rules/backup.py``.
 
 Players: one; two with opposed interests (a simulator with ``zero_sum = True``: one number a node, MCTS-Solver); or any
 number, each of whom maximises its own return (max^n). Chance nodes are sampled by probability. Hidden information is
@@ -11,9 +12,8 @@ searched over determinised walks (``information.py``).
 
 A tree's result depends on its root, its settings and its own generator alone, not on the trees that it shares batches
 with, as long as the policy and the evaluator answer each member of a batch alike whatever the batch. (A policy that
-samples should have ``propose_each``, which takes one generator a transcript; through plain ``propose`` the draws of a
-batch come from the generator of the first tree in it.) The one exception are members of a batch call that raised:
-they are asked again one at a time.
+samples draws for each transcript from the generator that comes with it.) The one exception are members of a batch call
+that raised: they are asked again one at a time.
 
 What fails costs its leaf: an exception, a number that is NaN, infinite or beyond ±3.4e38 (float32), an answer of the
 wrong length, too late or missing, from policy, critic, evaluator, bonus or simulator, is counted in
@@ -36,12 +36,10 @@ import numpy as np
 
 from ..envs.abilities import hides
 from ..envs.checked import LARGEST
-from ..envs.opponents import endless_chance
 from ..envs.play.policy import Policy, PolicyFunction, as_policy
 from ..envs.play.task import Root
 from ..envs.promises import shown
-from ..envs.simulator import MOST_DRAWS, Simulator
-from . import swe_search
+from ..envs.simulator import Simulator
 from .border import (
     check_first_step,
     check_hook,
@@ -51,15 +49,19 @@ from .border import (
     generators,
 )
 from .calls import ask, failure, in_range
-from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator
-from .expansion import Bonus, Critic, Expansion, Refused, Same, Selected, expandable, normalised, prepare_root, reached
-from .gumbel import not_planned
+from .evaluation import Evaluator, Leaf, LeafFunction, as_evaluator, calls_of_each, name_of
+from .expansion import Bonus, Critic, Expansion, Same, expandable, normalised, prepare_root
 from .information import InformationWalk
-from .information_tree import InformationTree
 from .interruption import Interruption
-from .nodewise import best_leaf, softmax_leaf
+from .nodewise import WholeTreeWalk
+from .rules import swe_search
+from .rules.gumbel import not_planned
+from .selected import Selected
 from .settings import SearchSettings, walk_of
-from .tree import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, VALUED, Tree
+from .trees.information_tree import InformationTree
+from .trees.nodes import EXPANDED, SOLVED, TERMINAL, VALUED
+from .trees.tree import Tree
+from .walks import PlainWalk, Walk
 from .widening import Widening
 
 __all__ = ["Root", "SearchSettings", "SearchStopped", "extend", "normalised", "search"]
@@ -258,9 +260,9 @@ def _check(
     bonus: Bonus | None,
 ) -> None:
     name = type(simulator).__name__
-    if settings.hide_outcome and getattr(evaluator, "reads_outcome", False):
+    if settings.hide_outcome and evaluator.reads_outcome:
         raise ValueError(
-            f"{type(evaluator).__name__} reads the environment's rewards, which hide_outcome=True forbids; use an "
+            f"{name_of(evaluator)} reads the environment's rewards, which hide_outcome=True forbids; use an "
             "evaluator that judges transcripts, or hide_outcome=False"
         )
     if simulator.players > 1 and settings.backup == "max":
@@ -315,6 +317,21 @@ def _check(
             )
 
 
+def _walk(
+    simulator: Simulator[Any],
+    settings: SearchSettings,
+    rules: np.ndarray,
+    expansion: Expansion,
+    zero_sum: bool,
+    reads_transcripts: bool,
+) -> Walk:
+    """The way of walking that the settings ask for."""
+    if settings.information != "perfect":
+        return InformationWalk(simulator, settings, rules, expansion)
+    kind = WholeTreeWalk if settings.selection == "softmax" or settings.whole_tree else PlainWalk
+    return kind(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
+
+
 class _Run:
     def __init__(
         self,
@@ -331,26 +348,18 @@ class _Run:
         self.trees = trees
         self.evaluator = evaluator
         self.settings = settings
-        self.bonus = bonus
         self.simulations = 0
         self.model_calls = 0
         self.failed = 0
         self.open = list(trees)
         self.started = time.monotonic()
         self.zero_sum = is_zero_sum(simulator)
-        self.one_number = simulator.players == 1 or self.zero_sum
-        self.reads_transcripts = policy is not None or critic is not None
-        self.reads_transcripts |= getattr(evaluator, "reads_transcripts", True)
-        self.walk = walk_of(settings, zero_sum=self.zero_sum, players=simulator.players)
+        self.rules = walk_of(settings, zero_sum=self.zero_sum, players=simulator.players)
         self.expansion = Expansion(simulator, policy, critic, settings, same, bonus, self._count_calls)
+        reads = policy is not None or critic is not None or evaluator.reads_transcripts
+        self.walk = _walk(simulator, settings, self.rules, self.expansion, self.zero_sum, reads)
         widens = settings.widening > 0.0 and policy is not None
-        self.widening = Widening(self.expansion, settings, self.walk, trees) if widens else None
-        self.nodewise = settings.selection == "softmax" or settings.whole_tree
-        self.information = (
-            None
-            if settings.information == "perfect"
-            else InformationWalk(simulator, settings, self.walk, self.expansion)
-        )
+        self.widening = Widening(self.expansion, settings, self.rules, trees) if widens else None
 
     # ---- the stages of a round ----------------------------------------------------------------------------------
 
@@ -370,7 +379,7 @@ class _Run:
             budget = min(settings.leaves_per_tree, settings.simulations - tree.counters["simulations"])
             drawn: list[Selected] = []
             for _ in range(budget):
-                leaf = self._next(tree, drawn)
+                leaf = self.walk.next(tree, drawn)
                 if leaf is None:
                     break
                 drawn.append(leaf)
@@ -388,19 +397,13 @@ class _Run:
             if leaf.flags & (VALUED | SOLVED) or leaf.error:
                 continue
             try:
-                if self.information is not None:
-                    leaf.transcript = self.information.transcript(leaf)
-                elif self.reads_transcripts:
-                    leaf.transcript = leaf.tree.transcript(leaf.node)
+                leaf.transcript = self.walk.transcript(leaf)
             except Exception as error:
                 leaf.error = failure("the simulator", error)
                 continue
             if expandable(leaf, self.settings.max_depth):
                 growing.append(leaf)
-        if self.information is not None:
-            self.information.expand(growing)
-        else:
-            self.expansion.expand(growing)
+        self.walk.expand(growing)
 
     def evaluate(self, leaves: Sequence[Selected]) -> None:
         """Value every leaf whose return is not known yet: one call of the evaluator for all of them."""
@@ -408,34 +411,17 @@ class _Run:
         ask("evaluator.evaluate", pending, self._evaluate, self._take_value, self.expansion.patience)
 
     def back_up(self, leaves: Sequence[Selected]) -> None:
-        settings = self.settings
+        """Tell the trees what was found, and what failed."""
         for leaf in leaves:
             tree = leaf.tree
             if leaf.error:
                 self.failed += 1
-                tree.abandon(leaf.node, leaf.error, self.walk, leaf.path)
-                if self.widening is not None:  # it may have closed nodes above it
-                    self.widening.touch(tree, tree.path(leaf.node) if leaf.path is None else leaf.path.tolist())
-                continue
-            if self.information is not None:
-                self.information.back_up(leaf)
-                continue
-            if leaf.flags & TERMINAL and not leaf.flags & VALUED:
-                seen = leaf.value if not self.zero_sum or tree.chooser(leaf.node) == 0 else -leaf.value
-                tree.set_terminal_value(leaf.node, seen)
-                leaf.value = 0.0
-            elif settings.selection == "gumbel" and not leaf.flags & VALUED:
-                tree.set_hint(leaf.node, tree.seen_by_mover(leaf.node, leaf.value))
-            tree.back_up(leaf.node, leaf.value, self.walk, leaf.path)
-            if self.widening is not None:
+                tree.abandon(leaf.node, leaf.error, self.rules, leaf.path)
+            elif error := self.walk.back_up(leaf):
+                self.failed += 1
+                tree.count_failure(error)
+            if self.widening is not None:  # what failed may have closed nodes above it
                 self.widening.touch(tree, tree.path(leaf.node) if leaf.path is None else leaf.path.tolist())
-            if self.bonus is not None:
-                above = tree.path(leaf.node)[:-1]
-                asked = [child for node in above for child in tree.children(node)]
-                error = self.expansion.ask_bonus(tree, [0, *asked] if settings.whole_tree else asked)
-                if error:
-                    self.failed += 1
-                    tree.count_failure(error)
 
     def stop_if_too_much_failed(self, over: bool = False) -> None:
         """Raise :class:`SearchStopped`: before the search is ``over`` by a share of 20 leaves and more; then by a share
@@ -453,76 +439,7 @@ class _Run:
                 f"{self.failed} of {leaves} leaves failed, {reason}; the last one because {last}", self.trees
             )
 
-    # ---- selecting ----------------------------------------------------------------------------------------------
-
-    def _next(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
-        """The next leaf of a tree, or None where it is already under way."""
-        if self.information is not None:
-            assert isinstance(tree, InformationTree)
-            return self.information.next(tree)
-        settings, outcomes, draws = self.settings, 0, tree.draws
-        while True:
-            luck = tree.luck(drawn=self.settings.selection == "softmax")
-            leaf = self._selected(tree, drawn)
-            if leaf is None:
-                return None
-            if leaf.error:
-                if not self._costs_itself_alone(leaf):
-                    return leaf
-                tree.close_action(leaf.node, leaf.error, self.walk, leaf.path)
-                if not self.settings.random_ties:  # of ties broken alike once more, some would never be chosen
-                    tree.set_luck(luck)  # the outcomes of chance stay, as if the action had not been tried
-                continue
-            if leaf.flags & OUTCOMES and settings.backup == "max":
-                raise Refused(
-                    f"backup='max' keeps the best return, and in {type(self.simulator).__name__} that is the luckiest;"
-                    " use 'bellman_max', which takes the best action and the mean of luck"
-                )
-            if self.nodewise:
-                if leaf.flags & OUTCOMES:
-                    raise Refused(
-                        f"selection={self.settings.selection!r} chooses among the nodes where a player moves, and"
-                        f" {type(self.simulator).__name__} has nodes where chance does; use another selection"
-                        f"{', or whole_tree=False' if self.settings.whole_tree else ''}"
-                    )
-                return leaf
-            node, flags, path = leaf.node, leaf.flags, leaf.path
-            if not flags & OUTCOMES or flags & (EXPANDED | SOLVED):
-                return leaf
-            try:  # a chance node is no leaf: give it its outcomes, and walk on to one of them
-                outcomes += 1
-                if outcomes > MOST_DRAWS:
-                    raise endless_chance(self.simulator)
-                self.expansion.expand_chance(tree, tree.source(node))
-            except Refused:
-                raise
-            except Exception as error:
-                leaf.error = failure("the simulator", error)
-                return leaf
-            tree.release(node, path)
-            tree.draws = draws  # so that the way back here is the same, and one outcome is drawn beyond
-
-    def _selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
-        settings = self.settings
-        if settings.selection == "softmax":
-            return softmax_leaf(tree, settings, drawn)
-        if settings.whole_tree:
-            return best_leaf(tree, settings)
-        node, depth, flags = tree.select(self.walk)
-        if node < 0:
-            return None
-        return reached(tree, node, depth, flags, tree.path_taken(depth) if settings.transpositions else None)
-
-    def _costs_itself_alone(self, leaf: Selected) -> bool:
-        """Whether a step that failed costs no leaf: an action beside others that have not failed. An outcome of chance
-        does, whenever it is drawn: without it the mean would be another."""
-        tree = leaf.tree
-        if tree.has(leaf.node, FAILED):
-            return False
-        parent = tree.parent(leaf.node)
-        first, count = tree.children(parent)[0], len(tree.children(parent))
-        failed = int(np.count_nonzero(tree.nodes["flags"][first : first + count] & FAILED))
-        return not tree.has(parent, OUTCOMES) and failed + 1 < count
+    # ---- limits -------------------------------------------------------------------------------------------------
 
     def _reason_to_stop(self) -> str:
         settings = self.settings
@@ -565,8 +482,7 @@ class _Run:
             for leaf in leaves
         ]
         values = self.evaluator.evaluate(asked)
-        calls = getattr(self.evaluator, "last_calls", None) or [1] * len(leaves)
-        for leaf, count in zip(leaves, calls, strict=True):
+        for leaf, count in zip(leaves, calls_of_each(self.evaluator, len(leaves)), strict=True):
             self._count_calls(leaf.tree, count)
         return values
 
@@ -583,8 +499,7 @@ class _Run:
             raise ValueError(f"it gave the values {returns}; expected numbers within ±{LARGEST:.2g}")
         if self.zero_sum and abs(returns.sum()) > 1e-6 * max(1.0, abs(returns[0])):
             raise ValueError(f"it gave the values {returns}, and in a zero-sum game they add up to zero")
-        whole = not self.one_number or self.information is not None
-        leaf.value = returns if whole else float(returns[0])
+        leaf.value = returns if self.walk.all_returns else float(returns[0])
 
     def _count_calls(self, tree: Tree, prompts: int, samples: int = 1) -> None:
         """Prompts that were each asked for a score, or for so many sampled actions."""

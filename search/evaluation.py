@@ -14,14 +14,12 @@ what the last action paid, so that it counts undiscounted, as that reward would.
 
 With several players a value is one number a player. Roll-outs draw the outcomes of chance nodes by their probabilities.
 
-An evaluator may have three further attributes that the engine reads: ``last_calls``, the number of model prompts that
-each leaf of the last batch cost (one each where it is absent); ``reads_outcome``, True where it looks at the
-environment's rewards; and ``reads_transcripts``, False where it can do without (they are then empty).
+An evaluator is a subclass of :class:`Evaluator`, any object with ``evaluate``, or a function (:func:`as_evaluator`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 
@@ -49,7 +47,16 @@ class Leaf:
 
 
 class Evaluator(Protocol):
-    calls: int
+    """Values leaves. A search also takes an object with ``evaluate`` alone: the attributes have these defaults.
+
+    ``reads_outcome``: whether it looks at the environment's rewards, which ``hide_outcome`` forbids.
+    ``reads_transcripts``: False where it can do without; they are then empty.
+    ``last_calls``: how many model prompts each leaf of the last batch cost; None: one each.
+    """
+
+    reads_outcome: bool = False
+    reads_transcripts: bool = True
+    last_calls: Sequence[int] | None = None
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         """The expected return from each leaf on, for each player: float64 ``[leaves, players]``; of ``terminal`` leaves
@@ -72,7 +79,34 @@ class Rollout:
 LeafFunction = Callable[[Simulator[Any], Any, Transcript], float | Sequence[float]]
 
 
-class ValueFunction:
+_SAYS: Final = ("reads_outcome", "reads_transcripts", "last_calls")
+
+
+class _Completed(Evaluator):
+    """An object with ``evaluate`` that does not say all of itself, with the defaults where it does not."""
+
+    def __init__(self, evaluator: Any) -> None:
+        self.evaluator = evaluator
+        for name in _SAYS:
+            setattr(self, name, getattr(evaluator, name, getattr(Evaluator, name)))
+
+    def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
+        values = self.evaluator.evaluate(leaves)
+        self.last_calls = getattr(self.evaluator, "last_calls", None)
+        return values
+
+
+def calls_of_each(evaluator: Evaluator, leaves: int) -> Sequence[int]:
+    """How many model prompts each of the ``leaves`` of the last batch cost."""
+    return evaluator.last_calls or [1] * leaves
+
+
+def name_of(evaluator: Evaluator) -> str:
+    """The class of an evaluator, as its author calls it."""
+    return type(evaluator.evaluator if isinstance(evaluator, _Completed) else evaluator).__name__
+
+
+class ValueFunction(Evaluator):
     """Values a leaf by ``function(simulator, state, transcript)``: the return from there on, of player 0 or
     one a player. In a two-player game a float means that the other player's return is its opposite. A search makes one
     of a function that is passed as its evaluator."""
@@ -90,12 +124,13 @@ class ValueFunction:
         return np.array([_for_all(value, two) for value in values], np.float64)
 
 
-def as_evaluator(evaluator: Any) -> Any:
-    """``evaluator``, or where it is a function a :class:`ValueFunction` of it. Raises TypeError for anything else."""
+def as_evaluator(evaluator: Any) -> Evaluator:
+    """``evaluator``, or where it is a function a :class:`ValueFunction` of it; an object with ``evaluate`` alone gets
+    what else an :class:`Evaluator` has. Raises TypeError for anything else."""
     if isinstance(evaluator, type):
         raise TypeError(f"evaluator is the class {evaluator.__name__}; pass an object of it, {evaluator.__name__}(…)")
     if hasattr(evaluator, "evaluate"):
-        return evaluator
+        return evaluator if all(hasattr(evaluator, name) for name in _SAYS) else _Completed(evaluator)
     if callable(evaluator):
         return ValueFunction(evaluator)
     raise TypeError(
@@ -110,7 +145,7 @@ def _for_all(value: float | Sequence[float], two: bool) -> Sequence[float]:
     return (value, -value) if two else (value,)  # type: ignore[operator, return-value]
 
 
-class _Rollouts:
+class _Rollouts(Evaluator):
     """Play all leaves on in lock-step. ``discount``: None for the search's."""
 
     reads_outcome = True
@@ -122,11 +157,9 @@ class _Rollouts:
         self._decide = decide
         self.discount = discount
         self.max_steps = max_steps
-        self.reads_transcripts = True
         self.keep_successes = keep_successes
         self.successes: list[Rollout] = []
         self.calls = 0
-        self.last_calls: list[int] = []
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         if self.keep_successes and leaves and leaves[0].simulator.players > 1:
@@ -217,7 +250,7 @@ def _at_random(running: Sequence[Playing]) -> Sequence[str]:
     return chosen
 
 
-class Repeated:
+class Repeated(Evaluator):
     """Values a leaf by the mean of ``times`` evaluations, all in one batch: N Monte-Carlo roll-outs a node."""
 
     def __init__(self, evaluator: Evaluator | LeafFunction, times: int) -> None:
@@ -225,20 +258,19 @@ class Repeated:
         self.evaluator = evaluator = as_evaluator(evaluator)
         self.times = times
         self.calls = 0
-        self.last_calls: list[int] = []
-        self.reads_outcome = getattr(evaluator, "reads_outcome", False)
-        self.reads_transcripts = getattr(evaluator, "reads_transcripts", True)
+        self.reads_outcome = evaluator.reads_outcome
+        self.reads_transcripts = evaluator.reads_transcripts
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         repeated = [leaf for leaf in leaves for _ in range(self.times)]
         values = self.evaluator.evaluate(repeated)
-        asked = getattr(self.evaluator, "last_calls", None) or [1] * len(repeated)
+        asked = calls_of_each(self.evaluator, len(repeated))
         self.last_calls = [sum(asked[i : i + self.times]) for i in range(0, len(repeated), self.times)]
         self.calls += sum(self.last_calls)
         return np.reshape(values, (len(leaves), self.times, -1)).mean(axis=1)
 
 
-class Mixed:
+class Mixed(Evaluator):
     """Values a leaf by α · ``search`` + (1 − α) · ``critic``: for instance a roll-out and a value model."""
 
     def __init__(self, search: Evaluator | LeafFunction, critic: Evaluator | LeafFunction, alpha: float) -> None:
@@ -247,13 +279,12 @@ class Mixed:
         self.parts = as_evaluator(search), as_evaluator(critic)
         self.alpha = alpha
         self.calls = 0
-        self.last_calls: list[int] = []
-        self.reads_outcome = any(getattr(part, "reads_outcome", False) for part in self.parts)
-        self.reads_transcripts = any(getattr(part, "reads_transcripts", True) for part in self.parts)
+        self.reads_outcome = any(part.reads_outcome for part in self.parts)
+        self.reads_transcripts = any(part.reads_transcripts for part in self.parts)
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
         search, critic = (np.asarray(part.evaluate(leaves), np.float64) for part in self.parts)
-        asked = [getattr(part, "last_calls", None) or [1] * len(leaves) for part in self.parts]
+        asked = [calls_of_each(part, len(leaves)) for part in self.parts]
         self.last_calls = [sum(both) for both in zip(*asked, strict=True)]
         self.calls += sum(self.last_calls)
         return self.alpha * search + (1.0 - self.alpha) * critic

@@ -1,7 +1,7 @@
 """What hangs below a leaf: asking the policy for actions or their probabilities and a critic for its view of them,
 merging proposals that say the same, and keeping what leads somewhere new.
 
-The simulator is stepped into a child when a simulation first reaches it (:func:`reached`), and for all actions of a
+The simulator is stepped into a child when a simulation first reaches it (``walks.py``), and for all actions of a
 leaf at once where the states are needed before: to drop actions that repeat a position (``revisit=False``, unless the
 simulator says ``never_repeats``), to find states that are known (``transpositions``), and to count invalid proposals.
 An action whose step fails is a child that failed: counted in ``failed_actions``, never tried again, and nothing is
@@ -11,12 +11,11 @@ Sources of the options: K proposals by depth and merging (MCTS-DPO, arXiv 2405.0
 progressive widening (Coulom 2007; Chaslot et al. 2008), here over the children in order of prior; Dirichlet noise at
 the root (AlphaZero). The critic's numbers stand beside each child for first play and mixing (Agent Q, Eq. 10).
 
-Not here: which leaf (``descent.py``), what it is worth (``evaluation.py``), information sets (``information.py``).
-"""
+Not here: which leaf (``trees/descent.py``), what it is worth (``evaluation.py``), information sets
+(``information.py``)."""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -24,18 +23,22 @@ import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from ..envs.checked import LARGEST, checked_outcomes
-from ..envs.play.policy import Policy, Proposal, propose
+from ..envs.play.policy import Policy, Proposal
 from ..envs.play.sampling import usable
 from ..envs.play.transcript import Transcript, acted
 from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
 from .calls import Patience, ask, failure, in_range
-from .selection import dirichlet_noise, mixed_prior
+from .rules.selection import dirichlet_noise, mixed_prior
+from .selected import Selected, Words
 from .settings import SearchSettings
-from .stepping import Refused, Stepped, stepped
-from .tree import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED, Tree
+from .trees.children import Children
+from .trees.nodes import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED
+from .trees.stepping import Refused, Stepped, stepped
+from .trees.tree import Tree
 
 NOTHING_PROPOSED: Final = "it proposed nothing"
+_NOTHING: Final = np.zeros(0)  # priors that are still to be said
 
 Same = Callable[[str, str], bool]
 Bonus = Callable[[Tree, int], float]
@@ -47,65 +50,6 @@ class Critic(Protocol):
     def values(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> Sequence[np.ndarray]:
         """For each transcript the values of its candidates, for who is to move: float ``[k]``."""
         ...
-
-
-@dataclass(slots=True, eq=False)
-class Selected:
-    """A leaf under way: what each stage of a round learned about it. ``value`` is that of its state for player 0, or
-    for all players where the tree keeps all returns. ``path`` is filled where nodes have several parents, ``state``
-    and ``earned`` (rewards along the path) in trees of information sets."""
-
-    tree: Tree
-    node: int
-    depth: int
-    flags: int
-    path: np.ndarray | None = None
-    state: Any = None
-    earned: np.ndarray | None = None
-    transcript: Transcript = ()
-    actions: Sequence[str] | None = None
-    proposals: list[Proposal] | None = None
-    logps: np.ndarray | None = None
-    measured: bool = False
-    opinions: np.ndarray | None = None
-    value: float | np.ndarray = 0.0
-    error: str = ""
-    proposed: int = 0
-
-    @property
-    def rng(self) -> np.random.Generator:
-        return self.tree.rng
-
-    @property
-    def logged(self) -> list[float]:
-        """The log-probability of each action under the policy; NaN where no policy measured it. (``logps``, of which
-        the prior is made, are equal numbers without a policy, and shares among proposals.)"""
-        if self.proposals is not None:
-            return [proposal.logp for proposal in self.proposals]
-        assert self.logps is not None
-        return self.logps.tolist() if self.measured else [float("nan")] * len(self.logps)
-
-
-class Children:
-    """What the kept actions of a node lead to: parallel lists."""
-
-    __slots__ = ("flags", "kept", "players", "positions", "rewards", "states")
-
-    def __init__(self) -> None:
-        self.kept: list[int] = []
-        self.states: list[Any] = []
-        self.positions: list[Hashable] = []
-        self.rewards: list[Any] = []
-        self.flags: list[int] = []
-        self.players: list[int] = []
-
-    def add(self, action: int, step: Stepped, position: Hashable = None) -> None:
-        self.kept.append(action)
-        self.states.append(step.state)
-        self.positions.append(position)
-        self.rewards.append(step.reward)
-        self.flags.append(step.flags)
-        self.players.append(step.player)
 
 
 class Expansion:
@@ -152,21 +96,20 @@ class Expansion:
         to_propose: list[Selected] = []
         for leaf in leaves:
             try:
-                leaf.actions = self.simulator.legal_actions(leaf.state)
+                listed = self.simulator.legal_actions(leaf.state)
             except Exception as error:
                 leaf.error = failure("the simulator", error)
                 continue
-            if leaf.actions is None:
+            if listed is None:
                 to_propose.append(leaf)
-            elif fault := fault_of_actions(leaf.actions):
+            elif fault := fault_of_actions(listed):
                 leaf.error = f"the simulator failed: {fault.what}; {fault.cure}"
-            elif len(leaf.actions) == 0:
+            elif len(listed) == 0:
                 leaf.error = "the simulator gave no legal actions in a state that is not terminal"
             else:
+                leaf.words = Words(listed, np.zeros(len(listed)))
                 to_score.append(leaf)
         if self.policy is None:
-            for leaf in to_score:
-                leaf.logps = np.zeros(len(leaf.actions or ()))
             for leaf in to_propose:
                 leaf.error = "any text may be an answer here, and there is no policy to propose one"
         else:
@@ -212,10 +155,11 @@ class Expansion:
         state = tree.states[node]
         names, probabilities = checked_outcomes(self.simulator, state)
         if self.settings.transpositions:
-            children = self._children(tree, node, state, names, None, False)
+            _, children = self._children(tree, node, state, names, None, False)
         else:
-            children = self._unstepped(tree, len(names))
-        self._store(tree, node, names, children, probabilities, [float("nan")] * len(names), tree.depth(node))
+            children = self._unstepped(tree, names)
+        children.priors, children.logps = probabilities, [float("nan")] * len(names)
+        self._store(tree, node, children, tree.depth(node))
 
     # ---- asking the policy and the critic -----------------------------------------------------------------------
 
@@ -225,20 +169,20 @@ class Expansion:
 
     def _score(self, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.policy is not None
-        return self.policy.score([leaf.transcript for leaf in leaves], [leaf.actions or () for leaf in leaves])
+        return self.policy.score([leaf.transcript for leaf in leaves], [leaf.said.actions for leaf in leaves])
 
     def _take_scores(self, leaf: Selected, scores: Any) -> None:
         logps = np.array(scores, np.float64)  # a copy: numba compiles anew for read-only and for strided arrays
-        expected = len(leaf.actions or ())
+        expected = len(leaf.said.actions)
         if logps.shape != (expected,):
             raise ValueError(f"it gave log-probabilities of shape {logps.shape} for {expected} candidates")
         if not usable(logps):
             raise ValueError(f"it gave log-probabilities that are NaN, infinite or all zero probability: {logps[:8]}")
-        leaf.logps, leaf.measured = logps, True
+        leaf.said.logps, leaf.said.measured = logps, True
 
     def _propose(self, count: int, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.policy is not None
-        return propose(self.policy, [leaf.transcript for leaf in leaves], count, [leaf.rng for leaf in leaves])
+        return self.policy.propose([leaf.transcript for leaf in leaves], count, [leaf.rng for leaf in leaves])
 
     def _take_proposals(self, leaf: Selected, proposals: Any) -> None:
         asked = len(proposals)
@@ -249,10 +193,9 @@ class Expansion:
         if any(np.isnan(proposal.logp) for proposal in proposals):
             raise ValueError("it gave a proposal with a log-probability that is NaN")
         merged = self._merged(proposals)
-        leaf.proposed = len(proposals)
-        leaf.proposals = [alike[0] for alike in merged]
-        leaf.actions = [proposal.text for proposal in leaf.proposals]
-        leaf.logps = np.log([len(alike) / len(proposals) for alike in merged])
+        firsts = [alike[0] for alike in merged]
+        shares = np.log([len(alike) / len(proposals) for alike in merged])
+        leaf.words = Words([first.text for first in firsts], shares, proposals=firsts, proposed=len(proposals))
         leaf.tree.counters["merged_proposals"] += len(proposals) - len(merged)
 
     def _merged(self, proposals: Sequence[Proposal]) -> list[list[Proposal]]:
@@ -279,112 +222,106 @@ class Expansion:
 
     def _ask_critic(self, leaves: Sequence[Selected]) -> Sequence[Any]:
         assert self.critic is not None
-        return self.critic.values([leaf.transcript for leaf in leaves], [leaf.actions or () for leaf in leaves])
+        return self.critic.values([leaf.transcript for leaf in leaves], [leaf.said.actions for leaf in leaves])
 
     def _take_opinions(self, leaf: Selected, opinions: Any) -> None:
         found = np.array(opinions, np.float64)
-        expected = len(leaf.actions or ())
+        expected = len(leaf.said.actions)
         if found.shape != (expected,) or not in_range(found):
             raise ValueError(
                 f"it gave {found.ravel()[:8]} of shape {found.shape} for {expected} candidates; expected a number each,"
                 f" none beyond ±{LARGEST:.2g}"
             )
-        leaf.opinions = found
+        leaf.said.opinions = found
 
     # ---- children ------------------------------------------------------------------------------------------------
 
     def _add_children(self, leaf: Selected) -> None:
         """Make a child of each action that leads somewhere new."""
-        tree, settings, logps, actions = leaf.tree, self.settings, leaf.logps, list(leaf.actions or ())
-        children = self.stepped(leaf, actions)
-        if children is None:
+        tree, settings, words = leaf.tree, self.settings, leaf.said
+        found = self.stepped(leaf, words)
+        if found is None:
             return
-        assert logps is not None
-        logged = leaf.logged
-        kept = children.kept
+        kept, children = found
         if len(kept) > MAX_CHILDREN:
             leaf.error = (
                 f"{type(self.simulator).__name__} has {len(kept)} actions in one state, and a node holds at most"
                 f" {MAX_CHILDREN}; list fewer, or let a policy propose some (legal_actions gives None)"
             )
             return
-        dropped = len(actions) - len(kept)
-        if dropped:
-            logps = logps[kept]
-            if kept and not usable(logps):
-                logps = np.zeros(len(kept))
-        priors = mixed_prior(logps, settings.prior_temperature, settings.uniform_prior) if kept else logps
+        all_kept = len(kept) == len(words.actions)
+        logged = words.logged
+        if not all_kept:
+            words, logged = words.only(kept), [logged[i] for i in kept]
+            if kept and not usable(words.logps):
+                words.logps = np.zeros(len(kept))
+        children.priors, children.logps = self.priors(words) if kept else words.logps, logged
         if settings.widening > 0.0:
-            if leaf.proposals is not None:
-                tree.asked[tree.source(leaf.node)] = [leaf.proposed, 0]
-            order = np.argsort(-priors, kind="stable").tolist()
-            priors = priors[order]
-            kept[:] = [kept[i] for i in order]
-            for name in ("states", "positions", "rewards", "flags", "players"):
-                listed = getattr(children, name)
-                setattr(children, name, [listed[i] for i in order] if listed else [])
-        actions, logged = [actions[i] for i in kept], [logged[i] for i in kept]
-        first = self._store(tree, leaf.node, actions, children, priors, logged, leaf.depth)
-        if dropped or leaf.proposals is not None or not self._lists_all(leaf.state):
+            if words.proposals is not None:
+                tree.asked[tree.source(leaf.node)] = [words.proposed, 0]
+            order = np.argsort(-children.priors, kind="stable").tolist()
+            words, children = words.only(order), children.in_order(order)
+        first = self._store(tree, leaf.node, children, leaf.depth)
+        if not all_kept or words.proposals is not None or not self._lists_all(leaf.state):
             tree.mark_incomplete(leaf.node)
-        if leaf.opinions is not None:
-            tree.set_hints(leaf.node, leaf.opinions[kept])
+        if words.opinions is not None:
+            tree.set_hints(leaf.node, words.opinions)
         elif self.bonus is not None:
             leaf.error = self.ask_bonus(tree, tree.children(leaf.node))
         if leaf.node == 0 and kept:
             prepare_root(tree, settings)
-        self.log_proposals(leaf, children, first)
+        self.log_proposals(tree, words, children, first)
 
-    def stepped(self, leaf: Selected, actions: Sequence[str]) -> Children | None:
-        """What each action leads to from the leaf; None, and the leaf's ``error``, where every step fails."""
-        proposed = leaf.proposals is not None
+    def priors(self, words: Words) -> np.ndarray:
+        """The priors of actions: float64 ``[actions]``, sum 1."""
+        return mixed_prior(words.logps, self.settings.prior_temperature, self.settings.uniform_prior)
+
+    def stepped(self, leaf: Selected, words: Words) -> tuple[Sequence[int], Children] | None:
+        """Which actions are kept, and the children of the leaf that they lead to; None, and the leaf's ``error``, where
+        every step fails."""
+        proposed = words.proposals is not None
         repeats = not self.settings.revisit and not getattr(self.simulator, "never_repeats", False)
         if not (repeats or proposed or self.settings.transpositions):
-            return self._unstepped(leaf.tree, len(actions))
+            return range(len(words.actions)), self._unstepped(leaf.tree, words.actions)
         try:
             seen = None if self.settings.revisit else leaf.tree.positions_on_path(leaf.node, leaf.path)
-            children = self._children(leaf.tree, leaf.node, leaf.state, actions, seen, proposed)
+            kept, children = self._children(leaf.tree, leaf.node, leaf.state, words.actions, seen, proposed)
         except Refused:
             raise
         except Exception as error:
             leaf.error = failure("the simulator", error)
             return None
-        leaf.tree.counters["dropped_revisits"] += len(actions) - len(children.kept)
-        return children
+        leaf.tree.counters["dropped_revisits"] += len(words.actions) - len(kept)
+        return kept, children
 
     def _lists_all(self, state: Any) -> bool:
         asked = getattr(self.simulator, "lists_all", None)
         return asked is None or bool(asked(state))
 
-    def log_proposals(self, leaf: Selected, children: Children, first: int) -> None:
-        """Keep the tokens of those proposals of a leaf that became its children from ``first`` on."""
-        if leaf.proposals is None:
+    def log_proposals(self, tree: Tree, words: Words, children: Children, first: int) -> None:
+        """Keep the tokens of the proposals that became the children from ``first`` on."""
+        if words.proposals is None:
             return
-        tree = leaf.tree
         tree.counters["invalid_actions"] += sum(1 for flags in children.flags if flags & INVALID)
-        identity = getattr(self.policy, "policy_id", "")
-        for offset, i in enumerate(children.kept):
-            proposal = leaf.proposals[i]
+        for child, proposal in enumerate(words.proposals, first):
             if proposal.token_ids:
-                turn = acted(proposal.text, token_ids=proposal.token_ids, logps=proposal.logps, policy_id=identity)
-                tree.log_turn(first + offset, turn)
+                tree.log_turn(child, acted(proposal.text, proposal.token_ids, proposal.logps))
 
-    def _unstepped(self, tree: Tree, count: int) -> Children:
+    def _unstepped(self, tree: Tree, actions: Sequence[str]) -> Children:
         """Children of which nothing is known but their actions."""
-        children = Children()
-        unknown = Stepped(None, 0, UNSTEPPED, tree.step_rules.no_reward(self.simulator.players))
-        for i in range(count):
-            children.add(i, unknown)
-        return children
+        count, nothing = len(actions), tree.step_rules.no_reward(self.simulator.players)
+        return Children(actions, [None] * count, _NOTHING, (), [nothing] * count, [UNSTEPPED] * count)
 
     def _children(
         self, tree: Tree, node: int, before: Any, actions: Sequence[str], seen: set[Hashable] | None, proposed: bool
-    ) -> Children:
-        """What each action leads to, without those that lead back onto their own path. Raises the last failure where
-        every step fails."""
+    ) -> tuple[list[int], Children]:
+        """Which actions lead not back onto their own path, and what these lead to. Raises the last failure where every
+        step fails."""
         simulator = self.simulator
         chooser, rules = max(tree.player(node), 0), tree.step_rules
-        children = Children()
+        kept: list[int] = []
+        positions: list[Hashable] = []
+        steps: list[Stepped] = []
         failed: list[Exception] = []
         for i, action in enumerate(actions):
             position = None
@@ -401,35 +338,27 @@ class Expansion:
             except Exception as error:
                 failed.append(error)
                 step = Stepped(None, 0, FAILED | SOLVED | UNSTEPPED, rules.no_reward(simulator.players))
-            children.add(i, step, position)
+            kept.append(i)
+            positions.append(position)
+            steps.append(step)
         if failed:
             if len(failed) == len(actions):
                 raise failed[-1]
             tree.counters["failed_actions"] += len(failed)
             tree.last_error = failure("the simulator", failed[-1])
-        return children
-
-    def _store(
-        self,
-        tree: Tree,
-        node: int,
-        actions: Sequence[str],
-        children: Children,
-        priors: np.ndarray,
-        logged: Sequence[float],
-        depth: int,
-    ) -> int:
-        first = tree.add_children(
-            tree.source(node) if self.settings.transpositions else node,
-            actions,
-            children.states,
-            priors,
-            logged,
-            children.rewards,
-            children.flags,
-            children.positions,
-            children.players,
+        return kept, Children(
+            [actions[i] for i in kept],
+            [step.state for step in steps],
+            _NOTHING,
+            (),
+            [step.reward for step in steps],
+            [step.flags for step in steps],
+            positions,
+            [step.player for step in steps],
         )
+
+    def _store(self, tree: Tree, node: int, children: Children, depth: int) -> int:
+        first = tree.add_children(tree.source(node) if self.settings.transpositions else node, children)
         self.link_known(tree, first, children, depth)
         return first
 
@@ -441,27 +370,6 @@ class Expansion:
                     source = tree.known.setdefault((depth + 1, state), child)
                     if source != child:
                         tree.link(child, source)
-
-
-def reached(tree: Tree, node: int, depth: int, flags: int, path: np.ndarray | None = None) -> Selected:
-    """A leaf that was selected, with its state, or with the ``error`` of its step. The simulator is stepped into it
-    where it was not yet; an outcome of chance whose step failed is not stepped into again."""
-    leaf = Selected(tree, node, depth, flags, path)
-    if flags & FAILED and flags & SOLVED:
-        leaf.error = tree.last_error
-        return leaf
-    if flags & UNSTEPPED:
-        try:
-            tree.step_into(node)
-        except Refused:
-            raise
-        except Exception as error:
-            tree.counters["failed_actions"] += 1
-            leaf.error = failure("the simulator", error)
-            return leaf
-        leaf.flags = int(tree.nodes["flags"][node])
-    leaf.state = tree.states[tree.source(node)]
-    return leaf
 
 
 def prepare_root(tree: Tree, settings: SearchSettings) -> None:

@@ -33,8 +33,8 @@ import numpy as np
 from ..envs.play.episode import Episode
 from ..envs.play.transcript import Transcript, Turn
 from .evaluation import Rollout
-from .information_tree import InformationTree
-from .tree import Tree
+from .trees.information_tree import InformationTree
+from .trees.tree import Tree
 
 Dropped = Counter[str]
 

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import networkx as nx
 
 from ..envs.terminal import printable_line
-from .information_tree import InformationTree
-from .tree import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL, Tree
+from .trees.information_tree import InformationTree
+from .trees.nodes import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL
+from .trees.tree import Tree
 
 _MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
 

@@ -15,6 +15,7 @@ Not handled: several leaves of one tree at once, proofs (nothing is proven by a 
 ``InformationTree.reroot_to``.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,26 +26,30 @@ from ..envs.play.transcript import Transcript, known, observed
 from ..envs.simulator import TERMINAL as GAME_OVER
 from ..envs.simulator import Simulator
 from .calls import failure
-from .expansion import Expansion, Selected, prepare_root
-from .information_tree import InformationTree
-from .selection import mixed_prior
+from .expansion import Expansion, prepare_root
+from .selected import Selected
 from .settings import SearchSettings
-from .tree import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
+from .trees.information_tree import InformationTree
+from .trees.nodes import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
+from .trees.tree import Tree
 
 
 class InformationWalk:
-    """The stages of a round in trees of information sets."""
+    """A :class:`~branchwise.search.walks.Walk` through trees of information sets."""
+
+    all_returns = True
 
     def __init__(
-        self, simulator: Simulator[Any], settings: SearchSettings, walk: np.ndarray, expansion: Expansion
+        self, simulator: Simulator[Any], settings: SearchSettings, rules: np.ndarray, expansion: Expansion
     ) -> None:
         self.simulator = simulator
         self.settings = settings
-        self.walk = walk
+        self.rules = rules
         self.expansion = expansion
 
-    def next(self, tree: InformationTree) -> Selected:
+    def next(self, tree: Tree, drawn: Sequence[Selected]) -> Selected:
         """Walk through one determinisation to an information set that was never evaluated, or to an end."""
+        assert isinstance(tree, InformationTree)
         viewer = tree.player(0)
         leaf = Selected(tree, 0, 0, 0)
         path, earned = [0], [np.zeros(self.simulator.players)]
@@ -62,7 +67,7 @@ class InformationWalk:
                     if len(path) > 1:  # the action that leads here has failed with all that follow it
                         path.pop(), earned.pop()
                     raise RuntimeError(tree.last_error)
-                edge = tree.choose_available(node, edges, self.walk)
+                edge = tree.choose_available(node, edges, self.rules)
                 try:
                     after, gained = self._step(state, tree.actions[edge], tree.rng)
                     mover = checked_player(self.simulator, after)
@@ -100,19 +105,19 @@ class InformationWalk:
             if leaf.error:
                 continue
             assert isinstance(leaf.tree, InformationTree)
-            assert leaf.actions is not None
-            assert leaf.logps is not None
-            priors = mixed_prior(leaf.logps, self.settings.prior_temperature, self.settings.uniform_prior)
-            leaf.tree.add_edges(leaf.node, leaf.actions, priors, leaf.logged)
+            words = leaf.said
+            leaf.tree.add_edges(leaf.node, words.actions, self.expansion.priors(words), words.logged)
             if leaf.node == 0:
                 prepare_root(leaf.tree, self.settings)
 
-    def back_up(self, leaf: Selected) -> None:
+    def back_up(self, leaf: Selected) -> str:
+        """As :meth:`Walk.back_up`."""
         assert isinstance(leaf.tree, InformationTree)
         assert leaf.path is not None
         assert leaf.earned is not None
         returns = np.array(leaf.value, np.float64).reshape(-1)  # of one player the value is a plain number
-        leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.walk)
+        leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.rules)
+        return ""
 
     def _edges(self, leaf: Selected, tree: InformationTree, node: int, state: Any, depth: int) -> np.ndarray:
         """The nodes of the available actions; where any text may be an answer, of those that were proposed. Without
@@ -136,15 +141,13 @@ class InformationWalk:
         self.expansion.propose([asked])
         if asked.error:
             return asked.error
-        assert asked.actions is not None
-        assert asked.logps is not None
-        edges, actions = tree.edges[node], asked.actions
-        shares = mixed_prior(asked.logps, self.settings.prior_temperature, self.settings.uniform_prior)
+        edges, words = tree.edges[node], asked.said
+        actions, shares = words.actions, self.expansion.priors(words)
         old = [i for i, action in enumerate(actions) if action in edges]
         new = [i for i, action in enumerate(actions) if action not in edges]
         before = sum(tree.prior(edges[actions[i]]) for i in old), float(shares[old].sum())
         scale = before[0] / before[1] if min(before) > 0.0 else len(actions) / len(edges)
-        logged = asked.logged
+        logged = words.logged
         tree.add_edges(node, [actions[i] for i in new], shares[new] * scale, [logged[i] for i in new])
         tree.share_prior(node)
         return ""

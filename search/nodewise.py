@@ -8,14 +8,55 @@ that was never visited. The likeliest such child of the chosen node is the leaf.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from .expansion import Selected, reached
-from .selection import softmax_node, uct_bonus
+from ..envs.simulator import Simulator
+from .expansion import Expansion
+from .rules.selection import softmax_node, uct_bonus
+from .selected import Selected
 from .settings import SearchSettings
-from .tree import SOLVED, Tree
+from .trees.nodes import SOLVED
+from .trees.stepping import Refused
+from .trees.tree import Tree
+from .walks import PlainWalk, reached
+
+
+class WholeTreeWalk(PlainWalk):
+    """A :class:`~branchwise.search.walks.Walk` that chooses among all nodes. It knows no chance."""
+
+    def __init__(
+        self,
+        simulator: Simulator[Any],
+        settings: SearchSettings,
+        rules: np.ndarray,
+        expansion: Expansion,
+        zero_sum: bool,
+        reads_transcripts: bool,
+    ) -> None:
+        super().__init__(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
+        self.luck_is_drawn = settings.selection == "softmax"
+
+    def selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
+        """The next leaf; one call of the rule."""
+        if self.settings.selection == "softmax":
+            return softmax_leaf(tree, self.settings, drawn)
+        return best_leaf(tree, self.settings)
+
+    def check_chance(self) -> None:
+        """Raises :class:`Refused`."""
+        super().check_chance()
+        raise Refused(
+            f"selection={self.settings.selection!r} chooses among the nodes where a player moves, and"
+            f" {type(self.simulator).__name__} has nodes where chance does; use another selection"
+            f"{', or whole_tree=False' if self.settings.whole_tree else ''}"
+        )
+
+    def nodes_with_bonus(self, leaf: Selected) -> list[int]:
+        """As of a plain walk, and the root, which is chosen among the others."""
+        return [0, *super().nodes_with_bonus(leaf)]
 
 
 def softmax_leaf(tree: Tree, settings: SearchSettings, drawn: Sequence[Selected]) -> Selected | None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column
 
-from .tree import Tree
+from .trees.tree import Tree
 
 
 class SearchBar:

@@ -16,7 +16,7 @@ from .files import DISK_FAULTS
 from .locks import only_writer
 from .settings import SearchSettings
 from .store import as_read, load_trees, save_trees
-from .tree import Tree
+from .trees.tree import Tree
 
 SECONDS_BETWEEN_SAVES: Final = 300.0
 

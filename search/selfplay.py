@@ -16,11 +16,11 @@ from ..envs.play.playing import Playing, play
 from ..envs.play.policy import Policy
 from ..envs.play.task import start
 from ..envs.simulator import Simulator
+from .answers import action
 from .engine import search
 from .evaluation import Evaluator
-from .reading import action
 from .settings import SearchSettings
-from .tree import Tree
+from .trees.tree import Tree
 
 
 def self_play(

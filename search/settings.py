@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from .backup import BACKUP_CODES, Backup
-from .gumbel import MAXVISIT_INIT, VALUE_SCALE
-from .nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
-from .selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
-from .swe_search import TERMS
+from .rules.backup import BACKUP_CODES, Backup
+from .rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
+from .rules.selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
+from .rules.swe_search import TERMS
+from .trees.nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
 from .typed import check_fields
 
 Normalise = Literal["no", "tree", "siblings"]
@@ -35,7 +35,7 @@ class SearchSettings:
     """The options of a search; the defaults suit short text environments with rewards in [0, 1].
 
     simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
-    selection, exploration: the rule (``selection.py``) and its constant c (``alphazero``: its c_init).
+    selection, exploration: the rule (``rules/selection.py``) and its constant c (``alphazero``: its c_init).
     unvisited_value: Q of a child without a visit, under ``puct``, ``alphazero``, ``p_ucb`` and ``ucb1``: its parent's
         value, ``reduced`` (that minus fpu_value · √(prior mass of the visited children)), ``constant`` (fpu_value),
         ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic said
@@ -44,7 +44,7 @@ class SearchSettings:
     proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
         one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
-    backup, discount: ``backup.py``.
+    backup, discount: ``rules/backup.py``.
     leaves_per_tree: leaves of one tree in one batch; more than one costs strength, so fill batches with trees first.
     virtual_loss: each leaf under way counts as a visit that returned −virtual_loss.
     max_depth: nodes this deep are valued, but not expanded.

@@ -45,9 +45,9 @@ from ..envs.simulator import CHANCE, Simulator
 from .calls import ROUNDING
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
-from .information_tree import InformationTree
-from .nodes import MAX_PLAYERS
-from .tree import EXPANDED, INFORMATION, LINKED, NODE, UNSTEPPED, Tree
+from .trees.information_tree import InformationTree
+from .trees.nodes import EXPANDED, INFORMATION, LINKED, MAX_PLAYERS, NODE, UNSTEPPED
+from .trees.tree import Tree
 
 TREES_FORMAT: Final = b"branchwise trees 2"
 FORMAT_KEY: Final = b"format"
@@ -644,8 +644,8 @@ def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expecte
 
 def _turn_to_json(turn: Turn) -> dict[str, Any]:
     row: dict[str, Any] = {"role": turn.role, "content": turn.text, "is_agent": turn.is_agent}
-    if turn.token_ids or turn.logps or turn.policy_id:
-        row |= {"token_ids": turn.token_ids, "logps": turn.logps, "policy_id": turn.policy_id}
+    if turn.token_ids or turn.logps:
+        row |= {"token_ids": turn.token_ids, "logps": turn.logps}
     return row
 
 
@@ -654,7 +654,7 @@ def _turn_from_json(row: dict[str, Any]) -> Turn:
     if role not in ROLES or not isinstance(text, str) or not isinstance(is_agent, bool):
         raise ValueError(f"a turn with role {role!r:.40}, content {text!r:.40} and is_agent {is_agent!r:.40}")
     ids, logps = row.get("token_ids", ()), row.get("logps", ())
-    return Turn(role, text, is_agent, tuple(map(int, ids)), tuple(map(float, logps)), str(row.get("policy_id", "")))
+    return Turn(role, text, is_agent, tuple(map(int, ids)), tuple(map(float, logps)))
 
 
 def _generator(state: dict[str, Any]) -> np.random.Generator:

@@ -13,26 +13,30 @@ simulation is under way: children stand side by side, so the nodes behind them m
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 
-from .ascent import _settle
-from .backup import UNPROVEN
 from .calls import failure
-from .descent import _visits_of_state
-from .expansion import Expansion, Selected
+from .expansion import Expansion
+from .rules.backup import UNPROVEN
+from .selected import Selected, Words
 from .settings import SearchSettings
-from .tree import SOLVED, Tree
+from .trees.ascent import _settle
+from .trees.children import Children
+from .trees.descent import _visits_of_state
+from .trees.nodes import SOLVED
+from .trees.tree import Tree
 
 
 class Widening:
     """Asks the policy again for the nodes of all trees that have too few open children."""
 
-    def __init__(self, expansion: Expansion, settings: SearchSettings, walk: np.ndarray, trees: Sequence[Tree]) -> None:
+    def __init__(
+        self, expansion: Expansion, settings: SearchSettings, rules: np.ndarray, trees: Sequence[Tree]
+    ) -> None:
         self.expansion = expansion
         self.settings = settings
-        self.walk = walk
+        self.rules = rules
         self.touched: dict[int, tuple[Tree, set[int]]] = {id(tree): (tree, set(tree.asked)) for tree in trees}
 
     def touch(self, tree: Tree, path: Iterable[int]) -> None:
@@ -83,33 +87,30 @@ class Widening:
 
     def _insert(self, leaf: Selected) -> bool:
         """Merge what was proposed into the node; whether it got a child."""
-        tree, node = leaf.tree, leaf.node
-        assert leaf.logps is not None
-        before, total = tree.asked[node][0], tree.asked[node][0] + leaf.proposed
+        tree, node, words = leaf.tree, leaf.node, leaf.said
+        before, total = tree.asked[node][0], tree.asked[node][0] + words.proposed
         children = list(tree.children(node))
         try:
-            places = [self._place(tree, children, text) for text in leaf.actions or ()]
+            places = [self._place(tree, children, text) for text in words.actions]
         except Exception as error:
             leaf.error = failure("same", error)
             return False
         tree.asked[node][0] = total
         priors = np.array([tree.prior(child) for child in children]) * (before / total)
         fresh: list[int] = []
-        for i, (same, share) in enumerate(zip(places, np.exp(leaf.logps), strict=True)):
+        for i, (same, share) in enumerate(zip(places, np.exp(words.logps), strict=True)):
             if same < 0:
                 fresh.append(i)
             else:
-                priors[same] += share * leaf.proposed / total
+                priors[same] += share * words.proposed / total
                 tree.counters["merged_proposals"] += 1  # with those that said it in this answer too
         tree.nodes["prior"][children] = priors
         if not fresh:
             return False
-        fresh.sort(key=lambda i: -float(leaf.logps[i]))  # type: ignore[index]
-        for name in ("proposals", "actions"):
-            setattr(leaf, name, [getattr(leaf, name)[i] for i in fresh])
-        leaf.logps = leaf.logps[fresh]
-        kept = self._add(leaf, total)
-        lost = float(np.delete(np.exp(leaf.logps), kept).sum()) * leaf.proposed / total
+        fresh.sort(key=lambda i: -float(words.logps[i]))
+        leaf.words = words.only(fresh)
+        kept = self._add(leaf, leaf.words, total)
+        lost = float(np.delete(np.exp(leaf.words.logps), kept).sum()) * words.proposed / total
         if 0.0 < lost < 1.0:  # the others share what those that were left out would have had, as at the first answer
             tree.nodes["prior"][tree.children(node)] /= 1.0 - lost
         return bool(kept)
@@ -119,63 +120,41 @@ class Widening:
         alike = (k for k, child in enumerate(children) if self.expansion.says_same(tree.actions[child], text))
         return next(alike, -1)
 
-    def _add(self, leaf: Selected, total: int) -> list[int]:
+    def _add(self, leaf: Selected, words: Words, total: int) -> list[int]:
         """Give the node what was proposed for the first time; which of it is kept."""
         tree, node, expansion = leaf.tree, leaf.node, self.expansion
         expansion.ask_critic([leaf])
-        children = None if leaf.error else expansion.stepped(leaf, leaf.actions or ())
-        if children is None or not children.kept:
+        found = None if leaf.error else expansion.stepped(leaf, words)
+        if found is None or not found[0]:
             return []
-        assert leaf.proposals is not None
-        assert leaf.logps is not None
-        kept = children.kept
-        first = insert_children(
-            tree,
-            node,
-            [leaf.proposals[i].text for i in kept],
-            children.states,
-            np.exp(leaf.logps[kept]) * leaf.proposed / total,
-            [leaf.proposals[i].logp for i in kept],
-            children.rewards,
-            children.flags,
-            children.positions,
-            children.players,
-        )
+        kept, children = list(found[0]), found[1]
+        words = words.only(kept)
+        children.priors, children.logps = np.exp(words.logps) * words.proposed / total, words.logged
+        first = insert_children(tree, node, children)
         added = range(first, first + len(kept))
-        if leaf.opinions is not None:
-            tree.nodes["hint"][added] = leaf.opinions[kept]
+        if words.opinions is not None:
+            tree.nodes["hint"][added] = words.opinions
         elif expansion.bonus is not None:
             leaf.error = expansion.ask_bonus(tree, added)
         expansion.link_known(tree, first, children, leaf.depth)
-        expansion.log_proposals(leaf, children, first)
-        reopen(tree, node, self.walk)
-        return list(kept)
+        expansion.log_proposals(tree, words, children, first)
+        reopen(tree, node, self.rules)
+        return kept
 
 
-def insert_children(
-    tree: Tree,
-    node: int,
-    actions: Sequence[str],
-    states: Sequence[Any],
-    priors: np.ndarray,
-    logps: Sequence[float],
-    rewards: Sequence[Any],
-    flags: Sequence[int],
-    positions: Sequence[Any],
-    players: Sequence[int],
-) -> int:
+def insert_children(tree: Tree, node: int, added: Children) -> int:
     """Give an expanded node further children behind those that it has; returns the index of the first. All nodes behind
-    them move up. Arguments as of ``Tree.add_children``. No simulation may be under way."""
-    children, count = tree.children(node), len(actions)
+    them move up. No simulation may be under way."""
+    children, count = tree.children(node), len(added)
     first = children[0] if children else tree.size
     place = first + len(children)
     _open_gap(tree, place, count)
     size = tree.size
     tree._head["size"] = tree.size = place
-    behind = [(beside, beside[place:]) for beside in _beside(tree)]
+    behind = [(beside, beside[place:]) for beside in tree.beside()]
     for beside, _ in behind:
         del beside[place:]
-    tree.add_children(node, actions, states, priors, logps, rewards, flags, positions, players)
+    tree.add_children(node, added)
     for beside, rest in behind:
         beside.extend(rest)
     tree._head["size"] = tree.size = size
@@ -183,7 +162,7 @@ def insert_children(
     return place
 
 
-def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
+def reopen(tree: Tree, node: int, rules: np.ndarray) -> None:
     """A node has something to simulate again: so have those above it, on every way to it, that were closed for want of
     that."""
     nodes, waiting = tree._nodes, [node]
@@ -193,13 +172,9 @@ def reopen(tree: Tree, node: int, walk: np.ndarray) -> None:
             continue
         nodes[step]["flags"] &= ~SOLVED
         nodes[step]["proof"] = UNPROVEN
-        if step == node or not _settle(nodes, tree._values, walk, step):
+        if step == node or not _settle(nodes, tree._values, rules, step):
             edges = [step, *tree.links_to(step)]
             waiting += [tree.source(parent) for edge in edges if (parent := tree.parent(edge)) >= 0]
-
-
-def _beside(tree: Tree) -> tuple[list[Any], ...]:
-    return tree.actions, tree._states, tree.logps, tree._positions, tree._transcripts
 
 
 def _open_gap(tree: Tree, place: int, count: int) -> None:

@@ -10,7 +10,7 @@ from numba import njit
 from branchwise.envs.games.kernels import CompiledRules
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.compiled import CompiledTree
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 @njit(cache=True)

@@ -8,7 +8,7 @@ import numpy as np
 from branchwise.envs.simulator import Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
-from branchwise.search.information_tree import InformationTree
+from branchwise.search.trees.information_tree import InformationTree
 
 
 def grown(

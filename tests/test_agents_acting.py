@@ -12,7 +12,7 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.envs.web_shop.shoppers import instruction_in, random_shopper, rule_based
-from branchwise.search import reading
+from branchwise.search import answers as reading
 from branchwise.search.engine import SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 
@@ -54,7 +54,9 @@ class Leftist:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.log([0.75 if text == "left" else 0.25 for text in texts]) for texts in candidates]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         return [[Proposal("go", -1.0)] * n for _ in transcripts]
 
 

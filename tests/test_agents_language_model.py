@@ -33,7 +33,6 @@ from branchwise.agents.language_model import LanguageModel
 from branchwise.agents.prompting import completion_ids, prompt_ids
 from branchwise.agents.small_model import make_model as make_small_model
 from branchwise.agents.small_model import make_tokenizer
-from branchwise.envs.play.policy import PolicyWithGenerators
 from branchwise.envs.play.transcript import Transcript, acted, observed
 
 WORDS = [
@@ -162,7 +161,7 @@ def test_a_model_that_cannot_pack_says_so_once_and_scores_all_the_same(kind: str
         np.testing.assert_allclose(scores, [naive_score(model, transcript, text) for text in texts], atol=1e-4)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (row,) = model.propose(transcripts[:1], 20, np.random.default_rng(0))
+        (row,) = model.propose(transcripts[:1], 20, [np.random.default_rng(0)])
     written = [p for p in row if list(p.token_ids) == completion_ids(model.tokenizer, p.text)]
     assert written
     for proposal in written:
@@ -400,7 +399,7 @@ def test_token_scores_sum_to_scores() -> None:
 def test_proposals_have_the_log_probability_that_scoring_gives(kind: str) -> None:
     model = make_model(kind, temperature=1.3, top_p=0.9, max_new_tokens=20)
     transcripts, _ = make_batch()
-    proposals = model.propose(transcripts, 6, np.random.default_rng(0))
+    proposals = model.propose(transcripts, 6, [np.random.default_rng(0)] * len(transcripts))
     assert sum(map(len, proposals)) > 10
     for transcript, row in zip(transcripts, proposals, strict=True):
         for proposal in row:
@@ -412,7 +411,7 @@ def test_proposals_have_the_tokens_that_training_reads_whichever_were_sampled() 
     tokenizer = make_tokenizer(["say"])
     model = LanguageModel(make_small_model(tokenizer, width=32, layers=1, heads=2), tokenizer, max_new_tokens=12)
     transcript = (observed("say"),)
-    (row,) = model.propose([transcript], 300, np.random.default_rng(0))
+    (row,) = model.propose([transcript], 300, [np.random.default_rng(0)])
     assert model.counts["rescored_proposals"] > 0  # an untrained model samples letters
     for proposal in row:
         assert list(proposal.token_ids) == completion_ids(tokenizer, proposal.text)
@@ -422,23 +421,26 @@ def test_proposals_have_the_tokens_that_training_reads_whichever_were_sampled() 
 
 def test_proposals_depend_on_the_seed_and_not_on_the_batch() -> None:
     transcripts, _ = make_batch()
-    whole = make_model().propose(transcripts, 4, np.random.default_rng(1))
+    whole = make_model().propose(transcripts, 4, [np.random.default_rng(1)] * len(transcripts))
     texts = [[p.text for p in row] for row in whole]
     rng = np.random.default_rng(1)
     model = make_model(token_budget=8)
-    split = model.propose(transcripts[:3], 4, rng) + model.propose(transcripts[3:], 4, rng)
+    rngs = [rng] * len(transcripts)
+    split = model.propose(transcripts[:3], 4, rngs[:3]) + model.propose(transcripts[3:], 4, rngs[3:])
     assert [[p.text for p in row] for row in split] == texts
-    assert whole == make_model().propose(transcripts, 4, np.random.default_rng(1))
-    assert texts != [[p.text for p in row] for row in make_model().propose(transcripts, 4, np.random.default_rng(2))]
+    assert whole == make_model().propose(transcripts, 4, [np.random.default_rng(1)] * len(transcripts))
+    assert texts != [
+        [p.text for p in row]
+        for row in make_model().propose(transcripts, 4, [np.random.default_rng(2)] * len(transcripts))
+    ]
 
 
 def test_a_generator_for_each_transcript_makes_its_proposals_its_own() -> None:
     transcripts, _ = make_batch()
     model = make_model()
-    assert isinstance(model, PolicyWithGenerators)
-    together = model.propose_each(transcripts, 3, [np.random.default_rng(i) for i in range(len(transcripts))])
+    together = model.propose(transcripts, 3, [np.random.default_rng(i) for i in range(len(transcripts))])
     for i, transcript in enumerate(transcripts):
-        alone = model.propose([transcript], 3, np.random.default_rng(i))
+        alone = model.propose([transcript], 3, [np.random.default_rng(i)])
         assert [p.text for p in alone[0]] == [p.text for p in together[i]]
 
 
@@ -446,7 +448,7 @@ def test_sampled_frequencies_match_the_models_probabilities() -> None:
     model = make_model(max_new_tokens=2)
     transcript = (observed("goal red"),)
     n = 4000
-    (row,) = model.propose([transcript], n, np.random.default_rng(0))
+    (row,) = model.propose([transcript], n, [np.random.default_rng(0)])
     texts = [word for word in WORDS if len(word) > 0]
     chances = np.exp(model.score([transcript], [texts])[0])  # one word and the end of turn
     counts = np.array([sum(p.text == text for p in row) for text in texts])
@@ -469,7 +471,7 @@ def test_top_p_keeps_the_smallest_set_of_that_mass() -> None:
 def test_temperature_zero_proposes_the_likeliest_tokens() -> None:
     transcripts, _ = make_batch()
     model = make_model(temperature=0.0, max_new_tokens=20)
-    rows = model.propose(transcripts, 3, np.random.default_rng(0))
+    rows = model.propose(transcripts, 3, [np.random.default_rng(0)] * len(transcripts))
     assert rows == make_model(max_new_tokens=20).propose_best(transcripts)
     assert any(rows)
     for transcript, row in zip(transcripts, rows, strict=True):
@@ -484,7 +486,7 @@ def test_unfinished_and_empty_texts_are_dropped_and_counted() -> None:
     network = model.model
     with torch.no_grad():
         network.lm_head.weight.zero_()
-    (row,) = model.propose([(observed("goal"),)], 300, np.random.default_rng(0))
+    (row,) = model.propose([(observed("goal"),)], 300, [np.random.default_rng(0)])
     ends = model.counts["unfinished_proposals"] + model.counts["unusable_proposals"] + len(row)
     assert ends == 300
     assert model.counts["unusable_proposals"] > 0
@@ -495,9 +497,9 @@ def test_unfinished_and_empty_texts_are_dropped_and_counted() -> None:
 def test_sampling_stops_where_generate_does(several: bool) -> None:
     model = make_model(max_new_tokens=6)
     stop = model.tokenizer.convert_tokens_to_ids("click")
-    assert any("click" in p.text for p in model.propose([(observed("goal"),)], 300, np.random.default_rng(0))[0])
+    assert any("click" in p.text for p in model.propose([(observed("goal"),)], 300, [np.random.default_rng(0)])[0])
     model.model.generation_config.eos_token_id = [3, stop] if several else stop
-    (row,) = model.propose([(observed("goal"),)], 300, np.random.default_rng(0))
+    (row,) = model.propose([(observed("goal"),)], 300, [np.random.default_rng(0)])
     assert row
     assert not any("click" in p.text for p in row)
     assert all(p.token_ids == tuple(completion_ids(model.tokenizer, p.text)) for p in row)
@@ -518,13 +520,13 @@ def test_long_prompts_are_cut_and_counted() -> None:
 def test_hostile_transcripts_are_scored_and_answered(text: str) -> None:
     model = make_model()
     assert np.isfinite(model.score([(observed(text),)], [["buy now", text[:50]]])[0]).all()
-    model.propose([(observed(text),), ()], 2, np.random.default_rng(0))
+    model.propose([(observed(text),), ()], 2, [np.random.default_rng(0)] * 2)
 
 
 def test_no_transcripts_no_answers() -> None:
     model = make_model()
     assert model.score([], []) == []
-    assert model.propose([], 2, np.random.default_rng(0)) == []
+    assert model.propose([], 2, []) == []
     assert model.score([()], [[]])[0].shape == (0,)
     with pytest.raises(ValueError, match="1 transcripts but 0 lists of candidates"):
         model.score([()], [])
@@ -606,7 +608,7 @@ def test_settings_are_checked() -> None:
         with pytest.raises(ValueError, match=message):
             make_model(**settings)
     with pytest.raises(ValueError, match="n=0"):
-        make_model().propose([()], 0, np.random.default_rng(0))
+        make_model().propose([()], 0, [np.random.default_rng(0)])
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
@@ -617,7 +619,7 @@ def test_proposing_and_scoring_warn_of_nothing(kind: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
         warnings.simplefilter("error", DeprecationWarning)
-        policy.propose([transcript] * 2, 3, np.random.default_rng(0))
+        policy.propose([transcript] * 2, 3, [np.random.default_rng(0)] * 2)
         policy.propose_best([transcript])
         policy.score([transcript], [["buy now", "back"]])
 

@@ -9,10 +9,10 @@ from branchwise import cli, simulator_for
 from branchwise.envs.play.task import start
 from branchwise.envs.registry import environments
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.information_tree import InformationTree
 from branchwise.search.presets import suited_settings
 from branchwise.search.store import load_pairs, load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.information_tree import InformationTree
+from branchwise.search.trees.tree import Tree
 
 SMALL = {"branchwise/WebShop-v0": ["--option", "products=100"], "branchwise/Hex-v0": ["--option", "size=3"]}
 

@@ -27,7 +27,7 @@ from branchwise.envs.registry import simulator_for
 from branchwise.envs.web_shop import files as shop_files
 from branchwise.envs.web_shop.files import FileCatalogue
 from branchwise.search import compiled
-from branchwise.search.compiled_store import load_compiled, save_compiled
+from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair

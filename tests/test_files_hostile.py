@@ -15,11 +15,11 @@ import pytest
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search import compiled, files
-from branchwise.search.compiled_store import load_compiled, save_compiled
+from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.store import _SCHEMA, GENERATORS, load_trees, save_trees
-from branchwise.search.tree import LINKED
+from branchwise.search.trees.nodes import LINKED
 
 GAME = TicTacToe()
 ROOTS = [Root(GAME.reset(0), task={"seed": 0})]

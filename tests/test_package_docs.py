@@ -14,12 +14,13 @@ import yaml
 
 from branchwise.envs.play.episode import Episode
 from branchwise.envs.registry import EnvironmentRow, environments
-from branchwise.search import engine, selection
-from branchwise.search.backup import BACKUP_CODES
+from branchwise.search import engine
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.selection import SELECTION_CODES
+from branchwise.search.rules import selection
+from branchwise.search.rules.backup import BACKUP_CODES
+from branchwise.search.rules.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA
-from branchwise.search.tree import COUNTERS
+from branchwise.search.trees.tree import COUNTERS
 from branchwise.training.evaluation import ResultRow
 from branchwise.training.losses import Loss
 from branchwise.training.preference import Smoothing

@@ -15,10 +15,11 @@ from branchwise.envs.play.players import RandomAgent
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.transcript import Turn
 from branchwise.envs.registry import simulator_for
-from branchwise.search import backup, nodes
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.rules import backup
 from branchwise.search.store import save_episodes, save_trees
+from branchwise.search.trees import nodes
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
 WORDS = {
@@ -98,7 +99,7 @@ def test_fields_of_episodes_and_of_their_turns_are_those_of_the_file(folder: Pat
     text = section("Episodes: JSONL")
     named = set(re.findall(r"`(\w+)`", text)) - {"bench"}
     episodes = lines(folder / "episodes.jsonl") + lines(folder / "bench" / "episodes" / "random.jsonl")
-    logged = {"token_ids", "logps", "policy_id"}
+    logged = {"token_ids", "logps"}
     assert named == keys(episodes) | keys([turn for row in episodes for turn in row["transcript"]]) | logged
     assert logged <= set(Turn.__dataclass_fields__)
 

@@ -55,8 +55,10 @@ def test_the_changes_are_those_of_the_list(wrong: str, is_made: bool) -> None:
 
 
 def test_every_file_of_the_search_that_holds_kernels_is_a_core_file() -> None:
-    kernels = {file for file in (mutants.ROOT / "search").glob("*.py") if "\n@njit" in file.read_text(encoding="utf-8")}
-    assert {f"search/{file.name}" for file in kernels} <= set(mutants.CORE)
+    kernels = {
+        file for file in (mutants.ROOT / "search").rglob("*.py") if "\n@njit" in file.read_text(encoding="utf-8")
+    }
+    assert {file.relative_to(mutants.ROOT).as_posix() for file in kernels} <= set(mutants.CORE)
 
 
 def test_each_core_file_exists_and_has_tests() -> None:
@@ -67,5 +69,5 @@ def test_each_core_file_exists_and_has_tests() -> None:
 
 
 def test_the_same_seed_draws_the_same_mutants() -> None:
-    files = ["search/selection.py", "search/backup.py"]
+    files = ["search/rules/selection.py", "search/rules/backup.py"]
     assert mutants.drawn(20, 3, files) == mutants.drawn(20, 3, files) != mutants.drawn(20, 4, files)

@@ -35,7 +35,9 @@ class ShopPolicy:
     def __init__(self, skill: float) -> None:
         self.skill, self.calls = skill, 0
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         goals = [transcript[0].text.split("\n")[0].removeprefix("goal ").split() for transcript in transcripts]
         texts = [[" ".join(goal[: 2 + 2 * i]) for i in range(n)] for goal in goals]
         return [[Proposal(f"search[{text}]", -1.0) for text in row] for row in texts]

@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from branchwise.envs.play.transcript import observed
-from branchwise.search.tree import TERMINAL, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import TERMINAL
+from branchwise.search.trees.tree import Tree
 from branchwise.training.report_pictures import (
     Curve,
     PairMark,
@@ -30,7 +32,7 @@ def hand_built_tree() -> Tree:
         names = actions.split()
         count = len(names)
         first = tree.add_children(
-            parent, names, [None] * count, np.full(count, 1 / count), [-1.0] * count, [0.0] * count, flags
+            parent, Children(names, [None] * count, np.full(count, 1 / count), [-1.0] * count, [0.0] * count, flags)
         )
         for i, name in enumerate(names):
             tree.remember_observation(first + i, f"after {name}")

@@ -8,11 +8,11 @@ import pytest
 
 from branchwise.envs.checked import LARGEST
 from branchwise.envs.simulator import MOST_DRAWS
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import LOSS, WIN
-from branchwise.search.gumbel import root_answer
-from branchwise.search.nodes import CHANCE, TERMINAL
+from branchwise.search.rules.backup import LOSS, WIN
+from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.settings import SearchSettings
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.nodes import CHANCE, TERMINAL
 
 
 def grown(tree: ArrayTree, room_by_hand: bool = False) -> ArrayTree:
@@ -35,7 +35,7 @@ def test_a_tree_whose_arrays_move_is_the_same_tree(
 ) -> None:
     settings = SearchSettings(simulations=401, selection=selection, leaves_per_tree=3, solve=False)  # type: ignore[arg-type]
     whole = grown(ArrayTree(settings, 4, players))
-    monkeypatch.setattr("branchwise.search.array_tree.MOST_ROOM", 5)
+    monkeypatch.setattr("branchwise.search.trees.array_tree.MOST_ROOM", 5)
     small = grown(ArrayTree(settings, 4, players), room_by_hand=True)
     assert len(whole) == len(small) == 401 * 4 + 1
     assert whole.nodes.tobytes() == small.nodes.tobytes()

@@ -13,8 +13,7 @@ import pytest
 
 import branchwise  # noqa: F401 (registers the environments)
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.play.policy import FunctionPolicy, Proposal
-from branchwise.envs.play.policy import propose as propose_of
+from branchwise.envs.play.policy import FunctionPolicy, Proposal, can
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.promises import fault_of_actions
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
@@ -22,7 +21,7 @@ from branchwise.search import compiled
 from branchwise.search.border import generators
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 from branchwise.testing import check_simulator
 from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_recipe
 from branchwise.training.preference import PreferenceSettings
@@ -468,9 +467,9 @@ def test_generators_are_taken_as_they_are() -> None:
         generators([one, 3])
 
 
-def test_a_policy_that_only_proposes_each_is_asked_for_free_text_alone() -> None:
+def test_a_policy_that_only_proposes_is_asked_for_free_text_alone() -> None:
     class Each:
-        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> Any:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
             return [[Proposal("right", -0.5)] for _ in transcripts]
 
     tree = grow(Walk(listed=False), None, Each(), lambda *_: 0.5)
@@ -486,8 +485,8 @@ def test_a_policy_is_made_of_functions() -> None:
     for name in ("score", "propose"):
         with pytest.raises(TypeError, match=f"{name} is 3; expected a function"):
             FunctionPolicy(**{name: 3})  # type: ignore[arg-type]
-    assert FunctionPolicy(len, len).offers == {"score", "propose"}  # type: ignore[arg-type]
-    assert FunctionPolicy(propose=len).offers == {"propose"}  # type: ignore[arg-type]
+    assert all(can(FunctionPolicy(len, len), name) for name in ("score", "propose"))  # type: ignore[arg-type]
+    assert [can(FunctionPolicy(propose=len), name) for name in ("score", "propose")] == [False, True]  # type: ignore[arg-type]
 
 
 def test_a_policy_says_which_function_it_lacks() -> None:
@@ -495,9 +494,8 @@ def test_a_policy_says_which_function_it_lacks() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(ValueError, match=r"the actions are listed here, and the policy only proposes; FunctionPolicy"):
         proposing.score([()], [["left"]])
-    for ask in (lambda: scoring.propose([()], 1, rng), lambda: scoring.propose_each([()], 1, [rng])):
-        with pytest.raises(ValueError, match=r"any text may be an answer here, and the policy only scores; Function"):
-            ask()
+    with pytest.raises(ValueError, match=r"any text may be an answer here, and the policy only scores; Function"):
+        scoring.propose([()], 1, [rng])
     assert scoring.calls == proposing.calls == 0
 
 
@@ -515,17 +513,8 @@ def test_a_function_is_called_once_a_transcript_with_its_generator() -> None:
         [-2.0, 0.0],
     ]
     assert policy.calls == 2
-    assert policy.propose([here, there], 3, rngs[0]) == [[Proposal("left", -0.5)]] * 2
+    assert policy.propose([here, there], 3, [rngs[0]] * 2) == [[Proposal("left", -0.5)]] * 2
     assert given == [(here, 3, rngs[0]), (there, 3, rngs[0])]
     assert policy.calls == 4
-    assert propose_of(policy, [here, there], 2, rngs) == [[Proposal("left", -0.5)]] * 2
+    assert policy.propose([here, there], 2, rngs) == [[Proposal("left", -0.5)]] * 2
     assert given[2:] == [(here, 2, rngs[0]), (there, 2, rngs[1])]
-
-
-def test_a_policy_without_a_generator_for_each_is_given_the_first() -> None:
-    class Plain:
-        def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
-            return [(len(transcripts), n, rng)]
-
-    rngs = np.random.default_rng(0).spawn(2)
-    assert propose_of(Plain(), [(), ()], 4, rngs) == [(2, 4, rngs[0])]  # type: ignore[arg-type]

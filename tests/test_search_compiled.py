@@ -31,14 +31,16 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
-from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
-from branchwise.search.compiled_loop import exploration_scale
+from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy, save_compiled
+from branchwise.search.compiled.engine import _Run
+from branchwise.search.compiled.loop import exploration_scale
 from branchwise.search.engine import Root
 from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
-from branchwise.search.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
+from branchwise.search.interruption import Interruption
+from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 # ---- the twin -----------------------------------------------------------------------------------------------------
 
@@ -295,7 +297,7 @@ class MazeLogits:
             answers.append(logits - np.log(np.exp(logits).sum()))
         return answers
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Any]]:
         raise NotImplementedError
 
 
@@ -497,8 +499,8 @@ def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
     settings = SearchSettings(simulations=64, selection="gumbel", solve=False)
     [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(0))
     assert isinstance(tree, CompiledTree)
-    with compiled.Interruption([tree], None, compiled.save_compiled) as interruption:
-        run = compiled._Run([tree], settings, game.rules.rollout, None, None, interruption)
+    with Interruption([tree], None, save_compiled) as interruption:
+        run = _Run([tree], settings, game.rules.rollout, None, None, interruption)
     given = run._given(tree)
     drawn, plan = given[2], given[3]
     for expected in (drawn, np.full(9, 7.0)):
@@ -561,7 +563,7 @@ def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(m
         return isfinite(numbers)
 
     monkeypatch.setattr(np, "isfinite", counting)
-    monkeypatch.setattr(compiled, "_CHUNK", 20)
+    monkeypatch.setattr("branchwise.search.compiled.engine._CHUNK", 20)
     settings = SearchSettings(simulations=1000, selection="puct", exploration=1.5, prior_temperature=0.7)
     kernels = KernelPolicy(skewed_logits), KernelEvaluator(maze_value)
     [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], *kernels, settings, np.random.default_rng(0))
@@ -601,8 +603,8 @@ def test_scales_beyond_those_that_are_remembered_are_computed_anew() -> None:
     settings = SearchSettings(simulations=300, selection="uct", exploration=1.0)
     [whole] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(board_value), settings)
     tree = CompiledTree(game, game.rules, game.reset(0), settings, 0)
-    with compiled.Interruption([tree], None, compiled.save_compiled) as interruption:
-        run = compiled._Run([tree], settings, board_value, None, None, interruption)
+    with Interruption([tree], None, save_compiled) as interruption:
+        run = _Run([tree], settings, board_value, None, None, interruption)
     rules, _, walk, choices = run._given(tree)
     scales = np.full(30, 777.0, np.float32)
     scales[:20] = 0.0

@@ -16,8 +16,8 @@ import pytest
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search import compiled
-from branchwise.search.compiled_store import load_compiled, save_compiled
-from branchwise.search.compiled_tree import CompiledTree
+from branchwise.search.compiled.store import load_compiled, save_compiled
+from branchwise.search.compiled.tree import CompiledTree
 from branchwise.search.engine import Root
 from branchwise.search.settings import SearchSettings
 

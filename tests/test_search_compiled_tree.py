@@ -14,12 +14,12 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
 from branchwise.search.compiled import CompiledTree, KernelEvaluator
-from branchwise.search.compiled_loop import COMPILED_NODE, OVER, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
-from branchwise.search.compiled_tree import merged
+from branchwise.search.compiled.loop import COMPILED_NODE, OVER, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
+from branchwise.search.compiled.tree import merged
 from branchwise.search.engine import Root
-from branchwise.search.gumbel import halving_plan
+from branchwise.search.rules.gumbel import halving_plan
 from branchwise.search.settings import SearchSettings
-from branchwise.search.tree import EXPANDED, VALUED
+from branchwise.search.trees.nodes import EXPANDED, VALUED
 
 # ---- trees as things to keep -----------------------------------------------------------------------------------------
 

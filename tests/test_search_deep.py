@@ -9,12 +9,13 @@ import pytest
 
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search import extraction, reading
+from branchwise.search import answers as reading
+from branchwise.search import extraction
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.graph import outline, to_dot, to_networkx
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 STEPS = 3_000
 

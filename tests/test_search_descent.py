@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.search.backup import DRAW, LOSS, WIN
-from branchwise.search.descent import (
+from branchwise.search.rules.backup import DRAW, LOSS, WIN
+from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.descent import (
     PATH_TOO_SHORT,
     _arrays_of_children,
     _gumbel_child,
@@ -21,8 +23,8 @@ from branchwise.search.descent import (
     _select,
     _state_value,
 )
-from branchwise.search.information_tree import InformationTree
-from branchwise.search.nodes import (
+from branchwise.search.trees.information_tree import InformationTree
+from branchwise.search.trees.nodes import (
     BUSY,
     CHANCE,
     FAILED,
@@ -34,8 +36,7 @@ from branchwise.search.nodes import (
     TERMINAL,
     VALUED,
 )
-from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 END = SOLVED | VALUED | TERMINAL
 LOST = SOLVED | FAILED
@@ -49,7 +50,7 @@ def tree_of(*families: Sequence[int], players: int = 1) -> Tree:
             count = len(flags)
             shares = np.full(count, 1 / count)
             earned = np.zeros((count, players) if players > 2 else count)
-            tree.add_children(node, ["a"] * count, [None] * count, shares, [0.0] * count, earned, list(flags))
+            tree.add_children(node, Children(["a"] * count, [None] * count, shares, [0.0] * count, earned, list(flags)))
     return tree
 
 

@@ -17,13 +17,16 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.sampling import usable
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.arrays import _back_up_from
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
-from branchwise.search.selection import mixed_prior
+from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
-from branchwise.search.tree import VALUED, Tree, _add_children, _path, _select
+from branchwise.search.trees.arrays import _back_up_from
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.descent import _select
+from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.nodes import VALUED, _add_children, _path
+from branchwise.search.trees.tree import Tree
 
 
 class Path(NamedTuple):
@@ -81,7 +84,9 @@ class HashPolicy:
             for transcript, actions in zip(transcripts, candidates, strict=True)
         ]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         self.calls += len(transcripts)
         return [
             [Proposal(f"say {digest(transcript[-1].text, i) % 4}", -1.0 - i) for i in range(n)]
@@ -111,7 +116,7 @@ def roots(seeds: Sequence[int], simulator: RandomTree) -> list[Root]:
 class SamplingPolicy(HashPolicy):
     """Draws its proposals from the generator of each transcript."""
 
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
         self.calls += len(transcripts)
@@ -404,7 +409,7 @@ def test_roll_outs_are_refused_where_the_outcome_is_hidden() -> None:
 def test_the_best_action_is_a_solved_win_although_it_was_visited_once() -> None:
     tree = Tree(None, "root", ())
     flags = [TERMINAL_FLAG | VALUED, 0]
-    tree.add_children(0, ["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags)
+    tree.add_children(0, Children(["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags))
     settings = SearchSettings(exploration=1.0, unvisited_value="zero", virtual_loss=0.0)
     walk = walk_of(settings, zero_sum=False, players=1)
     for value in (0.0, 0.0, 0.5, 0.5):

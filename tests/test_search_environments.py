@@ -17,7 +17,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 def grown(simulator: Simulator[Any], state: Any, evaluator: Any = None, **options: Any) -> Tree:

@@ -36,7 +36,7 @@ from branchwise.search.evaluation import (
     Repeated,
     ValueFunction,
 )
-from branchwise.search.tree import EXPANDED
+from branchwise.search.trees.nodes import EXPANDED
 
 # ---- roll-outs --------------------------------------------------------------------------------------------------
 
@@ -306,7 +306,7 @@ def test_a_roll_out_without_actions_says_what_is_missing() -> None:
 
 def test_a_policy_that_proposes_nothing_acts_with_the_empty_text_as_its_agent_does() -> None:
     class Dumb(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             assert n == 1
             return [[] for _ in transcripts]
 

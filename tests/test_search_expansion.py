@@ -24,13 +24,13 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.simulator import CHANCE
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, normalised, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.tree import EXPANDED, INCOMPLETE, INVALID
+from branchwise.search.trees.nodes import EXPANDED, INCOMPLETE, INVALID
 
 # ---- free text --------------------------------------------------------------------------------------------------
 
 
 class Saying(HashPolicy):
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         texts = ["say 1", " say  1", "say 0", "say 2", "say 1 "]
         return [
             [Proposal(text, -float(i), (i,), (-float(i),)) for i, text in enumerate(texts[:n])] for _ in transcripts
@@ -105,7 +105,7 @@ def test_a_simulator_is_asked_of_each_state_whether_it_lists_all_that_can_be_don
 
 def test_blank_proposals_are_left_out_and_counted() -> None:
     class Blank(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             return [[Proposal(text, -1.0) for text in (" ", "say 1", "", "say 2", "say 2")] for _ in transcripts]
 
     settings = SearchSettings(simulations=1, uniform_prior=0.0)
@@ -113,16 +113,6 @@ def test_blank_proposals_are_left_out_and_counted() -> None:
     assert tree.actions[1:] == ["say 1", "say 2"]
     assert [tree.prior(child) for child in tree.children()] == pytest.approx([1 / 3, 2 / 3])
     assert (tree.counters["invalid_actions"], tree.counters["merged_proposals"]) == (2, 1)
-
-
-def test_the_tokens_of_a_proposal_are_kept_with_the_name_of_who_said_them() -> None:
-    class Named(Saying):
-        policy_id = "somebody"
-
-    settings = SearchSettings(simulations=1)
-    for policy, name in ((Named(), "somebody"), (Saying(), "")):
-        [tree] = search(FreeText(), roots([0], FreeText()), policy, ValueFunction(judged), settings)
-        assert {tree.agent_turn(child).policy_id for child in tree.children()} == {name}
 
 
 def test_a_leaf_at_the_depth_limit_gets_no_children() -> None:
@@ -145,7 +135,7 @@ def test_proposals_as_far_apart_as_the_limit_are_two() -> None:
     """One letter of four is a quarter."""
 
     class Near(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             return [[Proposal(text, -1.0) for text in ("abcd", "abce")] for _ in transcripts]
 
     def actions(distance: float) -> list[str]:
@@ -162,7 +152,7 @@ def test_later_proposals_are_merged_by_the_rule_that_merges_the_first(merge: Any
     """One letter of eight is an eighth, less than the fifth that is set."""
 
     class Numbered(HashPolicy):
-        def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             self.calls += 1
             return [[Proposal(f"number {self.calls}", -1.0)] for _ in transcripts]
 

@@ -22,7 +22,9 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from branchwise.search.tree import SOLVED, TERMINAL, VALUED, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import SOLVED, TERMINAL, VALUED
+from branchwise.search.trees.tree import Tree
 
 TASK = {"env_id": "toy", "seed": 3}
 
@@ -45,12 +47,14 @@ def built(spec: dict[str, Any]) -> Tree:
         ]
         first = tree.add_children(
             node,
-            list(children),
-            [None] * count,
-            np.full(count, 1 / count),
-            [child.get("logp", -1.0) for child in children.values()],
-            [child.get("r", 0.0) for child in children.values()],
-            flags,
+            Children(
+                list(children),
+                [None] * count,
+                np.full(count, 1 / count),
+                [child.get("logp", -1.0) for child in children.values()],
+                [child.get("r", 0.0) for child in children.values()],
+                flags,
+            ),
         )
         for offset, name in enumerate(children):
             tree.remember_observation(first + offset, f"after {name}")

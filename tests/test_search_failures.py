@@ -19,7 +19,8 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.tree import FAILED, Tree
+from branchwise.search.trees.nodes import FAILED
+from branchwise.search.trees.tree import Tree
 
 LATE = 0.06
 
@@ -74,8 +75,6 @@ WRONG: dict[str, Callable[[Any], Any]] = {
 class Answers:
     """Right answers, but about seed 2 after the step ``b``: there ``how`` goes wrong, in ``who`` alone."""
 
-    policy_id = "answers"
-
     def __init__(self, who: str = "", how: str = "") -> None:
         self.who, self.how, self.calls = who, how, 0
 
@@ -84,7 +83,7 @@ class Answers:
         right = [np.array([-number(t, action) for action in c]) for t, c in zip(said, candidates, strict=True)]
         return self._spoiled("score", said, right)
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
         said = [transcript[-1].text for transcript in transcripts]
         right = [[Proposal("abc"[i % 3], -1.0 - i) for i in range(n)] for _ in said]
         return self._spoiled("propose", said, right)
@@ -325,7 +324,7 @@ class Talk(Simulator[tuple[str, ...]]):
 
 
 class Chatter(Answers):
-    def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
         self.calls += 1
         return [
             [Proposal(f"answer {self.calls} {i} {k} " + "blah " * 10, -1.0) for k in range(n)]

@@ -16,7 +16,7 @@ from branchwise.envs.views import SinglePlayerView
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 STEPS = 100
 HONEST: dict[str, Any] = {"information": "single_observer", "solve": False}

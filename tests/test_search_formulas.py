@@ -11,8 +11,10 @@ from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.sampling import drawn, usable
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search import gumbel
-from branchwise.search.backup import (
+from branchwise.search.engine import Root, search
+from branchwise.search.evaluation import Leaf
+from branchwise.search.rules import gumbel
+from branchwise.search.rules.backup import (
     BACKUP_CODES,
     DRAW,
     LOSS,
@@ -29,9 +31,7 @@ from branchwise.search.backup import (
     seen_by,
     visit_weighted_value,
 )
-from branchwise.search.engine import Root, search
-from branchwise.search.evaluation import Leaf
-from branchwise.search.selection import (
+from branchwise.search.rules.selection import (
     FIRST_PLAY_CODES,
     SELECTION_CODES,
     alphazero_exploration,
@@ -51,7 +51,9 @@ from branchwise.search.selection import (
     widened,
 )
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.tree import NODE, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import NODE
+from branchwise.search.trees.tree import Tree
 
 
 def test_ucb1_is_agent_q_equation_7() -> None:
@@ -401,8 +403,8 @@ def test_a_node_takes_40_bytes() -> None:
 def chain(discount: float) -> Tree:
     """Root → a (reward 0.5) → b (reward 0.25), and a second child c of a."""
     tree = Tree(None, "root", (), discount=discount, capacity=1)
-    tree.add_children(0, ["a"], ["A"], np.array([1.0]), [0.0], [0.5], [0])
-    tree.add_children(1, ["b", "c"], ["B", "C"], np.array([0.5, 0.5]), [0.0, 0.0], [0.25, 0.0], [0, 0])
+    tree.add_children(0, Children(["a"], ["A"], np.array([1.0]), [0.0], [0.5], [0]))
+    tree.add_children(1, Children(["b", "c"], ["B", "C"], np.array([0.5, 0.5]), [0.0, 0.0], [0.25, 0.0], [0, 0]))
     return tree
 
 
@@ -467,7 +469,9 @@ class Uniform:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.zeros(len(actions)) for actions in candidates]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         raise NotImplementedError
 
 

@@ -19,12 +19,13 @@ from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.leduc_poker import LeducPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.search.answers import action, child_table, principal_variation
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, RandomRollout, Repeated, ValueFunction
 from branchwise.search.graph import outline, to_dot, to_networkx
-from branchwise.search.reading import action, child_table, principal_variation
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import LINKED, Tree
+from branchwise.search.trees.nodes import LINKED
+from branchwise.search.trees.tree import Tree
 
 
 def zero(simulator: Any, state: Any, transcript: Any) -> float:

@@ -14,12 +14,12 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.arrays import NodeArrays
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import best_path_pairs, best_paths
-from branchwise.search.gumbel import halving_plan
-from branchwise.search.stepping import Refused
+from branchwise.search.rules.gumbel import halving_plan
+from branchwise.search.trees.arrays import NodeArrays
+from branchwise.search.trees.stepping import Refused
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.information_tree import InformationTree
-from branchwise.search.tree import EXPANDED, FAILED, INFORMATION
+from branchwise.search.trees.information_tree import InformationTree
+from branchwise.search.trees.nodes import EXPANDED, FAILED, INFORMATION
 
 # ---- node by node -----------------------------------------------------------------------------------------------
 

@@ -10,9 +10,9 @@ from information_search import grown
 
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import SearchSettings, extend
-from branchwise.search.information_tree import InformationTree
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import INFORMATION
+from branchwise.search.trees.information_tree import InformationTree
+from branchwise.search.trees.nodes import INFORMATION
 
 
 class Tries(NamedTuple):

@@ -11,8 +11,8 @@ from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
-from branchwise.search.information_tree import InformationTree
-from branchwise.search.tree import FAILED
+from branchwise.search.trees.information_tree import InformationTree
+from branchwise.search.trees.nodes import FAILED
 
 
 class Hall(NamedTuple):

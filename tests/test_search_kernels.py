@@ -8,12 +8,16 @@ import pytest
 from numba import njit
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.search import compiled_gumbel, compiled_loop
-from branchwise.search.arrays import NodeArrays
-from branchwise.search.ascent import _settle, _solved_return, _sums_of_children
-from branchwise.search.backup import LOSS, UNPROVEN, WIN
-from branchwise.search.compiled_build import built
-from branchwise.search.descent import (
+from branchwise.search.compiled import gumbel as compiled_gumbel
+from branchwise.search.compiled import loop as compiled_loop
+from branchwise.search.compiled.build import built
+from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
+from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
+from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.trees.arrays import NodeArrays
+from branchwise.search.trees.ascent import _settle, _solved_return, _sums_of_children
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.descent import (
     _arrays_of_children,
     _bounds,
     _open_children,
@@ -22,7 +26,7 @@ from branchwise.search.descent import (
     _visited_prior,
     _visits_of_state,
 )
-from branchwise.search.nodes import (
+from branchwise.search.trees.nodes import (
     BUSY,
     CHANCE,
     EXPANDED,
@@ -35,19 +39,17 @@ from branchwise.search.nodes import (
     TERMINAL,
     VALUED,
 )
-from branchwise.search.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
-from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 def diamond(visits: tuple[int, ...], sums: tuple[float, ...]) -> Tree:
     """Root → 1 and 2; 2 is an edge to the state of 1, whose children from 3 on have these visits and value sums."""
     tree = Tree(None, "root", ())
-    tree.add_children(0, ["a", "b"], ["X", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [0.0, 0.0], [0, 0])
+    tree.add_children(0, Children(["a", "b"], ["X", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [0.0, 0.0], [0, 0]))
     tree.link(2, 1)
     count = len(visits)
     tree.add_children(
-        1, ["c"] * count, ["Y"] * count, np.arange(1.0, count + 1), [0.0] * count, [0.0] * count, [0] * count
+        1, Children(["c"] * count, ["Y"] * count, np.arange(1.0, count + 1), [0.0] * count, [0.0] * count, [0] * count)
     )
     tree._nodes["visits"][3 : 3 + count] = visits
     tree._nodes["value_sum"][3 : 3 + count] = sums
@@ -278,8 +280,8 @@ def test_what_is_known_of_a_shared_state_turns_round_for_an_edge_of_the_other_pl
     """Nothing is proven of it, as where an action is missing; node 1 was chosen by ``mover`` at the root."""
     tree = Tree(None, "root", (), players=2, zero_sum=True)
     tree._nodes["player"][0] = mover
-    tree.add_children(0, ["a", "b"], ["X", "Y"], np.array([0.5, 0.5]), [0.0] * 2, [0.0] * 2, [0, 0])
-    tree.add_children(2, ["c"], ["X"], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(0, Children(["a", "b"], ["X", "Y"], np.array([0.5, 0.5]), [0.0] * 2, [0.0] * 2, [0, 0]))
+    tree.add_children(2, Children(["c"], ["X"], np.ones(1), [0.0], [0.0], [0]))
     tree.link(3, 1)
     tree._nodes["visits"][1], tree._nodes["value_sum"][1] = 4, 1.0
     assert known(tree, 1, mover) == 0.25
@@ -290,7 +292,9 @@ def test_what_is_known_of_a_shared_state_turns_round_for_an_edge_of_the_other_pl
 
 def test_an_end_is_known_by_its_reward_to_each_player() -> None:
     tree = Tree(None, "root", (), players=3)
-    tree.add_children(0, ["a"], ["A"], np.ones(1), [0.0], np.array([[0.5, 0.25, 0.125]]), [TERMINAL | VALUED | SOLVED])
+    tree.add_children(
+        0, Children(["a"], ["A"], np.ones(1), [0.0], np.array([[0.5, 0.25, 0.125]]), [TERMINAL | VALUED | SOLVED])
+    )
     tree._values[1, :3] = 9.0
     assert [known(tree, 1, player) for player in range(3)] == [0.5, 0.25, 0.125]
 
@@ -299,15 +303,17 @@ def test_an_end_is_known_by_its_reward_to_each_player() -> None:
 def test_a_closed_state_is_worth_its_best_action_after_the_step_into_it(visits: int) -> None:
     """r + γ · max = ¼ + ½ · ¾; of the root the best alone. Without a visit the number itself is kept."""
     tree = Tree(None, "root", (), discount=0.5)
-    tree.add_children(0, ["a"], ["A"], np.ones(1), [0.0], [0.25], [0])
+    tree.add_children(0, Children(["a"], ["A"], np.ones(1), [0.0], [0.25], [0]))
     tree.add_children(
         1,
-        ["b", "c", "d"],
-        list("BCD"),
-        np.full(3, 1 / 3),
-        [0.0] * 3,
-        [0.5, 0.75, -1.0],
-        [TERMINAL | VALUED | SOLVED] * 3,
+        Children(
+            ["b", "c", "d"],
+            list("BCD"),
+            np.full(3, 1 / 3),
+            [0.0] * 3,
+            [0.5, 0.75, -1.0],
+            [TERMINAL | VALUED | SOLVED] * 3,
+        ),
     )
     tree._nodes["visits"][:2], tree._nodes["visits"][2:5] = visits, 1
     rules = walk(discount=0.5)
@@ -322,10 +328,12 @@ def closed_for_three(mover: int, chooser: int, visits: int = 4, at: int = 1) -> 
     tree = Tree(None, "root", (), players=3, discount=0.5)
     tree._nodes["player"][0] = mover if at == 0 else chooser
     if at:
-        tree.add_children(0, ["a"], ["A"], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.125]]), [0], players=[mover])
+        tree.add_children(
+            0, Children(["a"], ["A"], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.125]]), [0], players=[mover])
+        )
     ends = np.array([[0.0, 0.0, 1.0], [0.5, 0.75, 0.25], [0.5, 0.75, 0.0]])
     tree.add_children(
-        at, list("bcd"), list("BCD"), np.full(3, 1 / 3), [0.0] * 3, ends, [TERMINAL | VALUED | SOLVED] * 3
+        at, Children(list("bcd"), list("BCD"), np.full(3, 1 / 3), [0.0] * 3, ends, [TERMINAL | VALUED | SOLVED] * 3)
     )
     tree._nodes["visits"][: at + 1] = visits
     tree._values[at, :3] = 7.0
@@ -363,7 +371,7 @@ def test_of_several_players_the_mean_stays_where_an_action_is_missing_or_failed(
 @pytest.mark.parametrize("failed", [4, 5])
 def test_of_several_players_the_mean_stays_where_an_edge_or_the_state_that_it_leads_to_failed(failed: int) -> None:
     tree = closed_for_three(0, 1)
-    tree.add_children(2, ["e"], ["E"], np.ones(1), [0.0], np.zeros((1, 3)), [TERMINAL | VALUED | SOLVED])
+    tree.add_children(2, Children(["e"], ["E"], np.ones(1), [0.0], np.zeros((1, 3)), [TERMINAL | VALUED | SOLVED]))
     tree.link(4, 5)
     tree._nodes["flags"][failed] |= FAILED
     assert _settle(tree._nodes, tree._values, walk(3, discount=0.5), 1)
@@ -373,7 +381,7 @@ def test_of_several_players_the_mean_stays_where_an_edge_or_the_state_that_it_le
 @pytest.mark.parametrize("solved", [1, 2])
 def test_a_state_is_settled_where_either_the_edge_or_its_state_is_solved(solved: int) -> None:
     tree = diamond((1, 1), (0.5, 0.25))
-    tree.add_children(2 + 1, ["e"], ["E"], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(2 + 1, Children(["e"], ["E"], np.ones(1), [0.0], [0.0], [0]))
     tree.link(5, 1)
     assert not _settle(tree._nodes, tree._values, walk(), 3)
     tree._nodes["flags"][5 if solved == 1 else 1] |= SOLVED
@@ -384,7 +392,7 @@ def test_a_state_is_settled_where_either_the_edge_or_its_state_is_solved(solved:
 def test_an_outcome_of_chance_that_never_comes_says_nothing_wherever_it_stands(never: int) -> None:
     tree = Tree(None, "root", (), players=2, zero_sum=True)
     tree._nodes["player"][0] = CHANCE
-    tree.add_children(0, list("abc"), list("ABC"), np.full(3, 0.5), [0.0] * 3, [0.0] * 3, [SOLVED] * 3)
+    tree.add_children(0, Children(list("abc"), list("ABC"), np.full(3, 0.5), [0.0] * 3, [0.0] * 3, [SOLVED] * 3))
     tree._nodes["proof"][1:4] = WIN
     tree._nodes["proof"][1 + never], tree._nodes["prior"][1 + never] = LOSS, 0.0
     assert _settle(tree._nodes, tree._values, walk(2, True), 0)
@@ -402,7 +410,7 @@ def chain(players: int = 1, zero_sum: bool = False, **options: Any) -> Tree:
     tree = Tree(None, "root", (), players=players, zero_sum=zero_sum, **options)
     for node, reward in ((0, 0.5), (1, 0.25)):
         rewards = np.full((1, players), reward) if tree._values.shape[1] else [reward]
-        tree.add_children(node, ["a"], ["A"], np.ones(1), [0.0], rewards, [0])
+        tree.add_children(node, Children(["a"], ["A"], np.ones(1), [0.0], rewards, [0]))
     return tree
 
 
@@ -445,7 +453,7 @@ def test_where_one_number_is_kept_of_players_who_are_not_opposed_no_sign_changes
 
 def test_of_equal_answers_of_one_player_the_others_get_what_the_first_holds() -> None:
     tree = Tree(None, "root", (), players=2)
-    tree.add_children(0, ["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0] * 2, np.zeros((2, 2)), [0, 0])
+    tree.add_children(0, Children(["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0] * 2, np.zeros((2, 2)), [0, 0]))
     for leaf, value in ((1, (0.5, 3.0)), (2, (0.5, 1.0))):
         simulate(tree, leaf, np.array(value), backup="minimax")
     assert tree.returns(0).tolist() == [0.5, 3.0]
@@ -502,7 +510,11 @@ def test_the_room_of_a_tree_is_counted_in_bytes_and_grows_by_doubling() -> None:
 def test_who_moves_after_many_actions_is_player_0_unless_told_and_nobody_at_an_end() -> None:
     tree = Tree(None, None, ())
     count = 5_000
-    tree.add_children(0, [""] * count, [None] * count, np.ones(count), [0.0] * count, [0.0] * count, [0] * count)
+    tree.add_children(
+        0, Children([""] * count, [None] * count, np.ones(count), [0.0] * count, [0.0] * count, [0] * count)
+    )
     assert not tree.nodes["player"].any()
-    tree.add_children(1, list("abc"), [None] * 3, np.ones(3), [0.0] * 3, [0.0] * 3, [0] * 3, players=[CHANCE, -2, 1])
+    tree.add_children(
+        1, Children(list("abc"), [None] * 3, np.ones(3), [0.0] * 3, [0.0] * 3, [0] * 3, players=[CHANCE, -2, 1])
+    )
     assert tree.nodes["player"][-3:].tolist() == [CHANCE, 0, 1]

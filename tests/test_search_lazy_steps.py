@@ -17,13 +17,15 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import Simulator
 from branchwise.envs.views import SinglePlayerView
+from branchwise.search.answers import principal_variation
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
-from branchwise.search.reading import principal_variation
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import TERMINAL as OVER
-from branchwise.search.tree import UNSTEPPED, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.nodes import UNSTEPPED
+from branchwise.search.trees.tree import Tree
 
 GAMES: dict[str, Any] = {
     "tic_tac_toe": TicTacToe,
@@ -291,7 +293,7 @@ def test_memory_is_counted_before_the_arrays_grow() -> None:
         count = size - 1
         if count:
             zeros = [0] * count
-            tree.add_children(0, ["a"] * count, [None] * count, np.zeros(count), zeros, zeros, zeros)
+            tree.add_children(0, Children(["a"] * count, [None] * count, np.zeros(count), zeros, zeros, zeros))
         assert len(tree._nodes) == size + free
         words = sum(80 + sys.getsizeof(None) + sys.getsizeof(action) + 300 for action in tree.actions)
         arrays = tree.bytes_to_grow() - words
@@ -322,7 +324,7 @@ def test_each_state_is_counted_once_whenever_it_comes_and_what_a_move_gives_back
     assert tree.bytes_to_grow() - tree.array_bytes == words(tree)
     actions = game.legal_actions(tree.states[0])
     for node in (0, 1):
-        tree.add_children(node, actions, [None] * 7, np.full(7, 1 / 7), [0.0] * 7, [0.0] * 7, [UNSTEPPED] * 7)
+        tree.add_children(node, Children(actions, [None] * 7, np.full(7, 1 / 7), [0.0] * 7, [0.0] * 7, [UNSTEPPED] * 7))
         tree.step_into(tree.children(node)[0])  # the first that was not counted yet
         assert tree.bytes_to_grow() - tree.array_bytes == words(tree)
     before = tree.bytes_to_grow()

@@ -12,17 +12,18 @@ import pytest
 from branchwise.envs.checked import LARGEST, checked_outcomes, checked_rewards
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.backup import BACKUP_CODES
 from branchwise.search.calls import in_range
 from branchwise.search.engine import Root, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
-from branchwise.search.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
-from branchwise.search.nodes import TERMINAL as OVER
-from branchwise.search.selection import FIRST_PLAY_CODES, SELECTION_CODES
+from branchwise.search.rules.backup import BACKUP_CODES
+from branchwise.search.rules.selection import FIRST_PLAY_CODES, SELECTION_CODES
+from branchwise.search.rules.swe_search import TERMS
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.stepping import Refused, StepRules, stepped
-from branchwise.search.swe_search import TERMS
-from branchwise.search.tree import Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.stepping import Refused, StepRules, stepped
+from branchwise.search.trees.tree import Tree
 
 INF = float("inf")
 MOST = 2**31 - 1
@@ -485,7 +486,9 @@ def test_an_evaluator_refuses_what_lies_just_beyond(make: Any, words: str) -> No
 def test_a_node_holds_so_many_children_and_not_one_more() -> None:
     def add(count: int) -> Tree:
         tree = Tree(None, None, ())
-        tree.add_children(0, ["a"] * count, [None] * count, np.zeros(count), [0.0] * count, [0.0] * count, [0] * count)
+        tree.add_children(
+            0, Children(["a"] * count, [None] * count, np.zeros(count), [0.0] * count, [0.0] * count, [0] * count)
+        )
         return tree
 
     assert len(add(MAX_CHILDREN).children(0)) == MAX_CHILDREN == 65_535

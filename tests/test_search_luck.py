@@ -9,14 +9,15 @@ from table_game import TableGame
 
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, Simulator
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.descent import _outcome
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
-from branchwise.search.stepping import Refused
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.descent import _outcome
+from branchwise.search.trees.stepping import Refused
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
 
 BET = {
@@ -154,7 +155,7 @@ def test_an_outcome_that_cannot_come_neither_comes_nor_leaves_anything_open() ->
 def test_what_rounding_leaves_over_goes_to_an_outcome_that_can_come() -> None:
     """Probabilities are kept in 32 bits, and may add up to less than the draw: here to ¾."""
     tree = Tree(None, None, ())
-    tree.add_children(0, list("abc"), [None] * 3, np.array([0.5, 0.25, 0.0]), [0.0] * 3, [0.0] * 3, [0] * 3)
+    tree.add_children(0, Children(list("abc"), [None] * 3, np.array([0.5, 0.25, 0.0]), [0.0] * 3, [0.0] * 3, [0] * 3))
     tree.seed_noise(np.random.default_rng(0))
     drawn = [int(_outcome(tree.nodes, tree._head, 0)) for _ in range(4_000)]
     assert np.bincount(drawn, minlength=4) / 4_000 == pytest.approx([0.0, 0.5, 0.5, 0.0], abs=0.03)

@@ -19,11 +19,11 @@ import pytest
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import Simulator
-from branchwise.search import gumbel as formulas
-from branchwise.search import reading
+from branchwise.search import answers as reading
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.selection import alphazero_exploration, min_max_normalised, puct, sibling_bounds
+from branchwise.search.rules import gumbel as formulas
+from branchwise.search.rules.selection import alphazero_exploration, min_max_normalised, puct, sibling_bounds
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
@@ -348,7 +348,9 @@ class TablePolicy:
             scores.append(logits - np.log(np.exp(logits).sum()))
         return scores
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         raise NotImplementedError
 
 

@@ -15,14 +15,15 @@ from table_game import TableGame
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import UNPROVEN
+from branchwise.search.answers import action, principal_variation
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RankingCritic, ValueFunction
 from branchwise.search.progress import SearchBar
-from branchwise.search.reading import action, principal_variation
+from branchwise.search.rules.backup import UNPROVEN
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import EXPANDED, Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.nodes import EXPANDED
+from branchwise.search.trees.tree import Tree
 
 WIDTH, DEPTH = 3, 6
 
@@ -87,7 +88,9 @@ class Priors:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.log([0.2, 0.5, 0.3]) for _ in transcripts]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         words = ["alpha", "alpine", "beta", "alpha ", "gamma ray", "gamma rays"]
         return [[Proposal(word, -1.0) for word in words[:n]] for _ in transcripts]
 

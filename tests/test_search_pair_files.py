@@ -330,7 +330,7 @@ def test_a_missing_pair_file_is_named(tmp_path: Path) -> None:
 
 
 def test_episodes_come_back(tmp_path: Path) -> None:
-    turn = acted("buy", token_ids=(1, 2), logps=(-0.5, -0.1), policy_id="m")
+    turn = acted("buy", token_ids=(1, 2), logps=(-0.5, -0.1))
     episodes = [
         Episode({"seed": 1}, (observed("start"), turn, observed("end")), (0.0, 1.0), True, 2, 1, 5, False),
         Episode({"seed": 2}, (observed("start"),), (), False, 0, truncated=True),
@@ -339,7 +339,16 @@ def test_episodes_come_back(tmp_path: Path) -> None:
     assert load_episodes(tmp_path / "episodes.jsonl") == episodes
 
 
-@pytest.mark.parametrize("logged", [{"token_ids": (1,)}, {"logps": (-0.5,)}, {"policy_id": "m"}, {}])
+def test_a_file_of_an_earlier_version_that_names_the_policy_of_a_turn_is_read(tmp_path: Path) -> None:
+    turn = acted("buy", token_ids=(1, 2), logps=(-0.5, -0.1))
+    path, episode = tmp_path / "episodes.jsonl", Episode({"seed": 1}, (observed("start"), turn), (1.0,), True, 1)
+    save_episodes(path, [episode])
+    path.write_text(path.read_text().replace('"token_ids"', '"policy_id": "m", "token_ids"'))
+    assert "policy_id" in path.read_text()
+    assert load_episodes(path) == [episode]
+
+
+@pytest.mark.parametrize("logged", [{"token_ids": (1,)}, {"logps": (-0.5,)}, {}])
 def test_whatever_was_logged_of_a_turn_comes_back(logged: Any, tmp_path: Path) -> None:
     episode = Episode({"seed": 1}, (observed("start"), acted("buy", **logged)), (1.0,), True, 1)
     save_episodes(tmp_path / "episodes.jsonl", [episode])

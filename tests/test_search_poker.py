@@ -15,7 +15,7 @@ from information_search import grown
 from branchwise.envs.games.kuhn_poker import KuhnEquilibrium, KuhnPoker
 from branchwise.envs.games.leduc_poker import LeducPoker
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.information_tree import InformationTree
+from branchwise.search.trees.information_tree import InformationTree
 
 Fixed = Callable[[Any], dict[str, float]]  # what a player who does not learn does in a state: action -> probability
 

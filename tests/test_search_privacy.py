@@ -15,7 +15,7 @@ from branchwise.search.engine import SearchSettings, extend, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, load_trees, save_pairs, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 GAMES = [row.id for row in environments() if row.players > 1 and not row.extra]
 

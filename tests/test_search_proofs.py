@@ -15,12 +15,14 @@ from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.ascent import _settle
-from branchwise.search.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
+from branchwise.search.rules.backup import DRAW, LOSS, UNPROVEN, WIN
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import FAILED, INCOMPLETE, SOLVED, Tree
+from branchwise.search.trees.ascent import _settle
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import FAILED, INCOMPLETE, SOLVED
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import reopen
 
 
@@ -245,7 +247,8 @@ class Talk(Graph):
 class Says:
     """Proposes some of what may be said."""
 
-    def propose(self, transcripts: Any, n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Sequence[np.random.Generator]) -> list[list[Proposal]]:
+        rng = rngs[0]
         answers = []
         for transcript in transcripts:
             place, mover, clock = map(int, transcript[-1].text.split())
@@ -538,8 +541,8 @@ def family(proofs: Sequence[tuple[int, bool]], player: int = 0, flags: int = 0) 
     """A root with these children: (proof for player 0, solved)."""
     settings = SearchSettings()
     tree = Tree(None, None, (), players=2, zero_sum=True)
-    tree.add_children(0, ["a"] * len(proofs), [None] * len(proofs), np.ones(len(proofs)), [0.0] * len(proofs),
-                      [0.0] * len(proofs), [SOLVED if solved else 0 for _, solved in proofs])  # fmt: skip
+    tree.add_children(0, Children(["a"] * len(proofs), [None] * len(proofs), np.ones(len(proofs)), [0.0] * len(proofs),
+                      [0.0] * len(proofs), [SOLVED if solved else 0 for _, solved in proofs]))  # fmt: skip
     tree.nodes["proof"][1:] = [proof for proof, _ in proofs]
     tree.nodes["player"][0] = player
     tree.nodes["flags"][0] |= flags
@@ -579,7 +582,7 @@ def test_widening_below_a_solved_ancestor_opens_every_node_above(players: int) -
     walk = walk_of(settings, zero_sum=players == 2, players=players)
     tree = Tree(None, None, (), players=players, zero_sum=players == 2)
     for node in range(3):
-        tree.add_children(node, ["a"], [None], np.ones(1), [0.0], [0.0], [SOLVED])
+        tree.add_children(node, Children(["a"], [None], np.ones(1), [0.0], [0.0], [SOLVED]))
     tree.nodes["flags"] |= SOLVED
     tree.nodes["proof"] = DRAW
     tree.nodes["flags"][3] &= ~SOLVED
@@ -592,8 +595,8 @@ def test_widening_below_a_solved_ancestor_opens_every_node_above(players: int) -
 def test_widening_below_a_win_opens_the_nodes_below_it_alone() -> None:
     """The mover at node 1 has a proven win beside the way to the node that is to grow."""
     tree, walk = family([(UNPROVEN, True)])
-    tree.add_children(1, ["win", "other"], [None] * 2, np.ones(2), [0.0] * 2, [0.0] * 2, [SOLVED, SOLVED])
-    tree.add_children(3, ["end"], [None], np.ones(1), [0.0], [0.0], [SOLVED])
+    tree.add_children(1, Children(["win", "other"], [None] * 2, np.ones(2), [0.0] * 2, [0.0] * 2, [SOLVED, SOLVED]))
+    tree.add_children(3, Children(["end"], [None], np.ones(1), [0.0], [0.0], [SOLVED]))
     tree.nodes["proof"][[0, 1, 2]] = WIN
     tree.nodes["proof"][[3, 4]] = LOSS
     tree.nodes["flags"][0] |= SOLVED

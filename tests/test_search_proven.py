@@ -11,21 +11,22 @@ from branchwise.envs.games.board import BoardState
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search import compiled, reading
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import DRAW, LOSS, WIN
+from branchwise.search import answers, compiled
 from branchwise.search.compiled import CompiledTree
-from branchwise.search.compiled_tree import merged
+from branchwise.search.compiled.tree import merged
 from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.expansion import prepare_root
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.gumbel import root_answer
-from branchwise.search.nodes import BUSY
+from branchwise.search.rules.backup import DRAW, LOSS, WIN
+from branchwise.search.rules.gumbel import root_answer
+from branchwise.search.rules.targets import best_of, playable, visit_shares
 from branchwise.search.settings import SearchSettings, walk_of
-from branchwise.search.targets import best_of, playable, visit_shares
-from branchwise.search.tree import EXPANDED, FAILED, SOLVED, VALUED, Tree
-from branchwise.search.tree import TERMINAL as OVER
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import BUSY, EXPANDED, FAILED, SOLVED, VALUED
+from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
 
 GAME = TicTacToe()
@@ -141,7 +142,7 @@ def test_a_proven_win_has_all_mass_and_the_roots_value() -> None:
         assert tree.value(0) == 1.0
         assert -1.0 < tree.mean(0) < 1.0
     rng = np.random.default_rng(1)
-    assert {reading.action(grown(WINS), "temperature", 1.0, rng) for _ in range(20)} == {"6"}
+    assert {answers.action(grown(WINS), "temperature", 1.0, rng) for _ in range(20)} == {"6"}
     agent = SearchingAgent(None, RandomRollout(), SearchSettings(simulations=200, selection="alphazero"))  # type: ignore[arg-type]
     assert agent.act(GAME, [WINS], [()], [rng])[0].action == "6"
 
@@ -258,7 +259,7 @@ def test_where_all_is_solved_one_player_learns_the_best_action_alone() -> None:
     for node in (0, *tree.children(0)):
         assert dict(zip(*tree.policy_target(node), strict=True)) == {"0": 0.0, "1": 0.0, "2": 1.0}
     assert tree.best_action() == "2"
-    assert reading.action(tree, "temperature", 1.0, np.random.default_rng(0)) == "2"
+    assert answers.action(tree, "temperature", 1.0, np.random.default_rng(0)) == "2"
 
 
 class EndOrGoOn(Shelves):
@@ -293,7 +294,7 @@ def test_a_known_return_beside_an_open_action_is_played_and_learnt_where_it_is_b
     assert not tree.is_solved(tree.children()[1])
     assert tree.best_action() == tree.best_action("value") == best
     assert dict(zip(*tree.policy_target(), strict=True)) == {best: 1.0, "10"[int(best)]: 0.0}
-    assert {reading.action(tree, "temperature", 1.0, rng) for _ in range(50)} == {best}
+    assert {answers.action(tree, "temperature", 1.0, rng) for _ in range(50)} == {best}
 
 
 class Coin(Shelves):
@@ -341,7 +342,9 @@ def family(visits: list[int], values: list[float], player: int = 0, **options: A
     tree.nodes["player"][0] = player
     words = [f"a{i}" for i in range(count)]
     rewards = np.zeros((count, tree.players)) if tree.all_returns().shape[1] else [0.0] * count
-    tree.add_children(0, words, [None] * count, np.full(count, 1 / max(count, 1)), [0.0] * count, rewards, [0] * count)
+    tree.add_children(
+        0, Children(words, [None] * count, np.full(count, 1 / max(count, 1)), [0.0] * count, rewards, [0] * count)
+    )
     tree.nodes["visits"][1:] = visits
     tree.nodes["value_sum"][1:] = np.array(visits) * np.array(values)
     return tree
@@ -382,8 +385,8 @@ def test_a_new_tree_is_of_one_player_who_waits_for_nothing() -> None:
 def test_without_a_node_the_root_is_asked() -> None:
     """Player 1 moves at the root and has lost; at its only action luck decides between two ends."""
     tree = family([3], [0.5], 1, players=2, zero_sum=True)
-    tree.add_children(1, ["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
-                      players=[CHANCE, 0])  # fmt: skip
+    tree.add_children(1, Children(["heads", "tails"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [SOLVED, 0],
+                      players=[CHANCE, 0]))  # fmt: skip
     tree.nodes["flags"][0] |= SOLVED
     tree.nodes["proof"][:2] = [WIN, LOSS]
     assert [tree.player(), tree.player(1), tree.player(2)] == [1, 0, CHANCE]
@@ -521,16 +524,16 @@ def test_without_a_generator_trees_draw_by_their_index() -> None:
 def test_answers_are_refused_where_there_are_none() -> None:
     tree = family([1, 2], [0.0, 0.0])
     with pytest.raises(ValueError, match="node 1 has no children: no simulation expanded it"):
-        reading.action(tree, node=1)
+        answers.action(tree, node=1)
     tree.last_error = "policy.score failed"
     with pytest.raises(ValueError, match=r"node 1 has no children: policy\.score failed"):
-        reading.action(tree, node=1)
-    tree.add_children(1, ["b"], [None], np.ones(1), [0.0], [0.0], [0])
+        answers.action(tree, node=1)
+    tree.add_children(1, Children(["b"], [None], np.ones(1), [0.0], [0.0], [0]))
     with pytest.raises(ValueError, match="by='gumbel' reads the root's draws; other nodes have none"):
-        reading.action(tree, "gumbel", node=1)
+        answers.action(tree, "gumbel", node=1)
     for temperature in (-5e-324, NAN):
         with pytest.raises(ValueError, match=rf"temperature is {temperature}; expected 0 \(the most visited\) or more"):
-            reading.action(tree, "temperature", temperature)
+            answers.action(tree, "temperature", temperature)
 
 
 def test_a_draw_by_temperature_follows_a_power_of_the_visits() -> None:
@@ -538,31 +541,31 @@ def test_a_draw_by_temperature_follows_a_power_of_the_visits() -> None:
     rng = np.random.default_rng(0)
 
     def share(*temperature: float) -> list[float]:
-        drawn = [reading.action(tree, "temperature", *temperature, rng=rng) for _ in range(2000)]  # type: ignore[misc]
+        drawn = [answers.action(tree, "temperature", *temperature, rng=rng) for _ in range(2000)]  # type: ignore[misc]
         return [drawn.count(name) / 2000 for name in ("a0", "a1", "a2")]
 
     assert share() == pytest.approx([0.8, 0.2, 0.0], abs=0.03)
     assert share(2.0) == pytest.approx([2 / 3, 1 / 3, 0.0], abs=0.03)
     assert share(0.0) == [1.0, 0.0, 0.0]
     own, other = (family([5, 5], [0.0] * 2, index=4) for _ in range(2))
-    drawn = [reading.action(own, "temperature") for _ in range(20)]
+    drawn = [answers.action(own, "temperature") for _ in range(20)]
     assert drawn == [f"a{int(other.rng.random() >= 0.5)}" for _ in range(20)]  # the tree's own generator
 
 
 def test_a_draw_where_nothing_was_visited_is_the_likeliest() -> None:
     tree = family([0, 0], [0.0, 0.0])
     tree.nodes["prior"][2] = 0.75
-    assert reading.action(tree, "temperature") == "a1"
-    assert [row.action for row in reading.child_table(tree)] == ["a1", "a0"]
-    assert [row.share for row in reading.child_table(tree)] == [0.0, 0.0]
+    assert answers.action(tree, "temperature") == "a1"
+    assert [row.action for row in answers.child_table(tree)] == ["a1", "a0"]
+    assert [row.share for row in answers.child_table(tree)] == [0.0, 0.0]
 
 
 def test_the_table_of_children_is_in_order_of_visits_then_of_priors() -> None:
     tree = family([2, 5, 2, 2], [0.5, 0.25, 0.0, 0.0])
     tree.nodes["prior"][1:] = [0.125, 0.25, 0.5, 0.125]
-    rows = reading.child_table(tree)
+    rows = answers.child_table(tree)
     assert [row.node for row in rows] == [2, 3, 1, 4]
-    assert rows[0] == reading.ChildRow(2, "a1", 5, 5 / 11, 0.25, 0.25, "")
+    assert rows[0] == answers.ChildRow(2, "a1", 5, 5 / 11, 0.25, 0.25, "")
 
 
 # ---- the rule, at its edges -----------------------------------------------------------------------------------------
@@ -606,7 +609,7 @@ def test_after_gumbel_the_target_is_the_improved_policy_by_the_usual_numbers_whe
 
 def test_the_draws_of_gumbel_decide_at_the_root_alone() -> None:
     tree = family([2, 2], [0.25, 0.5])
-    tree.add_children(1, ["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(1, Children(["b0", "b1"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.nodes["visits"][4] = 1
     tree.settings = {"selection": "gumbel"}
     assert (tree.best_child(), tree.best_child(1)) == (2, 4)
@@ -649,10 +652,10 @@ def test_settings_say_what_a_tree_keeps_of_a_step(
 def test_an_action_of_several_players_earns_what_it_pays_who_takes_it(player: int, reward: float) -> None:
     tree = Tree(None, None, (), players=3)
     tree.nodes["player"][0] = player
-    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0])
+    tree.add_children(0, Children(["a"], [None], np.ones(1), [0.0], np.array([[0.25, 0.5, 0.75]]), [0]))
     assert tree.nodes["reward"].tolist() == [0.0, reward]
     assert tree.all_returns().tolist() == [[0.0] * 6, [0.0, 0.0, 0.0, 0.25, 0.5, 0.75]]
-    tree.add_children(1, [], [], np.zeros(0), [], [], [])
+    tree.add_children(1, Children([], [], np.zeros(0), [], [], []))
     assert (len(tree), list(tree.children(1)), tree.has(1, EXPANDED)) == (2, [], True)
 
 
@@ -727,7 +730,7 @@ def test_noise_is_mixed_into_the_roots_prior_once() -> None:
 
 def test_a_simulation_that_is_under_way_is_marked_on_its_whole_path_and_forgotten() -> None:
     tree = family([0, 0], [0.0, 0.0])
-    tree.add_children(2, ["b"], [None], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(2, Children(["b"], [None], np.ones(1), [0.0], [0.0], [0]))
     tree.mark_under_way(3)
     tree.mark_under_way(1)
     tree.nodes["flags"][3] |= BUSY | OVER

@@ -11,7 +11,8 @@ from test_search_twin import RandomGame
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.simulator import CHANCE, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
-from branchwise.search.tree import FAILED, INFORMATION, Tree
+from branchwise.search.trees.nodes import FAILED, INFORMATION
+from branchwise.search.trees.tree import Tree
 
 
 class Raising(RandomGame):

@@ -16,16 +16,18 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.array_tree import ArrayTree
-from branchwise.search.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
-from branchwise.search.compiled_store import load_compiled, save_compiled
+from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
+from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import FAILED, INVALID, LINKED, SOLVED, Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import FAILED, INVALID, LINKED, SOLVED
+from branchwise.search.trees.tree import Tree
 
 GAME = TicTacToe()
 RULES: dict[str, dict[str, Any]] = {
@@ -344,7 +346,7 @@ class Sure:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [self.logps for _ in transcripts]
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> list[list[Any]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Any]]:
         raise NotImplementedError
 
 
@@ -439,10 +441,10 @@ def by_hand(
     tree.nodes["player"][0] = movers[0]
     earned = [0.25, 0.125, 0.0][:players]
     rewards = np.array([[0.0] * players, earned]) if tree._values.shape[1] else [0.0, 0.25]
-    tree.add_children(0, ["left", "right"], [None] * 2, np.array([0.25, 0.75]), [-1.0, -2.0], rewards, [0, 0],
-                      players=[movers[1]] * 2)  # fmt: skip
+    tree.add_children(0, Children(["left", "right"], [None] * 2, np.array([0.25, 0.75]), [-1.0, -2.0], rewards, [0, 0],
+                      players=[movers[1]] * 2))  # fmt: skip
     below = np.zeros((2, players)) if tree._values.shape[1] else [0.0, 0.0]
-    tree.add_children(2, ["up", "down"], [None] * 2, np.array([0.5, 0.5]), [-3.0, -4.0], below, [0, 0])
+    tree.add_children(2, Children(["up", "down"], [None] * 2, np.array([0.5, 0.5]), [-3.0, -4.0], below, [0, 0]))
     for node, count in ((0, visits + 1), (2, visits), (3, max(visits - 1, 0))):
         tree.nodes["visits"][node] = count
         tree.nodes["value_sum"][node] = 0.75 * count
@@ -569,11 +571,11 @@ def two_ways(players: int = 1, zero_sum: bool = False) -> Tree:
     """Nodes 1 and 2 both lead to S, by node 3, which holds it, and by node 4, an edge to it. S has two solved ends."""
     tree = Tree(None, None, (observed("start"),), players=players, zero_sum=zero_sum)
     none = np.zeros((2, players)) if tree._values.shape[1] else [0.0] * 2
-    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [0, 0])
+    tree.add_children(0, Children(["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [0, 0]))
     for node in (1, 2):
-        tree.add_children(node, ["s"], [None], np.ones(1), [0.0], none[:1], [0])
+        tree.add_children(node, Children(["s"], [None], np.ones(1), [0.0], none[:1], [0]))
     tree.link(4, 3)
-    tree.add_children(3, ["x", "y"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [SOLVED, SOLVED])
+    tree.add_children(3, Children(["x", "y"], [None] * 2, np.full(2, 0.5), [0.0] * 2, none, [SOLVED, SOLVED]))
     tree.nodes["flags"][3] |= SOLVED
     return tree
 
@@ -656,7 +658,9 @@ def test_after_a_move_a_state_that_several_actions_lead_to_stands_once(kept: boo
 
     def grow(node: int, *actions: str) -> int:
         count, words = len(actions), list(actions)
-        return tree.add_children(node, words, words, np.ones(count), [0.0] * count, [0.0] * count, [0] * count)
+        return tree.add_children(
+            node, Children(words, words, np.ones(count), [0.0] * count, [0.0] * count, [0] * count)
+        )
 
     grow(0, "top", "left")
     grow(1, "a", "b", "c")

@@ -15,7 +15,8 @@ from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import EXPANDED, LINKED, Tree
+from branchwise.search.trees.nodes import EXPANDED, LINKED
+from branchwise.search.trees.tree import Tree
 
 LENGTH = 6
 
@@ -77,8 +78,6 @@ class Sums(Simulator[Place]):
 class Digits:
     """Scores and proposes digits by a hash of what it reads; logs tokens."""
 
-    policy_id = "digits"
-
     def __init__(self) -> None:
         self.calls = 0
 
@@ -89,11 +88,9 @@ class Digits:
             found.append(np.log(weights / weights.sum()))
         return found
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         texts = [[["1", "2", "3", "?"][rng.integers(4)] for _ in range(n)] for rng in rngs]
         return [[Proposal(text, -1.25, (ord(text), 7), (-1.0, -0.25)) for text in row] for row in texts]
-
-    propose = None
 
 
 class Judged:

@@ -12,7 +12,7 @@ from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 class Three(Simulator[tuple[str, ...]]):

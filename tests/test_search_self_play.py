@@ -15,7 +15,7 @@ from branchwise.search.presets import suited_settings
 from branchwise.search.selfplay import self_play
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 POLICY = FunctionPolicy(lambda transcript, actions: [-float(len(action) % 3) for action in actions])
 

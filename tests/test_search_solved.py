@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.array_tree import ArrayTree
 from branchwise.search.engine import Root, search
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.settings import SearchSettings
-from branchwise.search.tree import LINKED, Tree
+from branchwise.search.trees.array_tree import ArrayTree
+from branchwise.search.trees.nodes import LINKED
+from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
 
 

@@ -17,7 +17,6 @@ from numba import njit
 from test_search_failures import Answers, Maze, Way
 from typer.testing import CliRunner
 
-from branchwise.agents import searching
 from branchwise.agents.searching import RolloutSearcher, SearchingAgent
 from branchwise.cli import app
 from branchwise.envs.checked import LARGEST
@@ -33,7 +32,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.expansion import NOTHING_PROPOSED
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 
 class Wide(Maze):
@@ -155,7 +154,9 @@ def test_the_command_ends_with_one_line_and_code_1(tmp_path: Path, monkeypatch: 
     assert re.search(r"(\d+) of \1 leaves failed", done.stderr)
     assert len(done.stderr.strip().splitlines()) <= 3  # with lines of the progress
     asked = ["bench", "branchwise/TicTacToe-v0", "--goals", "1", "--agent", "mcts"]
-    monkeypatch.setattr(searching.compiled, "why_not_compiled", lambda *_: "so that the evaluator is asked")
+    monkeypatch.setattr(
+        "branchwise.search.compiled.engine.why_not_compiled", lambda *_: "so that the evaluator is asked"
+    )
     done = CliRunner().invoke(app, asked)
     assert done.exit_code == 1
     assert "leaves failed" in done.stderr
@@ -191,8 +192,8 @@ def test_an_agent_plays_no_answer_that_is_made_of_failures(seeds: tuple[int, ...
 class Mute(Answers):
     """Proposes nothing for seed 2."""
 
-    def propose(self, transcripts: Any, n: int, rng: Any) -> Any:
-        answers = super().propose(transcripts, n, rng)
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
+        answers = super().propose(transcripts, n, rngs)
         return [[] if t[-1].text.startswith("2:") else a for t, a in zip(transcripts, answers, strict=True)]
 
 

@@ -23,7 +23,9 @@ from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import PreferencePair, anchors, sibling_pairs
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.store import atomically, load_pairs, load_trees, save_episodes, save_pairs, save_trees
-from branchwise.search.tree import NODE, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import NODE
+from branchwise.search.trees.tree import Tree
 
 
 class Word(NamedTuple):
@@ -59,20 +61,16 @@ class Spelling(Simulator[Word]):
 class Letters:
     """Proposes letters drawn from the generator, with their tokens."""
 
-    policy_id = "letters"
-
     def __init__(self) -> None:
         self.calls = 0
 
     def score(self, transcripts: Any, candidates: Any) -> list[np.ndarray]:
         return [np.log(np.full(len(actions), 1 / len(actions))) for actions in candidates]
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         texts = [["a", "b", "ü\u2028\n"][rng.integers(3)] for rng in rngs for _ in range(n)]
         found = [Proposal(text, -1.25, (len(text), 7), (-1.0, -0.25)) for text in texts]
         return [found[i : i + n] for i in range(0, len(found), n)]
-
-    propose = None
 
 
 def grown(simulations: int = 6, simulator: Spelling | None = None) -> list[Tree]:
@@ -334,7 +332,7 @@ def test_a_task_that_json_cannot_hold_is_named_and_nothing_is_written(tmp_path: 
 def test_texts_that_utf_8_cannot_hold_come_back_and_must_fit_their_column(tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
-    tree.add_children(0, ["a\ud800b", "c"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(0, Children(["a\ud800b", "c"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.remember_observation(1, "broken \udfff")
     tree._nodes["visits"][:2] = 1
     save_trees(path, [tree])
@@ -456,7 +454,7 @@ def test_the_first_three_observations_of_a_file_are_held_to_the_simulator(node: 
 def test_numbers_that_steer_a_tree_are_read_up_to_their_limits(change: Any, fault: str, tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
-    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(0, Children(["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     save_trees(path, [tree])
     rewritten(path, "about", lambda abouts: [json.dumps({**json.loads(abouts[0]), **change}), *abouts[1:]])
     if not fault:
@@ -500,10 +498,8 @@ def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, va
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
     for parent, count in ((0, 3), (1, 2), (2, 2)):
-        tree.add_children(
-            parent, list("abc")[:count], [None] * count, np.full(count, 1 / count), [0.0] * count, [0.0] * count,
-            [0] * count,
-        )  # fmt: skip
+        shares, zeros = np.full(count, 1 / count), [0.0] * count
+        tree.add_children(parent, Children(list("abc")[:count], [None] * count, shares, zeros, zeros, [0] * count))
     assert tree.nodes["parent"].tolist() == [-1, 0, 0, 0, 1, 1, 2, 2]
     save_trees(path, [tree])
     rewritten(path, name, lambda values: [*values[:node], value, *values[node + 1 :]])
@@ -517,7 +513,7 @@ def test_a_record_that_does_not_fit_the_others_is_named(name: str, node: int, va
 def test_a_record_at_the_limit_of_what_fits_is_read(name: str, value: int, tmp_path: FilePath) -> None:
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
-    tree.add_children(0, ["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(0, Children(["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     save_trees(path, [tree])
     rewritten(path, name, lambda values: [values[0], value, values[2]])
     assert load_trees(path)[0].nodes[name][1] == value
@@ -541,7 +537,7 @@ def test_a_sum_of_returns_is_as_large_as_its_visits_allow(
     """In largest returns; what is known of a state without a visit counts as one."""
     path = tmp_path / "trees.parquet"
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
-    tree.add_children(0, ["a"], [None], np.ones(1), [0.0], [0.0], [0])
+    tree.add_children(0, Children(["a"], [None], np.ones(1), [0.0], [0.0], [0]))
     tree.nodes["visits"][1], tree.nodes["value_sum"][1] = visits, largest * LARGEST
     save_trees(path, [tree])
     if read:
@@ -560,7 +556,7 @@ def test_nothing_to_save_is_an_error(tmp_path: FilePath) -> None:
 
 def test_pairs_of_real_trees_come_back_without_their_tokens(tmp_path: FilePath) -> None:
     def bare(turns: Any) -> tuple[Turn, ...]:
-        return tuple(replace(turn, token_ids=(), logps=(), policy_id="") for turn in turns)
+        return tuple(replace(turn, token_ids=(), logps=()) for turn in turns)
 
     pairs = [pair for tree in grown(12) for pair in (*sibling_pairs(tree)[0], *anchors(tree)[0])]
     assert len(pairs) > 3
@@ -606,7 +602,9 @@ def test_the_graph_has_the_trees_nodes_and_edges() -> None:
 
 def test_the_outline_shows_visits_values_and_what_it_leaves_out() -> None:
     tree = Tree(None, None, ())
-    tree.add_children(0, ["long " * 30, "b", "c"], [1, 2, 3], np.full(3, 1 / 3), [0.0] * 3, [0.0] * 3, [2, 0, 0])
+    tree.add_children(
+        0, Children(["long " * 30, "b", "c"], [1, 2, 3], np.full(3, 1 / 3), [0.0] * 3, [0.0] * 3, [2, 0, 0])
+    )
     tree._nodes["visits"][:4] = [4, 2, 1, 0]
     tree._nodes["value_sum"][:4] = [1.0, 1.0, 0.0, 0.0]
     assert outline(tree, children=2, width=12).splitlines() == [

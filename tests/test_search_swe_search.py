@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search import swe_search
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.expansion import Selected
 from branchwise.search.nodewise import best_leaf, softmax_leaf
-from branchwise.search.selection import uct_bonus
-from branchwise.search.tree import FAILED, INVALID, SOLVED, VALUED, Tree
-from branchwise.search.tree import TERMINAL as TERMINAL_FLAG
+from branchwise.search.rules import swe_search
+from branchwise.search.rules.selection import uct_bonus
+from branchwise.search.selected import Selected
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import FAILED, INVALID, SOLVED, VALUED
+from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.tree import Tree
 
 
 def test_depth_terms_are_the_papers() -> None:
@@ -51,8 +53,8 @@ def by_hand() -> Tree:
     tree.settings = {"exploitation": 100.0}
     actions, states = ["edit[a]", "edit[b]", "test[]", "look"], ["same", "same", "done", "else"]
     flags = [0, 0, TERMINAL_FLAG | VALUED, 0]
-    tree.add_children(0, actions, states, np.full(4, 0.25), [0.0] * 4, [0.0] * 4, flags)
-    tree.add_children(1, ["edit[c]"], ["broken"], np.ones(1), [0.0], [0.0], [INVALID])
+    tree.add_children(0, Children(actions, states, np.full(4, 0.25), [0.0] * 4, [0.0] * 4, flags))
+    tree.add_children(1, Children(["edit[c]"], ["broken"], np.ones(1), [0.0], [0.0], [INVALID]))
     for node, visits, value in ((0, 5, 0.6), (1, 2, 0.6), (2, 1, -0.1), (3, 1, 1.0), (5, 1, -0.2)):
         tree.nodes["visits"][node], tree.nodes["value_sum"][node] = visits, visits * value
     return tree
@@ -178,9 +180,9 @@ def test_terms_are_named_in_the_settings_and_nowhere_else() -> None:
 def two_branches(priors: tuple[float, float] = (0.25, 0.75)) -> Tree:
     """Root 0 (visited 3 times); children 1 ``ab`` and 2 ``ac`` (once each, both worth 0.5), with two children each."""
     tree = Tree(None, "start", ())
-    tree.add_children(0, ["ab", "ac"], ["ab", "ac"], np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+    tree.add_children(0, Children(["ab", "ac"], ["ab", "ac"], np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     for node in (1, 2):
-        tree.add_children(node, ["l", "r"], ["l", "r"], np.array(priors), [0.0] * 2, [0.0] * 2, [0, 0])
+        tree.add_children(node, Children(["l", "r"], ["l", "r"], np.array(priors), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.nodes["visits"][:3] = 3, 1, 1
     tree.nodes["value_sum"][:3] = 1.5, 0.5, 0.5
     return tree
@@ -246,9 +248,9 @@ def test_nodes_are_drawn_by_their_means_whatever_their_visits(worth: float, belo
 def test_a_node_that_is_near_to_any_of_those_drawn_is_left_out(apart: float, far: bool) -> None:
     """``ac`` is far from ``xy`` and differs from ``ab`` in one letter of two."""
     tree = Tree(None, "start", ())
-    tree.add_children(0, ["ab", "xy", "ac"], [None] * 3, np.full(3, 1 / 3), [0.0] * 3, [0.0] * 3, [0] * 3)
+    tree.add_children(0, Children(["ab", "xy", "ac"], [None] * 3, np.full(3, 1 / 3), [0.0] * 3, [0.0] * 3, [0] * 3))
     for node in (1, 2, 3):
-        tree.add_children(node, ["l", "r"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0])
+        tree.add_children(node, Children(["l", "r"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.nodes["visits"][:4] = 4, 1, 1, 1
     drawn = [Selected(tree, 4, 2, 0), Selected(tree, 6, 2, 0)]
     leaf = softmax_leaf(tree, SearchSettings(selection="softmax", apart=apart, leaves_per_tree=4), drawn)

@@ -17,10 +17,10 @@ from random_numbers import digest, uniform
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.search.arrays import NodeArrays
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import Leaf
-from branchwise.search.selection import mixed_prior
+from branchwise.search.rules.selection import mixed_prior
+from branchwise.search.trees.arrays import NodeArrays
 
 
 class Game(NamedTuple):
@@ -93,7 +93,9 @@ class HashPolicy:
             for transcript, actions in zip(transcripts, candidates, strict=True)
         ]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         raise NotImplementedError
 
 

@@ -18,7 +18,8 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.tree import Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import insert_children
 
 WORDS = "abcdefghijkl"
@@ -56,14 +57,13 @@ class Typing(Simulator[str]):
 class Draws:
     """Draws words with falling probabilities, from the generator of each transcript."""
 
-    policy_id = "draws"
     shares = np.array([0.4, 0.2, 0.1, 0.1, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02, 0.01, 0.01])
 
     def __init__(self) -> None:
         self.calls = 0
         self.said: list[tuple[str, str]] = []
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Sequence[np.random.Generator]) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Sequence[np.random.Generator]) -> list[list[Proposal]]:
         self.calls += len(transcripts)
         answers = []
         for transcript, rng in zip(transcripts, rngs, strict=True):
@@ -74,9 +74,6 @@ class Draws:
                 [Proposal(word, float(np.log(self.shares[WORDS.index(word)])), (ord(word),), (-1.0,)) for word in words]
             )
         return answers
-
-    def propose(self, transcripts: Any, n: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        raise AssertionError("it has a generator for each")
 
     def score(self, transcripts: Any, candidates: Any) -> Any:
         raise NotImplementedError
@@ -173,7 +170,7 @@ class Scripted(Draws):
         super().__init__()
         self.words = words
 
-    def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
         answers = []
         for transcript in transcripts:
             self.calls += 1
@@ -206,8 +203,8 @@ def test_a_vain_question_is_not_asked_again_at_once() -> None:
 
 def test_proposals_alike_by_the_callers_rule_are_one_child() -> None:
     class Shouting(Scripted):
-        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
-            answers = super().propose_each(transcripts, n, rngs)
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+            answers = super().propose(transcripts, n, rngs)
             later = self.calls > 1
             return [[Proposal(p.text.upper() if later else p.text, p.logp) for p in answer] for answer in answers]
 
@@ -256,10 +253,10 @@ def test_in_parts_through_a_file_it_is_the_same_tree(tmp_path: Path) -> None:
 
 def test_a_policy_that_fails_later_costs_no_tree() -> None:
     class Once(Draws):
-        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             if any(not transcript for transcript in transcripts) and self.said:
                 raise ConnectionError("gone")
-            return super().propose_each(transcripts, n, rngs)
+            return super().propose(transcripts, n, rngs)
 
     tree = grown(Typing(length=4), Once(), max_failed_share=1.0)
     assert tree.counters["failed_leaves"] > 0
@@ -320,7 +317,7 @@ def test_the_bonus_of_a_later_proposal_is_asked_when_it_comes(broken: bool, fail
 
 def test_later_proposals_stand_behind_the_first_the_likelier_first() -> None:
     class Growing(Scripted):
-        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             later = self.calls > 0
             self.calls += len(transcripts)
             words = "cddb" if later else "ab"
@@ -441,9 +438,11 @@ def test_children_that_come_later_move_those_of_others_and_change_nothing_in_the
         return [float(i) if players == 1 else [float(i), 2.0 * i, 3.0 * i] for i in range(low, high)]
 
     tree = Tree(None, "root", (), capacity=8, players=players)
-    tree.add_children(0, ["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0])
+    tree.add_children(0, Children(["a", "b"], ["A", "B"], np.array([0.5, 0.5]), [0.0, 0.0], rewards(0, 2), [0, 0]))
     names = [f"b{i}" for i in range(5)]
-    tree.add_children(2, names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    tree.add_children(
+        2, Children(names, names, np.arange(5) / 8, [-float(i) for i in range(5)], rewards(10, 15), [0] * 5)
+    )
     tree.asked = {0: [2, 0], 2: [5, 0]}
     added: list[str] = []
     for step in range(0, 60, count):
@@ -451,14 +450,16 @@ def test_children_that_come_later_move_those_of_others_and_change_nothing_in_the
         first = insert_children(
             tree,
             0,
-            new,
-            new,
-            np.full(count, 0.25),
-            [-1.0] * count,
-            rewards(20, 20 + count),
-            [0] * count,
-            [None] * count,
-            [0] * count,
+            Children(
+                new,
+                new,
+                np.full(count, 0.25),
+                [-1.0] * count,
+                rewards(20, 20 + count),
+                [0] * count,
+                [None] * count,
+                [0] * count,
+            ),
         )
         added += new
         assert first == 3 + step
@@ -481,7 +482,7 @@ def test_what_opens_again_opens_all_above_it() -> None:
     and with it the whole tree, the next letter is said there, and the old ones above it."""
 
     class Letters(Scripted):
-        def propose_each(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
+        def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Proposal]]:
             answers = []
             for transcript in transcripts:
                 deep = transcript[-1].text == "so far: aaa"

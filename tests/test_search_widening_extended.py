@@ -14,7 +14,9 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.settings import walk_of
-from branchwise.search.tree import SOLVED, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import SOLVED
+from branchwise.search.trees.tree import Tree
 from branchwise.search.widening import reopen
 
 State = tuple[str, ...]
@@ -46,13 +48,10 @@ class Letters:
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         return [np.zeros(len(actions)) for actions in candidates]
 
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], count: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
         return [[Proposal("abcdefg"[int(rng.integers(7))], -1.0) for _ in range(count)] for rng in rngs]
-
-    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        return self.propose_each(transcripts, count, [rng] * len(transcripts))
 
 
 def value(simulator: Simulator[Any], state: State, transcript: Transcript) -> float:
@@ -115,7 +114,9 @@ class Growing:
     def __init__(self, from_b: Sequence[str] = ("go",)) -> None:
         self.asked, self.from_b = 0, from_b
 
-    def propose(self, transcripts: Sequence[Transcript], count: int, rng: np.random.Generator) -> list[list[Proposal]]:
+    def propose(
+        self, transcripts: Sequence[Transcript], count: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
         answers = {"root": ["A", "B"], "A": ["go"], "B": self.from_b}
         said = []
         for transcript in transcripts:
@@ -153,7 +154,9 @@ def test_a_way_that_is_open_already_keeps_no_other_closed() -> None:
     tree = Tree(None, "root", ())
     for node, names in ((0, "AB"), (1, "S"), (2, "Sx")):
         zeros = [0.0] * len(names)
-        tree.add_children(node, list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+        tree.add_children(
+            node, Children(list(names), list(names), np.full(len(names), 0.5), zeros, zeros, [0] * len(names))
+        )
     tree.link(4, 3)
     for node in (1, 3):
         tree.nodes["flags"][node] |= SOLVED

@@ -222,7 +222,7 @@ def test_the_same_seed_gives_the_same_policy_and_critic_in_the_mode_they_had() -
 
 def test_rewards_on_the_way_bound_the_critic_and_are_learned() -> None:
     played = [episode("red", click, "one", rewards=(r, 1.0)) for click, r in (("one", 2.0), ("two", -1.0))]
-    report = train_oreo(policy_of(), played, OreoSettings(outcome="reward"))
+    report = train_oreo(policy_of(), played, OreoSettings(), outcome="reward")
     assert (report.critic.low, report.critic.high) == (0.0, 3.0)
 
 
@@ -239,6 +239,6 @@ def test_what_cannot_be_learned_from_is_named() -> None:
         train_oreo(policy, EPISODES, OreoSettings(), critic=critic)
     with pytest.raises(ValueError, match="none of 1 episodes gave a row"):
         train_oreo(policy, [Episode({}, (observed("goal"),), (), False, 0)], OreoSettings())
-    for name, value in (("beta", 0.0), ("kl_weight", -0.1), ("level", "step"), ("outcome", "score")):
+    for name, value in (("beta", 0.0), ("kl_weight", -0.1), ("level", "step")):
         with pytest.raises(ValueError, match=name):
             OreoSettings(**{name: value})

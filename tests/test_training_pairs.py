@@ -156,7 +156,7 @@ def test_anchors_are_read_from_their_file_beside_the_pairs(model: Path, tmp_path
 
 def test_rows_are_told_apart_by_what_is_trained() -> None:
     """A step that a tree logged with its tokens and one that a roll-out took are one row."""
-    logged = (acted("click[one]", token_ids=(1, 2), logps=(-0.5, -0.1), policy_id="m"),)
+    logged = (acted("click[one]", token_ids=(1, 2), logps=(-0.5, -0.1)),)
     page = observed("page")
     once = [
         replace(PAIR, chosen=logged),
@@ -275,7 +275,7 @@ def test_a_search_s_logged_references_are_those_of_the_rows_that_train_on_them()
     tokenizer = make_tokenizer(["goal"])
     policy = LanguageModel(make_model(tokenizer, width=16, layers=1, heads=2), tokenizer, max_new_tokens=20)
     prompt = (observed("goal"),)
-    [proposals] = policy.propose([prompt], 400, np.random.default_rng(0))
+    [proposals] = policy.propose([prompt], 400, [np.random.default_rng(0)])
     assert policy.counts["rescored_proposals"] > 0
     pairs = [
         PreferencePair(prompt, (acted(one.text),), (acted(other.text),), ref_chosen_logp=one.logp,

@@ -10,7 +10,9 @@ import torch
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, observed
-from branchwise.search.tree import NODE, TERMINAL, Tree
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import NODE, TERMINAL
+from branchwise.search.trees.tree import Tree
 from branchwise.training.losses import value_loss
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import (
@@ -154,7 +156,7 @@ def test_rows_end_with_what_was_seen_or_with_the_action_that_ended_the_episode()
     tree = Tree(None, None, (observed("goal red"),), task={"goal": 3})
     actions = ["click[red]", "click[buy now]", "click[blue]"]
     flags = [0, TERMINAL, 0]
-    tree.add_children(0, actions, [None] * 3, np.full(3, 1 / 3), [-1.1] * 3, [0.25, 0.5, 0.0], flags)
+    tree.add_children(0, Children(actions, [None] * 3, np.full(3, 1 / 3), [-1.1] * 3, [0.25, 0.5, 0.0], flags))
     for node, page in ((1, "red shirt"), (2, "reward 0.5")):
         tree.remember_observation(node, page)
         tree._nodes[node]["visits"] = node
@@ -169,7 +171,9 @@ def test_rows_end_with_what_was_seen_or_with_the_action_that_ended_the_episode()
 
 def test_a_state_s_value_is_what_its_action_returned_without_the_reward_and_the_discount() -> None:
     tree = Tree(None, None, (observed("goal red"),), index=4, discount=0.5)
-    tree.add_children(0, ["click[red]", "never"], [None] * 2, np.full(2, 0.5), [-1.1] * 2, [0.25, 0.0], [0, 0])
+    tree.add_children(
+        0, Children(["click[red]", "never"], [None] * 2, np.full(2, 0.5), [-1.1] * 2, [0.25, 0.0], [0, 0])
+    )
     tree.remember_observation(1, "red shirt")
     for node, visits, total in ((0, 4, 2.0), (1, 2, 1.5)):
         tree._nodes[node]["visits"], tree._nodes[node]["value_sum"] = visits, total

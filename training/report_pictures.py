@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 from ..envs.terminal import printable
-from ..search.tree import Tree
+from ..search import Tree
 
 MARKERS = ("circle", "square", "triangle", "diamond")
 

@@ -12,9 +12,9 @@ from markupsafe import Markup
 
 from ..envs.play.episode import Episode
 from ..envs.play.transcript import Turn
+from ..search import Tree
 from ..search.extraction import PreferencePair
 from ..search.store import load_episodes, load_pairs, load_trees
-from ..search.tree import Tree
 from .evaluation import PairedDifference, paired_difference
 from .readable import BASE, agent_name, is_reference
 from .report_pictures import PairMark, named, tree_picture

@@ -26,7 +26,7 @@ from scipy.stats import rankdata
 
 from ..agents.critics import ValueModel
 from ..envs.play.transcript import Transcript
-from ..search.tree import Tree
+from ..search import Tree
 from ..search.typed import check_fields
 from .batches import padded
 from .losses import value_loss

@@ -15,7 +15,7 @@ from ..registry import environment_row
 from ..simulator import Simulator
 from ..views import without_view
 from .agent import Decision
-from .policy import Policy, PolicyFunction, Proposal, as_policy, propose
+from .policy import Policy, PolicyFunction, Proposal, as_policy
 from .sampling import sampled
 from .transcript import Transcript
 
@@ -65,7 +65,7 @@ class PolicyAgent:
             if self.temperature == 0 and isinstance(self.policy, GreedyPolicy):
                 answers = self.policy.propose_best(asked)
             else:
-                answers = propose(self.policy, asked, 1, [rngs[i] for i in free])
+                answers = self.policy.propose(asked, 1, [rngs[i] for i in free])
             for i, proposals in zip(free, answers, strict=True):
                 decisions[i] = Decision(proposals[0].text if proposals else "", 1)
         return decisions

@@ -5,7 +5,7 @@ Implementations live a floor up (``agents``); the tree sees only this protocol.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -23,29 +23,18 @@ class Proposal:
 
 
 class Policy(Protocol):
-    """``calls`` counts the prompts that this policy has been asked about, remembered answers included, so that the
-    figure compares methods and not caches."""
+    """A policy that is only ever asked for one of the two may lack the other."""
 
-    calls: int
-
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        """``n`` sampled actions for each transcript (fewer where the model answered nothing usable)."""
+    def propose(
+        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
+    ) -> list[list[Proposal]]:
+        """``n`` sampled actions for each transcript (fewer where the model answered nothing usable). ``rngs`` has one
+        generator for each transcript (the same one may come twice), so that what is proposed to one tree does not
+        depend on the trees that share the batch."""
         ...
 
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """For each transcript the log-probabilities of its candidates, end of turn included: float64 ``[k]``."""
-        ...
-
-
-@runtime_checkable
-class PolicyWithGenerators(Policy, Protocol):
-    """A policy that can sample with one generator a transcript, so that what it proposes to one tree does not depend
-    on the trees that share the batch."""
-
-    def propose_each(
-        self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
-    ) -> list[list[Proposal]]:
-        """As :meth:`Policy.propose`; ``rngs`` has one generator for each transcript (the same one may come twice)."""
         ...
 
 
@@ -69,8 +58,11 @@ class FunctionPolicy:
                 raise TypeError(f"{name} is {function!r}; expected a function")
         self._score = score
         self._propose = propose
-        self.offers = {name for name, function in (("score", score), ("propose", propose)) if function is not None}
         self.calls = 0
+
+    def has(self, method: Literal["score", "propose"]) -> bool:
+        """Whether there is a function for this method."""
+        return (self._score if method == "score" else self._propose) is not None
 
     def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """As :meth:`Policy.score`."""
@@ -79,14 +71,10 @@ class FunctionPolicy:
         self.calls += len(transcripts)
         return [np.array(self._score(t, c), np.float64) for t, c in zip(transcripts, candidates, strict=True)]
 
-    def propose(self, transcripts: Sequence[Transcript], n: int, rng: np.random.Generator) -> list[list[Proposal]]:
-        """As :meth:`Policy.propose`."""
-        return self.propose_each(transcripts, n, [rng] * len(transcripts))
-
-    def propose_each(
+    def propose(
         self, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
     ) -> list[list[Proposal]]:
-        """As :meth:`PolicyWithGenerators.propose_each`."""
+        """As :meth:`Policy.propose`."""
         if self._propose is None:
             raise ValueError("any text may be an answer here, and the policy only scores; FunctionPolicy(propose=…)")
         self.calls += len(transcripts)
@@ -98,7 +86,7 @@ def as_policy(policy: Any) -> Any:
     anything else."""
     if isinstance(policy, type):
         raise TypeError(f"policy is the class {policy.__name__}; pass an object of it, {policy.__name__}(…)")
-    if policy is None or any(hasattr(policy, name) for name in ("score", "propose", "propose_each")):
+    if policy is None or any(hasattr(policy, name) for name in ("score", "propose")):
         return policy
     if callable(policy):
         return FunctionPolicy(policy)
@@ -108,11 +96,9 @@ def as_policy(policy: Any) -> Any:
     )
 
 
-def propose(
-    policy: Policy, transcripts: Sequence[Transcript], n: int, rngs: Sequence[np.random.Generator]
-) -> list[list[Proposal]]:
-    """Ask with one generator a transcript where the policy can, else with the first of them."""
-    each = getattr(policy, "propose_each", None)
-    if each is not None:
-        return each(transcripts, n, rngs)
-    return policy.propose(transcripts, n, rngs[0])
+def can(policy: Any, method: Literal["score", "propose"]) -> bool:
+    """Whether a policy can be asked to ``score`` or to ``propose``: it has that method, and as a
+    :class:`FunctionPolicy` a function for it."""
+    if isinstance(policy, FunctionPolicy):
+        return policy.has(method)
+    return hasattr(policy, method)

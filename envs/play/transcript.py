@@ -21,7 +21,7 @@ class Turn:
     """One message.
 
     ``token_ids`` and ``logps`` (one log-probability a token, float, natural logarithm) are filled where a local model
-    sampled or scored the turn; ``policy_id`` names the model that did. ``is_agent`` marks text to train on.
+    sampled or scored the turn. ``is_agent`` marks text to train on.
     """
 
     role: Role
@@ -29,7 +29,6 @@ class Turn:
     is_agent: bool = False
     token_ids: tuple[int, ...] = ()
     logps: tuple[float, ...] = ()
-    policy_id: str = ""
 
 
 Transcript = tuple[Turn, ...]
@@ -40,9 +39,9 @@ def observed(text: str) -> Turn:
     return Turn("user", text)
 
 
-def acted(text: str, **logged: object) -> Turn:
+def acted(text: str, token_ids: tuple[int, ...] = (), logps: tuple[float, ...] = ()) -> Turn:
     """A turn in which the agent acts."""
-    return Turn("assistant", text, is_agent=True, **logged)  # type: ignore[arg-type]
+    return Turn("assistant", text, True, token_ids, logps)
 
 
 def messages(transcript: Sequence[Turn]) -> list[dict[str, str]]:

@@ -1,10 +1,10 @@
 """Which child a simulation walks to: the score of a child under each published rule, as small numba functions.
 
 Each function takes plain numbers, so that it can be read beside its paper and tested against a closed form; the walk
-over the children lives in ``descent.py``. In all of them ``value`` is Q(s, a), the mean return of the child so far,
-``visits`` its visit count N(s, a), ``parent_visits`` the visit count N(s) of the node that is left, ``exploration``
-the constant c, and logarithms are natural. A parent that was never visited counts as visited once, so that log and
-root are defined.
+over the children lives in ``trees/descent.py``. In all of them ``value`` is Q(s, a), the mean return of the child so
+far, ``visits`` its visit count N(s, a), ``parent_visits`` the visit count N(s) of the node that is left,
+``exploration`` the constant c, and logarithms are natural. A parent that was never visited counts as visited once, so
+that log and root are defined.
 
 Which rule is which:
 
@@ -36,7 +36,7 @@ from typing import Final, Literal
 import numpy as np
 from numba import njit
 
-from ..envs.play.sampling import drawn
+from ...envs.play.sampling import drawn
 
 Selection = Literal["ucb1", "uct", "puct", "alphazero", "p_ucb", "uct_bonus", "minimax", "softmax", "gumbel"]
 UnvisitedValue = Literal["zero", "parent", "infinite", "prior", "reduced", "constant"]

@@ -2,7 +2,7 @@
 
 A node's value is the mean return of the *action that led into it*: Q(s, a) = r(s, a) + γ · V(s'), where s' is the
 node's own state; where chance moves in s', γ is 1, since luck takes no time (``nodes.discount_into``). The root has no
-action; its value is V(root). The walk from leaf to root lives in ``ascent.py``.
+action; its value is V(root). The walk from leaf to root lives in ``trees/ascent.py``.
 
 - ``mean``: the running mean of the returns of all simulations that passed (Agent Q, arXiv 2408.07199, Eq. 8:
   Q ← (Q·N + R)/(N + 1)), kept as a sum.

@@ -1,4 +1,4 @@
-"""Compiling the loop of ``compiled_loop.py`` for a game, once, and keeping what was compiled.
+"""Compiling the loop of ``loop.py`` for a game, once, and keeping what was compiled.
 
 Numba keeps compiled functions on disk by file and name, and does not look at the globals that a function uses. So the
 functions of the loop get a name of their own for each game, with a digest of everything that decides what they do: the
@@ -20,10 +20,10 @@ from typing import Any
 
 from numba import njit
 
-from ..envs.games import kernels
-from ..envs.games.compiling import is_compiled
-from ..envs.games.kernels import CompiledRules
-from . import compiled_loop
+from ...envs.games import kernels
+from ...envs.games.compiling import is_compiled
+from ...envs.games.kernels import CompiledRules
+from . import loop as plain_loop
 
 
 @lru_cache(maxsize=64)
@@ -31,12 +31,12 @@ def built(
     loop: ModuleType, name: str, rules: CompiledRules, value: Any, prior: Any, fixed: tuple[tuple[str, int], ...]
 ) -> Any:
     """The compiled function ``name`` of the module ``loop`` for a game, a kernel for values of leaves, and one for
-    logits of actions, or None. ``loop`` is ``compiled_loop`` or a module that replaces some of its functions; ``fixed``
+    logits of actions, or None. ``loop`` is ``loop.py`` or a module that replaces some of its functions; ``fixed``
     are further names with their values."""
     parts = [rules.legal, rules.step, value, *([] if prior is None else [prior])]
     digest, lasting = _digest(loop, rules, parts, fixed)
     given = {
-        **vars(compiled_loop),
+        **vars(plain_loop),
         **vars(loop),
         "game_legal": rules.legal,
         "game_step": rules.step,
@@ -62,7 +62,7 @@ def _digest(
 ) -> tuple[str, bool]:
     """Sixteen letters that name all that decides what the compiled functions do, and whether that could all be read."""
     lasting = True
-    files = {loop.__file__, compiled_loop.__file__, kernels.__file__, *rules.sources}
+    files = {loop.__file__, plain_loop.__file__, kernels.__file__, *rules.sources}
     found = hashlib.sha256(f"{rules.players} {len(parts)} {fixed}".encode())
     for part in parts:
         function = part.py_func

@@ -7,9 +7,9 @@ backup, discounts, MCTS-Solver, ties, limits of time and memory; :func:`why_not_
 else goes to ``engine.search``, which grows the same tree from the same values of leaves. (Its roll-outs draw other
 random numbers, its ties other ones too.)
 
-The first search of a game compiles for some seconds, says so, and keeps the result on disk (``compiled_build.py``).
+The first search of a game compiles for some seconds, says so, and keeps the result on disk (``build.py``).
 Kernels release Python's lock: ``workers`` threads search several trees at once, and several trees of one root together
-are root parallelisation (``compiled_tree.merged``).
+are root parallelisation (``tree.merged``).
 
 Not here: policies and evaluators that are asked in Python, chance nodes, hidden information. A tree is limited to 2²⁴
 simulations, the largest count that float32 holds.
@@ -25,13 +25,22 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..envs.games.kernels import CompiledRules
-from ..envs.play.policy import Policy, PolicyFunction
-from ..envs.simulator import Simulator
-from . import compiled_gumbel, compiled_loop
-from .border import check_simulator_methods, checked_settings, generators
-from .compiled_build import built
-from .compiled_loop import (
+from ...envs.games.kernels import CompiledRules
+from ...envs.play.policy import Policy, PolicyFunction
+from ...envs.simulator import Simulator
+from ..border import check_simulator_methods, checked_settings, generators
+from ..engine import Progress, Root, SearchStopped, checked_roots
+from ..engine import search as search_in_general
+from ..evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
+from ..interruption import Interruption
+from ..rules.gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
+from ..settings import SearchSettings
+from ..trees.stepping import Refused
+from ..trees.tree import Tree
+from . import gumbel as gumbel_loop
+from . import loop as plain_loop
+from .build import built
+from .loop import (
     CHOICE,
     COMPILED_NODE,
     RULES,
@@ -47,16 +56,8 @@ from .compiled_loop import (
     WEIGHT_UCB1,
     WEIGHT_UCT,
 )
-from .compiled_store import save_compiled
-from .compiled_tree import CompiledTree, tries_each_once
-from .engine import Progress, Root, SearchStopped, checked_roots
-from .engine import search as search_in_general
-from .evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
-from .gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
-from .interruption import Interruption
-from .settings import SearchSettings
-from .stepping import Refused
-from .tree import Tree
+from .store import save_compiled
+from .tree import CompiledTree, tries_each_once
 
 MOST_SIMULATIONS: Final = 1 << 24
 MOST_NODES: Final = (1 << 31) - 1
@@ -87,7 +88,7 @@ _NOT_COMPILED: Final = (
 model and whose games never come back to a position; for two of them see :func:`_why_not`."""
 
 
-class KernelEvaluator:
+class KernelEvaluator(Evaluator):
     """Values leaves by a numba kernel ``(state, random) -> (value, random)``: the return from a state on for the player
     to move, of the kernel's state (``CompiledRules``); ``random`` is the int64 state of the random numbers, to be
     handed back as it is where none are drawn. Serves both engines."""
@@ -136,7 +137,7 @@ def search(
     default 0. ``workers``:
     threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
     16,384 simulations of a tree, nodes and bytes also where memory has to grow. ``autosave``: on Ctrl-C or SIGTERM stop
-    there, write the trees (``compiled_store.load_compiled``), and raise KeyboardInterrupt or SystemExit.
+    there, write the trees (``store.load_compiled``), and raise KeyboardInterrupt or SystemExit.
     Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations; TypeError for arguments
     of another type; SearchStopped where a kernel gave no number.
     """
@@ -323,13 +324,13 @@ class _Plan:
         """The compiled loop of a game, and the settings as it reads them."""
         known = self.loops.get((rules, kernel, prior))
         if known is None:
-            module = compiled_gumbel if self.settings.selection == "gumbel" else compiled_loop
+            module = gumbel_loop if self.settings.selection == "gumbel" else plain_loop
             given = np.zeros(1, RULES)
             for name in RULES.names or ():
                 given[name] = getattr(self.settings, name)
             given["max_depth"] = min(self.settings.max_depth, rules.max_depth)
             fixed = dict(self.fixed)
-            if module is compiled_loop:
+            if module is plain_loop:
                 fixed["SOLVE"] = self.settings.proves if rules.players == 2 else self.settings.solve
             known = built(module, "grow", rules, kernel, prior, tuple(fixed.items())), given
             self.loops[rules, kernel, prior] = known

@@ -11,7 +11,7 @@ How a search uses them: at the root, once, ``gumbel_draws`` and ``halving_plan``
 ``root_answer``. A plan is one for a number of simulations and for children without visits: it can be followed to its
 end, interrupted or not, but neither be made longer nor be laid over visits that another search made.
 
-Not here: the walk over the tree (``descent.py``); mctx's stochastic MuZero.
+Not here: the walk over the tree (``trees/descent.py``); mctx's stochastic MuZero.
 """
 
 import math

@@ -1,7 +1,7 @@
 """The numbers of a search tree: one structured numpy array of nodes, and the numba operations on it.
 
 A node is a 40-byte record; the children of a node are contiguous. Node 0 is the root. Each rule's formula stands in
-``selection.py`` and ``backup.py``.
+``rules/selection.py`` and ``rules/backup.py``.
 
 Conventions:
 
@@ -39,8 +39,8 @@ from typing import Final
 import numpy as np
 from numba import config, njit
 
-from ..envs.games.compiling import forget_outdated
-from .backup import UNPROVEN
+from ...envs.games.compiling import forget_outdated
+from ..rules.backup import UNPROVEN, opposite_proof
 
 if config.DISABLE_JIT:
     raise ImportError("the search's kernels read records as compiled code alone can: unset NUMBA_DISABLE_JIT")
@@ -232,4 +232,5 @@ def _subtree(nodes: np.ndarray, top: int, hint_of_state: bool) -> tuple[np.ndarr
     return order[:length].copy(), place
 
 
-forget_outdated(_source)  # before any kernel of this folder is read from disk
+forget_outdated(opposite_proof)  # before any kernel of these folders is read from disk
+forget_outdated(_source)

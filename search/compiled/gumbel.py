@@ -1,6 +1,6 @@
-"""The search loop of compiled games under the Gumbel rule (``gumbel.py`` has its formulas and their source).
+"""The search loop of compiled games under the Gumbel rule (``rules/gumbel.py`` has its formulas and their source).
 
-As ``compiled_loop.py``, with two differences in a node's record: ``value_sum`` holds what the evaluator said of the
+As ``loop.py``, with two differences in a node's record: ``value_sum`` holds what the evaluator said of the
 node's own state (the formulas need it), so that ``value`` is a running mean, rounded as the sums there; and ``factor``
 is the prior P. The formulas stand here once more because they read the records in place, without arrays of their own:
 that makes a simulation about three times as fast. The tests hold both together.
@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from .compiled_loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value, rounded
-from .gumbel import LOWEST_SCORE, halving_plan
+from ..rules.gumbel import LOWEST_SCORE, halving_plan
+from .loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value, rounded
 
 FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
@@ -173,7 +173,7 @@ def grow(
     walk: np.ndarray,
     choices: np.ndarray,
 ) -> tuple[int, int, int]:
-    """``compiled_loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
+    """``loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
     room for as many, NaN before the root has children, and what :func:`prepare_root` made of them from then on;
     ``plan``: room for ``gumbel.halving_plan``, int64, of at least the simulations that the root will
     have had."""
@@ -204,7 +204,7 @@ def grow(
                     break
                 count = expand(nodes, node, size, state, actions, scratch, temperature, uniform)
                 size += count
-                if here.flags & LATE or count == 0:  # as in ``compiled_loop.grow``
+                if here.flags & LATE or count == 0:  # as in ``loop.grow``
                     break
                 if node == 0:
                     prepare_root(nodes, gumbel, drawn, plan, considered)

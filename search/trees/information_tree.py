@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.games.compiling import say_if_compiling
-from ..envs.play.transcript import Transcript, observed
-from ..envs.simulator import Simulator
+from ...envs.games.compiling import say_if_compiling
+from ...envs.play.transcript import Transcript, observed
+from ...envs.simulator import Simulator
+from ..rules.backup import UNPROVEN
 from .ascent import _back_up_information
-from .backup import UNPROVEN
 from .descent import _best_of
-from .tree import EXPANDED, FAILED, INFORMATION, Tree
+from .nodes import EXPANDED, FAILED, INFORMATION
+from .tree import Tree
 
 
 class InformationTree(Tree):
@@ -69,7 +70,7 @@ class InformationTree(Tree):
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """As :meth:`Tree.known_returns`. Nothing is solved here; an action whose only steps failed cannot be played."""
-        children = np.array(self.children(node), np.int64)
+        children = self._child_indices(node)
         broken = ((self._nodes["flags"][children] & FAILED) != 0) & (self._nodes["visits"][children] == 0)
         return np.where(broken, -np.inf, np.nan)
 
@@ -124,9 +125,7 @@ class InformationTree(Tree):
         self._nodes["parent"][1:] = np.searchsorted(order, self._nodes["parent"][1:])
         self._nodes["parent"][0] = -1
         self._head["size"] = self.size = len(order)
-        for name in ("actions", "logps", "_positions", "_transcripts"):
-            beside = getattr(self, name)
-            setattr(self, name, [beside[old] for old in order.tolist()])
+        self.keep_words(order.tolist())
         self.actions[0], self.logps[0], self._transcripts[0] = "", float("nan"), tuple(transcript)
         self.moves = [turn.text for turn in transcript if turn.is_agent]
         self._worded = self._word_bytes = 0
@@ -193,7 +192,7 @@ class InformationTree(Tree):
     def share_prior(self, node: int) -> None:
         """Scale the priors of an information set's actions so that they sum to one, over all that ever were available;
         a walk takes their shares among those that are (``choose_available``)."""
-        edges = np.array(self.children(node), np.int64)
+        edges = self._child_indices(node)
         priors = self._nodes["prior"][edges].astype(np.float64)
         self._nodes["prior"][edges] = priors / priors.sum()
 

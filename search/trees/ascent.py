@@ -1,5 +1,5 @@
 """The way up: how the value of a leaf, and what is proven of it, reach the nodes above. The formulas stand in
-``backup.py``, the layout of nodes and its conventions in ``nodes.py``.
+``rules/backup.py``, the layout of nodes and its conventions in ``nodes.py``.
 
 Each walk takes the path of the simulation, not the nodes' parents: under transpositions a state has several.
 """
@@ -7,7 +7,7 @@ Each walk takes the path of the simulation, not the nodes' parents: under transp
 import numpy as np
 from numba import njit
 
-from .backup import (
+from ..rules.backup import (
     BELLMAN,
     LOSS,
     MAX,
@@ -23,6 +23,7 @@ from .backup import (
     seen_by,
     visit_weighted_value,
 )
+from ..rules.selection import widened
 from .nodes import (
     BUSY,
     CHANCE,
@@ -37,7 +38,6 @@ from .nodes import (
     _source,
     discount_into,
 )
-from .selection import widened
 
 
 @njit(cache=True)

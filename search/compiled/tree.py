@@ -2,10 +2,10 @@
 
 Nodes hold no states and no texts: both follow from the root and the actions, and are made when they are asked for.
 Node 0 is the root, the children of a node lie side by side, and the value of a node is the mean return of the action
-into it for the player who chose it (of the root: for the player to move there), as in ``tree.py``. A node that was
-visited once has no children yet.
+into it for the player who chose it (of the root: for the player to move there), as in ``trees/tree.py``. A node that
+was visited once has no children yet.
 
-Not here: saving (``compiled_store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction`` and
+Not here: saving (``store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction`` and
 ``graph``).
 """
 
@@ -15,17 +15,18 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from ..envs.games.kernels import CompiledRules
-from ..envs.simulator import Simulator
-from .backup import DRAW, LOSS, UNPROVEN, WIN
-from .compiled_loop import COMPILED_NODE, OVER, PROOF, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
-from .engine import is_zero_sum
-from .gumbel import halving_plan, root_answer
-from .nodes import EXPANDED, NODE, TERMINAL, VALUED
-from .nodes import SOLVED as TREE_SOLVED
-from .settings import SearchSettings
-from .targets import FinalRule, best_of, visit_shares
-from .tree import Tree
+from ...envs.games.compiling import forget_outdated
+from ...envs.games.kernels import CompiledRules
+from ...envs.simulator import Simulator
+from ..engine import is_zero_sum
+from ..rules.backup import DRAW, LOSS, UNPROVEN, WIN
+from ..rules.gumbel import halving_plan, root_answer
+from ..rules.targets import FinalRule, best_of, visit_shares
+from ..settings import SearchSettings
+from ..trees.nodes import EXPANDED, NODE, TERMINAL, VALUED
+from ..trees.nodes import SOLVED as TREE_SOLVED
+from ..trees.tree import Tree
+from .loop import COMPILED_NODE, OVER, PROOF, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
 
 _NAMES: Final = {0: "", PROVEN_LOSS: "loss", PROVEN_DRAW: "draw", PROVEN_WIN: "win"}
 _VALUES: Final = {PROVEN_LOSS: -1.0, PROVEN_DRAW: 0.0, PROVEN_WIN: 1.0}
@@ -37,7 +38,7 @@ class CompiledTree:
     """One tree of a compiled search.
 
     ``state`` is the root's, of ``simulator``; ``settings`` those of the last search; ``simulations`` how many were
-    done; ``random`` the state of the tree's random numbers; ``nodes`` the records (``compiled_loop.COMPILED_NODE``).
+    done; ``random`` the state of the tree's random numbers; ``nodes`` the records (``loop.COMPILED_NODE``).
     Picklable; a copy goes on as the original would (``compiled.extend``).
     """
 
@@ -167,7 +168,7 @@ class CompiledTree:
 
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
         """The actions of a node and the share of visits that each got, nothing for an action that what is proven rules
-        out (``targets.py``); after ``gumbel`` the improved policy: float64 ``[children]``, sum 1. Where none was
+        out (``rules/targets.py``); after ``gumbel`` the improved policy: float64 ``[children]``, sum 1. Where none was
         visited the prior, as far as the rule keeps it (:meth:`prior`)."""
         children = self.children(node)
         actions = [self.action(child) for child in children]
@@ -341,3 +342,6 @@ def _subtree(nodes: np.ndarray, top: int) -> np.ndarray:
             kept[node].first_child = first
             first += kept[node].children
     return kept
+
+
+forget_outdated(_subtree)  # before any kernel of this folder is read from disk

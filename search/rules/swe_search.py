@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 from rapidfuzz.distance import Levenshtein
 
-from .nodes import EXPANDED, INVALID, TERMINAL
+from ..trees.nodes import EXPANDED, INVALID, TERMINAL
 
 if TYPE_CHECKING:
-    from .tree import Tree
+    from ..trees.tree import Tree
 
 HIGH: Final = 50.0
 LOW: Final = 0.0

@@ -1,6 +1,6 @@
 """The search loop of compiled games: select, expand, evaluate and back up, all in numba.
 
-``compiled.py`` compiles the functions of this file once for each game, with the game's rules in place of the names
+``engine.py`` compiles the functions of this file once for each game, with the game's rules in place of the names
 below that have none. A simulation walks from the root and replays the moves, so that no node holds a state; a node
 is expanded when it is reached for the second time, and its children lie side by side. (That a node gets its children
 one visit later than in the general engine changes nothing but memory: until then they have no visits.)
@@ -15,10 +15,10 @@ With N the parent's visits and n the child's, every compiled rule has the form Q
     puct        c(N) = c √N            w = P/(1 + n), with P as factor
     alphazero   as puct, c growing with N
 
-(``selection.py`` has the formulas; the tests hold them together.) The numbers are float32: scores are off by about 1e-7
-of their size, and sums of ±1 and 0 are exact. Other sums are rounded up and down in turn (:func:`rounded`), so that
-means are off by about 1e-5 of the returns' size after 2²⁴ visits; rounded to the nearest, each addition to a large sum
-would err the same way, and a mean of returns 0.3 would be 0.27.
+(``rules/selection.py`` has the formulas; the tests hold them together.) The numbers are float32: scores are off by
+about 1e-7 of their size, and sums of ±1 and 0 are exact. Other sums are rounded up and down in turn (:func:`rounded`),
+so that means are off by about 1e-5 of the returns' size after 2²⁴ visits; rounded to the nearest, each addition to a
+large sum would err the same way, and a mean of returns 0.3 would be 0.27.
 
 Random ties: where every child is tried once before any is tried twice, the order of a node's children is drawn when
 they are made (with a policy, of those of equal prior), and the first of equals is taken, as in OpenSpiel's ``MCTSBot``;
@@ -27,10 +27,10 @@ a draw at each tie would cost a fifth of the time. Under the other rules each ti
 What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
 the player who moved into it, a node all of whose children are proven has the best of them, and a proven loss is not
 visited again. With a discount nothing is proven (``settings.py``). Of the solved children that are not lost the best
-one stays in the race, with w = 0 (``descent.py``).
+one stays in the race, with w = 0 (``trees/descent.py``).
 
 Not here: chance nodes, virtual loss, backups other than the mean, transpositions. The Gumbel rule is in
-``compiled_gumbel.py``.
+``gumbel.py``.
 """
 
 import math
@@ -38,7 +38,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..envs.games.kernels import below, next_random
+from ...envs.games.kernels import below, next_random
 
 COMPILED_NODE: Final = np.dtype(
     [
@@ -76,7 +76,7 @@ UNVISITED_REDUCED: Final = 3
 UNVISITED_CONSTANT: Final = 4
 BEYOND_RETURNS: Final = np.float32(1e30)
 
-# What the game gives in place of these: ``compiled_build.py``.
+# What the game gives in place of these: ``build.py``.
 game_legal: Any = None
 game_step: Any = None
 game_value: Any = None

@@ -7,9 +7,9 @@ a player whom the game does not have, count as an exception of the step (``envs.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from ..envs.checked import checked_player, checked_rewards
-from ..envs.simulator import CHANCE, Simulator
-from ..envs.simulator import TERMINAL as GAME_OVER
+from ...envs.checked import checked_player, checked_rewards
+from ...envs.simulator import CHANCE, Simulator
+from ...envs.simulator import TERMINAL as GAME_OVER
 from .nodes import OUTCOMES, TERMINAL, VALUED
 
 

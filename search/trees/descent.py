@@ -1,5 +1,5 @@
-"""The way down: which leaf the next simulation reaches. The formulas stand in ``selection.py`` and ``gumbel.py``, the
-layout of nodes and its conventions in ``nodes.py``.
+"""The way down: which leaf the next simulation reaches. The formulas stand in ``rules/selection.py`` and
+``rules/gumbel.py``, the layout of nodes and its conventions in ``nodes.py``.
 
 At a node where a player moves the walk takes the child with the largest score, at a chance node an outcome by its
 probability, and it ends at a node without children. Of the children that are solved the best one alone has a score:
@@ -19,24 +19,9 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from .ascent import _close_above, _settle, _solved_return, _sums_of_children
-from .backup import critic_mix, visit_weighted_value
-from .gumbel import completed, final_choice, improved_policy, interior_choice, planned_choice
-from .nodes import (
-    BUSY,
-    CHANCE,
-    FAILED,
-    LINKED,
-    MAX_CHILDREN,
-    NORMALISE_NOT,
-    NORMALISE_TREE,
-    SHARED,
-    SOLVED,
-    VALUED,
-    _source,
-    discount_into,
-)
-from .selection import (
+from ..rules.backup import critic_mix, visit_weighted_value
+from ..rules.gumbel import completed, final_choice, improved_policy, interior_choice, planned_choice
+from ..rules.selection import (
     ALPHAZERO,
     FIRST_PLAY_PARENT,
     FIRST_PLAY_REDUCED,
@@ -56,6 +41,21 @@ from .selection import (
     uct,
     uct_bonus,
     widened,
+)
+from .ascent import _close_above, _settle, _solved_return, _sums_of_children
+from .nodes import (
+    BUSY,
+    CHANCE,
+    FAILED,
+    LINKED,
+    MAX_CHILDREN,
+    NORMALISE_NOT,
+    NORMALISE_TREE,
+    SHARED,
+    SOLVED,
+    VALUED,
+    _source,
+    discount_into,
 )
 
 PATH_TOO_SHORT = -2

@@ -17,14 +17,14 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from ..envs.games.kernels import CompiledRules
-from ..envs.json_files import parse_json
-from ..envs.simulator import Simulator
-from .compiled_loop import COMPILED_NODE, LATE
-from .compiled_tree import CompiledTree, tries_each_once
-from .engine import Root
-from .files import atomically, check_file, check_unpacked
-from .settings import SearchSettings
+from ...envs.games.kernels import CompiledRules
+from ...envs.json_files import parse_json
+from ...envs.simulator import Simulator
+from ..engine import Root
+from ..files import atomically, check_file, check_unpacked
+from ..settings import SearchSettings
+from .loop import COMPILED_NODE, LATE
+from .tree import CompiledTree, tries_each_once
 
 FORMAT: Final = "branchwise compiled trees 1"
 

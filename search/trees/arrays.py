@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numba import njit, typeof
 
-from ..envs.games.compiling import say_if_compiling
+from ...envs.games.compiling import say_if_compiling
+from ..rules.backup import UNPROVEN
+from ..rules.gumbel import gumbel_draws, halving_plan, why_not_planned
 from .ascent import _abandon, _back_up, _release
-from .backup import UNPROVEN
 from .descent import PATH_TOO_SHORT, _select
-from .gumbel import gumbel_draws, halving_plan, why_not_planned
 from .nodes import HEAD, NODE, WALK, _add_children, _path
 
 

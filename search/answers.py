@@ -1,6 +1,6 @@
 """The answer of a search: what to play, what to learn from, and what the tree expects to happen.
 
-Values are those of the player who chooses (``nodes.py``), in units of return. The pictures stand in ``graph.py``.
+Values are those of the player who chooses (``trees/nodes.py``), in units of return. The pictures stand in ``graph.py``.
 """
 
 from dataclasses import dataclass
@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 
 from ..envs.play.sampling import drawn
-from .targets import playable
-from .tree import Tree
+from .rules.targets import playable
+from .trees.tree import Tree
 
 By = Literal["search", "visits", "value", "temperature", "gumbel"]
 
@@ -34,11 +34,9 @@ def action(
     """The action to play at a node.
 
     ``search``: as the search was set; ``visits``, ``value``: :meth:`Tree.best_child`. ``temperature``: drawn with
-    probability ∝ visits^(1/temperature) (AlphaZero) among the actions that what is proven leaves (``targets.py``), by
-    ``rng``, the tree's own by default; 0 takes the most visited.
-    ``gumbel``: Gumbel MuZero's choice among the most visited root actions. Raises ValueError where the node has no
-    children.
-    """
+    probability ∝ visits^(1/temperature) (AlphaZero) among the actions that what is proven leaves
+    (``rules/targets.py``), by ``rng``, the tree's own by default; 0 takes the most visited. ``gumbel``: Gumbel MuZero's
+    choice among the most visited root actions. Raises ValueError where the node has no children."""
     children = tree.children(node)
     if not children:
         raise ValueError(f"node {node} has no children: {tree.last_error or 'no simulation expanded it'}")

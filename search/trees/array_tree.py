@@ -19,16 +19,16 @@ import numpy as np
 from numba import carray, njit, types
 from numba.extending import intrinsic
 
-from ..envs.checked import LARGEST
-from ..envs.simulator import MOST_DRAWS
-from .arrays import NodeArrays, entry
-from .ascent import _abandon, _back_up, _proof_for, _solved_return
-from .backup import DRAW, LOSS, UNPROVEN, WIN, proven_value
-from .descent import _improved_policy, _select
+from ...envs.checked import LARGEST
+from ...envs.simulator import MOST_DRAWS
+from ..rules.backup import LOSS, UNPROVEN, WIN
+from ..rules.selection import GUMBEL
+from ..settings import SearchSettings, walk_of
+from .arrays import entry
+from .ascent import _abandon, _back_up
+from .descent import _select
 from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
-from .selection import GUMBEL
-from .settings import SearchSettings, walk_of
-from .targets import visit_shares
+from .reading import Reading
 
 MOST_ROOM: Final = 1 << 20
 LEAF: Final = -2  # of a simulation, at the end of its path
@@ -54,8 +54,6 @@ _NOT_READ: Final = (
 )
 """Settings of which a tree of arrays knows the default alone. Others that it does not read are about words."""
 
-_WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs
-_OPPOSITE: Final = np.array([WIN, DRAW, UNPROVEN, LOSS], np.uint8)
 
 PLACES: Final = np.dtype(
     [(name, np.int64) for name in ("nodes", "values", "head", "walk", "paths", "table", "gumbel", "considered")]
@@ -65,7 +63,7 @@ PLACES: Final = np.dtype(
 """Where the arrays of a tree lie, as addresses; their lengths; the limits; and how many leaves are out."""
 
 
-class ArrayTree(NodeArrays):
+class ArrayTree(Reading):
     """A search without words: ``leaves = tree.next(n)``, ask the model about them, ``tree.tell(...)``, and so on; or
     both at once with :meth:`step`.
 
@@ -99,6 +97,7 @@ class ArrayTree(NodeArrays):
         super().__init__(room, players, not one_number)
         self.settings = settings
         self.actions = actions
+        self.zero_sum = zero_sum
         self.rng = np.random.default_rng(0) if rng is None else rng
         self.seed_noise(self.rng)
         self._walk = walk_of(settings, zero_sum=zero_sum, players=players)
@@ -168,60 +167,26 @@ class ArrayTree(NodeArrays):
 
     def visits(self, node: int = 0) -> np.ndarray:
         """Visits of a node's children: int32 ``[actions]``."""
-        return self._of_children(node, "visits").copy()
+        return self._nodes["visits"][self._child_indices(node)]
 
     def q_values(self, node: int = 0) -> np.ndarray:
         """Returns of a node's actions for its player to move, proven or mean as ``Tree.value``: float64 ``[actions]``,
         0 without a visit."""
-        visits = self._of_children(node, "visits")
-        means = self._of_children(node, "value_sum") / np.maximum(visits, 1)
-        proofs, is_over = self._proofs(node), self._of_children(node, "flags") & TERMINAL != 0
-        worth = self._of_children(node, "reward") + _WORTH[proofs]
-        return np.where((proofs != UNPROVEN) & (visits > 0) & ~is_over, worth, means)
-
-    def value(self) -> float:
-        """What the root's state is worth to who moves there, proven or mean as ``Tree.value``; NaN without a visit."""
-        root = self._nodes[0]
-        proof = _proof_for(int(root["proof"]), int(root["player"]))
-        if not root["visits"]:
-            return float("nan")
-        mean = float(root["value_sum"]) / int(root["visits"])
-        return mean if root["flags"] & TERMINAL else proven_value(proof, mean)
+        values = self.child_values(node)
+        return np.where(np.isnan(values), 0.0, values)
 
     def policy_target(self, node: int = 0) -> np.ndarray:
-        """The share of the visits of a node's children that each got, nothing for an action that what is proven rules
-        out (``targets.py``); after ``gumbel`` the improved policy: float64 ``[actions]``, sum 1."""
-        visits = self.visits(node).astype(np.float64)
-        if visits.any() and self.settings.selection == "gumbel":
-            return _improved_policy(self._nodes, self._walk, node)
-        prior = self._of_children(node, "prior").astype(np.float64)
-        return visit_shares(visits, self.q_values(node), prior, self.known_returns(node), self.settings.final)
+        """What a policy would learn at a node (:meth:`Reading.shares`): float64 ``[actions]``, sum 1."""
+        return self.shares(node, self.settings.selection == "gumbel", self.settings.final)
 
-    def known_returns(self, node: int = 0) -> np.ndarray:
-        """What each solved child is known to return to who moves, as ``targets.playable`` takes it: float64
-        ``[actions]``, NaN for an open one."""
-        solved = self._of_children(node, "flags") & SOLVED != 0
-        known = np.full(len(solved), np.nan)
-        player = int(self._nodes["player"][node])
-        if player != CHANCE:
-            for i in np.flatnonzero(solved):
-                child = int(self._nodes["first_child"][node]) + int(i)
-                known[i] = _solved_return(self._nodes, self._values, self._walk, child, player)
-        return known
-
-    def _proofs(self, node: int) -> np.ndarray:
-        """The proofs of a node's children in the view of who moves: uint8 ``[actions]``."""
-        proofs = self._of_children(node, "proof")
-        return _OPPOSITE[proofs] if self._nodes["player"][node] == 1 else proofs
+    def walk_to_read(self) -> np.ndarray:
+        """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
+        return self._walk
 
     @property
     def failed(self) -> int:
         """How many leaves were taken back."""
         return int(self._head["failed"][0])
-
-    def _of_children(self, node: int, name: str) -> np.ndarray:
-        first = int(self._nodes["first_child"][node])
-        return self._nodes[name][first : first + int(self._nodes["children"][node])]
 
     @property
     def size(self) -> int:
