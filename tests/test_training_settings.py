@@ -326,6 +326,8 @@ def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(
     extractor, learner = EXTRACT[extract], LEARN[learn]
     if extractor.reads != COLLECT[collect].gives:
         fault = f"extract.{extract} reads {extractor.reads}, and collect gives {COLLECT[collect].gives}"
+    elif extractor.gives != learner.takes:
+        fault = f"extract.{extract} gives {extractor.gives}, and learn takes {learner.takes}"
     elif issubclass(learner, Preference) and not extractor.compares:
         fault = f"extract {extract} gives no pairs to compare"
     else:

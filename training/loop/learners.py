@@ -6,7 +6,6 @@ of metrics; ``fault`` says why nothing could be learned from rows, else "". ``ou
 ``success``, or ``reward``.
 """
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
@@ -67,9 +66,8 @@ class Preference(PreferenceSettings):
     def train(
         self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
     ) -> History:
-        reference = "logged" if self.reference == "logged" else copy.deepcopy(policy.model)
         return train_preference(
-            policy.model, policy.tokenizer, rows, self, reference=reference, seed=seed, history=policy.history,
+            policy.model, policy.tokenizer, rows, self, reference=self.reference, seed=seed, history=policy.history,
             max_tokens=policy.max_prompt_tokens, progress=tell,
         ).history  # fmt: skip
 
