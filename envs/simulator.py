@@ -2,7 +2,7 @@
 
 A :class:`Simulator` is a generative model in the planning sense (Kearns, Mansour and Ng, 2002): given a state and an
 action it returns the next state, and never changes the one that it was given. Search branches on states, environments
-(``gym_shell``) hold one state and replace it, and a snapshot of an environment is a reference to its state.
+(``shells.gym``) hold one state and replace it, and a snapshot of an environment is a reference to its state.
 
 A state must be immutable, hashable and picklable; equal states behave alike for ever. Randomness enters through
 ``reset(seed)`` and through chance nodes (``current_player(state) == CHANCE``) alone. The simulator object holds what

@@ -11,10 +11,9 @@ import pytest
 
 import branchwise.envs
 from branchwise.envs import Simulator, environments, registry, simulator_for
-from branchwise.envs.adapters import GymnasiumSimulator
+from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.listed import ListedActions
 from branchwise.envs.openenv import SimulatorEnvironment
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
 from branchwise.envs.views import SinglePlayerView
 
 ROWS = {row.id: row for row in environments()}

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .abilities import text_array
-from .arguments import checked_options
-from .characters import within_planes
-from .forfeits import has_forfeited
-from .simulator import CHANCE, TERMINAL, Simulator
+from ..abilities import text_array
+from ..arguments import checked_options
+from ..characters import within_planes
+from ..forfeits import has_forfeited
+from ..simulator import CHANCE, TERMINAL, Simulator
 
 try:
     import pyspiel
