@@ -129,7 +129,7 @@ def _check_policy(simulator: Simulator[Any], policy: Any, method: str) -> None:
         if method == "propose":
             raise ValueError(
                 f"{name} takes free-text actions, and there is no policy to propose any; pass one, or search"
-                " branchwise.envs.listed.ListedActions(simulator), which lists what the environment suggests"
+                " branchwise.envs.wrappers.ListedActions(simulator), which lists what the environment suggests"
             )
         return
     methods = (method, "propose_each") if method == "propose" else (method,)

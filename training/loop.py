@@ -29,12 +29,12 @@ from ..agents.language_model import LanguageModel, check_model_folder
 from ..agents.searching import SearchingAgent
 from ..envs.abilities import kind_of_action
 from ..envs.json_files import json_text
-from ..envs.outcomes import SuccessOutcome
 from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
 from ..envs.play.players import PolicyAgent, scripted_agents
 from ..envs.play.playing import run_episodes
 from ..envs.play.task import Task, TaskSource, goal_count, start
+from ..envs.wrappers import SuccessOutcome
 from ..search.engine import SearchSettings, search
 from ..search.evaluation import PolicyRollout, RandomRollout
 from ..search.extraction import (

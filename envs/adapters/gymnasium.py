@@ -158,8 +158,8 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         trial = Trial(self._env, self._make, self._any_action)
         self.branching, self.tried = fastest_way(trial, f"{environment!r}")
         self._way = WAYS[self.branching]
-        self._redrawn = luck_can_be_redrawn(trial)
-        self.foreknowledge = self._redrawn or luck_differs_by_seed(trial)
+        self.hides = luck_can_be_redrawn(trial)
+        self.foreknowledge = self.hides or luck_differs_by_seed(trial)
         self._worth_a_copy = min(steps_in_a_copy(trial), max_steps) if self.branching == "deepcopy" else 0
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> GymnasiumState:
@@ -232,17 +232,12 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             lines += [seen, f"> {action}"]
         return "\n".join([*lines, self.observation(state, player)])
 
-    @property
-    def hides(self) -> bool:
-        """Whether there is luck to come that :meth:`resample` can draw anew."""
-        return self._redrawn
-
     def resample(self, state: GymnasiumState, player: int, rng: np.random.Generator) -> GymnasiumState:
         """The same past with other luck to come; the state itself where there is no luck. Raises ``ValueError`` where
         the environment draws its luck from elsewhere than ``np_random``."""
         if not self.foreknowledge:
             return state
-        if not self._redrawn:
+        if not self.hides:
             raise ValueError(
                 f"{self.environment!r}: episodes differ by seed, and no luck could be drawn anew in the middle of one. "
                 "Cure: draw from self.np_random, as gymnasium.Env asks; or search with information='perfect', which "

@@ -72,6 +72,7 @@ class AlternatingOffers(Simulator[OfferState]):
     """The protocol; a domain subclasses it and writes the hooks (methods that raise ``NotImplementedError`` here)."""
 
     players = 2
+    hides = True
     names: ClassVar[tuple[str, str]] = ("Alice", "Bob")
     reset_options: ClassVar[tuple[str, ...]] = ()  # the names of options that ``reset`` takes
     counter: ClassVar[bool] = True
