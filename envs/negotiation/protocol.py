@@ -30,7 +30,7 @@ _SHOWN = 8  # lines of the log in an observation; information_state has them all
 _ENDS = {"accept": "deal", "walk away": "walked away"}
 _REMEMBERED = 16_384  # contexts whose texts and tables a simulator keeps
 
-Context = tuple[Any, ...]
+Context = Any  # a tuple, with a domain's names for its parts
 
 
 class OfferState(NamedTuple):
