@@ -380,7 +380,7 @@ def search(
     """
     import numpy as np
 
-    from .envs.listed import ListedActions
+    from .envs.wrappers import ListedActions
     from .search.engine import SearchSettings
     from .search.evaluation import PolicyRollout, RandomRollout
     from .search.files import DISK_FAULTS, check_output

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from ..envs.abilities import hides
-from ..envs.listed import ListedActions
 from ..envs.play.agent import Decision
 from ..envs.play.policy import Policy, PolicyFunction, as_policy
 from ..envs.play.transcript import Transcript
 from ..envs.simulator import Simulator
 from ..envs.views import without_view
+from ..envs.wrappers import ListedActions
 from ..search import Tree, compiled
 from ..search.border import checked_settings
 from ..search.engine import Root, SearchSettings, SearchStopped, search
@@ -89,7 +89,7 @@ class RolloutSearcher:
 
     Compiled where the game is. Settings are those that suit the rules (``search.presets``): hidden information is
     searched over states that the player cannot tell apart. Where any text may be an answer, the suggested actions are
-    searched (``envs.listed``). In a game the roll-outs earn what the rules say of imagined states; in an environment
+    searched (``envs.wrappers``). In a game the roll-outs earn what the rules say of imagined states; in an environment
     for one player they try out the task itself and read its outcome, which makes the agent an oracle: name it so.
     """
 

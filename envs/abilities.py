@@ -108,7 +108,8 @@ def phrases(text: str) -> list[str]:
 
 
 def hides(simulator: Simulator[Any]) -> bool:
-    """Whether the simulator, whatever it is wrapped in, hides something that its ``resample`` draws anew."""
+    """Whether the simulator hides something that its ``resample`` draws anew: what it declares, and where it is of
+    another class than ``Simulator`` and declares nothing, whether it has a ``resample``."""
     return bool(getattr(simulator, "hides", hasattr(simulator, "resample")))
 
 

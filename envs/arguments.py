@@ -1,9 +1,9 @@
 """The checks of what ``reset`` is asked for: an option that an environment does not know is refused, not ignored, and
 so is a seed that is no whole number.
 
-Every simulator of ours calls :func:`checked_options` first; the shells (``gym_shell``, ``zoo_shell``, ``vector``) call
-:func:`checked_seed`. Not handled here: the values of options, which each simulator checks by itself, and the options of
-``gym.make``, which ``registry`` compares with the simulator's parameters.
+Every simulator of ours calls :func:`checked_options` first; the shells call :func:`checked_seed`. Not handled here: the
+values of options, which each simulator checks by itself, and the options of ``gym.make``, which ``registry`` compares
+with the simulator's parameters.
 """
 
 import operator

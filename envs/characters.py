@@ -1,4 +1,4 @@
-"""The characters that texts of environments may have: those of the declared spaces (``gym_shell.UnicodeText``).
+"""The characters that texts of environments may have: those of the declared spaces (``shells.UnicodeText``).
 
 They are the assigned characters of Unicode's basic plane and the emoji. What players, pages and files write may have
 others, such as the letters of mathematical alphabets and rare ideographs (``𠮷``); whoever shows such a text passes it

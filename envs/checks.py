@@ -14,10 +14,10 @@ from typing import Any
 from gymnasium import spaces
 
 from .abilities import suggested_actions
-from .adapters import frozen_observation
-from .gym_shell import SimulatorEnv, UnicodeText
+from .adapters.branching import frozen_observation
 from .hostile_texts import hostile_texts
 from .opponents import past_chance
+from .shells.gym import SimulatorEnv, UnicodeText
 from .simulator import TERMINAL, Simulator
 
 _SPACE = UnicodeText(SimulatorEnv.max_observation_length)

@@ -6,7 +6,7 @@
 
 Modules are found as Python finds them, and last in the working directory.
 
-Not handled here: PettingZoo's environments, which ``pettingzoo_adapter`` takes as objects.
+Not handled here: PettingZoo's environments, which ``adapters.PettingZooSimulator`` takes as objects.
 """
 
 import inspect
@@ -71,7 +71,7 @@ def _row_of_rules(env_id: str, made: Any) -> EnvironmentRow:
 def gymnasium_simulator(env_id: str, **options: Any) -> Simulator[Any]:
     """A registered Gymnasium environment, made with ``options``, as a simulator. Raises what
     :class:`~branchwise.envs.adapters.GymnasiumSimulator` does."""
-    from .adapters import GymnasiumSimulator
+    from .adapters.gymnasium import GymnasiumSimulator
 
     module, _, name = env_id.rpartition(":")
     if module:

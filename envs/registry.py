@@ -26,15 +26,15 @@ import gymnasium as gym
 from gymnasium.envs.registration import load_env_creator
 
 from .foreign import foreign_row, gymnasium_simulator
-from .gym_shell import SimulatorEnv
 from .opponents import Opponent, named_opponent, opponent_of
 from .rows import ENVIRONMENTS, EnvironmentRow
+from .shells.gym import SimulatorEnv
 from .simulator import Simulator
 from .views import VIEW_OPTIONS, SinglePlayerView
 
 if TYPE_CHECKING:
-    from .vector import SimulatorVectorEnv
-    from .zoo_shell import SimulatorAECEnv, SimulatorParallelEnv
+    from .shells.vector import SimulatorVectorEnv
+    from .shells.zoo import SimulatorAECEnv, SimulatorParallelEnv
 
 
 class OptionError(TypeError):
@@ -114,7 +114,7 @@ def make_vector(
     **options: Any,
 ) -> "SimulatorVectorEnv":
     """``num_envs`` episodes of a row in one process, over one simulator; ``max_episode_steps`` as for ``gym.make``."""
-    from .vector import SimulatorVectorEnv
+    from .shells.vector import SimulatorVectorEnv
 
     return SimulatorVectorEnv(make_env(env_id, **options).simulator, num_envs, render_mode, max_episode_steps)
 
@@ -127,8 +127,8 @@ def make_aec(
     words: bool = False,
     **options: Any,
 ) -> "SimulatorAECEnv":
-    """The PettingZoo environment of a game, one player acting at a time; ``text`` and ``words`` as in ``zoo_shell``."""
-    from .zoo_shell import SimulatorAECEnv
+    """The PettingZoo environment of a game, one player acting at a time; ``text``, ``words``: see ``shells.zoo``."""
+    from .shells.zoo import SimulatorAECEnv
 
     rules, name = simulator_for(env_id, **options), _zoo_name(env_id)
     return SimulatorAECEnv(rules, render_mode, max_cycles=max_cycles, text=text, words=words, name=name)
@@ -143,7 +143,7 @@ def make_parallel(
     **options: Any,
 ) -> "SimulatorParallelEnv":
     """The PettingZoo environment of a game, all players answering in each cycle."""
-    from .zoo_shell import SimulatorParallelEnv
+    from .shells.zoo import SimulatorParallelEnv
 
     rules, name = simulator_for(env_id, **options), _zoo_name(env_id)
     return SimulatorParallelEnv(rules, render_mode, max_cycles=max_cycles, text=text, words=words, name=name)

@@ -147,7 +147,7 @@ ENVIRONMENTS = (
     EnvironmentRow(
         id="branchwise/OpenSpiel-v0",
         summary="Any game of OpenSpiel: chess, go, backgammon, hanabi, bargaining and a hundred more.",
-        simulator="branchwise.envs.open_spiel:OpenSpielSimulator",
+        simulator="branchwise.envs.adapters.open_spiel:OpenSpielSimulator",
         players=2,
         extra="openspiel",
     ),

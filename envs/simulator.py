@@ -2,7 +2,7 @@
 
 A :class:`Simulator` is a generative model in the planning sense (Kearns, Mansour and Ng, 2002): given a state and an
 action it returns the next state, and never changes the one that it was given. Search branches on states, environments
-(``gym_shell``) hold one state and replace it, and a snapshot of an environment is a reference to its state.
+(``shells.gym``) hold one state and replace it, and a snapshot of an environment is a reference to its state.
 
 A state must be immutable, hashable and picklable; equal states behave alike for ever. Randomness enters through
 ``reset(seed)`` and through chance nodes (``current_player(state) == CHANCE``) alone. The simulator object holds what
@@ -28,11 +28,20 @@ class Simulator(Protocol[State]):
     """Subclass this to inherit the defaults of the optional methods; the methods without a body must be written.
 
     ``players`` is the number of players; single-agent environments have one, player 0. ``zero_sum`` promises that the
-    rewards of two players always add up to zero: search then keeps one number a node and can prove wins.
+    rewards of two players always add up to zero: search then keeps one number a node and can prove wins. ``hides`` says
+    whether something is hidden that :meth:`resample` draws anew: a search of hidden information asks for it. A class
+    that writes ``resample`` and does not declare ``hides`` hides something.
     """
 
     players: int = 1
     zero_sum: bool = False
+    hides: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        nearest = next(kind for kind in cls.__mro__ if {"hides", "resample"} & vars(kind).keys())
+        if "hides" not in vars(nearest):
+            cls.hides = True
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> State:
         """The first state of the episode that ``seed`` and ``options`` name; the same in every process."""
@@ -92,9 +101,3 @@ class Simulator(Protocol[State]):
     def resample(self, state: State, player: int, rng: np.random.Generator) -> State:
         """A state drawn from those that ``player`` cannot tell from ``state`` (determinisation)."""
         return state
-
-    @property
-    def hides(self) -> bool:
-        """Whether something is hidden that :meth:`resample` draws anew: a search of hidden information asks for it.
-        True wherever a class has a ``resample`` of its own."""
-        return type(self).resample is not Simulator.resample

@@ -60,6 +60,7 @@ class SinglePlayerView(Simulator[ViewState]):
     """
 
     players = 1
+    hides = True
     foreknowledge = True  # the others' moves and luck follow from the seed and the step
 
     def __init__(

@@ -130,7 +130,7 @@ def _check_policy(simulator: Simulator[Any], policy: Any, method: Literal["score
         if method == "propose":
             raise ValueError(
                 f"{name} takes free-text actions, and there is no policy to propose any; pass one, or search"
-                " branchwise.envs.listed.ListedActions(simulator), which lists what the environment suggests"
+                " branchwise.envs.wrappers.ListedActions(simulator), which lists what the environment suggests"
             )
         return
     if not can(policy, method):

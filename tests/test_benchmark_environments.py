@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from branchwise.agents.searching import RolloutSearcher
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.agent import Agent
 from branchwise.envs.play.players import scripted_agents
 from branchwise.envs.play.playing import run_episodes
@@ -20,6 +19,7 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.registry import environments, simulator_for
 from branchwise.envs.simulator import TERMINAL
 from branchwise.envs.views import SinglePlayerView
+from branchwise.envs.wrappers import ListedActions
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks" / "environments.py"
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"

@@ -13,7 +13,7 @@ from gymnasium.utils.env_checker import check_env
 
 import branchwise  # noqa: F401 - registers
 from branchwise.envs import environments, registry
-from branchwise.envs.discrete import DiscreteActions
+from branchwise.envs.shells import DiscreteActions
 from branchwise.envs.text_image import COLUMNS, LINES, text_image
 
 ROWS = {row.id: row for row in environments()}

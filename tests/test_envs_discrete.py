@@ -10,7 +10,7 @@ from gymnasium.utils.env_checker import check_env
 
 from branchwise.envs import environments
 from branchwise.envs.abilities import ActionTable, phrases, suggested_actions
-from branchwise.envs.discrete import DiscreteActions
+from branchwise.envs.shells import DiscreteActions
 from branchwise.envs.simulator import Simulator
 
 ROWS = {row.id: row for row in environments()}

@@ -13,11 +13,10 @@ from gymnasium import spaces
 
 from branchwise import simulator_for
 from branchwise.envs import SimulatorEnv, environments
-from branchwise.envs.adapters import GymnasiumSimulator
+from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.opponents import random_opponent
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
+from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.envs.simulator import TERMINAL
-from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.testing import check_simulator
 
 GAMES = [row.id for row in environments() if row.players > 1 and not row.extra]

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv
-from branchwise.envs.gym_shell import UnicodeText
+from branchwise.envs.shells import UnicodeText
 
 
 class Count(NamedTuple):

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.envs import open_spiel
-from branchwise.envs.open_spiel import OpenSpielSimulator, OpenSpielState
+from branchwise.envs.adapters import OpenSpielSimulator, OpenSpielState, open_spiel
+from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.envs.simulator import CHANCE, TERMINAL
 from branchwise.envs.views import SinglePlayerView
-from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.testing import check_simulator
 
@@ -248,7 +247,7 @@ def test_a_search_does_not_know_the_hidden_move() -> None:
 
 
 def test_where_no_other_history_is_found_the_error_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("branchwise.envs.open_spiel._MOST_MOVES_TRIED", 3)
+    monkeypatch.setattr("branchwise.envs.adapters.open_spiel._MOST_MOVES_TRIED", 3)
     simulator = OpenSpielSimulator("phantom_ttt")
     state = simulator.reset(0)
     for place in (4, 4, 0, 1):

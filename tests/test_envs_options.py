@@ -11,11 +11,10 @@ import pytest
 
 import branchwise.envs
 from branchwise.envs import Simulator, environments, registry, simulator_for
-from branchwise.envs.adapters import GymnasiumSimulator
-from branchwise.envs.listed import ListedActions
+from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.openenv import SimulatorEnvironment
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
 from branchwise.envs.views import SinglePlayerView
+from branchwise.envs.wrappers import ListedActions, Wrapper
 
 ROWS = {row.id: row for row in environments()}
 GAMES = [row.id for row in ROWS.values() if row.players > 1]
@@ -104,7 +103,7 @@ def test_no_simulator_escapes_these_tests() -> None:
     """What has a ``reset`` of its own is registered, is a base of what is, or passes options on to what it wraps."""
     pytest.importorskip("pyspiel")
     tested = {base for env_id in ROWS for base in type(simulator_for(env_id)).__mro__}
-    passing = {SinglePlayerView, GymnasiumSimulator, PettingZooSimulator}
+    passing = {SinglePlayerView, GymnasiumSimulator, PettingZooSimulator, Wrapper}
     for module in pkgutil.walk_packages(branchwise.envs.__path__, "branchwise.envs."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if Simulator in kind.__mro__ and "reset" in vars(kind):

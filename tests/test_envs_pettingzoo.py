@@ -9,10 +9,9 @@ from pettingzoo import AECEnv, ParallelEnv
 from pettingzoo.utils import parallel_to_aec
 
 from branchwise import simulator_for
-from branchwise.envs.adapters import CannotBranch
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
+from branchwise.envs.adapters import CannotBranch, PettingZooSimulator
+from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.envs.simulator import TERMINAL
-from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.testing import check_simulator
 
 GAME = "branchwise/LiarsDice-v0"

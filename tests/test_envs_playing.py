@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.opponents import draw_outcome
 from branchwise.envs.play.agent import Agent, Decision
 from branchwise.envs.play.episode import Episode
@@ -16,6 +15,7 @@ from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.registry import environments, simulator_for
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.envs.wrappers import ListedActions
 
 GAMES = [row.id for row in environments() if row.players > 1 and not row.extra]
 

@@ -12,7 +12,7 @@ import pytest
 
 from branchwise import simulator_for, testing
 from branchwise.envs import CHANCE, TERMINAL, Simulator, SimulatorEnv
-from branchwise.envs.zoo_shell import SimulatorAECEnv
+from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.testing import HOSTILE_TEXTS, check_simulator, check_snapshot
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from branchwise.envs.vector import SimulatorVectorEnv, _columns
+from branchwise.envs.shells.vector import SimulatorVectorEnv, _columns
 
 GAME = "branchwise/KuhnPoker-v0"
 SHOP = "branchwise/WebShop-v0"

@@ -10,7 +10,6 @@ import pytest
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.gym_shell import SimulatorEnv
 from branchwise.envs.opponents import (
     Mixture,
     borrow_generator,
@@ -21,6 +20,7 @@ from branchwise.envs.opponents import (
     return_generator,
 )
 from branchwise.envs.registry import opponent_for, simulator_for
+from branchwise.envs.shells import SimulatorEnv
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.envs.views import SinglePlayerView
 from branchwise.testing import check_simulator

@@ -1,6 +1,7 @@
 """What a simulator can do, it can do wrapped: every wrapper over every registered environment, asked by what searches,
 agents and shells ask for. What a wrapper changes is not handed through."""
 
+import inspect
 import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,18 +12,20 @@ import pytest
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.abilities import ActionTable, array_of, hides, success_of
 from branchwise.envs.games.kernels import CompiledRules
+from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.games.leduc_poker import LeducPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.grpo import GRPOEnvironment
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.opponents import draw_outcome
-from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.registry import environments, opponent_for, simulator_for
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.envs.views import SinglePlayerView, without_view
+from branchwise.envs.wrappers import ListedActions, SuccessOutcome, Wrapper
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.tree import Tree
 
 SMALL = {"branchwise/WebShop-v0": {"products": 40}}
 IDS = [row.id for row in environments()]
@@ -53,10 +56,11 @@ def viewed(env_id: str) -> Simulator[Any]:
 
 
 WRAPPERS: dict[str, Callable[[Any], Any]] = {
+    "as it is": Wrapper,
     "listed": ListedActions,
     "success": SuccessOutcome,
-    "success of listed": lambda simulator: SuccessOutcome(ListedActions(simulator)),  # type: ignore[arg-type]
-    "listed of success": lambda simulator: ListedActions(SuccessOutcome(simulator)),  # type: ignore[arg-type]
+    "success of listed": lambda simulator: SuccessOutcome(ListedActions(simulator)),
+    "listed of success": lambda simulator: ListedActions(SuccessOutcome(simulator)),
 }
 
 
@@ -87,7 +91,7 @@ def test_a_wrapped_simulator_offers_what_it_offered_bare(env_id: str, wrapper: s
 
 
 @pytest.mark.parametrize("env_id", GAMES)
-def test_a_listed_game_keeps_its_players_and_what_it_hides(env_id: str) -> None:
+def test_a_listed_game_keeps_its_players_and_whether_it_hides_something(env_id: str) -> None:
     bare = whole(env_id)
     listed: Any = ListedActions(bare)
     assert hides(listed) == hides(bare) == (type(bare).resample is not Simulator.resample)
@@ -125,6 +129,86 @@ def test_without_anything_hidden_a_search_of_hidden_information_is_refused_wrapp
             search(simulator, [Root(game.reset(0))], None, RandomRollout(), settings)
 
 
+class Quiet(Wrapper):
+    """One's own wrapper, on our base: it changes what is read, and nothing else."""
+
+    def observation(self, state: Any, player: int = 0) -> str:
+        return f"A quiet room. {self.simulator.observation(state, player)}"
+
+
+class Delegating:
+    """One's own wrapper, of no class of ours."""
+
+    def __init__(self, simulator: Simulator[Any]) -> None:
+        self.inner = simulator
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+POKER = {"kuhn": (KuhnPoker, "Q", "J"), "leduc": (LeducPoker, "Qs", "Kh")}
+"""A game, and the cards of the two players."""
+
+
+@pytest.mark.parametrize("information", ["single_observer", "multiple_observer"])
+@pytest.mark.parametrize("wrapper", [ListedActions, Quiet, Delegating, lambda game: Quiet(ListedActions(game))])
+@pytest.mark.parametrize("game", POKER)
+def test_information_sets_of_a_wrapped_game_are_searched_as_those_of_the_bare_one(
+    game: str, wrapper: Callable[[Any], Any], information: Any
+) -> None:
+    def grown(simulator: Any) -> Tree:
+        state = simulator.step(simulator.step(simulator.reset(0), first), second)
+        [tree] = search(simulator, [Root(state)], None, RandomRollout(), settings, rng=4)
+        return tree
+
+    made, first, second = POKER[game]
+    settings = SearchSettings(simulations=200, information=information, solve=False)
+    bare, wrapped = grown(made()), grown(wrapper(made()))
+    assert bare.visits(0) == 200
+    assert (wrapped.nodes.tobytes(), wrapped.actions) == (bare.nodes.tobytes(), bare.actions)
+
+
+class Written(Simulator[str]):
+    """Says nothing of what it hides."""
+
+    def resample(self, state: str, player: int, rng: np.random.Generator) -> str:
+        return state
+
+
+class Draws:
+    def resample(self, state: str, player: int, rng: np.random.Generator) -> str:
+        return state
+
+
+@pytest.mark.parametrize(
+    ("bases", "declared", "expected"),
+    [
+        ((Simulator,), {}, False),
+        ((Written,), {}, True),
+        ((Draws, Simulator), {}, True),
+        ((Written,), {"hides": False}, False),
+        ((Simulator,), {"hides": True}, True),
+    ],
+    ids=["without a resample", "with one", "with one from beside", "with one, declared", "declared"],
+)
+def test_a_class_that_can_draw_anew_and_declares_nothing_hides_something(
+    bases: tuple[type, ...], declared: dict[str, bool], expected: bool
+) -> None:
+    made = type("Made", bases, declared)
+    assert made.hides is type("Child", (made,), {}).hides is expected  # type: ignore[attr-defined]
+
+
+def test_a_wrapper_passes_on_every_method_of_the_protocol() -> None:
+    methods = {name for name, value in vars(Simulator).items() if inspect.isfunction(value) and name[0] != "_"}
+    assert methods <= vars(Wrapper).keys()
+    assert {"players", "zero_sum", "hides"} == set(Simulator.__annotations__) <= vars(Wrapper(TicTacToe())).keys()
+
+
+def test_a_wrapper_of_ones_own_is_not_searched_by_the_compiled_rules_inside() -> None:
+    assert Quiet(TicTacToe()).rules is None
+    assert ListedActions(TicTacToe()).rules is TicTacToe.rules
+
+
 class Duck:
     """Not of our class: what it has is what it says."""
 
@@ -136,6 +220,7 @@ def test_a_simulator_of_another_class_hides_what_it_can_draw_anew() -> None:
     duck: Any = Duck()
     duck.resample = lambda state, player, rng: state
     assert hides(duck)
+    assert Wrapper(duck).hides
     duck.hides = False
     assert not hides(duck)
 
@@ -180,7 +265,7 @@ def test_search_by_rollouts_reads_no_future_through_a_wrapper() -> None:
     state, transcript = view.reset(4), (observed("your turn"),)
     decisions = [
         RolloutSearcher(20).act(simulator, [state], [transcript], [np.random.default_rng(0)])[0].action
-        for simulator in (view, SuccessOutcome(view), ListedActions(view))  # type: ignore[list-item]
+        for simulator in (view, SuccessOutcome(view), ListedActions(view))
     ]
     assert len(set(decisions)) == 1
 
@@ -198,11 +283,11 @@ def test_every_named_opponent_plays_the_same_in_a_listed_game(env_id: str, name:
         bare = opponent(game, state, np.random.default_rng(1))
     except TypeError:  # it says that it plays another game
         pytest.skip(f"{name} does not play {env_id} as it is by default")
-    assert opponent(ListedActions(game), state, np.random.default_rng(1)) == bare  # type: ignore[arg-type]
+    assert opponent(ListedActions(game), state, np.random.default_rng(1)) == bare
 
 
 @pytest.mark.parametrize("env_id", IDS)
 def test_an_environment_for_grpo_plays_what_is_wrapped(env_id: str) -> None:
     bare = GRPOEnvironment(viewed(env_id))
-    wrapped = GRPOEnvironment(SuccessOutcome(viewed(env_id)))  # type: ignore[arg-type]
+    wrapped = GRPOEnvironment(SuccessOutcome(viewed(env_id)))
     assert wrapped.reset(seed=2) == bare.reset(seed=2)

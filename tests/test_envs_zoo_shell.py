@@ -14,8 +14,8 @@ from pettingzoo.test.seed_test import parallel_seed_test
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.shells import SimulatorAECEnv, SimulatorParallelEnv
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
-from branchwise.envs.zoo_shell import SimulatorAECEnv, SimulatorParallelEnv
 from branchwise.testing import check_zoo_text
 
 GAME = "branchwise/KuhnPoker-v0"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from branchwise.envs.negotiation.casino import MOST_POINTS, CaSiNoSimulator
+from branchwise.envs.negotiation.casino import MOST_POINTS, CaSiNoContext, CaSiNoSimulator
 from branchwise.envs.negotiation.deal_or_no_deal import DealOrNoDealSimulator, compatible, value_vectors
 from branchwise.envs.negotiation.files import (
     casino_deals,
@@ -117,7 +117,7 @@ def test_points_of_casinos_people_are_those_that_its_file_has() -> None:
     assert len(deals) == 900
     assert sum(deal.shares is None for deal in deals) == 24
     for deal in deals:
-        context = (*deal.values, *deal.reasons)
+        context = CaSiNoContext(*deal.values, *deal.reasons)
         if deal.shares is None:
             assert deal.points == (5, 5)
         else:

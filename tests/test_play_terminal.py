@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import pytest
 
-from branchwise.envs.gym_shell import SimulatorEnv
 from branchwise.envs.play.person import command_for, play
 from branchwise.envs.registry import EnvironmentRow, environments, make_env
+from branchwise.envs.shells import SimulatorEnv
 from branchwise.envs.simulator import TERMINAL, Simulator
 
 

@@ -10,11 +10,10 @@ import pytest
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
-from branchwise.envs.adapters import GymnasiumSimulator
+from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
+from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.envs.zoo_shell import SimulatorAECEnv
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.trees.tree import Tree
@@ -176,7 +175,7 @@ def test_through_pettingzoo_a_game_has_the_same_tree() -> None:
 @pytest.fixture
 def spiel() -> Callable[..., Any]:
     pytest.importorskip("pyspiel", reason="OpenSpiel is a test extra")
-    from branchwise.envs.open_spiel import OpenSpielSimulator
+    from branchwise.envs.adapters import OpenSpielSimulator
 
     return OpenSpielSimulator
 

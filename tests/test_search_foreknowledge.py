@@ -8,9 +8,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from branchwise.envs.adapters import GymnasiumSimulator
+from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.games.kuhn_poker import KuhnPoker
-from branchwise.envs.pettingzoo_adapter import PettingZooSimulator
 from branchwise.envs.simulator import TERMINAL
 from branchwise.envs.views import SinglePlayerView
 from branchwise.search.engine import Root, SearchSettings, search

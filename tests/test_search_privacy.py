@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.task import TaskSource, start
 from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.registry import environments
+from branchwise.envs.wrappers import ListedActions
 from branchwise.search.engine import SearchSettings, extend, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs

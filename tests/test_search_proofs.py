@@ -11,10 +11,10 @@ from random_numbers import digest, uniform
 
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.kuhn_poker import KuhnPoker, KuhnState
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.envs.wrappers import ListedActions
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
 from branchwise.search.rules.backup import DRAW, LOSS, UNPROVEN, WIN

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.envs.listed import ListedActions
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.task import TaskSource
+from branchwise.envs.wrappers import ListedActions
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import answers, sibling_pairs
 from branchwise.search.presets import suited_settings

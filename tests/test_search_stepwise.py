@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.play.players import RandomAgent, scripted_agents
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.task import TaskSource
 from branchwise.envs.registry import simulator_for
+from branchwise.envs.wrappers import SuccessOutcome
 from branchwise.search.stepwise import step_rollouts
 
 

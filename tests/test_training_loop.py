@@ -17,11 +17,11 @@ import pytest
 import yaml
 from stage_functions import Silent
 
-from branchwise.envs.outcomes import SuccessOutcome
 from branchwise.envs.play.players import scripted_agents
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.task import start
 from branchwise.envs.registry import simulator_for
+from branchwise.envs.wrappers import SuccessOutcome
 from branchwise.search.extraction import successful_trajectories
 from branchwise.search.locks import only_writer
 from branchwise.testing import check_simulator

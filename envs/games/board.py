@@ -98,12 +98,12 @@ class BoardGame(Simulator[BoardState]):
         return BoardState()
 
     def current_player(self, state: BoardState) -> int:
-        return state[2]
+        return state.mover
 
     def observation(self, state: BoardState, player: int = 0) -> str:
-        mover = state[2]
+        mover = state.mover
         head = self._heads[mover, player] if mover >= 0 else self._ending(state, player)
-        if state[4]:
+        if state.invalid:
             return f"{head}\n{self.board(state)}\n{self._complaint(state)}"
         return f"{head}\n{self.board(state)}"
 
@@ -111,32 +111,32 @@ class BoardGame(Simulator[BoardState]):
         code = self.codes.get(action)
         if code is None:
             code = self.codes.get(command(action))
-        if state[2] < 0:
+        if state.mover < 0:
             return state
         after = None if code is None else self.play(state, code)
         return self._refused(state, code is not None) if after is None else after
 
     def rewards(self, state: BoardState) -> tuple[float, ...]:
-        winner = state[3]
+        winner = state.winner
         if winner < 0:
             return (0.0, 0.0)
         return (-1.0, 1.0) if winner else (1.0, -1.0)
 
     def info(self, state: BoardState) -> dict[str, Any]:
         """``success`` (player 0 won), ``invalid_action``, and ``winner``: a player, or −1 for nobody."""
-        return {"success": state[3] == 0, "invalid_action": state[4] > 0, "winner": state[3]}
+        return {"success": state.winner == 0, "invalid_action": state.invalid > 0, "winner": state.winner}
 
     def success(self, state: BoardState, player: int) -> bool:
         """Whether ``player`` won."""
-        return state[3] == player
+        return state.winner == player
 
     def position(self, state: BoardState) -> Hashable:
-        return state[:4]
+        return state[:4]  # stones, mover and winner, in two thirds of the time of the four names
 
     def array(self, state: BoardState, player: int = 0) -> np.ndarray:
         """Stones of ``player`` and of the other: int8 ``[2, rows, columns]``, row 0 the first of the squares' rows."""
         digits, shape, strides = self._planes
-        own, other = (state[1], state[0]) if player else (state[0], state[1])
+        own, other = (state.second, state.first) if player else (state.first, state.second)
         bits = format(own | other << strides[0], digits)[::-1].encode()  # half the time of numpy's unpackbits
         return np.ndarray(shape, np.int8, bytearray(bits.translate(_BITS)), 0, strides)
 
@@ -151,27 +151,32 @@ class BoardGame(Simulator[BoardState]):
         return picture(self.rows, self.columns, self.stones(state))
 
     def _refused(self, state: BoardState, known: bool) -> BoardState:
-        count = (state[4] & (_NOT_LEGAL - 1)) + 1
+        count = invalid_count(state) + 1
         invalid = count | _NOT_LEGAL if known else count
         if count >= self.max_invalid:
-            return state._replace(mover=TERMINAL, winner=1 - state[2], invalid=invalid)
+            return state._replace(mover=TERMINAL, winner=1 - state.mover, invalid=invalid)
         return state._replace(invalid=invalid)
 
     def _complaint(self, state: BoardState) -> str:
-        count = state[4] & (_NOT_LEGAL - 1)
-        reason = "That move is not legal here" if state[4] & _NOT_LEGAL else f"That was no move: {self.grammar}"
-        if state[2] >= 0:
+        count = invalid_count(state)
+        reason = "That move is not legal here" if state.invalid & _NOT_LEGAL else f"That was no move: {self.grammar}"
+        if state.mover >= 0:
             return f"{reason}. {self.max_invalid - count} more in a row and the game is lost."
-        return f"{reason}. {self.marks[1 - state[3]]} forfeits the game after {count} invalid moves in a row."
+        return f"{reason}. {self.marks[1 - state.winner]} forfeits the game after {count} invalid moves in a row."
 
     def _ending(self, state: BoardState, player: int) -> str:
-        result = "The game is drawn" if state[3] == NOBODY else "You won" if state[3] == player else "You lost"
+        result = "The game is drawn" if state.winner == NOBODY else "You won" if state.winner == player else "You lost"
         return f"{self.title} You are {self.marks[player]}. {result}."
+
+
+def invalid_count(state: BoardState) -> int:
+    """How many invalid actions in a row led to ``state``."""
+    return state.invalid & (_NOT_LEGAL - 1)
 
 
 def after_move(state: BoardState, first: int, second: int, won: bool, over: bool, drawing: str = "") -> BoardState:
     """The state with these stones after a legal move of ``state.mover``."""
-    mover = state[2]
+    mover = state.mover
     if over:
         return new_state((first, second, TERMINAL, mover if won else NOBODY, 0, _NO_LINKS, drawing))
     return new_state((first, second, 1 - mover, NOBODY, 0, _NO_LINKS, drawing))

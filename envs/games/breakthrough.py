@@ -298,7 +298,7 @@ class Breakthrough(BoardGame):
         return _START
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
-        white, black, mover = state[0], state[1], state[2]
+        white, black, mover, _, _, _, _ = state
         if mover < 0:
             return ()
         own, other = (black, white) if mover else (white, black)
@@ -307,7 +307,7 @@ class Breakthrough(BoardGame):
         return texts_of_ones(_TEXTS[mover], targets ^ targets & (own * _THRICE | other))
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        white, black, mover = state[0], state[1], state[2]
+        white, black, mover, _, _, _, drawing = state
         side, source, squares, target, straight, far, upper, lower = _WAYS[code]
         own, other = (black, white) if mover else (white, black)
         if side != mover or own & squares != source:
@@ -318,11 +318,11 @@ class Breakthrough(BoardGame):
             other ^= target
         own ^= squares
         won = far or not other
-        if drawing := state[6]:
+        if drawing:
             above, below = _LEFT_BEHIND[mover]
             drawing = f"{drawing[:upper]}{above}{drawing[upper + 1 : lower]}{below}{drawing[lower + 1 :]}"
         white, black = (other, own) if mover else (own, other)
         return after_move(state, white, black, won, won, drawing)
 
     def board(self, state: BoardState) -> str:
-        return state[6] or _drawing(state.first, state.second)
+        return state.drawing or _drawing(state.first, state.second)

@@ -36,7 +36,8 @@ def has_four(stones: int) -> bool:
 
 @njit(cache=True)
 def _legal(state: tuple[int, int], actions: Any) -> int:
-    top = (state[0] | state[1]) >> _TOP_ROW
+    own, other = state
+    top = (own | other) >> _TOP_ROW
     count = 0
     for column in range(7):
         if not (top >> column) & 1:
@@ -172,10 +173,10 @@ class ConnectFour(BoardGame):
     rules = RULES
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
-        return _LEGAL[(state[0] | state[1]) >> _TOP_ROW] if state[2] >= 0 else ()
+        return _LEGAL[(state.first | state.second) >> _TOP_ROW] if state.mover >= 0 else ()
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        first, second, mover = state[:3]
+        first, second, mover, _, _, _, _ = state
         taken = first | second
         stone = ((taken << 8) | _FLOOR) & ~taken & (_COLUMN << code)
         if not stone:
@@ -190,8 +191,8 @@ class ConnectFour(BoardGame):
 
     def board(self, state: BoardState) -> str:
         texts = _ROW_TEXTS
-        a, b, c, d, e, f = state[0].to_bytes(6, "big")
-        g, h, i, j, k, m = state[1].to_bytes(6, "big")
+        a, b, c, d, e, f = state.first.to_bytes(6, "big")
+        g, h, i, j, k, m = state.second.to_bytes(6, "big")
         return (
             f"{texts[a][g]}\n{texts[b][h]}\n{texts[c][i]}\n{texts[d][j]}\n{texts[e][k]}\n{texts[f][m]}\n1 2 3 4 5 6 7"
         )

@@ -96,9 +96,9 @@ def _spread(
 
 @njit(cache=True)
 def _legal(state: _State, actions: Any) -> int:
-    size = state[9]
-    low = state[0] | state[4]
-    high = state[1] | state[5]
+    own_low, own_high, _, _, other_low, other_high, _, _, _, size = state
+    low = own_low | other_low
+    high = own_high | other_high
     count = 0
     for cell in range(size * size):
         taken = (low >> cell) & 1 if cell < _LOW else (high >> (cell - _LOW)) & 1
@@ -295,13 +295,13 @@ class Hex(BoardGame):
         return BoardState(drawing=self._empty)
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
-        if state[2] < 0:
+        if state.mover < 0:
             return ()
-        return texts_of_ones(self._actions, self._board ^ (state[0] | state[1]))
+        return texts_of_ones(self._actions, self._board ^ (state.first | state.second))
 
     def numbered_actions(self, state: BoardState) -> tuple[bytes, dict[int, str]]:
         """Which of ``all_actions`` are legal, a byte each, and their texts by index: read off the drawing."""
-        free = state[6].encode().translate(_FREE, _NO_CELLS) if state[2] >= 0 else b""
+        free = state.drawing.encode().translate(_FREE, _NO_CELLS) if state.mover >= 0 else b""
         return free.ljust(len(self._cells), b"\0"), dict(compress(self._cells, free))
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
@@ -326,7 +326,7 @@ class Hex(BoardGame):
         return new_state((first, second, 1 - mover, NOBODY, 0, links, drawing))
 
     def board(self, state: BoardState) -> str:
-        return state[6]
+        return state.drawing
 
     def svg(self, state: BoardState) -> str:
         """The position as an SVG picture, a rhombus of squares with row 1 at the top."""

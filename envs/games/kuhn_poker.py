@@ -125,6 +125,7 @@ class KuhnPoker(Simulator[KuhnState]):
 
     players = 2
     zero_sum = True
+    hides = True
     never_repeats = True
     array_range = (0, 1)
 

@@ -173,6 +173,7 @@ class LeducPoker(Simulator[LeducState]):
 
     players = 2
     zero_sum = True
+    hides = True
     never_repeats = True
     array_range = (0, 1)
 

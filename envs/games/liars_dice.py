@@ -124,6 +124,7 @@ class LiarsDice(Simulator[LiarsDiceState]):
 
     players = 2
     zero_sum = True
+    hides = True
     never_repeats = True
     array_range = (0, 1)
 

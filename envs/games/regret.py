@@ -150,7 +150,7 @@ def _listed(simulator: Simulator[Any], state: Any) -> tuple[str, ...]:
     if legal is None:
         raise ValueError(
             f"{type(simulator).__name__} takes any text as an action; take one with a list, or ListedActions "
-            "(envs/listed.py) over it."
+            "(envs/wrappers.py) over it."
         )
     return tuple(legal)
 

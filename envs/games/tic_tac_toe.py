@@ -23,7 +23,8 @@ _ROW_TEXTS: Final = row_texts(3, ("x", "o"))
 
 @njit(cache=True)
 def _legal(state: tuple[int, int], actions: Any) -> int:
-    free = _BOARD & ~(state[0] | state[1])
+    own, other = state
+    free = _BOARD & ~(own | other)
     count = 0
     for square in range(9):
         if (free >> square) & 1:
@@ -139,10 +140,10 @@ class TicTacToe(BoardGame):
     rules = RULES
 
     def legal_actions(self, state: BoardState) -> Sequence[str]:
-        return _LEGAL[state[0] | state[1]] if state[2] >= 0 else ()
+        return _LEGAL[state.first | state.second] if state.mover >= 0 else ()
 
     def play(self, state: BoardState, code: int) -> BoardState | None:
-        first, second, mover = state[:3]
+        first, second, mover, _, _, _, _ = state
         stone = 1 << code
         if (first | second) & stone:
             return None
@@ -156,7 +157,7 @@ class TicTacToe(BoardGame):
 
     def board(self, state: BoardState) -> str:
         texts = _ROW_TEXTS
-        x, o = state[0], state[1]
+        x, o = state.first, state.second
         return f"{texts[x & 7][o & 7]}\n{texts[x >> 3 & 7][o >> 3 & 7]}\n{texts[x >> 6][o >> 6]}"
 
     def svg(self, state: BoardState) -> str:

@@ -155,6 +155,8 @@ class Werewolf(Simulator[WerewolfState]):
     of speech and rewards are laid down here.
     """
 
+    hides = True
+
     def __init__(
         self,
         discussion: str = "acts",

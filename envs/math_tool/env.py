@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from gymnasium.error import ResetNeeded
 
-from ..gym_shell import SimulatorEnv
+from ..shells.gym import SimulatorEnv
 from .problems import Problem
 from .rules import LONGEST_ACTION, MathState, MathToolSimulator
 

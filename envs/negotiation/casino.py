@@ -8,13 +8,13 @@ walks away leaves both with 5 points. An offer here is a submitted deal, and nee
 import itertools
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
 from .files import CASINO_ITEMS, casino_deals
 from .offers import counts_of
-from .protocol import Context, OfferState, SameOffers
+from .protocol import OfferState, SameOffers
 
 PACKAGES: Final = (3, 3, 3)
 MOST_POINTS: Final = 36
@@ -26,6 +26,23 @@ _REASONS: Final = {  # generated reasons, two for each item; a file brings its o
     "water": ("the stream nearby has run dry", "it will be hot all week"),
     "firewood": ("the nights are cold up there", "all the wood around is wet"),
 }
+
+
+class CaSiNoContext(NamedTuple):
+    """What a package of each issue is worth to player 0 and to player 1, and the reasons of each, by falling worth."""
+
+    first: tuple[int, ...]
+    second: tuple[int, ...]
+    first_reasons: tuple[str, ...]
+    second_reasons: tuple[str, ...]
+
+    def values(self, player: int) -> tuple[int, ...]:
+        """What a package of each issue is worth to ``player``."""
+        return self.second if player else self.first
+
+    def reasons(self, player: int) -> tuple[str, ...]:
+        """Why, for the first, second and third rank of ``player``."""
+        return self.second_reasons if player else self.first_reasons
 
 
 class CaSiNoSimulator(SameOffers):
@@ -103,17 +120,21 @@ class CaSiNoSimulator(SameOffers):
             "max_invalid": max_invalid,
             "invalid_loses": invalid_loses,
         }
-        self.contexts = None if contexts is None else [(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
+        self.contexts = (
+            None
+            if contexts is None
+            else [CaSiNoContext(*deal.values, *deal.reasons) for deal in casino_deals(contexts)]
+        )
 
-    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> CaSiNoContext:
         asked = options.get("context")
         if isinstance(asked, tuple):
             return _checked(asked, rng)
         if self.contexts is None:
             if asked is not None:
                 raise ValueError(f"context={asked!r}; a number needs contexts=FILE, without one give the values.")
-            orders = [_ORDERS[int(rng.random() * 6)] for _ in range(2)]
-            return (*orders, *(_reasons(order, rng) for order in orders))
+            first, second = (_ORDERS[int(rng.random() * 6)] for _ in range(2))
+            return CaSiNoContext(first, second, _reasons(first, rng), _reasons(second, rng))
         count = len(self.contexts)
         if asked is None:
             asked = int(rng.random() * count)
@@ -121,15 +142,15 @@ class CaSiNoSimulator(SameOffers):
             raise ValueError(f"context={asked!r}; the file has contexts 0 to {count - 1}.")
         return self.contexts[asked]
 
-    def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
+    def _redraw(self, context: CaSiNoContext, player: int, rng: np.random.Generator) -> CaSiNoContext:
         """Any of the six rankings for the other player, each as likely."""
+        own, why = context.values(player), context.reasons(player)
         other = _ORDERS[int(rng.random() * 6)]
-        drawn = list(context)
-        drawn[1 - player], drawn[3 - player] = other, _reasons(other, rng)
-        return tuple(drawn)
+        reasons = _reasons(other, rng)
+        return CaSiNoContext(own, other, why, reasons) if player == 0 else CaSiNoContext(other, own, reasons, why)
 
-    def _brief(self, context: Context, player: int) -> str:
-        own, reasons = context[player], context[2 + player]
+    def _brief(self, context: CaSiNoContext, player: int) -> str:
+        own, reasons = context.values(player), context.reasons(player)
         ranked = sorted(zip(own, CASINO_ITEMS, strict=True), reverse=True)
         wishes = "; ".join(
             f"{name}, {value} points a package ({why})" for (value, name), why in zip(ranked, reasons, strict=True)
@@ -140,32 +161,32 @@ class CaSiNoSimulator(SameOffers):
             f"is the other's. If somebody walks away, both get {WALK_AWAY_POINTS} points."
         )
 
-    def _read(self, context: Context, player: int, terms: str) -> int | str:
+    def _read(self, context: CaSiNoContext, player: int, terms: str) -> int | str:
         taken = counts_of(terms, CASINO_ITEMS, PACKAGES)
         if isinstance(taken, str):
             return taken
         food, water, firewood = taken if player == 0 else [3 - count for count in taken]
         return 16 * food + 4 * water + firewood
 
-    def _write(self, context: Context, player: int, outcome: int) -> str:
+    def _write(self, context: CaSiNoContext, player: int, outcome: int) -> str:
         return _terms(player, outcome)
 
     def _form(self) -> str:
         return " ".join(f"{name}=…" for name in CASINO_ITEMS)
 
-    def outcomes(self, context: Context) -> np.ndarray:
+    def outcomes(self, context: CaSiNoContext) -> np.ndarray:
         return np.arange(len(_SHARES))
 
-    def value(self, context: Context, player: int, outcome: int) -> float:
+    def value(self, context: CaSiNoContext, player: int, outcome: int) -> float:
         share = _SHARES[outcome]
         food, water, firewood = share if player == 0 else [3 - count for count in share]
-        values = context[player]
+        values = context.values(player)
         return (food * values[0] + water * values[1] + firewood * values[2]) / MOST_POINTS
 
-    def disagreement(self, context: Context) -> tuple[float, float]:
+    def disagreement(self, context: CaSiNoContext) -> tuple[float, float]:
         return (WALK_AWAY_POINTS / MOST_POINTS, WALK_AWAY_POINTS / MOST_POINTS)
 
-    def _features(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    def _features(self, context: CaSiNoContext) -> tuple[np.ndarray, np.ndarray]:
         return np.array(_SHARES, dtype=np.float64), np.array([PACKAGES, (0, 0, 0)], dtype=np.float64)
 
     def info(self, state: OfferState) -> dict[str, Any]:
@@ -197,8 +218,9 @@ def _ranked(values: tuple[int, ...]) -> tuple[str, ...]:
     return tuple(name for _, name in sorted(zip(values, CASINO_ITEMS, strict=True), reverse=True))
 
 
-def _checked(context: tuple[Any, ...], rng: np.random.Generator) -> Context:
+def _checked(context: tuple[Any, ...], rng: np.random.Generator) -> CaSiNoContext:
     values = [tuple(part) for part in context]
     if len(values) != 2 or any(sorted(part) != [3, 4, 5] for part in values):
         raise ValueError(f"context={context!r}; expected two orders of the values 5, 4 and 3.")
-    return (*values, *(_reasons(part, rng) for part in values))
+    first, second = values
+    return CaSiNoContext(first, second, _reasons(first, rng), _reasons(second, rng))

@@ -10,20 +10,32 @@ import itertools
 import operator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
 from ..simulator import TERMINAL
 from .files import deal_or_no_deal_contexts, fault_of_context
 from .offers import Act, counts_of
-from .protocol import NOTHING, AlternatingOffers, Context, OfferState
+from .protocol import NOTHING, AlternatingOffers, OfferState
 
 ITEMS: Final = ("book", "hat", "ball")
 POINTS: Final = 10  # what everything is worth to each player
 _NO_AGREEMENT: Final = "no agreement"
 
 Counts = tuple[int, int, int]
+
+
+class DealOrNoDealContext(NamedTuple):
+    """How many items there are of each kind, and what one of a kind is worth to player 0 and to player 1."""
+
+    counts: Counts
+    first: Counts
+    second: Counts
+
+    def values(self, player: int) -> Counts:
+        """What one item of each kind is worth to ``player``."""
+        return self.second if player else self.first
 
 
 class DealOrNoDealSimulator(AlternatingOffers):
@@ -109,10 +121,14 @@ class DealOrNoDealSimulator(AlternatingOffers):
             "invalid_loses": invalid_loses,
             "split": split,
         }
-        self.contexts = None if contexts is None else deal_or_no_deal_contexts(contexts)
+        self.contexts = (
+            None
+            if contexts is None
+            else tuple(itertools.starmap(DealOrNoDealContext, deal_or_no_deal_contexts(contexts)))
+        )
         self._talking = ("offer", *(("say",) if messages else ()), "select")
 
-    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> DealOrNoDealContext:
         asked = options.get("context")
         if isinstance(asked, tuple):
             return _checked(asked)
@@ -129,12 +145,12 @@ class DealOrNoDealSimulator(AlternatingOffers):
             raise ValueError(f"context={asked!r}; the file has contexts 0 to {count - 1}.")
         return self.contexts[asked]
 
-    def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
-        counts, own = context[0], context[1 + player]
+    def _redraw(self, context: DealOrNoDealContext, player: int, rng: np.random.Generator) -> DealOrNoDealContext:
+        counts, own = context.counts, context.values(player)
         # A context that was given may leave the other no values by the rules; then it keeps its own.
-        others = [values for values in value_vectors(counts) if compatible(own, values)] or [context[2 - player]]
+        others = [values for values in value_vectors(counts) if compatible(own, values)] or [context.values(1 - player)]
         other = others[int(rng.random() * len(others))]
-        return (counts, own, other) if player == 0 else (counts, other, own)
+        return DealOrNoDealContext(counts, own, other) if player == 0 else DealOrNoDealContext(counts, other, own)
 
     def resample(self, state: OfferState, player: int, rng: np.random.Generator) -> OfferState:
         """Values of the other player that the rules allow beside one's own, equally likely. Where the other has
@@ -143,7 +159,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
         if state.secret == NOTHING or player != state.player:
             return state
         fits = state.offers and rng.random() < 0.5
-        drawn = state.offers[-1] >> 1 if fits else int(rng.random() * (_size(state.context[0]) + 1))
+        drawn = state.offers[-1] >> 1 if fits else int(rng.random() * (_size(state.context.counts) + 1))
         return state._replace(secret=drawn)
 
     def _verbs(self, state: OfferState) -> tuple[str, ...]:
@@ -156,7 +172,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
     def _act(self, state: OfferState, player: int, act: Act) -> OfferState:
         if act.verb != "select":
             return super()._act(state, player, act)
-        counts = state.context[0]
+        counts = state.context.counts
         if act.terms is not None and act.terms.lower() == _NO_AGREEMENT:
             chosen: int | str = _size(counts)
         else:
@@ -174,14 +190,14 @@ class DealOrNoDealSimulator(AlternatingOffers):
             player=TERMINAL, turn=turn, on_table=False, deal=deal, ended=ended, invalid=0, wrong="", log=log
         )
 
-    def _compact(self, context: Context, player: int, verbs: tuple[str, ...]) -> tuple[str, ...]:
-        return _texts(context[0], "offer" in verbs)
+    def _compact(self, context: DealOrNoDealContext, player: int, verbs: tuple[str, ...]) -> tuple[str, ...]:
+        return _texts(context.counts, "offer" in verbs)
 
     def _patterns(self, verbs: tuple[str, ...]) -> list[str]:
         return [*super()._patterns(verbs[:-1]), f"select[{self._form()}]", f"select[{_NO_AGREEMENT}]"]
 
-    def _brief(self, context: Context, player: int) -> str:
-        counts, own = context[0], context[1 + player]
+    def _brief(self, context: DealOrNoDealContext, player: int) -> str:
+        counts, own = context.counts, context.values(player)
         items = ", ".join(
             f"{count} × {name} worth {value} each" for name, count, value in zip(ITEMS, counts, own, strict=True)
         )
@@ -192,30 +208,32 @@ class DealOrNoDealSimulator(AlternatingOffers):
             "not fit leave both with 0."
         )
 
-    def _read(self, context: Context, player: int, terms: str) -> int | str:
-        return _understood(context[0], player, terms)
+    def _read(self, context: DealOrNoDealContext, player: int, terms: str) -> int | str:
+        return _understood(context.counts, player, terms)
 
-    def _write(self, context: Context, player: int, outcome: int) -> str:
-        return _terms(context[0], player, outcome)
+    def _write(self, context: DealOrNoDealContext, player: int, outcome: int) -> str:
+        return _terms(context.counts, player, outcome)
 
     def _form(self) -> str:
         return " ".join(f"{name}=…" for name in ITEMS)
 
-    def _public(self, context: Context) -> Any:
-        return context[0]
+    def _public(self, context: DealOrNoDealContext) -> Any:
+        return context.counts
 
-    def outcomes(self, context: Context) -> np.ndarray:
-        return np.arange(_size(context[0]))
+    def outcomes(self, context: DealOrNoDealContext) -> np.ndarray:
+        return np.arange(_size(context.counts))
 
-    def value(self, context: Context, player: int, outcome: int) -> float:
-        share = shares(context[0])[outcome]
-        counts, own = context[0], context[1 + player]
+    def value(self, context: DealOrNoDealContext, player: int, outcome: int) -> float:
+        counts, own = context.counts, context.values(player)
+        share = shares(counts)[outcome]
         if player == 0:
             return sum(a * v for a, v in zip(share, own, strict=True)) / POINTS
         return sum((c - a) * v for c, a, v in zip(counts, share, own, strict=True)) / POINTS
 
-    def _features(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
-        return np.array(shares(context[0]), dtype=np.float64), np.array([context[0], (0, 0, 0)], dtype=np.float64)
+    def _features(self, context: DealOrNoDealContext) -> tuple[np.ndarray, np.ndarray]:
+        return np.array(shares(context.counts), dtype=np.float64), np.array(
+            [context.counts, (0, 0, 0)], dtype=np.float64
+        )
 
     def info(self, state: OfferState) -> dict[str, Any]:
         """As in the protocol and, at the end, ``points``: what each player scored, 0 to 10."""
@@ -228,7 +246,7 @@ class DealOrNoDealSimulator(AlternatingOffers):
         lines = super()._status(state, player)
         if state.secret == NOTHING or state.player != 1 - player:
             return lines
-        counts = state.context[0]
+        counts = state.context.counts
         mine = _NO_AGREEMENT if state.secret == _size(counts) else _terms(counts, player, state.secret)
         return (f"You selected: {mine}.", *lines)
 
@@ -297,14 +315,14 @@ def _value_pairs(counts: Counts) -> tuple[tuple[Counts, Counts], ...]:
     return tuple((a, b) for a in vectors for b in vectors if compatible(a, b))
 
 
-def _generated(rng: np.random.Generator) -> Context:
+def _generated(rng: np.random.Generator) -> DealOrNoDealContext:
     every = _all_counts()
     counts = every[int(rng.random() * len(every))]
     pairs = _value_pairs(counts)
-    return (counts, *pairs[int(rng.random() * len(pairs))])
+    return DealOrNoDealContext(counts, *pairs[int(rng.random() * len(pairs))])
 
 
-def _checked(context: Context) -> Context:
+def _checked(context: tuple[Any, ...]) -> DealOrNoDealContext:
     expected = "expected (counts, values, values), three whole numbers each"
     try:
         counts, *values = (tuple(map(operator.index, part)) for part in context)
@@ -315,7 +333,7 @@ def _checked(context: Context) -> Context:
         fault = expected
     if fault:
         raise ValueError(f"context={context!r}; {fault}.")
-    return (counts, *values)
+    return DealOrNoDealContext(counts, *values)  # type: ignore[arg-type]  # three numbers each, as checked
 
 
 def _size(counts: Counts) -> int:

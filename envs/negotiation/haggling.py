@@ -8,13 +8,13 @@ target), and prices end at the listing price.
 """
 
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 
 from .files import Listing, listings
 from .offers import amount_in_cents, write_amount
-from .protocol import AlternatingOffers, Context, OfferState
+from .protocol import AlternatingOffers, OfferState
 
 SHARES_OF_TARGET: Final = (0.9, 0.7, 0.5)
 NO_DEAL: Final = -0.5
@@ -28,6 +28,15 @@ _GOODS: Final[dict[str, tuple[tuple[str, ...], int, int]]] = {  # category: (thi
 }
 _CATEGORIES: Final = tuple(_GOODS.items())
 _STATES: Final = ("nearly unused", "used", "well kept", "older")
+
+
+class HagglingContext(NamedTuple):
+    """The listing, ``price`` what it asks for, and the buyer's ``target``; both in cents."""
+
+    category: str
+    title: str
+    price: int
+    target: int
 
 
 class HagglingSimulator(AlternatingOffers):
@@ -109,8 +118,7 @@ class HagglingSimulator(AlternatingOffers):
         self.increments = increments
         self.max_actions = increments + 3  # the prices, accept, walk away
 
-    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        """(category, title, listing price, buyer's target), prices in cents."""
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> HagglingContext:
         asked, share = options.get("listing"), options.get("target")
         if self.listings is None:
             if asked is not None:
@@ -127,14 +135,14 @@ class HagglingSimulator(AlternatingOffers):
             share = SHARES_OF_TARGET[int(rng.random() * 3)]
         if not 0.0 <= share < 1.0:
             raise ValueError(f"target={share!r}; expected a part of the listing price, at least 0 and below 1.")
-        return (*listing, _target(listing.price, share))
+        return HagglingContext(*listing, _target(listing.price, share))
 
-    def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
+    def _redraw(self, context: HagglingContext, player: int, rng: np.random.Generator) -> HagglingContext:
         if player == 1:
             return context
-        return (*context[:3], _target(context[2], SHARES_OF_TARGET[int(rng.random() * 3)]))
+        return _with_target(context, SHARES_OF_TARGET[int(rng.random() * 3)])
 
-    def _brief(self, context: Context, player: int) -> str:
+    def _brief(self, context: HagglingContext, player: int) -> str:
         category, title, price, target = context
         if player == 0:
             goal = f"You sell it and want ${write_amount(price)}. The buyer hopes for 90, 70 or 50 % of that."
@@ -145,52 +153,51 @@ class HagglingSimulator(AlternatingOffers):
             f"{goal} Halfway between the two targets a deal is worth 0 to both, at your target 1, and no deal -0.5."
         )
 
-    def _read(self, context: Context, player: int, terms: str) -> int | str:
+    def _read(self, context: HagglingContext, player: int, terms: str) -> int | str:
         amount = amount_in_cents(terms)
-        if isinstance(amount, int) and amount > context[2]:
-            return f"{write_amount(amount)} is above the listing price of {write_amount(context[2])}."
+        if isinstance(amount, int) and amount > context.price:
+            return f"{write_amount(amount)} is above the listing price of {write_amount(context.price)}."
         return amount
 
-    def _write(self, context: Context, player: int, outcome: int) -> str:
+    def _write(self, context: HagglingContext, player: int, outcome: int) -> str:
         return write_amount(outcome)
 
     def _form(self) -> str:
         return "…"
 
-    def outcomes(self, context: Context) -> np.ndarray:
+    def outcomes(self, context: HagglingContext) -> np.ndarray:
         """Prices in cents, falling: int64 ``[increments + 1]``."""
-        key = (context[2], "prices")
+        key = (context.price, "prices")
         found = self._kept.get(key)
         if found is None:
-            found = self._keep(key, np.arange(self.increments, -1, -1) * context[2] // self.increments)
+            found = self._keep(key, np.arange(self.increments, -1, -1) * context.price // self.increments)
         return found
 
-    def _is_compact(self, context: Context, outcome: int) -> bool:
-        nearest = round(outcome * self.increments / context[2])
-        return any(step * context[2] // self.increments == outcome for step in (nearest, nearest + 1))
+    def _is_compact(self, context: HagglingContext, outcome: int) -> bool:
+        nearest = round(outcome * self.increments / context.price)
+        return any(step * context.price // self.increments == outcome for step in (nearest, nearest + 1))
 
-    def _public(self, context: Context) -> Any:
-        return context[2]
+    def _public(self, context: HagglingContext) -> Any:
+        return context.price
 
-    def value(self, context: Context, player: int, outcome: int) -> float:
+    def value(self, context: HagglingContext, player: int, outcome: int) -> float:
         _, _, price, target = context
         seller = (2 * outcome - price - target) / (price - target)
         seller = -1.0 if seller < -1.0 else 1.0 if seller > 1.0 else seller
         return seller if player == 0 else -seller
 
-    def expected_value(self, context: Context, player: int, outcome: int) -> float:
+    def expected_value(self, context: HagglingContext, player: int, outcome: int) -> float:
         """The seller's worth of a price depends on the buyer's target: the mean over the three that it may be."""
         if player == 1:
             return self.value(context, 1, outcome)
-        price = context[2]
-        targets = [(*context[:3], _target(price, share)) for share in SHARES_OF_TARGET]
-        return sum(self.value(possible, 0, outcome) for possible in targets) / len(targets)
+        possible = [_with_target(context, share) for share in SHARES_OF_TARGET]
+        return sum(self.value(one, 0, outcome) for one in possible) / len(possible)
 
-    def disagreement(self, context: Context) -> tuple[float, float]:
+    def disagreement(self, context: HagglingContext) -> tuple[float, float]:
         return (NO_DEAL, NO_DEAL)
 
-    def _features(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
-        return self.outcomes(context)[:, None] / context[2], np.array([[1.0], [0.0]])
+    def _features(self, context: HagglingContext) -> tuple[np.ndarray, np.ndarray]:
+        return self.outcomes(context)[:, None] / context.price, np.array([[1.0], [0.0]])
 
     def _money(self, state: OfferState, player: int) -> str:
         if state.deal < 0:
@@ -200,6 +207,11 @@ class HagglingSimulator(AlternatingOffers):
 
 def _from_file(path: str | Path) -> tuple[Listing, ...]:
     return listings(path)
+
+
+def _with_target(context: HagglingContext, share: float) -> HagglingContext:
+    category, title, price, _ = context
+    return HagglingContext(category, title, price, _target(price, share))
 
 
 def _target(price: int, share: float) -> int:

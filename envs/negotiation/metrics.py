@@ -18,7 +18,7 @@ import numpy as np
 
 from ..opponents import Opponent, borrow_generator, draw_outcome, return_generator
 from ..simulator import CHANCE, TERMINAL, Simulator
-from .deal_or_no_deal import POINTS, DealOrNoDealSimulator
+from .deal_or_no_deal import POINTS, DealOrNoDealContext, DealOrNoDealSimulator
 from .files import HumanDeal
 from .protocol import NOTHING, AlternatingOffers, OfferState
 from .utilities import Solutions, is_pareto_optimal, solutions
@@ -129,7 +129,7 @@ def human_figures(deals: Iterable[HumanDeal]) -> dict[str, float]:
     for one in every:
         if one.shares is None:
             continue
-        context = (one.counts, one.values, one.partner_values)
+        context = DealOrNoDealContext(one.counts, one.values, one.partner_values)
         own, partner = (
             sum(count * value for count, value in zip(share, values, strict=True))
             for share, values in zip(one.shares, (one.values, one.partner_values), strict=True)

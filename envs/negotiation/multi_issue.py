@@ -14,14 +14,14 @@ import math
 from collections.abc import Mapping
 from operator import getitem
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from ..characters import within_planes
 from .files import issue_domain
 from .offers import named_values
-from .protocol import Context, OfferState, SameOffers
+from .protocol import OfferState, SameOffers
 
 BEST: Final = 100  # points of each player's best deal
 MOST_OUTCOMES: Final = 10_000
@@ -34,6 +34,23 @@ _JOB: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 Points = tuple[tuple[int, ...], ...]  # for each issue the points of its options
+
+
+class MultiIssueContext(NamedTuple):
+    """The points of player 0 and of player 1, and what each gets without a deal."""
+
+    first: Points
+    second: Points
+    first_reservation: int
+    second_reservation: int
+
+    def points(self, player: int) -> Points:
+        """The points of ``player``."""
+        return self.second if player else self.first
+
+    def reservation(self, player: int) -> int:
+        """The points that ``player`` gets without a deal."""
+        return self.second_reservation if player else self.first_reservation
 
 
 class MultiIssueSimulator(SameOffers):
@@ -135,29 +152,29 @@ class MultiIssueSimulator(SameOffers):
         self.fixed_points = _given_points(content.get("points"), self.issues, self._sizes)
         self.fixed_reservation = _given_reservation(content.get("reservation"))
 
-    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> Context:
-        """(points of Alice, points of Bob, reservation points of Alice, of Bob)."""
+    def _draw(self, rng: np.random.Generator, options: dict[str, Any]) -> MultiIssueContext:
         points = self.fixed_points or (drawn_points(self._sizes, rng), drawn_points(self._sizes, rng))
-        return (*points, *(self.fixed_reservation or (_reservation(rng), _reservation(rng))))
+        return MultiIssueContext(*points, *(self.fixed_reservation or (_reservation(rng), _reservation(rng))))
 
-    def _redraw(self, context: Context, player: int, rng: np.random.Generator) -> Context:
+    def _redraw(self, context: MultiIssueContext, player: int, rng: np.random.Generator) -> MultiIssueContext:
         """The other's points and reservation value, drawn anew as by the generator."""
-        drawn = list(context)
-        drawn[1 - player], drawn[3 - player] = drawn_points(self._sizes, rng), _reservation(rng)
-        return tuple(drawn)
+        own, kept = context.points(player), context.reservation(player)
+        other, reserved = drawn_points(self._sizes, rng), _reservation(rng)
+        first, second = (own, other) if player == 0 else (other, own)
+        return MultiIssueContext(first, second, *((kept, reserved) if player == 0 else (reserved, kept)))
 
-    def _brief(self, context: Context, player: int) -> str:
-        points = self._points_form.format(*itertools.chain(*context[player]))
+    def _brief(self, context: MultiIssueContext, player: int) -> str:
+        points = self._points_form.format(*itertools.chain(*context.points(player)))
         worth = (
             "" if self.discount == 1.0 else f" Each offer after the first leaves {self.discount:g} of a deal's worth."
         )
         return (
             f"You are {self.names[player]} and negotiate with {self.names[1 - player]} over {', '.join(self.issues)}. "
             f"Your points ({BEST} for your best deal), which differ from the other's: {points}. Without a "
-            f"deal you get {context[2 + player]} points.{worth}"
+            f"deal you get {context.reservation(player)} points.{worth}"
         )
 
-    def _read(self, context: Context, player: int, terms: str) -> int | str:
+    def _read(self, context: MultiIssueContext, player: int, terms: str) -> int | str:
         known = self._index.get(terms)
         if known is not None:
             return known
@@ -171,25 +188,25 @@ class MultiIssueSimulator(SameOffers):
             outcome = outcome * len(options) + options.index(value.lower())
         return outcome
 
-    def _write(self, context: Context, player: int, outcome: int) -> str:
+    def _write(self, context: MultiIssueContext, player: int, outcome: int) -> str:
         return self._terms[outcome]
 
     def _form(self) -> str:
         return " ".join(f"{name}=…" for name in self.issues)
 
-    def outcomes(self, context: Context) -> np.ndarray:
+    def outcomes(self, context: MultiIssueContext) -> np.ndarray:
         return np.arange(len(self._deals))
 
-    def value(self, context: Context, player: int, outcome: int) -> float:
-        return sum(map(getitem, context[player], self._deals[outcome])) / BEST
+    def value(self, context: MultiIssueContext, player: int, outcome: int) -> float:
+        return sum(map(getitem, context.points(player), self._deals[outcome])) / BEST
 
-    def disagreement(self, context: Context) -> tuple[float, float]:
-        return (context[2] / BEST, context[3] / BEST)
+    def disagreement(self, context: MultiIssueContext) -> tuple[float, float]:
+        return (context.first_reservation / BEST, context.second_reservation / BEST)
 
     def _discount(self, state: OfferState, player: int) -> float:
         return self.discount ** (len(state.offers) - 1)
 
-    def _features(self, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    def _features(self, context: MultiIssueContext) -> tuple[np.ndarray, np.ndarray]:
         """One number for each option, and no presumption about what the other wants: all lie equally far."""
         return self._one_hot, np.zeros((2, self._one_hot.shape[1]))
 

@@ -125,6 +125,7 @@ class PersuasionSimulator(Simulator[PersuasionState]):
     """
 
     players = 2
+    hides = True
     names: ClassVar[tuple[str, str]] = ("Alice", "Bob")
 
     def __init__(

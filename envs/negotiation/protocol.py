@@ -30,7 +30,7 @@ _SHOWN = 8  # lines of the log in an observation; information_state has them all
 _ENDS = {"accept": "deal", "walk away": "walked away"}
 _REMEMBERED = 16_384  # contexts whose texts and tables a simulator keeps
 
-Context = tuple[Any, ...]
+Context = Any  # a tuple, with a domain's names for its parts
 
 
 class OfferState(NamedTuple):
@@ -72,6 +72,7 @@ class AlternatingOffers(Simulator[OfferState]):
     """The protocol; a domain subclasses it and writes the hooks (methods that raise ``NotImplementedError`` here)."""
 
     players = 2
+    hides = True
     names: ClassVar[tuple[str, str]] = ("Alice", "Bob")
     reset_options: ClassVar[tuple[str, ...]] = ()  # the names of options that ``reset`` takes
     counter: ClassVar[bool] = True

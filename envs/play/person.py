@@ -29,8 +29,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
-from ..gym_shell import SimulatorEnv
 from ..registry import environments, make_env
+from ..shells.gym import SimulatorEnv
 from ..terminal import printable, printable_line
 from ..views import without_view
 
@@ -126,7 +126,7 @@ def _game(env: gym.Env[Any, Any]) -> Any:
 
 def _open_spiel_game(env: gym.Env[Any, Any]) -> str:
     """The name of the game that OpenSpiel plays in ``env``; empty in other environments."""
-    from ..open_spiel import OpenSpielSimulator
+    from ..adapters.open_spiel import OpenSpielSimulator
 
     game = _game(env)
     return game.game if isinstance(game, OpenSpielSimulator) else ""

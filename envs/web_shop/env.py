@@ -5,7 +5,7 @@ from typing import Any
 
 from gymnasium.error import ResetNeeded
 
-from ..gym_shell import SimulatorEnv
+from ..shells.gym import SimulatorEnv
 from .catalogue import Goal
 from .rules import ShopState, WebShopSimulator
 

@@ -223,7 +223,7 @@ class WebShopSimulator(Simulator[ShopState]):
 
     def position(self, state: ShopState) -> ShopState:
         """The state without steps taken, complaint and history."""
-        return ShopState(*state[:7])
+        return ShopState(state.goal, state.page, state.query, state.results_page, state.item, state.options, state.seen)
 
     def info(self, state: ShopState) -> dict[str, Any]:
         """``success`` (the reward is 1), ``invalid_action``, ``goal`` (the number that ``reset`` takes) and, at the

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ...envs.outcomes import SuccessOutcome
 from ...envs.play.task import Task, TaskSource
 from ...envs.simulator import Simulator
+from ...envs.wrappers import SuccessOutcome
 from .recipe import RunConfig
 
 

@@ -23,11 +23,11 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from pettingzoo.utils.env import AECEnv, ParallelEnv
 
-from .abilities import ActionTable, array_of, array_space, success_of, suggested_actions
-from .arguments import checked_seed
-from .gym_shell import SimulatorEnv, UnicodeText, not_a_snapshot, rendered
-from .opponents import borrow_generator, draw_outcome, past_chance, return_generator
-from .simulator import CHANCE, TERMINAL, Simulator
+from ..abilities import ActionTable, array_of, array_space, success_of, suggested_actions
+from ..arguments import checked_seed
+from ..opponents import borrow_generator, draw_outcome, past_chance, return_generator
+from ..simulator import CHANCE, TERMINAL, Simulator
+from .gym import SimulatorEnv, UnicodeText, not_a_snapshot, rendered
 
 _SEEDS = 2**31
 _NOBODY: frozenset[int] = frozenset()
@@ -89,7 +89,7 @@ class _Table:
         return self.action_spaces[agent]
 
     def render(self) -> str | np.ndarray | None:
-        """The state as the player to move reads it, as ``gym_shell.rendered`` shows it; printed in mode ``"human"``."""
+        """The state as the player to move reads it, as ``rendered`` shows it; printed in mode ``"human"``."""
         if self.render_mode is None or self.state_now is None:
             return None
         player = max(self.simulator.current_player(self.state_now), 0)

@@ -1,7 +1,7 @@
 """Numbers instead of words for the actions, so that classic reinforcement learning can play text environments.
 
 >>> import gymnasium as gym, branchwise
->>> from branchwise.envs.discrete import DiscreteActions
+>>> from branchwise.envs.shells import DiscreteActions
 >>> env = DiscreteActions(gym.make("branchwise/WebShop-v0", observation_mode="compact"), n=32)
 >>> observation, info = env.reset(seed=0)
 >>> env.action_space
@@ -24,8 +24,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
-from .abilities import ActionTable, array_of, array_space
-from .gym_shell import SimulatorEnv
+from ..abilities import ActionTable, array_of, array_space
+from .gym import SimulatorEnv
 
 
 class DiscreteActions(gym.Wrapper[Any, Any, Any, Any], gym.utils.RecordConstructorArgs):

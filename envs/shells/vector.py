@@ -14,9 +14,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from gymnasium.vector.utils import batch_space
 
-from .arguments import checked_seed
-from .gym_shell import SimulatorEnv
-from .simulator import Simulator
+from ..arguments import checked_seed
+from ..simulator import Simulator
+from .gym import SimulatorEnv
 
 
 class SimulatorVectorEnv(gym.vector.VectorEnv[tuple[str, ...], Sequence[str], np.ndarray]):

@@ -9,11 +9,9 @@ from a state, the one live environment is brought there:
    ``clone_state``/``restore_state``), else a deep copy;
 3. from the seeded reset, by replaying the log; the nearest snapshot on the way shortens it.
 
-Nothing is believed. ``copy.deepcopy`` of many environments silently loses or shares state (those built on
-``gymnasium.utils.EzPickle`` are rebuilt from their arguments), so each way is tried when the simulator is made:
-several episodes, several depths, the copy stepped before its original, the snapshot used twice. Replay must hold in
+Each way is tried when the simulator is made (``branching``), and the fastest that held is used. Replay must hold in
 every case, for a state has to mean the same after a snapshot was dropped and in another process; where it does not,
-:class:`CannotBranch` says what each way did.
+:class:`~branchwise.envs.adapters.CannotBranch` says what each way did.
 
 Luck is a function of the seed and the actions, and comes again with them: a search that steps from a state knows what
 luck will bring (``foreknowledge``), and values a slippery lake as if it chose where it slips. ``resample`` gives a
@@ -27,41 +25,32 @@ show later than the steps tried (``branchwise.testing.check_simulator`` walks wh
 import copy
 import dataclasses
 import enum
-import inspect
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from .characters import within_planes
-from .simulator import TERMINAL, Simulator
-
-Branching = Literal["native", "deepcopy", "replay"]
+from ..characters import within_planes
+from ..simulator import TERMINAL, Simulator
+from .branching import (
+    WAYS,
+    Trial,
+    fastest_way,
+    luck_can_be_redrawn,
+    luck_differs_by_seed,
+    reseed,
+    steps_in_a_copy,
+)
 
 _DEFAULT_MAX_STEPS = 1_000
 _LARGEST_ARRAY = 4_096
 _LONGEST_ECHO = 80
 _MOST_NAMES = 20
-_TRIAL_SEEDS = (0, 1, 2)
-_TRIAL_DEPTHS = (0, 4, 12)
-_TRIAL_STEPS = 24
 _SUCCESS = ("success", "is_success", "won")
-_KNOWN_STATELESS = (
-    gym.wrappers.OrderEnforcing,
-    gym.wrappers.PassiveEnvChecker,
-    gym.wrappers.TransformAction,
-    gym.wrappers.TransformObservation,
-    gym.wrappers.TransformReward,
-)
-
-
-class CannotBranch(RuntimeError):  # noqa: N818 - reads as the sentence it is
-    """No way was found to come back to a state of this environment; the message says what each way did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +121,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
     score, the best possible one) are passed on.
 
     ``branching`` is the fastest way that held in the trial: ``"native"``, ``"deepcopy"`` or ``"replay"``; ``tried``
-    says what became of each. Raises :class:`CannotBranch` when not even replay holds.
+    says what became of each. Raises :class:`~branchwise.envs.adapters.CannotBranch` when not even replay holds.
 
     ``foreknowledge``: luck was seen in the trial. Searches then warn, unless they plan without it
     (``information="single_observer"``). That redraws what ``np_random`` of ``gymnasium.Env`` has still to draw; what
@@ -166,11 +155,12 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
         self._env = self._make()
         self.actions = _named_actions(self._env, actions)
         self._forget()
-        self.branching, self.tried = self._trial()
-        self._way = _WAYS[self.branching]
-        self._redrawn = self._luck_differs(_reseeded)
-        self.foreknowledge = self._redrawn or self._luck_differs(_other_seed)
-        self._worth_a_copy = self._steps_in_a_copy() if self.branching == "deepcopy" else 0
+        trial = Trial(self._env, self._make, self._any_action)
+        self.branching, self.tried = fastest_way(trial, f"{environment!r}")
+        self._way = WAYS[self.branching]
+        self.hides = luck_can_be_redrawn(trial)
+        self.foreknowledge = self.hides or luck_differs_by_seed(trial)
+        self._worth_a_copy = min(steps_in_a_copy(trial), max_steps) if self.branching == "deepcopy" else 0
 
     def reset(self, seed: int, options: Mapping[str, Any] | None = None) -> GymnasiumState:
         frozen = _frozen_options(options or {})
@@ -242,17 +232,12 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             lines += [seen, f"> {action}"]
         return "\n".join([*lines, self.observation(state, player)])
 
-    @property
-    def hides(self) -> bool:
-        """Whether there is luck to come that :meth:`resample` can draw anew."""
-        return self._redrawn
-
     def resample(self, state: GymnasiumState, player: int, rng: np.random.Generator) -> GymnasiumState:
         """The same past with other luck to come; the state itself where there is no luck. Raises ``ValueError`` where
         the environment draws its luck from elsewhere than ``np_random``."""
         if not self.foreknowledge:
             return state
-        if not self._redrawn:
+        if not self.hides:
             raise ValueError(
                 f"{self.environment!r}: episodes differ by seed, and no luck could be drawn anew in the middle of one. "
                 "Cure: draw from self.np_random, as gymnasium.Env asks; or search with information='perfect', which "
@@ -273,7 +258,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
     def __setstate__(self, fields: dict[str, Any]) -> None:
         self.__dict__.update(fields)
         self._env = self._make()
-        self._way = _WAYS[self.branching]
+        self._way = WAYS[self.branching]
         self._forget()
 
     def _forget(self) -> None:
@@ -374,7 +359,7 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             self._env = self._way.resume(self._env, self._cache[key])
         for entry in log[known:]:
             if isinstance(entry, int):
-                _reseed(self._env, entry)
+                reseed(self._env, entry)
             else:
                 self._env.step(self._meant(entry))
         self._at = wanted
@@ -382,76 +367,6 @@ class GymnasiumSimulator(Simulator[GymnasiumState]):
             self._cache[wanted] = self._way.take(self._env)
             while len(self._cache) > self.cache_size:
                 self._cache.popitem(last=False)
-
-    def _trial(self) -> tuple[Branching, dict[str, str]]:
-        """The fastest way that holds, and what became of each; raises where replay does not hold."""
-        replayed = self._fault_of(_WAYS["replay"])
-        tried: dict[Branching, str | None] = {
-            name: replayed if name == "replay" else self._fault_of(way, truth_known=replayed is None)
-            for name, way in _WAYS.items()
-        }
-        outcome: dict[str, str] = {name: fault or "holds" for name, fault in tried.items()}
-        if replayed is not None:
-            ways = "\n".join(f"  {name}: {found}" for name, found in outcome.items())
-            raise CannotBranch(
-                f"{self.environment!r} cannot be searched, since its states cannot be reached again from a seed and "
-                f"the actions taken:\n{ways}\nCure: let reset(seed=…) decide all randomness (np_random of "
-                "gymnasium.Env), and read no clock and no global generator. A native snapshot makes search fast, but "
-                "cannot stand in for replay: a state must mean the same in another process too."
-            )
-        return next(name for name, fault in tried.items() if fault is None), outcome
-
-    def _steps_in_a_copy(self) -> int:
-        """How many replayed steps cost as much as one deep copy: below that many, replaying is the faster way."""
-        _, actions = self._sample_actions(_TRIAL_SEEDS[0], 0, np.random.default_rng(0))
-        started = time.perf_counter()
-        copied = copy.deepcopy(self._env)
-        copied_at = time.perf_counter()
-        self._reset(_TRIAL_SEEDS[0], ())
-        _said(self._env, actions)
-        per_step = (time.perf_counter() - copied_at) / (len(actions) + 1)
-        copied.close()
-        return min(int((copied_at - started) / per_step), self.max_steps)
-
-    def _luck_differs(self, other: "Callable[[gym.Env[Any, Any], int, list[Any]], bool]") -> bool:
-        """Whether the same actions led elsewhere under other luck (``other`` starts and plays that) in any trial."""
-        rng = np.random.default_rng(0)
-        for seed in _TRIAL_SEEDS:
-            for depth in _TRIAL_DEPTHS:
-                past, future = self._sample_actions(seed, depth, rng)
-                said = _from_reset(self._env, seed, [*past, *future])
-                if other(self._env, seed, past) and _parting(said[len(past) + 1 :], _said(self._env, future)):
-                    return True
-        return False
-
-    def _fault_of(self, way: "_Way", truth_known: bool = False) -> str | None:
-        rng = np.random.default_rng(0)
-        try:
-            absent = way.absent(self._env)
-            if absent:
-                return absent
-            for seed in _TRIAL_SEEDS:
-                for depth in _TRIAL_DEPTHS:
-                    past, future = self._sample_actions(seed, depth, rng)
-                    fault = way.fault(self, seed, past, future, truth_known)
-                    if fault:
-                        return f"seed {seed}, after {len(past)} steps: {fault}"
-        except Exception as error:  # what a foreign environment raises is a finding about it
-            return f"raised {type(error).__name__}: {error}"
-        return None
-
-    def _sample_actions(self, seed: int, depth: int, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
-        """A past of ``depth`` actions (fewer where the episode ends before) and a future after it."""
-        env = self._env
-        observation, info = env.reset(seed=seed)
-        actions: list[Any] = []
-        over = False
-        while not over and len(actions) < depth + _TRIAL_STEPS:
-            actions.append(self._any_action(observation, info, rng))
-            observation, _, terminated, truncated, info = env.step(actions[-1])
-            over = terminated or truncated
-        depth = min(depth, len(actions) // 2)
-        return actions[:depth], actions[depth:]
 
     def _any_action(self, observation: Any, info: Mapping[str, Any], rng: np.random.Generator) -> Any:
         listed = self._commands(info, split_mask(observation)[1]) or ()
@@ -488,7 +403,6 @@ def reported_success(info: Mapping[str, Any]) -> bool | None:
 
 
 _Key = tuple[int, tuple[tuple[str, Any], ...], tuple[str | int, ...]]
-_Said = tuple[Any, float, bool, bool]
 
 
 def _key(state: GymnasiumState) -> _Key:
@@ -499,30 +413,6 @@ def _key(state: GymnasiumState) -> _Key:
 def _steps(log: Sequence[str | int]) -> int:
     """How many actions a log holds."""
     return sum(isinstance(entry, str) for entry in log)
-
-
-def _reseed(env: gym.Env[Any, Any], seed: int) -> None:
-    """Let all luck to come be that of ``seed``."""
-    env.unwrapped.np_random = np.random.default_rng(seed)
-
-
-def _from_reset(env: gym.Env[Any, Any], seed: int, actions: Sequence[Any]) -> list[_Said]:
-    """What ``env`` says from its reset on."""
-    observation, _ = env.reset(seed=seed)
-    return [(frozen_observation(observation), 0.0, False, False), *_said(env, actions)]
-
-
-def _reseeded(env: gym.Env[Any, Any], seed: int, past: list[Any]) -> bool:
-    """Play the past, and give what follows other luck."""
-    _from_reset(env, seed, past)
-    _reseed(env, seed + 1)
-    return True
-
-
-def _other_seed(env: gym.Env[Any, Any], seed: int, past: list[Any]) -> bool:
-    """Play the past under another seed; whether it went alike."""
-    said = _from_reset(env, seed, past)
-    return _parting(said, _from_reset(env, seed + 1, past)) is None
 
 
 def _frozen_options(options: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
@@ -582,159 +472,3 @@ def _own_names(env: gym.Env[Any, Any], count: int) -> list[str]:
     ):
         names = [item.name for item in kind]
     return names if len(set(names)) == count else []
-
-
-def frozen_observation(observation: Any) -> Any:
-    """What an observation says, exactly, kept apart from buffers that an environment may use again."""
-    if isinstance(observation, np.ndarray):
-        return observation.shape, observation.dtype.str, observation.tobytes()
-    if isinstance(observation, Mapping):
-        return tuple((key, frozen_observation(value)) for key, value in observation.items())
-    if isinstance(observation, list | tuple):
-        return tuple(frozen_observation(value) for value in observation)
-    return observation
-
-
-def _said(env: gym.Env[Any, Any], actions: Sequence[Any]) -> list[_Said]:
-    """What ``env`` says to ``actions``, until its episode ends."""
-    said: list[_Said] = []
-    for action in actions:
-        observation, reward, terminated, truncated, _ = env.step(action)
-        said.append((frozen_observation(observation), float(reward), bool(terminated), bool(truncated)))
-        if terminated or truncated:
-            break
-    return said
-
-
-def _parting(first: Sequence[_Said], second: Sequence[_Said]) -> str | None:
-    """Where and in what two continuations part, or ``None``."""
-    for step, (one, other) in enumerate(zip(first, second, strict=False), 1):
-        for name, a, b in zip(("observation", "reward", "terminated", "truncated"), one, other, strict=True):
-            if a != b and not (a != a and b != b):
-                return f"the {name} differs after {step} of {len(first)}"
-    return None if len(first) == len(second) else "one continuation ends earlier"
-
-
-def _disagreement(runs: Sequence[tuple[str, Sequence[_Said]]]) -> str | None:
-    """The first of the named runs that does not go like the run before all others."""
-    (_, first), *others = runs
-    for name, other in others:
-        fault = _parting(first, other)
-        if fault:
-            return f"{name}: {fault}"
-    return None
-
-
-class _Way(Protocol):
-    """A way to come back: ``absent`` says why an environment lacks it, ``fault`` what it got wrong in one trial."""
-
-    def absent(self, env: gym.Env[Any, Any]) -> str | None: ...
-
-    def take(self, env: gym.Env[Any, Any]) -> Any: ...
-
-    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]: ...
-
-    def fault(
-        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
-    ) -> str | None: ...
-
-
-class _Snapshots:
-    """What native snapshots and deep copies share."""
-
-    def absent(self, env: gym.Env[Any, Any]) -> str | None:
-        return None
-
-    def take(self, env: gym.Env[Any, Any]) -> Any:
-        raise NotImplementedError
-
-    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
-        raise NotImplementedError
-
-    def fault(
-        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
-    ) -> str | None:
-        """A resumed snapshot moves, then the original, then the snapshot resumed again: lost state shows in the first,
-        shared state in the others. Where replay holds, all must also go like an episode without snapshots."""
-        env = simulator._make()
-        try:
-            env.reset(seed=seed)
-            _said(env, past)
-            kept = self.take(env)
-            resumed = self.resume(env, kept)
-            runs = [("a resumed snapshot", _said(resumed, future))]
-            if resumed is not env:
-                runs.append(("the original, after its snapshot moved, goes on differently", _said(env, future)))
-            again = self.resume(env, kept)
-            runs.append(("a snapshot resumed a second time goes on differently", _said(again, future)))
-            if truth_known:
-                untouched = simulator._make()
-                untouched.reset(seed=seed)
-                _said(untouched, past)
-                runs.append(("a resumed snapshot does not go on like its original", _said(untouched, future)))
-                untouched.close()
-            return _disagreement(runs)
-        finally:
-            env.close()
-
-
-class _Native(_Snapshots):
-    def absent(self, env: gym.Env[Any, Any]) -> str | None:
-        wrapper: Any = env
-        while isinstance(wrapper, gym.Wrapper):
-            if not isinstance(wrapper, _KNOWN_STATELESS):
-                return f"the wrapper {type(wrapper).__name__} may hold state that a native snapshot leaves out"
-            wrapper = wrapper.env
-        if _native_methods(env) is None:
-            return "the environment has neither snapshot/restore nor clone_state/restore_state"
-        return None
-
-    def take(self, env: gym.Env[Any, Any]) -> Any:
-        methods = _native_methods(env)
-        assert methods is not None
-        return methods[0]()
-
-    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
-        methods = _native_methods(env)
-        assert methods is not None
-        methods[1](snapshot)
-        return env
-
-
-class _Copies(_Snapshots):
-    def take(self, env: gym.Env[Any, Any]) -> Any:
-        return copy.deepcopy(env)
-
-    def resume(self, env: gym.Env[Any, Any], snapshot: Any) -> gym.Env[Any, Any]:
-        return copy.deepcopy(snapshot)
-
-
-class _Replays(_Snapshots):
-    def fault(
-        self, simulator: GymnasiumSimulator, seed: int, past: list[Any], future: list[Any], truth_known: bool
-    ) -> str | None:
-        """Twice in the environment at hand, once in a fresh one: what leaks from one episode to the next shows."""
-        fresh = simulator._make()
-        runs = []
-        for name, env in (("", simulator._env), ("a second replay", simulator._env), ("a fresh environment", fresh)):
-            observation, _ = env.reset(seed=seed)
-            start: _Said = (frozen_observation(observation), 0.0, False, False)
-            runs.append((f"{name} with the same seed and actions", [start, *_said(env, [*past, *future])]))
-        fresh.close()
-        return _disagreement(runs)
-
-
-def _native_methods(env: gym.Env[Any, Any]) -> tuple[Callable[[], Any], Callable[[Any], Any]] | None:
-    base: Any = env.unwrapped
-    if callable(getattr(base, "snapshot", None)) and callable(getattr(base, "restore", None)):
-        return base.snapshot, base.restore
-    if callable(getattr(base, "clone_state", None)) and callable(getattr(base, "restore_state", None)):
-        # ALE leaves its random generator (sticky actions) out unless it is asked for.
-        if "include_rng" in inspect.signature(base.clone_state).parameters:
-            return lambda: base.clone_state(include_rng=True), base.restore_state
-        return base.clone_state, base.restore_state
-    return None
-
-
-# Fastest first.
-_WAYS: dict[Branching, _Way] = {"native": _Native(), "deepcopy": _Copies(), "replay": _Replays()}

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from .abilities import text_array
-from .arguments import checked_options
-from .characters import within_planes
-from .forfeits import has_forfeited
-from .simulator import CHANCE, TERMINAL, Simulator
+from ..abilities import text_array
+from ..arguments import checked_options
+from ..characters import within_planes
+from ..forfeits import has_forfeited
+from ..simulator import CHANCE, TERMINAL, Simulator
 
 try:
     import pyspiel
@@ -180,7 +180,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
             hidden or not kind.provides_observation_string
         )
         self._has_information_state = kind.provides_information_state_string
-        self._hidden = hidden
+        self.hides = hidden
         self._tensor = (
             "observation_tensor"
             if kind.provides_observation_tensor
@@ -321,7 +321,7 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         native = self._game.new_initial_state()
         for move in self._native(state).full_history():
             who = "dealt" if move.player < 0 else "you" if move.player == player else f"player {move.player}"
-            if not self._hidden or move.player == player or self._tells_apart(native, move.action, player):
+            if not self.hides or move.player == player or self._tells_apart(native, move.action, player):
                 moves.append(f"{who}: {native.action_to_string(move.player, move.action)}")
             native.apply_action(move.action)
         return moves
@@ -334,17 +334,12 @@ class OpenSpielSimulator(Simulator[OpenSpielState]):
         seen = {number: native.child(number).information_state_string(player) for number in numbers}
         return all(text != seen[action] for number, text in seen.items() if number != action)
 
-    @property
-    def hides(self) -> bool:
-        """Whether the game is one of imperfect information."""
-        return self._hidden
-
     def resample(self, state: OpenSpielState, player: int, rng: np.random.Generator) -> OpenSpielState:
         """By OpenSpiel's ``resample_from_infostate`` where the game has it; else luck and the others' moves are drawn
         anew such that ``player``, who moves as before, knows at every step what it knew. Each move of the others that
         fits is as likely as another, whatever the other knows. ``NotImplementedError`` where no such history is found.
         """
-        if not self._hidden:
+        if not self.hides:
             return state
         native = self._native(state)
         drawn = None

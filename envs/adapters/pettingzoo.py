@@ -19,9 +19,10 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
-from .adapters import Branching, GymnasiumSimulator, GymnasiumState, describe, reported_success, split_mask
-from .characters import within_planes
-from .simulator import TERMINAL, Simulator
+from ..characters import within_planes
+from ..simulator import TERMINAL, Simulator
+from .branching import Branching
+from .gymnasium import GymnasiumSimulator, GymnasiumState, describe, reported_success, split_mask
 
 _DEFAULT_MAX_STEPS = 1_000
 

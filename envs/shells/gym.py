@@ -22,10 +22,10 @@ from gymnasium.error import CustomSpaceError, ResetNeeded
 from gymnasium.utils import seeding
 from gymnasium.vector.utils import create_shared_memory
 
-from .arguments import checked_seed
-from .characters import PLANES
-from .simulator import CHANCE, TERMINAL, Simulator
-from .text_image import text_image
+from ..arguments import checked_seed
+from ..characters import PLANES
+from ..simulator import CHANCE, TERMINAL, Simulator
+from ..text_image import text_image
 
 State = TypeVar("State", bound=Hashable)
 
