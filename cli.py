@@ -112,6 +112,13 @@ class Method(enum.StrEnum):
     SFT = "sft"
 
 
+class Trainer(enum.StrEnum):
+    """Whose trainer does step-DPO."""
+
+    OURS = "ours"
+    TRL = "trl"
+
+
 class Reference(enum.StrEnum):
     """Where DPO's reference log-probabilities come from."""
 
@@ -607,6 +614,13 @@ def train(
         ),
     ] = None,
     method: Annotated[Method | None, typer.Option(help="step-dpo (default), or sft on the chosen sides.")] = None,
+    trainer: Annotated[
+        Trainer,
+        typer.Option(
+            help="trl: step-DPO by TRL's own DPOTrainer, on pairs without anchors; --set takes any field of DPOConfig, "
+            "with TRL's defaults."
+        ),
+    ] = Trainer.OURS,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -651,6 +665,8 @@ def train(
     from .training.trainer import TrainingStopped
 
     if recipe is not None:
+        if trainer is Trainer.TRL:
+            raise SettingsError("--trainer trl trains with DPOConfig's settings, not a recipe's; leave out one of them")
         options = {"--learning-rate": learning_rate, "--epochs": epochs, "--beta": beta, "--sft-weight": sft_weight}
         _refuse(
             {"--method": method, "--reference": reference, **options},
@@ -664,6 +680,18 @@ def train(
     method = method or Method.STEP_DPO
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
     given = {name: value for name, value in given.items() if value is not None}
+    if trainer is Trainer.TRL:
+        if method is Method.SFT:
+            raise SettingsError("--trainer trl trains by TRL's DPOTrainer; use --method step-dpo, or leave it out")
+        _refuse(
+            {"--sft-weight": sft_weight, "--reference": reference}, "--trainer trl has its own (--set sft_weight=…)"
+        )
+        if epochs is not None:
+            given["num_train_epochs"] = given.pop("epochs")
+        check_model_output(out, pairs, anchors_beside(pairs), model)
+        check_writable(out)
+        _train_trl(pairs, model, out, override(given, assignments or ()), seed, history)
+        return
     useless = [name for name in ("beta", "sft_weight") if name in given] + ["reference"] * (reference is not None)
     if method is Method.SFT and useless:
         raise SettingsError(f"--method sft has no {' and no '.join(useless)}; leave out, or use --method step-dpo")
@@ -702,6 +730,22 @@ def train(
         f"{name.replace('_', ' ')} {last[name]:.3f}" for name in ("loss", "accuracy", "chosen_drop") if name in last
     ]
     _say(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
+
+
+def _train_trl(pairs: Path, model: str, out: Path, settings: Mapping[str, Any], seed: int, history: str | None) -> None:
+    from .search.store import load_pairs
+    from .training.trl_trainer import train_with_trl
+
+    rows = load_pairs(pairs)
+    usual = "last_observation" if any(pair.kind for pair in rows) else "all_turns"
+    policy = _language_model(model, history, dtype="float32", usual=usual)
+    with _bar("train", float(settings.get("num_train_epochs", 3))) as moved:
+        counts, last = train_with_trl(
+            policy, rows, settings, seed, lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}")
+        )
+    policy.save(out)
+    told = ", ".join(f"{name} {last[name]:.3f}" for name in ("loss", "accuracy") if name in last)
+    _say(f"{out}: step-DPO by TRL on {_lost(counts)}; {told}")
 
 
 def _train_recipe(
