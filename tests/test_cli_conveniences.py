@@ -15,7 +15,7 @@ from branchwise.agents.named import agents_called
 from branchwise.envs.registry import environment_row, environments
 from branchwise.search.store import load_trees
 from branchwise.training.loop.recipe import load_config
-from branchwise.training.readable import agent_order
+from branchwise.training.readable import row_order
 from branchwise.training.settings import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -84,7 +84,10 @@ def test_an_empty_value_of_a_text_is_the_empty_text() -> None:
 def test_agents_have_one_order() -> None:
     order = ["random", "rule_based", "behaviour_cloning", "rft", "step_dpo", "own", "step_dpo+mcts", "rft+mcts_oracle"]
     for turned in (order, order[::-1]):
-        assert sorted(turned, key=agent_order) == order
+        assert sorted(turned, key=lambda agent: row_order({"agent": agent})) == order
+    kinds = {"a": "oracle", "b+mcts": "trained", "c_oracle": "search"}
+    rows = sorted(({"agent": agent, "kind": kind} for agent, kind in kinds.items()), key=row_order)
+    assert [row["agent"] for row in rows] == ["b+mcts", "c_oracle", "a"], "a kind is no name"
 
 
 def test_python_m_is_the_command(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from types import TracebackType
 from typing import Any
 
@@ -25,7 +26,7 @@ from rich.text import Text
 
 from ..envs.terminal import printable, printable_line, wrapped
 from .evaluation import ResultRow
-from .readable import agent_name, duration, interval, is_oracle, number, percent
+from .readable import agent_name, duration, interval, kind_of, number, percent
 from .stages import best_candidate
 
 FIGURES = ("success % [95 %]", "reward [95 %]", "invalid %", "steps", "calls", "time")
@@ -177,13 +178,17 @@ class ResultsTable:
         """The agent's name, with its number of episodes where it has fewer than others."""
         fewer = row.episodes < max(other.episodes for other in self.rows)
         count = f" ({row.episodes} episodes)" if fewer else ""
-        return printable_line(f"{agent_name(row.agent)}{' *' if is_oracle(row.agent) else ''}{count}")
+        return printable_line(f"{agent_name(row.agent)}{' *' if kind_of(asdict(row)) == 'oracle' else ''}{count}")
 
     def _lines(self) -> Iterator[Text]:
         for row in self.rows:
             yield Text(self._title(row), style=f"bold {_style(row)}".strip())
             cells = [f"{name.partition(' [')[0]} {mean} {around}".strip() for name, mean, around in _figures(row)]
             yield Text(f"  {'   '.join(cells[:2])}\n  {'   '.join(cells[2:])}")
+
+
+def _is_oracle(row: ResultRow) -> bool:
+    return kind_of(asdict(row)) == "oracle"
 
 
 def _figures(row: ResultRow) -> list[tuple[str, str, str]]:
@@ -200,7 +205,7 @@ def _figures(row: ResultRow) -> list[tuple[str, str, str]]:
 
 
 def _style(row: ResultRow) -> str:
-    return "italic dim" if is_oracle(row.agent) else ""
+    return "italic dim" if _is_oracle(row) else ""
 
 
 def _caption(rows: Sequence[ResultRow]) -> str:
@@ -210,6 +215,6 @@ def _caption(rows: Sequence[ResultRow]) -> str:
     played = f"goals of {row.env}, split {row.split}" if row.split else f"episodes of {row.env}"
     most = max(row.episodes for row in rows)
     parts = [f"{most} {played}, seed {row.seed}; calls and time: a decision"]
-    if any(is_oracle(row.agent) for row in rows):
+    if any(_is_oracle(row) for row in rows):
         parts.append("* reads the outcome on the test goal itself: a bound, not an agent")
     return printable("\n".join(parts))

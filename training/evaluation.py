@@ -26,7 +26,8 @@ from .stages import is_number
 @dataclass(frozen=True, slots=True)
 class ResultRow:
     """One row of a results table. Rates are shares in [0, 1]; ``steps`` and ``model_calls`` are means an episode and a
-    decision; ``seconds_per_decision`` is wall-clock time in this run, batching included."""
+    decision; ``seconds_per_decision`` is wall-clock time in this run, batching included; ``kind`` is the agent's
+    (``readable.KINDS``), where it is known."""
 
     agent: str
     env: str
@@ -43,6 +44,7 @@ class ResultRow:
     steps: float
     model_calls: float
     seconds_per_decision: float
+    kind: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -55,7 +57,8 @@ class ResultRow:
 def row_of(found: Mapping[str, Any]) -> ResultRow:
     """A row of the table from the figures of an evaluation. Raises what :class:`ResultRow` does, ``KeyError`` for a
     figure that is not there."""
-    return ResultRow(**{entry.name: found[entry.name] for entry in fields(ResultRow)})
+    given = [entry.name for entry in fields(ResultRow) if entry.name != "kind" or "kind" in found]
+    return ResultRow(**{name: found[name] for name in given})
 
 
 def evaluate(

@@ -4,7 +4,8 @@ A figure that is missing or not finite reads "–". What it does not do: round f
 """
 
 import math
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from ..envs.rows import ENVIRONMENTS
 
@@ -21,19 +22,41 @@ NAMES = {
 """Agents and recipes in the order of the table. A suffix says how an agent searches at test time: ``+mcts``, with a
 learned critic at the leaves; ``+mcts_oracle``, with the environment's own outcome."""
 
+Kind = Literal["reference", "trained", "search", "oracle"]
+KINDS: Final[tuple[Kind, ...]] = ("reference", "trained", "search", "oracle")
+"""Of agents: those that others are compared with (players by rule, the base); trained ones that act without search;
+those that search; those that see the outcome, which is an upper bound."""
+
 
 SCRIPTED: Final = {name for row in ENVIRONMENTS for name, _ in (*row.opponents, *row.solvers)}
 """Players by rule of our environments."""
 
 
-def agent_order(agent: str) -> tuple[int, int, str]:
-    """The key that sorts agents as tables show them: by how they act, then as :data:`NAMES` lists them."""
-    policy, _, way = agent.partition("+")
+def kind_of(row: Mapping[str, Any]) -> Kind:
+    """What kind of agent a row of a table is of; where the row does not say, as in a benchmark or an earlier version, by
+    the agent's name."""
+    if row.get("kind"):
+        return row["kind"]
+    policy, _, way = str(row["agent"]).partition("+")
+    if policy.endswith("oracle") or way:
+        return "oracle" if row["agent"].endswith("oracle") else "search"
+    return "reference" if policy == BASE or policy in SCRIPTED else "trained"
+
+
+def row_order(row: Mapping[str, Any]) -> tuple[int, int, str]:
+    """The key that sorts rows as tables show them: by kind, players and policies together, then as :data:`NAMES` lists
+    them."""
+    kind = kind_of(row)
+    return max(1, KINDS.index(kind)), *agent_order(str(row["agent"]).partition("+")[0])
+
+
+def agent_order(agent: str) -> tuple[int, str]:
+    """The key that sorts players and recipes as :data:`NAMES` lists them."""
     order = list(NAMES)
-    place = order.index(policy) if policy in order else len(order)
-    if policy in SCRIPTED and policy not in NAMES:
+    place = order.index(agent) if agent in order else len(order)
+    if agent in SCRIPTED and agent not in NAMES:
         place = order.index("rule_based")
-    return ("", "mcts", "mcts_oracle").index(way) if way in ("", "mcts", "mcts_oracle") else 3, place, agent
+    return place, agent
 
 
 def agent_name(agent: str) -> str:
@@ -47,11 +70,6 @@ def agent_name(agent: str) -> str:
     return NAMES.get(policy, policy) + suffix
 
 
-def is_reference(agent: str) -> bool:
-    """Whether an agent is one that others are compared with: a player by rule, or the base."""
-    return agent == BASE or agent in SCRIPTED
-
-
 def inline(name: str) -> str:
     """A name inside a sentence.
 
@@ -59,10 +77,6 @@ def inline(name: str) -> str:
     ('step-DPO + MCTS', 'RFT')
     """
     return name if name[1:2].isupper() else name[:1].lower() + name[1:]
-
-
-def is_oracle(agent: str) -> bool:
-    return agent.endswith("oracle")
 
 
 def number(value: Any, digits: int = 3) -> str:

@@ -22,14 +22,13 @@ from ..envs.terminal import printable
 from ..search.files import atomically
 from .readable import (
     BASE,
+    KINDS,
     NAMES,
-    SCRIPTED,
     agent_name,
     duration,
     inline,
     interval,
-    is_oracle,
-    is_reference,
+    kind_of,
     number,
     percent,
 )
@@ -78,13 +77,14 @@ def _headline(run: Run) -> dict[str, Any] | None:
     their intervals lie apart; whether the best is the base itself under a recipe's name (``nothing``). ``value`` and
     ``bounds`` say a row's figure in words."""
     rows = {row["agent"]: row for row in run.results}
-    better = [row for name, row in rows.items() if not is_reference(name) and not is_oracle(name)]
+    better = [row for row in rows.values() if kind_of(row) in ("trained", "search")]
     if BASE not in rows or not better:
         return None
     measure = "reward" if "validation_reward" in run.base else "success"
     best = max(better, key=lambda row: row[measure])
-    plain = [row for row in better if "+" not in row["agent"]]
-    rule = max((row for name, row in rows.items() if name in SCRIPTED), key=lambda row: row[measure], default=None)
+    plain = [row for row in better if kind_of(row) == "trained"]
+    rules = [row for name, row in rows.items() if kind_of(row) == "reference" and name != BASE]
+    rule = max(rules, key=lambda row: row[measure], default=None)
 
     def value(row: Mapping[str, Any]) -> str:
         return percent(row["success"]) if measure == "success" else f"{row['reward']:.3f}"
@@ -96,7 +96,7 @@ def _headline(run: Run) -> dict[str, Any] | None:
     return {
         "base": rows[BASE],
         "best": best,
-        "best_policy": max(plain, key=lambda row: row[measure]) if plain and "+" in best["agent"] else None,
+        "best_policy": max(plain, key=lambda row: row[measure]) if plain and kind_of(best) == "search" else None,
         "rule": rule,
         "nothing": best["agent"] in unchanged(run),
         "apart": best[f"{measure}_low"] > rows[BASE][f"{measure}_high"],
@@ -109,15 +109,7 @@ def _headline(run: Run) -> dict[str, Any] | None:
 
 def _groups(run: Run) -> list[dict[str, Any]]:
     """The table's rows in groups: references, trained, with search, with an oracle."""
-    groups: dict[str, list[Mapping[str, Any]]] = {"reference": [], "trained": [], "search": [], "oracle": []}
-    for row in run.results:
-        agent = row["agent"]
-        if is_oracle(agent):
-            groups["oracle"].append(row)
-        elif "+" in agent:
-            groups["search"].append(row)
-        else:
-            groups["reference" if is_reference(agent) else "trained"].append(row)
+    groups = {kind: [row for row in run.results if kind_of(row) == kind] for kind in KINDS}
     titles = {
         "reference": "Where it starts",
         "trained": "Trained, acting without search",
@@ -224,7 +216,7 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
             rejected.append((r.number, value))
         if standing is not None:
             points.append((r.number, standing))
-    trained = [name for name in NAMES if not is_reference(name)]
+    trained = [name for name in NAMES if kind_of({"agent": name}) == "trained"]
     style = trained.index(recipe) if recipe in trained else _recipes(run).index(recipe)
     return Curve(agent_name(recipe), style % 4, tuple(points), tuple(rejected))
 
@@ -301,6 +293,7 @@ def _template() -> Any:
         "percent": percent,
         "duration": duration,
         "agent_name": agent_name,
+        "kind_of": kind_of,
         "inline": inline,
     }
     environment.filters.update(filters)

@@ -16,7 +16,7 @@ from ..search import Tree
 from ..search.extraction import PreferencePair
 from ..search.store import load_episodes, load_pairs, load_trees
 from .evaluation import PairedDifference, paired_difference
-from .readable import BASE, agent_name, is_reference
+from .readable import BASE, agent_name, kind_of
 from .report_pictures import PairMark, named, tree_picture
 from .run_folder import Round, Run
 
@@ -25,7 +25,7 @@ PAIRS_SHOWN, NODES_SHOWN, LINES_SHOWN = 6, 40, 16
 
 def sample_episodes(run: Run) -> dict[str, Any] | None:
     """One goal on which the base fails and the best trained agent without search succeeds."""
-    trained = [row for row in run.results if "+" not in row["agent"] and not is_reference(row["agent"])]
+    trained = [row for row in run.results if kind_of(row) == "trained"]
     before_file = run.path / "evaluation" / BASE / "episodes.jsonl"
     for row in sorted(trained, key=lambda row: -row["success"]):
         after_file = run.path / "evaluation" / row["agent"] / "episodes.jsonl"

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..envs.json_files import read_json
 from .evaluation import row_of
-from .readable import agent_name, agent_order, number
+from .readable import agent_name, agent_order, number, row_order
 from .stages import FIGURES, read_figures
 
 _CURE: Final = "delete it and run the same command again"
@@ -66,7 +66,7 @@ def read_run(path: Path) -> Run:
     return Run(
         path=path,
         settings=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
-        results=tuple(sorted(rows, key=lambda row: agent_order(row["agent"]))),
+        results=tuple(sorted(rows, key=row_order)),
         finished=results.is_file(),
         base=_optional(path / "base" / FIGURES),
         critic=_optional(path / "critic" / FIGURES),

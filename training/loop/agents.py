@@ -15,6 +15,7 @@ from ...agents.searching import SearchingAgent
 from ...envs.play.agent import Agent
 from ...envs.play.players import PolicyAgent, scripted_agents
 from ...search import PolicyRollout, SearchSettings
+from ..readable import Kind
 from ..stages import StageContext, read_from
 from .recipe import RunConfig
 from .slots import Act, BestOf, Policy
@@ -22,7 +23,6 @@ from .tasks import with_outcome
 
 Parts = Mapping[str, str | Path]
 """An agent's models by what they are (``policy``, ``q``, ``value``): the stages that made them, or folders."""
-Kind = Literal["reference", "trained", "search", "oracle"]
 
 
 @dataclass(frozen=True, slots=True)

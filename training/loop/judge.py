@@ -25,7 +25,7 @@ def judge(context: StageContext, *, config: RunConfig, spec: AgentSpec) -> dict[
         progress=lambda done: context.tell(done, len(tasks), f"{done} of {len(tasks)} episodes"),
     )  # fmt: skip
     save_episodes(context.folder / "episodes.jsonl", episodes)
-    return asdict(row)
+    return {**asdict(row), "kind": spec.kind}
 
 
 def validate(config: RunConfig, agent: Agent) -> dict[str, Any]:

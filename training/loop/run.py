@@ -20,7 +20,7 @@ from ...search import RandomRollout, RankingCritic, search
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
 from ..evaluation import ResultRow, row_of
-from ..readable import agent_order
+from ..readable import row_order
 from ..report import write_report
 from ..settings import SettingsError, as_dict, build_from, read_yaml
 from ..stages import (
@@ -165,7 +165,7 @@ def _run(config: RunConfig, run: Path, stages: Sequence[Stage], display: Display
         for stage in stages
         if stage.name.startswith("evaluation/")
     ]
-    rows.sort(key=lambda row: agent_order(row.agent))
+    rows.sort(key=lambda row: row_order(asdict(row)))
     write_metrics(run, stages)
     with atomically(run / "results.json") as path:
         path.write_text(json_text([asdict(row) for row in rows], indent=1) + "\n")
