@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from branchwise.training.stages import Stage, StageContext, read_from, run_stages
+from branchwise.training.pool import run_stages
+from branchwise.training.stages import Stage, StageContext, read_from
 
 NEVER = 60.0  # seconds; longer than any test waits
 

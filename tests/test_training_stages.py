@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from branchwise.training.loop.run import write_metrics
+from branchwise.training.pool import run_stages
 from branchwise.training.stages import (
     FIGURES,
     DamagedStage,
@@ -27,7 +28,6 @@ from branchwise.training.stages import (
     do_stage,
     figures,
     is_finished,
-    run_stages,
 )
 
 HERE = Path(__file__).parent

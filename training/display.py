@@ -178,7 +178,7 @@ class ResultsTable:
         """The agent's name, with its number of episodes where it has fewer than others."""
         fewer = row.episodes < max(other.episodes for other in self.rows)
         count = f" ({row.episodes} episodes)" if fewer else ""
-        return printable_line(f"{agent_name(row.agent)}{' *' if kind_of(asdict(row)) == 'oracle' else ''}{count}")
+        return printable_line(f"{agent_name(row.agent)}{' *' if _is_oracle(row) else ''}{count}")
 
     def _lines(self) -> Iterator[Text]:
         for row in self.rows:

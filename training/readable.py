@@ -33,8 +33,7 @@ SCRIPTED: Final = {name for row in ENVIRONMENTS for name, _ in (*row.opponents, 
 
 
 def kind_of(row: Mapping[str, Any]) -> Kind:
-    """What kind of agent a row of a table is of; where the row does not say, as in a benchmark or an earlier version, by
-    the agent's name."""
+    """What kind of agent a row of a table is of; where the row does not say, as in a benchmark, by the agent's name."""
     if row.get("kind"):
         return row["kind"]
     policy, _, way = str(row["agent"]).partition("+")

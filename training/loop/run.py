@@ -20,6 +20,7 @@ from ...search import RandomRollout, RankingCritic, search
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
 from ..evaluation import ResultRow, row_of
+from ..pool import run_stages
 from ..readable import row_order
 from ..report import write_report
 from ..settings import SettingsError, as_dict, build_from, read_yaml
@@ -32,7 +33,6 @@ from ..stages import (
     is_finished,
     read_figures,
     read_from,
-    run_stages,
 )
 from .graph import stages_of
 from .recipe import RunConfig
