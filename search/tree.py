@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..envs.play.task import Root
 from ..envs.play.transcript import Transcript, Turn, acted, observed, said
 from ..envs.simulator import CHANCE, Simulator
 from .arrays import NodeArrays
@@ -450,6 +451,14 @@ class Tree(NodeArrays):
             final = self.settings.get("final", "visits")
             shares = visit_shares(visits, values, records["prior"].astype(np.float64), known, final)
         return [self.actions[child] for child in children], shares
+
+    def begin(self, root: Root) -> None:
+        """Take what was seen and done before the root from ``root``."""
+        self._transcripts[0] = tuple(root.transcript)
+        self.before_root.update(root.others)
+        self.moves = (
+            [turn.text for turn in root.transcript if turn.is_agent] if root.moves is None else list(root.moves)
+        )
 
     # ---- growing ----------------------------------------------------------------------------------------------
 

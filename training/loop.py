@@ -373,7 +373,7 @@ def _grow(
         if not part.is_file():
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
-                found = self_play(simulator, some, prior, evaluator, settings, own)
+                found = self_play(simulator, some, prior, evaluator, settings, own, least_visits=ANSWER_VISITS)
             else:
                 roots = [start(simulator, task) for task in some]
                 found = search(simulator, roots, policy, evaluator, settings, own)
