@@ -22,6 +22,7 @@ Each returns what it found and a Counter that says, by reason, what it left out.
 called an anchor. Nothing here weighs, tokenises or truncates; that is the work of ``training``.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -281,7 +282,7 @@ def trajectory_pairs(
     *,
     by: By = "success",
     threshold: float = 0.0,
-    pairing: Literal["random", "all"] = "random",
+    pairing: Literal["random", "all", "extremes"] = "random",
     per_task: int = 1,
     rng: np.random.Generator | None = None,
     round: int = 0,
@@ -291,7 +292,8 @@ def trajectory_pairs(
     ``threshold``, as in games, where draws and winnings count.
 
     ``pairing``: ``random`` draws ``per_task`` pairs of the task's, without repetition (needs ``rng``); ``all`` takes
-    the first ``per_task`` in order. Dropped reasons: ``all correct``, ``all incorrect``, ``all alike`` (tasks, the last
+    the first ``per_task`` in order; ``extremes`` the best episode against the worst, the second best against the second
+    worst, and so on. Dropped reasons: ``all correct``, ``all incorrect``, ``all alike`` (tasks, the last
     by reward), ``over per_task`` (pairs), ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
     """
     if pairing == "random" and rng is None:
@@ -299,20 +301,25 @@ def trajectory_pairs(
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for index, tries in enumerate(_by_task(episodes, dropped)):
+        if by == "success":
+            better = [episode for episode in tries if episode.success]
+            worse = [episode for episode in tries if not episode.success]
+            if not better or not worse:
+                dropped["all incorrect" if worse else "all correct"] += 1
+                continue
+        else:
+            better = worse = list(tries)
+        if pairing == "extremes":
+            better = sorted(better, key=lambda episode: -episode.total_reward)
+            worse = sorted(worse, key=lambda episode: episode.total_reward)
+            combinations = list(zip(better, worse, strict=False))
+        else:
+            combinations = list(itertools.product(better, worse))
         if by == "reward":
-            combinations = [
-                (more, less) for more in tries for less in tries if more.total_reward - less.total_reward > threshold
-            ]
+            combinations = [pair for pair in combinations if pair[0].total_reward - pair[1].total_reward > threshold]
             if not combinations:
                 dropped["all alike"] += 1
                 continue
-        else:
-            correct = [episode for episode in tries if episode.success]
-            incorrect = [episode for episode in tries if not episode.success]
-            if not correct or not incorrect:
-                dropped["all incorrect" if incorrect else "all correct"] += 1
-                continue
-            combinations = [(won, lost) for won in correct for lost in incorrect]
         dropped["over per_task"] += max(len(combinations) - per_task, 0)
         if pairing == "random":
             assert rng is not None

@@ -554,3 +554,11 @@ def test_by_reward_what_is_above_the_mean_of_its_task_is_kept_the_best_first() -
     assert dropped == Counter({"incorrect": 3})
     rows, _ = successful_trajectories([*episodes, game_of(-9.0, "e")], by="reward", per_task=1)
     assert [row.chosen[0].text for row in rows] == ["c"]
+
+
+def test_extremes_set_the_best_against_the_worst_then_the_next_two() -> None:
+    episodes = [game_of(reward, word) for reward, word in ((0.0, "c"), (3.0, "a"), (-2.0, "d"), (1.0, "b"))]
+    pairs, dropped = trajectory_pairs(episodes, by="reward", pairing="extremes", per_task=3)
+    assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("a", "d"), ("b", "c")]
+    assert trajectory_pairs(episodes, by="reward", pairing="extremes", per_task=1)[1] == Counter({"over per_task": 1})
+    assert not dropped
