@@ -137,9 +137,7 @@ def search(
                 zero_sum=is_zero_sum(simulator),
             )
         )
-        trees[-1].before_root.update(root.others)
-        if root.moves is not None:
-            trees[-1].moves = list(root.moves)
+        trees[-1].begin(root)
     return extend(
         simulator,
         trees,

@@ -22,6 +22,7 @@ Each returns what it found and a Counter that says, by reason, what it left out.
 called an anchor. Nothing here weighs, tokenises or truncates; that is the work of ``training``.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -37,6 +38,8 @@ from .trees.information_tree import InformationTree
 from .trees.tree import Tree
 
 Dropped = Counter[str]
+By = Literal["success", "reward"]
+"""What makes one episode better than another."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,14 @@ def sibling_pairs(
     """
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
-    for node in _expanded(tree, dropped):
+    for node in expanded(tree, dropped):
         found = _contrasts(tree, node, threshold, min_visits, contrast, dropped)
         if per_node is not None and len(found) > per_node:
             dropped["over per_node"] += len(found) - per_node
             found = found[:per_node]
         if not found:
             dropped["no contrast"] += 1
-        pairs.extend(_step_pair(tree, node, better, worse, round, "sibling") for better, worse in found)
+        pairs.extend(step_pair(tree, node, better, worse, round, "sibling") for better, worse in found)
     return pairs, +dropped
 
 
@@ -144,7 +147,7 @@ def best_path_pairs(
         elif values[better] - values[worse] < threshold:
             dropped["below threshold"] += 1
         else:
-            pairs.append(_step_pair(tree, node, better, worse, round, "best_path"))
+            pairs.append(step_pair(tree, node, better, worse, round, "best_path"))
     return pairs, dropped
 
 
@@ -169,7 +172,7 @@ def best_paths(
         for child in tree.path(leaf)[1:]
         if tree.player(tree.source(tree.parent(child))) == player
     )
-    return [_step_pair(tree, tree.parent(child), child, None, round, "best_path_step") for child in steps], +dropped
+    return [step_pair(tree, tree.parent(child), child, None, round, "best_path_step") for child in steps], +dropped
 
 
 def answers(tree: Tree, min_visits: int = 1, *, round: int = 0) -> tuple[list[PreferencePair], Dropped]:
@@ -178,14 +181,14 @@ def answers(tree: Tree, min_visits: int = 1, *, round: int = 0) -> tuple[list[Pr
     ``unvisited``, ``other's view``."""
     rows = []
     dropped: Dropped = Counter()
-    for node in _expanded(tree, dropped):
+    for node in expanded(tree, dropped):
         best = tree.best_child(node)
         if node and not _seen_enough(tree, node, min_visits):
             dropped["too few visits"] += 1
         elif best < 0 or not tree.visits(best):
             dropped["unvisited"] += 1
         else:
-            rows.append(_step_pair(tree, node, best, None, round, "answer"))
+            rows.append(step_pair(tree, node, best, None, round, "answer"))
     return rows, +dropped
 
 
@@ -207,7 +210,7 @@ def anchors(
     """
     rows = []
     dropped: Dropped = Counter()
-    for node in _expanded(tree, dropped):
+    for node in expanded(tree, dropped):
         visited = [child for child in tree.children(node) if tree.visits(child)]
         if not visited:
             dropped["unvisited"] += 1
@@ -221,7 +224,7 @@ def anchors(
         elif tree.value(best) < min_value:
             dropped["below min_value"] += 1
         else:
-            rows.append(_step_pair(tree, node, best, None, round, "anchor"))
+            rows.append(step_pair(tree, node, best, None, round, "anchor"))
     return rows, +dropped
 
 
@@ -277,29 +280,46 @@ def rollout_anchors(
 def trajectory_pairs(
     episodes: Sequence[Episode],
     *,
-    pairing: Literal["random", "all"] = "random",
+    by: By = "success",
+    threshold: float = 0.0,
+    pairing: Literal["random", "all", "extremes"] = "random",
     per_task: int = 1,
     rng: np.random.Generator | None = None,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
     """Correct against incorrect episodes of the same task, as whole trajectories: the prompt ends with the first
-    observation.
+    observation. ``by="reward"``: an episode against one of the same task whose total reward is smaller by more than
+    ``threshold``, as in games, where draws and winnings count.
 
     ``pairing``: ``random`` draws ``per_task`` pairs of the task's, without repetition (needs ``rng``); ``all`` takes
-    the first ``per_task`` in order. Dropped reasons: ``all correct``, ``all incorrect`` (tasks), ``over per_task``
-    (pairs), ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
+    the first ``per_task`` in order; ``extremes`` the best episode against the worst, the second best against the second
+    worst, and so on. Dropped reasons: ``all correct``, ``all incorrect``, ``all alike`` (tasks, the last
+    by reward), ``over per_task`` (pairs), ``different start`` (pairs whose prompts differ), ``no action`` (episodes).
     """
     if pairing == "random" and rng is None:
         raise ValueError("pairing='random' draws; pass rng=numpy.random.default_rng(seed)")
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for index, tries in enumerate(_by_task(episodes, dropped)):
-        correct = [episode for episode in tries if episode.success]
-        incorrect = [episode for episode in tries if not episode.success]
-        if not correct or not incorrect:
-            dropped["all incorrect" if incorrect else "all correct"] += 1
-            continue
-        combinations = [(won, lost) for won in correct for lost in incorrect]
+        if by == "success":
+            better = [episode for episode in tries if episode.success]
+            worse = [episode for episode in tries if not episode.success]
+            if not better or not worse:
+                dropped["all incorrect" if worse else "all correct"] += 1
+                continue
+        else:
+            better = worse = list(tries)
+        if pairing == "extremes":
+            better = sorted(better, key=lambda episode: -episode.total_reward)
+            worse = sorted(worse, key=lambda episode: episode.total_reward)
+            combinations = list(zip(better, worse, strict=False))
+        else:
+            combinations = list(itertools.product(better, worse))
+        if by == "reward":
+            combinations = [pair for pair in combinations if pair[0].total_reward - pair[1].total_reward > threshold]
+            if not combinations:
+                dropped["all alike"] += 1
+                continue
         dropped["over per_task"] += max(len(combinations) - per_task, 0)
         if pairing == "random":
             assert rng is not None
@@ -332,18 +352,21 @@ def trajectory_pairs(
 
 
 def successful_trajectories(
-    episodes: Sequence[Episode], *, per_task: int | None = None, round: int = 0
+    episodes: Sequence[Episode], *, by: By = "success", per_task: int | None = None, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
-    """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``per_task``: at most so
-    many a task, the earliest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action``
-    (episodes)."""
+    """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``by="reward"``: those whose
+    total reward is above the mean of their task's. ``per_task``: at most so many a task, the earliest; by reward those
+    with the largest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action`` (episodes)."""
     rows = []
     dropped: Dropped = Counter()
     for index, tries in enumerate(_by_task(episodes, dropped)):
         seen: set[tuple[str, ...]] = set()
+        mean = sum(episode.total_reward for episode in tries) / len(tries)
+        if by == "reward":
+            tries = sorted(tries, key=lambda episode: -episode.total_reward)
         for episode in tries:
             key = tuple(turn.text for turn in episode.transcript)
-            if not episode.success:
+            if not (episode.total_reward > mean + 1e-9 if by == "reward" else episode.success):
                 dropped["incorrect"] += 1
             elif key in seen:
                 dropped["duplicate"] += 1
@@ -372,10 +395,11 @@ def successful_trajectories(
 # ---- trees ------------------------------------------------------------------------------------------------------
 
 
-def _expanded(tree: Tree, dropped: Dropped) -> list[int]:
-    """The nodes where a player chose among children; of information sets those that the player to move was in, and not
-    only another's view of them (``other's view`` counts the rest)."""
-    nodes = [node for node in range(len(tree)) if len(tree.children(node)) and not tree.is_chance(node)]
+def expanded(tree: Tree, dropped: Dropped, among: Sequence[int] | None = None) -> list[int]:
+    """The nodes (``among`` these; None: all) where a player chose among children; of information sets those that the
+    player to move was in, and not only another's view of them (``other's view`` counts the rest)."""
+    looked_at = range(len(tree)) if among is None else among
+    nodes = [node for node in looked_at if len(tree.children(node)) and not tree.is_chance(node)]
     if not isinstance(tree, InformationTree):
         return nodes
     own = [node for node in nodes if tree.is_own_view(node)]
@@ -413,7 +437,7 @@ def _contrasts(
     return [(better, worse) for _, better, worse in sorted(found)]
 
 
-def _step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int, kind: str) -> PreferencePair:
+def step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int, kind: str) -> PreferencePair:
     def q(child: int) -> float:
         return tree.value(child) if tree.visits(child) else 0.0
 

@@ -25,7 +25,7 @@ from branchwise.envs.wrappers import ListedActions, SuccessOutcome, Wrapper
 from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
-from branchwise.search.tree import Tree
+from branchwise.search.trees.tree import Tree
 
 SMALL = {"branchwise/WebShop-v0": {"products": 40}}
 IDS = [row.id for row in environments()]

@@ -389,3 +389,28 @@ def test_a_compiled_gumbel_tree_hands_on_its_draws_and_its_plan(simulations: int
     beside = tree.to_tree().beside_nodes()
     assert beside["gumbel"] == tree.gumbel.tolist()
     assert beside["considered"] == halving_plan(np.full(9, 1 / 9), 16, simulations).tolist()
+
+
+def test_a_pruned_tree_keeps_the_numbers_of_what_is_left() -> None:
+    tree = grown(1500)
+    kept = tree.pruned(200)
+    assert len(kept) < len(tree) / 5
+    assert kept.root_table() == tree.root_table()
+    visited = [child for child in kept.children(0) if kept.visits(child) >= 200]
+    assert visited
+    for child in kept.children(0):
+        below = [(kept.action(node), kept.visits(node), kept.value(node)) for node in kept.children(child)]
+        if child in visited:
+            whole = next(node for node in tree.children(0) if tree.action(node) == kept.action(child))
+            expected = [(tree.action(node), tree.visits(node), tree.value(node)) for node in tree.children(whole)]
+            assert repr(below) == repr(expected)  # NaN where nothing was visited
+        else:
+            assert not below
+    assert kept.to_tree().visits(0) == tree.visits(0)
+
+
+def test_pruning_leaves_the_tree_itself_alone() -> None:
+    tree = grown(700)
+    before = tree.nodes.copy()
+    assert len(tree.pruned(10**9)) == 10  # the root and the nine squares
+    assert np.array_equal(tree.nodes, before)

@@ -532,3 +532,37 @@ def test_trajectory_pairs_of_different_starts_are_left_out_and_the_first_per_tas
     rows, dropped = successful_trajectories([EPISODES[0], replace(EPISODES[3], task={"seed": 0})], per_task=1)
     assert [row.chosen[0].text for row in rows] == ["a"]
     assert dropped == Counter({"over per_task": 1})
+
+
+def game_of(reward: float, word: str, seed: int = 0) -> Episode:
+    transcript = (observed("go"), acted(word), observed("over"))
+    return Episode({"env_id": "toy", "seed": seed}, transcript, (reward,), reward > 0, 1)
+
+
+def test_by_reward_a_draw_is_better_than_a_loss() -> None:
+    pairs, dropped = trajectory_pairs([game_of(0.0, "hold"), game_of(-1.0, "run")], by="reward", pairing="all")
+    assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("hold", "run")]
+    assert not dropped
+
+
+def test_by_reward_episodes_as_good_as_each_other_are_no_pair() -> None:
+    episodes = [game_of(2.0, "a"), game_of(2.0, "b"), game_of(2.2, "c")]
+    assert trajectory_pairs(episodes[:2], by="reward", pairing="all") == ([], Counter({"all alike": 1}))
+    assert trajectory_pairs(episodes, by="reward", threshold=0.5, pairing="all")[1] == Counter({"all alike": 1})
+
+
+def test_by_reward_what_is_above_the_mean_of_its_task_is_kept_the_best_first() -> None:
+    episodes = [game_of(-3.0, "a"), game_of(-1.0, "b"), game_of(1.0, "c"), game_of(9.0, "d", seed=1)]
+    rows, dropped = successful_trajectories(episodes, by="reward")
+    assert [row.chosen[0].text for row in rows] == ["c"]
+    assert dropped == Counter({"incorrect": 3})
+    rows, _ = successful_trajectories([*episodes, game_of(-9.0, "e")], by="reward", per_task=1)
+    assert [row.chosen[0].text for row in rows] == ["c"]
+
+
+def test_extremes_set_the_best_against_the_worst_then_the_next_two() -> None:
+    episodes = [game_of(reward, word) for reward, word in ((0.0, "c"), (3.0, "a"), (-2.0, "d"), (1.0, "b"))]
+    pairs, dropped = trajectory_pairs(episodes, by="reward", pairing="extremes", per_task=3)
+    assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("a", "d"), ("b", "c")]
+    assert trajectory_pairs(episodes, by="reward", pairing="extremes", per_task=1)[1] == Counter({"over per_task": 1})
+    assert not dropped

@@ -90,3 +90,22 @@ def test_of_hidden_cards_both_players_get_pairs() -> None:
     _, trees = played("branchwise/LeducPoker-v0", games=8, simulations=60)
     rows = [row for tree in trees for row in sibling_pairs(tree, 0.1)[0]]
     assert {trees[row.tree].player(row.node) for row in rows} == {0, 1}
+
+
+def test_without_a_policy_a_game_with_compiled_rules_is_searched_compiled_and_its_trees_know_their_past() -> None:
+    source = TaskSource("branchwise/TicTacToe-v0")
+    game = source.simulator("train")
+    settings = SearchSettings(simulations=150, uniform_prior=1.0)
+    trees = self_play(
+        game, source.tasks(game, "train", 2), None, RandomRollout(), settings,
+        np.random.default_rng(0).spawn(2), least_visits=50,
+    )  # fmt: skip
+    third = next(tree for tree in trees if len(tree.moves) == 2)
+    assert [turn.text for turn in third.transcript(0) if turn.is_agent] == third.moves[:1]
+    assert third.transcript(0)[-1].text == game.observation(third.states[0], 0)
+    assert list(third.before_root) == [1]
+    assert third.counters["model_calls"] == 0
+    assert all(tree.visits(tree.parent(node)) >= 50 or tree.parent(node) == 0
+               for tree in trees for node in range(1, len(tree)))  # fmt: skip
+    rows, _ = answers(third)
+    assert rows[0].chosen[0].text in game.legal_actions(third.states[0])

@@ -122,7 +122,7 @@ def test_every_recipe_of_the_smoke_run_has_something_to_train_on(tmp_path: Path)
         collection = f"round_1/{recipe.collect.gives}"
         collected = figures(tmp_path, collection)
         assert 0 < collected["prompts"] <= collected["model_calls"] <= config.model_calls
-        rows, _ = extract(recipe.extract, tmp_path / collection, 1, np.random.default_rng(0), config.history)
+        rows, _ = extract(recipe.extract, tmp_path / collection, np.random.default_rng(0))
         trained = [row for row in rows if row.rejected] if isinstance(recipe.learn, Preference) else rows
         assert len(trained) >= 2, name
 

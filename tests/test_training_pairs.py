@@ -205,7 +205,8 @@ def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recip
     save_trees(tmp_path / "trees.parquet", trees)
     save_pairs(tmp_path / "winners.jsonl", steps)
     assert load_pairs(tmp_path / "winners.jsonl") != steps
-    rows, _ = extract(load_recipe(recipe).extract, tmp_path, 1, np.random.default_rng(0), "all_turns")
+    (tmp_path / "figures.json").write_text(json.dumps({"round": 1, "history": "all_turns", "by": "success"}))
+    rows, _ = extract(load_recipe(recipe).extract, tmp_path, np.random.default_rng(0))
     assert sum(not row.rejected for row in rows) == len(steps)
 
 

@@ -9,6 +9,7 @@ Not here: saving (``store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` fo
 ``graph``).
 """
 
+from copy import copy
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -224,6 +225,13 @@ class CompiledTree:
         self.gumbel = np.zeros(0)
         self.stopped = ""
 
+    def pruned(self, visits: int) -> "CompiledTree":
+        """A copy without what is below nodes with fewer than ``visits`` visits: the root, its children, and the
+        children of each other node that was visited as often. The numbers of what is left stay as they are."""
+        kept = copy(self)
+        kept.nodes = _pruned(self.nodes, visits)
+        return kept
+
     def to_tree(self) -> Tree:
         """The same tree as a ``Tree``, with the states and texts of all nodes."""
         tree = Tree(
@@ -320,6 +328,27 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
 def tries_each_once(settings: SearchSettings) -> bool:
     """Whether a compiled search visits every child of a node before any twice, in the order of their records."""
     return settings.selection == "uct" or (settings.selection != "gumbel" and settings.unvisited_value == "infinite")
+
+
+@njit(cache=True)
+def _pruned(nodes: np.ndarray, visits: int) -> np.ndarray:
+    """The records that :meth:`CompiledTree.pruned` keeps, children side by side."""
+    left = np.empty_like(nodes)
+    left[0] = nodes[0]
+    length = 1
+    done = 0
+    while done < length:
+        record = left[done]
+        count = record["children"]
+        if count and (done == 0 or record["visits"] >= visits):
+            first = record["first_child"]
+            left[length : length + count] = nodes[first : first + count]
+            left[done]["first_child"] = length
+            length += count
+        else:
+            left[done]["children"] = 0
+        done += 1
+    return left[:length].copy()
 
 
 @njit(cache=True)

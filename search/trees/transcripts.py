@@ -7,6 +7,7 @@ them. Transcripts are put together when they are asked for, from the observation
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+from ...envs.play.task import Root
 from ...envs.play.transcript import Transcript, Turn, acted, observed, said
 from ...envs.simulator import Simulator
 from .nodes import FAILED, TERMINAL, UNSTEPPED
@@ -54,6 +55,14 @@ class Transcripts(Reading):
         self.moves = [turn.text for turn in transcript if turn.is_agent]
         """What was done since the task's first decision until the root, by all players and luck."""
         self._agent_turns: dict[int, Turn] = {}
+
+    def begin(self, root: Root) -> None:
+        """Take what was seen and done before the root from ``root``."""
+        self._transcripts[0] = tuple(root.transcript)
+        self.before_root.update(root.others)
+        self.moves = (
+            [turn.text for turn in root.transcript if turn.is_agent] if root.moves is None else list(root.moves)
+        )
 
     @property
     def states(self) -> Sequence[Any]:

@@ -72,7 +72,7 @@ def rows_of(collection: Path, recipe: Recipe) -> tuple[Rows, dict[str, int]]:
     if found.get("gives") != recipe.collect.gives:
         raise ValueError(f"{collection} holds no {recipe.collect.gives}, which this recipe reads; collect with it")
     rng = generator(found["seed"], "extract", str(found["round"]))
-    return extract(recipe.extract, collection, found["round"], rng, found["history"])
+    return extract(recipe.extract, collection, rng)
 
 
 def train_once(

@@ -42,9 +42,10 @@ from ...search.stepwise import step_rollouts
 from ...search.store import load_episodes, save_episodes
 from ..stages import StageContext
 from .agents import policy_in
+from .extract import GAME_VISITS
 from .recipe import RunConfig
 from .slots import Collect, Episodes, StepRollouts, Trees
-from .tasks import generator, goals_of, searched_simulator, simulator_of, source_of, tasks_of
+from .tasks import better_by, generator, goals_of, searched_simulator, simulator_of, source_of, tasks_of
 
 TREES_A_BATCH: Final = 32
 EPISODES_A_BATCH: Final = 16
@@ -66,7 +67,8 @@ def collect(
         found = collect_steps(context, config, slot, round, policy)
     else:
         found = collect_episodes(context, config, slot, round, policy, earlier)
-    return {"gives": slot.gives, "seed": config.seed, "round": round, "history": config.history, **found}
+    about = {"seed": config.seed, "round": round, "history": config.history, "by": better_by(config)}
+    return {"gives": slot.gives, **about, **found}
 
 
 def collect_episodes(
@@ -188,6 +190,8 @@ def _grow(
         else RandomRollout(keep_successes=one_player)
     )
     critic = RankingCritic(partial(by_likelihood, policy)) if ranking else None
+    # A policy whose prior is not read and that plays no roll-outs is not asked: games are then searched compiled.
+    asked = one_player or config.leaves == "policy" or settings.uniform_prior < 1.0
     rngs = rng.spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -199,7 +203,9 @@ def _grow(
         if not part.is_file():
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
-                found = self_play(simulator, some, policy, evaluator, settings, own)
+                found = self_play(
+                    simulator, some, policy if asked else None, evaluator, settings, own, least_visits=GAME_VISITS
+                )
             else:
                 roots = [start(simulator, task) for task in some]
                 found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)

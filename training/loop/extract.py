@@ -14,22 +14,24 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
+from ...agents.prompting import history_key, history_named
 from ...envs.play.episode import Episode
 from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.extraction import (
+    By,
     PreferencePair,
-    answers,
     best_path_pairs,
     best_paths,
     sibling_pairs,
     successful_trajectories,
     trajectory_pairs,
 )
+from ...search.pooling import Position, pooled, pooled_answers, pooled_pairs
 from ...search.store import load_episodes, save_episodes
 from ...search.typed import check_fields
 from ..rows import without_repeats
 from ..settings import check_counts
-from ..stages import read_from
+from ..stages import FIGURES, read_figures, read_from
 
 Gathered = Literal["episodes", "trees", "steps"]
 Found = tuple[Sequence[PreferencePair], Counter[str]]
@@ -37,10 +39,14 @@ Rows = Sequence[Any]
 """Pairs or episodes."""
 Kind = Literal["pairs", "episodes"]
 
+GAME_VISITS: Final = 64
+"""Of a node of a game's tree that is kept where games are searched compiled, and pooled with its equals."""
+
 
 @dataclass(frozen=True, slots=True)
 class Successes:
-    """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors."""
+    """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors. In games those that won
+    more than their task's mean."""
 
     reads: ClassVar[Gathered] = "episodes"
     gives: ClassVar[Kind] = "pairs"
@@ -53,13 +59,14 @@ class Successes:
         check_fields(self)
         check_counts(self, "per_task")
 
-    def from_episodes(self, episodes: Sequence[Episode], round: int, rng: np.random.Generator) -> Found:
-        return successful_trajectories(episodes, per_task=self.per_task, round=round)
+    def from_episodes(self, episodes: Sequence[Episode], by: By, round: int, rng: np.random.Generator) -> Found:
+        return successful_trajectories(episodes, by=by, per_task=self.per_task, round=round)
 
 
 @dataclass(frozen=True, slots=True)
 class TrajectoryPairs:
-    """A correct against an incorrect episode of the same task, whole (Agent Q, arXiv:2408.07199, Eq. 6)."""
+    """A correct against an incorrect episode of the same task, whole (Agent Q, arXiv:2408.07199, Eq. 6). In games one
+    that won more against one that won less."""
 
     reads: ClassVar[Gathered] = "episodes"
     gives: ClassVar[Kind] = "pairs"
@@ -67,13 +74,20 @@ class TrajectoryPairs:
 
     per_task: int = 4
     """At most so many of a task."""
+    pairing: Literal["random", "extremes"] = "random"
+    """Drawn; or the best against the worst, the second best against the second worst, and so on."""
+    threshold: float = 0.0
+    """Games: by more than this one episode won more than the other."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_counts(self, "per_task")
 
-    def from_episodes(self, episodes: Sequence[Episode], round: int, rng: np.random.Generator) -> Found:
-        return trajectory_pairs(episodes, per_task=self.per_task, rng=rng, round=round)
+    def from_episodes(self, episodes: Sequence[Episode], by: By, round: int, rng: np.random.Generator) -> Found:
+        return trajectory_pairs(
+            episodes, by=by, threshold=self.threshold, pairing=self.pairing, per_task=self.per_task, rng=rng,
+            round=round,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +106,12 @@ class SiblingPairs:
     """The best child against each other one, or all against all."""
     per_node: int = 3
     """At most so many a node, those of the largest difference first."""
+    visits: int = GAME_VISITS
+    """Games: the least visits of a node whose counts are added to those of its equals; roots' always are."""
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_counts(self, "min_visits", "per_node")
+        check_counts(self, "min_visits", "per_node", "visits")
         if self.threshold < 0:
             raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
 
@@ -103,6 +119,9 @@ class SiblingPairs:
         return sibling_pairs(
             tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
         )
+
+    def from_positions(self, positions: Sequence[Position]) -> Found:
+        return pooled_pairs(positions, self.threshold, self.min_visits, per_position=self.per_node)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +154,7 @@ class BestPathPairs:
 @dataclass(frozen=True, slots=True)
 class BestPaths:
     """The actions on successful paths of trees and in successful roll-outs, to be imitated; in games of several
-    players, what the search would play at each node that was looked at enough."""
+    players, what the search would play at each position, all trees' counts added up."""
 
     reads: ClassVar[Gathered] = "trees"
     gives: ClassVar[Kind] = "pairs"
@@ -143,17 +162,18 @@ class BestPaths:
 
     paths: int = 2
     """At most so many paths a tree."""
-    visits: int = 128
-    """Games: the least visits of a node whose answer is learned; the root's always is."""
+    visits: int = GAME_VISITS
+    """Games: the least visits of a node whose counts are added to those of its equals; roots' always are."""
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_counts(self, "paths", "visits")
 
     def from_tree(self, tree: Tree, round: int) -> Found:
-        if tree.players > 1:
-            return answers(tree, self.visits, round=round)
         return best_paths(tree, paths=self.paths, round=round)
+
+    def from_positions(self, positions: Sequence[Position]) -> Found:
+        return pooled_answers(positions), Counter()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +236,12 @@ EXTRACT: Final[Mapping[str, type[Extractor]]] = {
 
 
 def extract(
-    extractors: Mapping[str, Extractor], collection: Path, round: int, rng: np.random.Generator, history: str
+    extractors: Mapping[str, Extractor], collection: Path, rng: np.random.Generator
 ) -> tuple[Rows, dict[str, int]]:
-    """The rows that the extractors find in the folder of a collection, pairs each once as ``history`` shows them, and
-    what was dropped by reason."""
+    """The rows that the extractors find in the folder of a collection, and what was dropped by reason. Pairs come once
+    each, as the model is shown them, but for episodes that are better by reward: how often one was is what luck and
+    unlike opponents leave to learn from."""
+    about = read_figures(collection / FIGURES)
     dropped: Counter[str] = Counter()
     pairs: list[PreferencePair] = []
     tries: list[Episode] = []
@@ -228,11 +250,12 @@ def extract(
             kept, left_out = each.tries(_episodes_in(collection))
             tries += kept
             dropped.update(left_out)
-    for found, left_out in _found(extractors.values(), collection, round, rng):
+    for found, left_out in _found(extractors.values(), collection, about, rng):
         pairs.extend(found)
         dropped.update(left_out)
-    rows: Rows = tries if tries else without_repeats(pairs, history)
-    return rows, dict(dropped)
+    if tries:
+        return tries, dict(dropped)
+    return pairs if about["by"] == "reward" else without_repeats(pairs, about["history"]), dict(dropped)
 
 
 def save_rows(path: Path, rows: Rows) -> None:
@@ -257,23 +280,37 @@ def trees_in(folder: Path) -> list[Tree]:
     return load_trees(folder / "trees.parquet")
 
 
-def _found(extractors: Iterable[Extractor], collection: Path, round: int, rng: np.random.Generator) -> Iterable[Found]:
-    extractors = list(extractors)
+def _found(
+    extractors: Iterable[Extractor], collection: Path, about: Mapping[str, Any], rng: np.random.Generator
+) -> Iterable[Found]:
+    extractors, round = list(extractors), about["round"]
     of_episodes = [each for each in extractors if isinstance(each, FromEpisodes)]
     of_trees = [each for each in extractors if isinstance(each, FromTrees)]
-    if of_steps := [each for each in extractors if isinstance(each, StepPairs)]:
-        path = collection / "steps.jsonl"
-        steps = read_from(collection, lambda _: load_pairs(path)) if path.is_file() else []
-        for one_of in of_steps:
-            yield one_of.from_steps(steps)
+    steps = collection / "steps.jsonl"
+    for steps_of in (each for each in extractors if isinstance(each, StepPairs)):
+        yield steps_of.from_steps(read_from(collection, lambda _: load_pairs(steps)) if steps.is_file() else [])
     if of_episodes:
         episodes = _episodes_in(collection)
         for each in of_episodes:
-            yield each.from_episodes(episodes, round, rng)
-    if of_trees:
-        for tree in read_from(collection, trees_in):
-            for one in of_trees:
-                yield one.from_tree(tree, round)
-        winners = collection / "winners.jsonl"
-        if winners.is_file() and any(isinstance(each, BestPaths) for each in of_trees):
-            yield read_from(collection, lambda _: load_pairs(winners)), Counter()
+            yield each.from_episodes(episodes, about["by"], round, rng)
+    trees = read_from(collection, trees_in) if of_trees else []
+    if trees and trees[0].players > 1:
+        yield from _pooled(of_trees, trees, about)
+        return
+    for tree in trees:
+        for one in of_trees:
+            yield one.from_tree(tree, round)
+    winners = collection / "winners.jsonl"
+    if winners.is_file() and any(isinstance(each, BestPaths) for each in of_trees):
+        yield read_from(collection, lambda _: load_pairs(winners)), Counter()
+
+
+def _pooled(extractors: Sequence[FromTrees], trees: Sequence[Tree], about: Mapping[str, Any]) -> Iterable[Found]:
+    """What games' trees hold of each position, as the model is shown it (``search.pooling``)."""
+    shown = history_named(about["history"])
+    for each in extractors:
+        if isinstance(each, BestPathPairs):
+            raise ValueError("best_path_pairs follow one player's path; in games take sibling_pairs")
+        positions, left_out = pooled(trees, lambda seen: history_key(shown(seen)), each.visits, round=about["round"])
+        yield (), left_out
+        yield each.from_positions(positions)

@@ -27,7 +27,7 @@ def train_round(
     """The stage: rows from the collection, candidates, and the best of them, or the model of the stage ``before``.
     ``parts``: the agent's models so far."""
     rng = generator(config.seed, "extract", str(round))
-    rows, dropped = extract(recipe.extract, context.run / collection, round, rng, config.history)
+    rows, dropped = extract(recipe.extract, context.run / collection, rng)
     replaces = recipe.learn.makes in parts
     if rows and (fault := recipe.learn.fault(rows, config.outcome)):
         dropped, rows = {**dropped, fault: len(rows)}, []

@@ -18,7 +18,7 @@ from ...envs.play.episode import Episode
 from ...search.extraction import PreferencePair
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
-from ..preference import PreferenceSettings, train_preference
+from ..preference import PreferenceSettings, has_logged, train_preference
 from ..rows import sft_rows, steps_after
 from ..supervised import SupervisedSettings, train_supervised
 from .extract import Kind
@@ -56,7 +56,8 @@ class Preference(PreferenceSettings):
     makes: ClassVar[Makes] = "policy"
 
     reference: Literal["logged", "start"] = "logged"
-    """The log-probabilities that were logged while collecting, or the model as it starts, scored once."""
+    """The log-probabilities that were logged while collecting, where every pair has them; or the model as it starts,
+    scored once."""
 
     def fault(self, rows: Sequence[PreferencePair], outcome: Outcome) -> str:
         if self.sft_weight == 0 and not any(row.rejected for row in rows):
@@ -66,8 +67,9 @@ class Preference(PreferenceSettings):
     def train(
         self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
     ) -> History:
+        reference = "logged" if self.reference == "logged" and has_logged(rows) else "start"
         return train_preference(
-            policy.model, policy.tokenizer, rows, self, reference=self.reference, seed=seed, history=policy.history,
+            policy.model, policy.tokenizer, rows, self, reference=reference, seed=seed, history=policy.history,
             max_tokens=policy.max_prompt_tokens, progress=tell,
         ).history  # fmt: skip
 
