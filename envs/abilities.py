@@ -16,6 +16,8 @@ UTF-8 bytes |
 | ``array_range: tuple[float, float]`` | the smallest and largest number in it | the range of its dtype |
 | ``success(state, player) -> bool`` | whether ``player`` did well | player 0: ``info``; others: a positive reward at \
 the end |
+| ``outcome_figures(state) -> Mapping[str, float]`` | further figures of a finished episode, as whether there was a \
+deal; a name may be missing where it has no meaning | none |
 | ``goal_count: int`` | how many numbered goals the split has, ``reset(options={"goal": i})`` for i from 0 on | \
 episodes are named by seeds |
 | ``never_repeats: bool`` | legal actions never lead to a position twice in an episode: a search then need not step \
@@ -228,6 +230,14 @@ def array_space(simulator: Simulator[Any]) -> spaces.Box:
         low, high = int(np.iinfo(kind).min), int(np.iinfo(kind).max)
     low, high = getattr(simulator, "array_range", (low, high))
     return spaces.Box(low, high, array.shape, kind.type)
+
+
+def figures_of(simulator: Simulator[Any], state: Any) -> dict[str, float]:
+    """The simulator's ``outcome_figures`` of a finished episode; none where it offers none, and before the end."""
+    offered = getattr(simulator, "outcome_figures", None)
+    if offered is None or simulator.current_player(state) != TERMINAL:
+        return {}
+    return {name: float(value) for name, value in offered(state).items()}
 
 
 def success_of(simulator: Simulator[Any], state: Any, player: int) -> bool:

@@ -26,7 +26,7 @@ _SEEDS = 2**62
 VIEW_OPTIONS = {"player": 0, "opponents": "random"}
 """What makes one player's side of a game, with the defaults."""
 _OF_THE_GAME = {"all_actions", "action_count", "action_kind", "max_actions", "array_range"}
-_OF_A_STATE = {"action_indices", "numbered_actions", "suggested_actions", "svg"}
+_OF_A_STATE = {"action_indices", "numbered_actions", "outcome_figures", "suggested_actions", "svg"}
 _OF_A_PLAYER = {"array", "moves_seen"}
 
 

@@ -592,7 +592,11 @@ def _episode_to_json(episode: Episode) -> dict[str, Any]:
 
 def episode_from_json(row: dict[str, Any]) -> Episode:
     """The episode that one line of an episode file holds."""
-    values = {entry.name: row[entry.name] for entry in fields(Episode)}
+    values = {entry.name: row[entry.name] for entry in fields(Episode) if entry.name != "figures"}
+    figures = row.get("figures", {})
+    if not isinstance(figures, dict):
+        raise ValueError(f"figures={figures!r:.40}; expected numbers by name")
+    values["figures"] = {name: _finite(figures, name, None, LARGEST) for name in figures}
     values["transcript"] = tuple(_turn_from_json(turn) for turn in row["transcript"])
     rewards = row["rewards"]
     if not isinstance(rewards, list):

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.negotiation.metrics import outcome_metrics
+from branchwise.envs.negotiation.protocol import AlternatingOffers
 from branchwise.envs.opponents import draw_outcome
 from branchwise.envs.play.agent import Agent, Decision
 from branchwise.envs.play.episode import Episode
@@ -15,6 +17,7 @@ from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.registry import environments, simulator_for
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.envs.views import without_view
 from branchwise.envs.wrappers import ListedActions
 
 GAMES = [row.id for row in environments() if row.players > 1 and not row.extra]
@@ -35,7 +38,14 @@ def alone(simulator: Simulator[Any], task: dict[str, Any], agent: Agent, rng: np
         calls += decision.model_calls
     success = bool(simulator.info(state)["success"])
     truncated = simulator.truncated(state)
-    return Episode(task, transcript, tuple(rewards), success, len(rewards), invalid, calls, truncated)
+    figures = {}
+    game, end = without_view(simulator, state)
+    if isinstance(game, AlternatingOffers):
+        found = outcome_metrics(game, end)
+        figures = {"deal": float(found.deal), "joint_utility": found.joint}
+        if found.deal:
+            figures["pareto_optimal"] = float(found.pareto_optimal)
+    return Episode(task, transcript, tuple(rewards), success, len(rewards), invalid, calls, truncated, figures)
 
 
 def wordy(transcript: Transcript, actions: Sequence[str]) -> list[float]:

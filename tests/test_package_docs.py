@@ -22,6 +22,7 @@ from branchwise.search.rules.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA
 from branchwise.search.trees.tree import COUNTERS
 from branchwise.training.evaluation import ResultRow
+from branchwise.training.loop.slots import ACT, COLLECT, EXTRACT, LEARN
 from branchwise.training.losses import Loss
 from branchwise.training.preference import Smoothing
 
@@ -44,7 +45,10 @@ def test_every_counter_of_a_search_is_explained() -> None:
 
 
 def test_every_reason_for_dropping_is_explained() -> None:
-    files = (ROOT / "search" / "extraction.py", ROOT / "training" / "rows.py")
+    files = (
+        *(ROOT / "search" / f"{name}.py" for name in ("extraction", "pooling", "stepwise")),
+        ROOT / "training" / "rows.py",
+    )
     reasons = {
         reason for file in files for reason in re.findall(r'dropped\["([^"]+)"\]', file.read_text(encoding="utf-8"))
     }
@@ -168,3 +172,14 @@ def test_rows_of_the_environments_table_lead_to_pages(hooks: Any) -> None:
     page = types.SimpleNamespace(file=types.SimpleNamespace(src_uri="environments.md"))
     text = hooks.on_page_markdown("| KuhnPoker-v0, `size=7` | 3 |\n| other | x |\n", page=page)
     assert text == "| [KuhnPoker-v0](environments/KuhnPoker-v0.md), `size=7` | 3 |\n| other | x |\n"
+
+
+def test_every_option_of_a_slot_and_its_settings_are_on_the_recipes_page() -> None:
+    rows = [line.split("|")[1:5] for line in page("recipes.md").splitlines() if line.startswith("| ") and "`" in line]
+    shown = {(slot.strip(), option.strip().strip("`")): settings for slot, option, settings, _ in rows}
+    slots = {"collect": COLLECT, "extract": EXTRACT, "learn": LEARN, "act": ACT}
+    assert set(shown) == {(slot, option) for slot, kinds in slots.items() for option in kinds}
+    for (slot, option), settings in shown.items():
+        if slot != "learn":
+            named = re.findall(r"`(\w+)`", settings)
+            assert named == [field.name for field in dataclasses.fields(slots[slot][option])], option

@@ -8,7 +8,7 @@ difference). All intervals are 95 %. Nothing here chooses a model: that is the l
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,8 @@ from .stages import is_number
 class ResultRow:
     """One row of a results table. Rates are shares in [0, 1]; ``steps`` and ``model_calls`` are means an episode and a
     decision; ``seconds_per_decision`` is wall-clock time in this run, batching included; ``kind`` is the agent's
-    (``readable.KINDS``), where it is known."""
+    (``readable.KINDS``), where it is known. ``figures`` has for each further figure of the environment
+    (``abilities.figures_of``) its ``mean`` with ``low`` and ``high``, over the ``episodes`` that have it."""
 
     agent: str
     env: str
@@ -45,19 +46,21 @@ class ResultRow:
     model_calls: float
     seconds_per_decision: float
     kind: str = ""
+    figures: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not isinstance(value, str) and not is_number(value):
+            if not isinstance(value, str | dict) and not is_number(value):
                 raise ValueError(f"{entry.name} of {self.agent} is {value!r:.40}; expected a finite number")
 
 
 def row_of(found: Mapping[str, Any]) -> ResultRow:
     """A row of the table from the figures of an evaluation. Raises what :class:`ResultRow` does, ``KeyError`` for a
     figure that is not there."""
-    given = [entry.name for entry in fields(ResultRow) if entry.name != "kind" or "kind" in found]
+    optional = ("kind", "figures")
+    given = [entry.name for entry in fields(ResultRow) if entry.name not in optional or entry.name in found]
     return ResultRow(**{name: found[name] for name in given})
 
 
@@ -110,7 +113,18 @@ def summarise(episodes: Sequence[Episode], *, agent: str, env: str, split: str, 
         steps=decisions / len(episodes),
         model_calls=sum(episode.model_calls for episode in episodes) / max(decisions, 1),
         seconds_per_decision=seconds / max(decisions, 1),
+        figures=_means(episodes, seed),
     )
+
+
+def _means(episodes: Sequence[Episode], seed: int) -> dict[str, Any]:
+    """The mean of each of the episodes' further figures, with its bootstrap interval."""
+    found = {}
+    for name in dict.fromkeys(name for episode in episodes for name in episode.figures):
+        values = np.array([episode.figures[name] for episode in episodes if name in episode.figures])
+        low, high = bootstrap_mean(values, seed)
+        found[name] = {"mean": float(values.mean()), "low": low, "high": high, "episodes": len(values)}
+    return found
 
 
 def wilson(successes: int, episodes: int) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from ..envs.json_files import read_json
 from .evaluation import row_of
-from .readable import agent_name, agent_order, number, row_order
+from .readable import agent_name, agent_order, interval, number, row_order
 from .stages import FIGURES, read_figures
 
 _CURE: Final = "delete it and run the same command again"
@@ -92,11 +92,22 @@ def unchanged_note(run: Run) -> str:
     )
 
 
+def further_figures(run: Run) -> Iterator[str]:
+    """What the environment measures beside success and reward, a line a figure with all agents."""
+    for name in dict.fromkeys(name for row in run.results for name in row.get("figures", {})):
+        of = [(agent_name(row["agent"]), row["figures"][name]) for row in run.results if name in row.get("figures", {})]
+        listed = ", ".join(
+            f"{agent} {number(found['mean'])} {interval(found['low'], found['high'], 1.0, 2)}" for agent, found in of
+        )
+        yield f"{name.replace('_', ' ').capitalize()}: {listed}"
+
+
 def budgets(run: Run) -> Iterator[str]:
     """What stands under the table, a line each: whose rows are the base itself, and what the trained agents were
     allowed, from the figures of their rounds."""
     if note := unchanged_note(run):
         yield note
+    yield from further_figures(run)
     calls: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     for made in run.rounds:

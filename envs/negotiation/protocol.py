@@ -455,6 +455,14 @@ class AlternatingOffers(Simulator[OfferState]):
         """As ``info`` has it: the same for both players."""
         return bool(self.info(state)["success"])
 
+    def outcome_figures(self, state: OfferState) -> dict[str, float]:
+        """``deal`` (1 or 0), ``joint_utility``, and of deals ``pareto_optimal`` (``metrics.outcome_metrics``)."""
+        from .metrics import outcome_metrics  # it knows the games that are built on this file
+
+        found = outcome_metrics(self, state)
+        figures = {"deal": float(found.deal), "joint_utility": found.joint}
+        return {**figures, "pareto_optimal": float(found.pareto_optimal)} if found.deal else figures
+
     def place(self, context: Context, player: int, outcome: int) -> int:
         """Where ``outcome``, or for an amount the nearest, stands in :meth:`choices`."""
         outcomes = self.choices(context, player).outcomes

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..abilities import success_of
+from ..abilities import figures_of, success_of
 from ..checked import checked_outcome, checked_player, checked_rewards
 from ..opponents import past_chance
 from ..simulator import CHANCE, TERMINAL, Simulator
@@ -130,6 +130,7 @@ class Playing:
             invalid_actions=self.invalid[player],
             model_calls=self.calls[player],
             truncated=self.simulator.truncated(self.state),
+            figures=figures_of(self.simulator, self.state),
         )
 
 
