@@ -11,11 +11,12 @@ kind).
 Rotary positions turn with base 100: pages are short, and with the usual 10,000 the heads that look at the token
 before take several times as many rows to form.
 
-The tokenizer is word-level: known words are one token, digits come one by one, ``search[``, ``click[`` and a row
-number (``#3``) are one token, and any other word is spelled by its characters, so no English text is unknown (a word
-with a letter beyond a to z, or of more than 64 letters, is). Text is lower-cased and white space folded.
+The tokenizer is word-level: known words are one token, also those with signs in them (``click[``, ``#3``), digits come
+one by one, and any other word is spelled by its characters, so no English text is unknown (a word with a letter beyond
+a to z, or of more than 64 letters, is). Text is lower-cased and white space folded.
 """
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -30,22 +31,24 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<act>{% endif %}"
 )
 SPECIAL = ("<pad>", "<unk>", "<act>", "<end>")
-COMMANDS = ("search[", "click[", "]", *(f"#{row}" for row in range(1, 51)), *(f"${price}" for price in range(1, 141)))
-PIECES = r"search\[|click\[|#\d+|\$\d+|\p{L}+|\p{N}|[^\s\p{L}\p{N}]"
+PIECES = r"\p{L}+|\p{N}|[^\s\p{L}\p{N}]"
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~…–—’“”|›"
 
 
 def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer over ``words`` (lower-case; phrases of several words too), characters for all others."""
+    """A word-level tokenizer over ``words`` (lower-case; words with signs in them, and phrases of several words too),
+    characters for all others."""
     known = sorted({word.lower() for word in words})
-    pieces = dict.fromkeys((*SPECIAL, *COMMANDS, *CHARACTERS))
+    signed = [word for word in known if " " not in word and not word.isalpha() and len(word) > 1]
+    whole = [_whole(word) for word in sorted(signed, key=len, reverse=True)]
+    pieces = dict.fromkeys((*SPECIAL, *CHARACTERS))
     pieces.update(dict.fromkeys(f"##{c}" for c in CHARACTERS if c.isalnum()))
     pieces.update(dict.fromkeys(word for word in known if " " not in word))
     core = Tokenizer(
         models.WordPiece({piece: i for i, piece in enumerate(pieces)}, unk_token="<unk>", max_input_chars_per_word=64)
     )
     core.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    core.pre_tokenizer = pre_tokenizers.Split(Regex(PIECES), behavior="removed", invert=True)
+    core.pre_tokenizer = pre_tokenizers.Split(Regex("|".join((*whole, PIECES))), behavior="removed", invert=True)
     core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     core.add_tokens([AddedToken(word, single_word=True, normalized=True) for word in known if " " in word])
     tokenizer = PreTrainedTokenizerFast(
@@ -57,6 +60,13 @@ def make_tokenizer(words: Iterable[str]) -> PreTrainedTokenizerFast:
     )
     tokenizer.chat_template = CHAT_TEMPLATE
     return tokenizer
+
+
+def _whole(word: str) -> str:
+    """A pattern of ``word`` that is no part of a longer word or number."""
+    before = r"(?<![\p{L}\p{N}])" if word[0].isalnum() else ""
+    after = r"(?![\p{L}\p{N}])" if word[-1].isalnum() else ""
+    return before + re.escape(word) + after
 
 
 def make_model(

@@ -157,3 +157,21 @@ def test_no_tracked_file_names_a_machine_path_or_a_registry() -> None:
 
 def test_ci_is_executable() -> None:
     assert (ROOT / ".ci" / "run").stat().st_mode & 0o111
+
+
+def test_nothing_above_the_environments_knows_one_of_them() -> None:
+    """No word of one environment's actions, options or goods in the code of agents/ or training/: what they need they
+    ask for by abilities and by the row. The default run is the shop's, and an error names it."""
+    own = re.compile(r"search\[|click\[|buy now|web_?shop|catalogue_seed|goal_range|observation_mode|math_?tool", re.I)
+    named = set()
+    for path in (path for floor in ("agents", "training") for path in (ROOT / floor).rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            for part in getattr(node, "body", []) if isinstance(getattr(node, "body", []), list) else []:
+                if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant):
+                    part.value = ast.Constant("")
+        named |= {
+            f"{path.relative_to(ROOT)}: {line.strip()}" for line in ast.unparse(tree).splitlines() if own.search(line)
+        }
+    allowed = ("env: str = 'branchwise/WebShop-v0'", "runs/web_shop/base/model")
+    assert {line for line in named if not any(text in line for text in allowed)} == set()

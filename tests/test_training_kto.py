@@ -118,7 +118,7 @@ def test_loss_equals_trls_on_single_turns(tmp_path) -> None:
     batch = theirs.data_collator([theirs.train_dataset[i] for i in range(len(items))])
     expected = theirs.compute_loss(theirs.model, batch)
     assert ours.loss.item() == pytest.approx(expected.item(), abs=1e-5)
-    assert float(ours.means["kl"][0]) > 0.1
+    assert float(ours.means["kl"][0]) > 0.01, "the baseline takes part"
 
 
 def test_answers_are_put_after_the_prompts_of_another_task() -> None:

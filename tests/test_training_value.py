@@ -29,7 +29,7 @@ COLORS = ["red", "blue", "green", "white"]
 
 
 def critic_of(**settings) -> ValueModel:
-    tokenizer = make_tokenizer(["goal", *COLORS])
+    tokenizer = make_tokenizer(["goal", "search[", "click[", *COLORS])
     model = make_model(tokenizer, width=32, layers=2, heads=2, max_tokens=64)
     return ValueModel(model.base_model, tokenizer, **settings).eval()
 

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerFast
 
 SHOP_WORDS = (
     *("goal", "red", "shirt", "results", "page", "item", "buy"),
-    *("now", "search", "click", "one", "two", "three", "done"),
+    *("now", "search", "click", "search[", "click[", "one", "two", "three", "done"),
 )
 TEMPLATE = (
     "{% for m in messages %}{% if m.role == 'assistant' %}<act> {{ m.content }} <end> "

@@ -23,6 +23,7 @@ from ..arguments import checked_options
 from ..opponents import borrow_generator, return_generator
 from ..simulator import TERMINAL, Simulator
 from .offers import LONGEST_ACTION, Act, clean_message, parse, quoted
+from .utilities import is_pareto_optimal
 
 SPLITS: Final = ("train", "validation", "test")
 NOTHING: Final = -1  # no outcome
@@ -456,12 +457,12 @@ class AlternatingOffers(Simulator[OfferState]):
         return bool(self.info(state)["success"])
 
     def outcome_figures(self, state: OfferState) -> dict[str, float]:
-        """``deal`` (1 or 0), ``joint_utility``, and of deals ``pareto_optimal`` (``metrics.outcome_metrics``)."""
-        from .metrics import outcome_metrics  # it knows the games that are built on this file
-
-        found = outcome_metrics(self, state)
-        figures = {"deal": float(found.deal), "joint_utility": found.joint}
-        return {**figures, "pareto_optimal": float(found.pareto_optimal)} if found.deal else figures
+        """``deal`` (1 or 0), ``joint_utility``, and of deals ``pareto_optimal``, as in ``metrics.outcome_metrics``."""
+        got = np.array(self.utilities(state))
+        figures = {"deal": float(state.deal != NOTHING), "joint_utility": float(got.sum())}
+        if state.deal != NOTHING:
+            figures["pareto_optimal"] = float(is_pareto_optimal(got, self.points(state.context)))
+        return figures
 
     def place(self, context: Context, player: int, outcome: int) -> int:
         """Where ``outcome``, or for an amount the nearest, stands in :meth:`choices`."""

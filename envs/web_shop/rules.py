@@ -147,8 +147,8 @@ class WebShopSimulator(Simulator[ShopState]):
         return self._view.judge(state.goal, state.item, state.options)
 
     def lexicon(self) -> list[str]:
-        """Every lower-case word that a compact page or instruction of the generated catalogue can contain, numbers
-        aside; sorted."""
+        """Every lower-case word that a compact page, instruction or command of the generated catalogue can contain,
+        with row numbers (``#3``) and prices (``$12``), but no other numbers; sorted."""
         return list(_lexicon())
 
     def phrases(self) -> list[str]:
@@ -346,7 +346,8 @@ def _printable(text: str) -> str:
 def _lexicon() -> tuple[str, ...]:
     words = "goal steps search page results of no item chosen nothing seen invalid action order placed none find me"
     words += f" with and price for all some under over description features reviews attributes {BACK} {BUY} prev next"
-    return tuple(sorted(words_of_the_shop() | set(words.split())))
+    numbers = {f"#{row}" for row in range(1, 51)} | {f"${price}" for price in range(1, 141)}
+    return tuple(sorted(words_of_the_shop() | set(words.split()) | {"search[", "click["} | numbers))
 
 
 def _make(kind: type[WebShopSimulator], arguments: dict[str, Any]) -> WebShopSimulator:
