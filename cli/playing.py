@@ -1,0 +1,219 @@
+"""Commands that play: ``envs`` lists the environments, ``play`` lets a person play one, ``bench`` evaluates agents."""
+
+import os
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..search.files import chosen_path
+from .options import (
+    MOST_GOALS,
+    MOST_SIMULATIONS,
+    WRONG_PAGES,
+    EnvArgument,
+    HistoryOption,
+    OptionOption,
+    SeedOption,
+    env_of_run,
+    named_options,
+    output_folder,
+    refuse,
+    source_of,
+)
+from .printing import bar, console, note, print_json, reported, show
+
+if TYPE_CHECKING:
+    from ..training.evaluation import ResultRow
+
+
+@reported
+def envs(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: with options and defaults.")] = False,
+) -> None:
+    """List the environments, one line each; with --json also their options, splits and named opponents.
+
+    Example: branchwise envs --json
+    """
+    from ..envs.registry import described, environments
+
+    if as_json:
+        print_json([described(row) for row in environments()])
+        return
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("id", "players", "what one does there"):
+        table.add_column(name, no_wrap=name != "what one does there")
+    for row in environments():
+        table.add_row(row.id, str(row.players), row.summary)
+    console().print(table)
+
+
+@reported
+def play(
+    env: EnvArgument,
+    goal: Annotated[int | None, typer.Option(metavar="N", help="The goal's number in its split.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Names the episode where no goal does.")] = None,
+    opponent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
+    ] = None,
+    player: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="In a game, whom you play; default 0, who begins in most games."),
+    ] = None,
+    option: OptionOption = None,
+) -> None:
+    """Play an environment in the terminal, a game against a named opponent.
+
+    Example: branchwise play branchwise/WebShop-v0 --goal 3 --option split=test
+    """
+    from ..envs.play import person as terminal
+
+    with named_options(env, option) as options:
+        asked = {"opponents": opponent, "player": player}
+        options.update({name: value for name, value in asked.items() if value is not None})
+        terminal.play(env, options, goal, seed)
+
+
+@reported
+def bench(
+    env: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENV",
+            help="An id that `branchwise envs` lists, or a run's name (web_shop): its environment with its options.",
+        ),
+    ],
+    agent: Annotated[
+        list[str],
+        typer.Option(
+            metavar="AGENT",
+            help="random, rule-based (shop), a player that `branchwise envs --json` names, mcts (search with random "
+            "roll-outs), or a model (folder or Hugging Face id); may be repeated.",
+            parser=os.path.expanduser,
+        ),
+    ],
+    split: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Whose goals, where there are splits; default test.")
+    ] = None,
+    goals: Annotated[
+        int,
+        typer.Option(
+            min=1, max=MOST_GOALS, metavar="N", help="Goals (without goals: seeds) 0 to N−1, the same for every agent."
+        ),
+    ] = 300,
+    seed: SeedOption = 0,
+    opponent: Annotated[
+        str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
+    ] = None,
+    player: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="In a game, whom the agents play; default: each in turn.")
+    ] = None,
+    simulations: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=MOST_SIMULATIONS,
+            metavar="N",
+            help="Models search too, in a row of their own: so many simulations a decision; 0: they do not. mcts: 100, "
+            "unless it is given.",
+        ),
+    ] = 0,
+    critic: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Values the leaves of that search; without it roll-outs read the outcome: an oracle.",
+            parser=chosen_path,
+        ),
+    ] = None,
+    option: OptionOption = None,
+    history: HistoryOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
+            parser=output_folder,
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
+) -> None:
+    """Evaluate agents on the same goals, with 95 % intervals; in a game as one of the players.
+
+    Ctrl-C prints the results of the goals that were played.
+
+    Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
+    --option observation_mode=compact
+
+    Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
+    """
+    from ..agents.named import agents_called
+    from ..agents.searching import RolloutSearcher
+    from ..envs.play.players import PolicyAgent
+    from ..envs.registry import environment_row
+    from ..search.files import make_folder
+    from ..search.locks import only_writer
+    from ..training.benchmark import Benchmark
+
+    env, run_options = env_of_run(env)
+    if critic is not None and not simulations:
+        raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
+    view: dict[str, Any] = {"opponents": opponent, "player": player}
+    view = {name: value for name, value in view.items() if value is not None}
+    if environment_row(env).players > 1 and "opponents" not in run_options:
+        view.setdefault("opponents", "random")
+    source, split, simulator = source_of(env, split, "test", option, view, run_options)
+    tasks = source.tasks(simulator, split, goals)
+    simulator.reset(tasks[0]["seed"], tasks[0]["options"])  # options that a reset refuses: an error before the work
+    agents = [made for name in agent for made in agents_called(name, env, simulations, critic, history, tell=note)]
+    if not any(isinstance(made, PolicyAgent) for made in agents):
+        refuse({"--critic": critic, "--history": history}, "none of the agents is a model")
+        if not any(isinstance(made, RolloutSearcher) for made in agents):
+            refuse({"--simulations": simulations or None}, "none of the agents searches")
+    settings = {
+        "env": source.row.id,
+        "split": split if source.row.splits else "",
+        "options": dict(source.options),
+        "seed": seed,
+        "simulations": simulations,
+        "critic": None if critic is None else str(critic),
+        "history": history,
+    }
+    if out:
+        make_folder(out)
+    with only_writer(out) if out else nullcontext():
+        benchmark = Benchmark(simulator, tasks, settings, out)
+        try:
+            for made in agents:
+                with bar(made.name, goals) as moved:
+                    benchmark.play(made, moved)
+        except KeyboardInterrupt:
+            ended = benchmark.rows[-1].episodes if len(benchmark.rows) and benchmark.rows[-1].agent == made.name else 0
+            cure = "the same command resumes" if out else "give --out FOLDER to keep episodes and resume"
+            show(f"{made.name}: {ended} of {goals} goals; {cure}", err=True)
+            raise
+        finally:
+            benchmark.save()
+            _print_results(benchmark.rows, as_json)
+    if helpless := [row.agent for row in benchmark.rows if row.invalid_action_rate == 1.0]:
+        show(f"note: every action of {', '.join(helpless)} was invalid. {WRONG_PAGES}", err=True)
+    if view and not as_json:
+        seat = f"player {source.options['player']}" if "player" in source.options else "each player in turn"
+        show(f"As {seat}, the others played by {source.options['opponents']}.")
+    if out:
+        show(f"Episodes and results: {out}", err=as_json)
+
+
+def _print_results(rows: Sequence["ResultRow"], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from ..training.display import ResultsTable
+
+    if rows and as_json:
+        print_json([asdict(row) for row in rows])
+    elif rows:
+        console().print(ResultsTable(rows))
