@@ -6,7 +6,9 @@ input, 1 failed run, 130 interrupted (:func:`~branchwise.cli.printing.reported`)
 functions, so that ``--help`` answers at once.
 """
 
+import inspect
 import os
+import re
 import sys
 from typing import Annotated
 
@@ -43,7 +45,7 @@ def _root(
     pass
 
 
-for command in (
+for command in (  # in the order of ``branchwise --help``
     playing.envs,
     playing.play,
     searching.search,
@@ -54,7 +56,8 @@ for command in (
     training.recipes,
     training.loop,
 ):
-    app.command()(command)  # in the order of ``branchwise --help``
+    unwrapped = re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(command) or "")  # the terminal wraps, not the docstring
+    app.command(help=unwrapped.replace("[", r"\["))(command)  # a bracket is no markup
 
 
 def main() -> None:

@@ -34,10 +34,6 @@ OptionOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="An option of the environment; may be repeated."),
 ]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="One more setting by its name; may be repeated."),
-]
 HistoryOption = Annotated[
     str | None,
     typer.Option(
@@ -46,13 +42,14 @@ HistoryOption = Annotated[
         "Default: what was saved with the model, else last_observation.",
     ),
 ]
-RecipeOption = Annotated[
-    str | None, typer.Option(metavar="RECIPE", help="A recipe that `branchwise recipes` lists, or a YAML file.")
-]
+WITH_RECIPE: Final = "With a recipe"
+WITHOUT_RECIPE: Final = "Without a recipe"
+"""Panels of the help of commands that go both ways."""
+A_RECIPE: Final = "a name that `branchwise recipes` lists, or a YAML file"
 RunArgument = Annotated[
     str,
     typer.Argument(
-        metavar="RUN", help="Whose environment, goals and budgets: a run's name (web_shop), a YAML file, or an ENV."
+        metavar="RUN", help="Environment, goals and budgets, from a run: a name (web_shop), a YAML file, or an ENV."
     ),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, metavar="N", help="The seed of all draws.")]

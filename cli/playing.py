@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -27,6 +27,9 @@ from .printing import bar, console, note, print_json, reported, show
 
 if TYPE_CHECKING:
     from ..training.evaluation import ResultRow
+
+IN_A_GAME: Final = "In a game"
+WITH_SEARCH: Final = "With search"
 
 
 @reported
@@ -55,7 +58,7 @@ def envs(
 @reported
 def play(
     env: EnvArgument,
-    goal: Annotated[int | None, typer.Option(metavar="N", help="The goal's number in its split.")] = None,
+    goal: Annotated[int | None, typer.Option(metavar="N", help="The number of the goal in its split.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, metavar="N", help="Names the episode where no goal does.")] = None,
     opponent: Annotated[
         str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
@@ -84,15 +87,16 @@ def bench(
         str,
         typer.Argument(
             metavar="ENV",
-            help="An id that `branchwise envs` lists, or a run's name (web_shop): its environment with its options.",
+            help="An id that `branchwise envs` lists, or a run (web_shop, a YAML file): its environment with its "
+            "options.",
         ),
     ],
     agent: Annotated[
         list[str],
         typer.Option(
             metavar="AGENT",
-            help="random, rule-based (shop), a player that `branchwise envs --json` names, mcts (search with random "
-            "roll-outs), or a model (folder or Hugging Face id); may be repeated.",
+            help="random; another player that `branchwise envs --json` names; mcts (search with random roll-outs); or "
+            "a model, a folder or a Hugging Face id. May be repeated.",
             parser=os.path.expanduser,
         ),
     ],
@@ -107,10 +111,14 @@ def bench(
     ] = 300,
     seed: SeedOption = 0,
     opponent: Annotated[
-        str | None, typer.Option(metavar="NAME", help="In a game, who plays the others; default random.")
+        str | None,
+        typer.Option(metavar="NAME", help="Who plays the other players; default random.", rich_help_panel=IN_A_GAME),
     ] = None,
     player: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="In a game, whom the agents play; default: each in turn.")
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="The player that the agents are; default: each in turn.", rich_help_panel=IN_A_GAME
+        ),
     ] = None,
     simulations: Annotated[
         int,
@@ -118,15 +126,18 @@ def bench(
             min=0,
             max=MOST_SIMULATIONS,
             metavar="N",
-            help="Models search too, in a row of their own: so many simulations a decision; 0: they do not. mcts: 100, "
-            "unless it is given.",
+            help="Simulations a decision. Above 0, each model has a second row, in which it searches; mcts takes "
+            "100 if this is 0.",
+            rich_help_panel=WITH_SEARCH,
         ),
     ] = 0,
     critic: Annotated[
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Values the leaves of that search; without it roll-outs read the outcome: an oracle.",
+            help="The critic that values the leaves of a model's search. Without one, roll-outs to the true outcome "
+            "do: an oracle.",
+            rich_help_panel=WITH_SEARCH,
             parser=chosen_path,
         ),
     ] = None,
@@ -136,15 +147,15 @@ def bench(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="A folder for episodes and results, written as they end. If it exists, the same command resumes.",
+            help="Output folder for episodes and results. If it exists, the benchmark resumes from it.",
             parser=output_folder,
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
 ) -> None:
-    """Evaluate agents on the same goals, with 95 % intervals; in a game as one of the players.
+    """Evaluate agents on the same goals, with 95 % intervals.
 
-    Ctrl-C prints the results of the goals that were played.
+    In a game an agent is one of the players. Ctrl-C prints the results of the goals played so far.
 
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact

@@ -11,15 +11,16 @@ import typer
 
 from ..search.files import chosen_path
 from .options import (
+    A_RECIPE,
     MOST_GOALS,
     MOST_SIMULATIONS,
+    WITH_RECIPE,
+    WITHOUT_RECIPE,
     WRONG_PAGES,
     EnvArgument,
     HistoryOption,
     OptionOption,
-    RecipeOption,
     SeedOption,
-    SetOption,
     model_named,
     output_file,
     refuse,
@@ -70,11 +71,17 @@ def search(
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
-    assignments: SetOption = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting of the search, such as selection=uct; may be repeated."
+        ),
+    ] = None,
 ) -> None:
-    """Grow trees, and save them every few minutes, at the end, and on Ctrl-C; the same command goes on with them.
+    """Grow search trees and save them; run the same command to resume.
 
-    With a model it is the policy, and leaves are valued by its own roll-outs. A single tree is printed.
+    Trees are saved every few minutes, at the end, and on Ctrl-C. With --model, the model proposes actions and values
+    leaves by its own roll-outs. A single tree is printed.
 
     Example: branchwise search branchwise/WebShop-v0 --model runs/web_shop/base/model --out trees.parquet --option
     observation_mode=compact
@@ -111,7 +118,7 @@ def search(
             trees = search_into(out, simulator, roots, policy, evaluator, settings, np.random.default_rng(seed), bar)
     except (KeyboardInterrupt, SystemExit):
         if out.exists():
-            show(f"{out}: what was searched is saved; the same command goes on with it", err=True)
+            show(f"{out}: what was searched is saved; run the same command to resume", err=True)
         raise
     except OSError as error:
         if error.errno not in DISK_FAULTS:
@@ -166,35 +173,62 @@ def pairs(
         Path,
         typer.Argument(
             metavar="SOURCE",
-            help="Trees that `branchwise search` saved; with --recipe what `branchwise collect` saved.",
+            help="With --recipe, a folder that `branchwise collect` wrote; without, a file of trees that `branchwise "
+            "search` wrote.",
             parser=chosen_path,
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The pairs, as JSONL that TRL reads.", parser=output_file, metavar="FILE")],
-    recipe: RecipeOption = None,
+    out: Annotated[Path, typer.Option(help="Output file: JSONL that TRL reads.", parser=output_file, metavar="FILE")],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help=f"Extract what this recipe learns from: {A_RECIPE}.",
+            rich_help_panel=WITH_RECIPE,
+        ),
+    ] = None,
     extract: Annotated[
         Extract | None,
         typer.Option(
-            help="siblings: children of a node against each other. best-path: best against worst along the best path. "
-            "best-path-steps: the best path's actions alone, for --method sft. Default: siblings."
+            metavar="WAY",
+            help="siblings (default): children of a node against each other; best-path: the best against the worst "
+            "along the best path; best-path-steps: the actions of the best path alone, for `train --method sft`.",
+            rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option(min=0, metavar="NUMBER", help="The least difference of value; default 0.1.")
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="NUMBER",
+            help="The least difference between the values of both sides; default 0.1.",
+            rich_help_panel=WITHOUT_RECIPE,
+        ),
     ] = None,
     min_visits: Annotated[
         int | None,
-        typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="The least visits of both sides; default 1."),
+        typer.Option(
+            min=1,
+            max=MOST_SIMULATIONS,
+            metavar="N",
+            help="The least number of visits of each side; default 1.",
+            rich_help_panel=WITHOUT_RECIPE,
+        ),
     ] = None,
     anchors: Annotated[
         bool | None,
         typer.Option(
-            help="Keep good actions of nodes without a contrast, in a file of their own (pairs.anchors.jsonl beside "
-            "pairs.jsonl), which `branchwise train` reads too; kept by default."
+            help="Keep good actions of nodes that give no pair, in a second file (pairs.anchors.jsonl for pairs.jsonl) "
+            "that `branchwise train` reads too. Default: keep.",
+            rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = None,
 ) -> None:
-    """Extract preference pairs from trees, or what a recipe learns from its collection; say what was left out and why.
+    """Extract preference pairs, or whatever else a recipe learns from.
+
+    With --recipe, from the folder of `branchwise collect`, exactly as a round of the loop does: for training that
+    recipe. Without, from the trees of `branchwise search`, by the options below: for trees and settings of your own.
+    Prints how many were left out, and why.
 
     Example: branchwise pairs collected --recipe step_dpo --out pairs.jsonl
 

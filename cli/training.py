@@ -10,11 +10,12 @@ import typer
 
 from ..search.files import chosen_path
 from .options import (
+    A_RECIPE,
+    WITH_RECIPE,
+    WITHOUT_RECIPE,
     HistoryOption,
-    RecipeOption,
     RunArgument,
     SeedOption,
-    SetOption,
     model_named,
     output_folder,
     refuse,
@@ -47,7 +48,11 @@ class Reference(enum.StrEnum):
 def recipes(
     as_json: Annotated[bool, typer.Option("--json", help="For programs: with all settings.")] = False,
 ) -> None:
-    """List the recipes: how an agent is trained, and the paper. `branchwise loop RUN --set recipes=[…]` trains them.
+    """List the recipes: ways to train an agent, each with its paper.
+
+    A recipe says what is collected, what is extracted from it, how a model learns, and how it then acts. `branchwise
+    loop RUN --set recipes=[step_dpo,rft]` compares some; `collect`, `pairs`, `train` and `bench` take one with
+    --recipe.
 
     Example: branchwise recipes
     """
@@ -70,21 +75,30 @@ def recipes(
 
 @reported
 def loop(
-    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name (web_shop, smoke) or a YAML file.")],
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG", help="A run: a name (web_shop, math_tool, smoke) or a YAML file.")
+    ],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run's folder; default runs/CONFIG.", parser=output_folder)
     ] = None,
     assignments: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Overrides one setting, dotted; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the run, such as seed=1 or search.simulations=32; may be repeated.",
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="MODEL", help="Start from this model (a folder or a Hugging Face id), not from scratch."),
+        typer.Option(
+            metavar="MODEL",
+            help="Start from this model, a folder or a Hugging Face id. Default: a small one made from scratch.",
+        ),
     ] = None,
     workers: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Stages that run side by side.")] = 2,
 ) -> None:
-    """Search, train and evaluate, round after round; goes on where an earlier call was stopped.
+    """Collect, train and evaluate, round after round; run the same command to resume.
 
     Example: branchwise loop web_shop --out runs/web_shop
     """
@@ -104,8 +118,8 @@ def loop(
         with ProgressDisplay(error_console()) as display:
             rows = run_loop(settings, run, display, workers)
     except KeyboardInterrupt:
-        kept = f"finished stages stand in {run}" if any(run.glob(f"**/{FIGURES}")) else "no stage was finished yet"
-        raise KeyboardInterrupt(f"{STOPPED}; {kept}, and the same command goes on from there") from None
+        kept = f"finished stages are in {run}" if any(run.glob(f"**/{FIGURES}")) else "no stage was finished yet"
+        raise KeyboardInterrupt(f"{STOPPED}; {kept}; run the same command to resume") from None
     if done_before:
         show(f"{run} is done already: nothing was done again. Another --out starts afresh.")
     console().print(ResultsTable(rows))
@@ -117,7 +131,7 @@ def loop(
 @reported
 def collect(
     run: RunArgument,
-    recipe: Annotated[str, typer.Option(metavar="RECIPE", help="Whose collection: episodes or trees.")],
+    recipe: Annotated[str, typer.Option(metavar="RECIPE", help=f"The recipe that will learn from it: {A_RECIPE}.")],
     model: Annotated[
         str,
         typer.Option(
@@ -129,13 +143,23 @@ def collect(
     out: Annotated[
         Path,
         typer.Option(
-            metavar="FOLDER", help="The collection. If it exists, the same command resumes.", parser=output_folder
+            metavar="FOLDER", help="Output folder. If it exists, the collection resumes from it.", parser=output_folder
         ),
     ],
-    round: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Each round has goals of its own.")] = 1,
-    assignments: SetOption = None,
+    round: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="The round; each has goals of its own.")] = 1,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the run, such as train_goals=50 or seed=1; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
-    """Collect episodes or trees to learn from, as a round of the loop does: its goals, its budget, its draws.
+    """Collect what a recipe learns from: episodes, trees or steps, as a round of the loop does.
+
+    Goals, budget of model calls and random draws are those of the run, so the files equal those of a round of the loop.
+    Then `branchwise pairs` extracts what is learned from.
 
     Example: branchwise collect web_shop --recipe step_dpo --model runs/web_shop/base/model --out collected
     """
@@ -165,63 +189,103 @@ def train(
     pairs: Annotated[
         Path,
         typer.Argument(
-            metavar="PAIRS", help="Pairs that `branchwise pairs` saved, or others in TRL's format.", parser=chosen_path
+            metavar="PAIRS",
+            help="A file that `branchwise pairs` wrote, or other pairs in TRL's format.",
+            parser=chosen_path,
         ),
     ],
     model: Annotated[
         str,
         typer.Option(
-            metavar="MODEL", help="Where to start: a model folder or a Hugging Face id.", parser=os.path.expanduser
+            metavar="MODEL", help="The model to start from: a folder or a Hugging Face id.", parser=os.path.expanduser
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="The trained model's folder.", parser=output_folder)],
-    recipe: RecipeOption = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Output folder for the trained model.", parser=output_folder)
+    ],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help=f"Learn as this recipe does: {A_RECIPE}.",
+            rich_help_panel=WITH_RECIPE,
+        ),
+    ] = None,
     validate: Annotated[
         str | None,
         typer.Option(
             metavar="RUN",
-            help="With --recipe: a run (web_shop, a YAML file, or an ENV) on whose validation goals the recipe's "
-            "learning rates are tried. Default: its first rate alone.",
+            help="Try each learning rate of the recipe, and keep the best on the validation goals of this run: a name "
+            "(web_shop), a YAML file, or an ENV. Default: train once, at the recipe's first rate.",
+            rich_help_panel=WITH_RECIPE,
         ),
     ] = None,
-    method: Annotated[Method | None, typer.Option(help="step-dpo (default), or sft on the chosen sides.")] = None,
+    method: Annotated[
+        Method | None,
+        typer.Option(help="step-dpo (default), or sft on the chosen sides.", rich_help_panel=WITHOUT_RECIPE),
+    ] = None,
     trainer: Annotated[
         Trainer,
         typer.Option(
-            help="trl: step-DPO by TRL's own DPOTrainer, on pairs without anchors; --set takes any field of DPOConfig, "
-            "with TRL's defaults."
+            help="ours, or trl: step-DPO by TRL's own DPOTrainer, on pairs without anchors; --set takes any field of "
+            "DPOConfig, and the defaults are TRL's.",
+            rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = Trainer.OURS,
     learning_rate: Annotated[
         float | None,
         typer.Option(
             metavar="NUMBER",
-            help="Peak learning rate; default 3e-4 (DPO), 2e-3 (SFT), for small models made here; a pretrained model "
-            "wants 1e-6 (DPO), 1e-5 (SFT).",
+            help="Peak learning rate; default 3e-4 (DPO), 2e-3 (SFT), for small models made here. For a pretrained "
+            "model take 1e-6 (DPO), 1e-5 (SFT).",
+            rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = None,
-    epochs: Annotated[float | None, typer.Option(metavar="NUMBER", help="Passes over the rows; default 1.")] = None,
+    epochs: Annotated[
+        float | None,
+        typer.Option(metavar="NUMBER", help="Passes over the rows; default 1.", rich_help_panel=WITHOUT_RECIPE),
+    ] = None,
     beta: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="DPO: strength of the pull to the reference; default 0.3.")
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="DPO: strength of the pull to the reference; default 0.3.",
+            rich_help_panel=WITHOUT_RECIPE,
+        ),
     ] = None,
     sft_weight: Annotated[
-        float | None, typer.Option(metavar="NUMBER", help="DPO: weight of the chosen sides' likelihood; default 1.")
+        float | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="DPO: weight of the chosen sides' likelihood; default 1.",
+            rich_help_panel=WITHOUT_RECIPE,
+        ),
     ] = None,
     reference: Annotated[
         Reference | None,
         typer.Option(
-            help="DPO: the log-probabilities logged while searching, or the model as it starts. Default: logged where "
-            "every pair has them, else model."
+            help="DPO: the log-probabilities logged during the search, or the model as it starts. Default: logged if "
+            "every pair has them, else model.",
+            rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = None,
     seed: SeedOption = 0,
     history: HistoryOption = None,
-    assignments: SetOption = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change another setting: of the recipe (learn.preference.epochs=1), or without one of the trainer "
+            "(batch_size=16); may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Train a model on pairs, and save it with its tokenizer.
 
-    With --recipe as that recipe learns; with --validate as a round of the loop does: each learning rate is tried, and
-    the best on validation goals is kept, if it is better than the model was.
+    With --recipe, the model learns as the recipe says; add --validate to train exactly as a round of the loop does: the
+    best learning rate on validation goals is kept, if it beats the model as it was. Without, by step-DPO or SFT with
+    the options below: for pairs and settings of your own.
 
     Example: branchwise train pairs.jsonl --recipe step_dpo --model runs/web_shop/base/model --out better --validate
     web_shop
