@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -18,6 +19,7 @@ from .options import (
     OptionOption,
     SeedOption,
     env_of_run,
+    model_named,
     named_options,
     output_folder,
     refuse,
@@ -26,10 +28,14 @@ from .options import (
 from .printing import bar, console, note, print_json, reported, show
 
 if TYPE_CHECKING:
+    from ..agents.language_model import LanguageModel
+    from ..envs.play.agent import Agent
     from ..training.evaluation import ResultRow
+    from ..training.loop.slots import BestOf
 
 IN_A_GAME: Final = "In a game"
 WITH_SEARCH: Final = "With search"
+WITH_Q: Final = "With a Q-model"
 
 
 @reported
@@ -141,6 +147,24 @@ def bench(
             parser=chosen_path,
         ),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RECIPE",
+            help="A recipe whose agent acts by best_of, such as step_q, or a YAML file. Each model has another row, in "
+            "which it plays the best of its proposals.",
+            rich_help_panel=WITH_Q,
+        ),
+    ] = None,
+    q: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="The Q-model that ranks the proposals, from `branchwise train --recipe RECIPE`.",
+            parser=chosen_path,
+            rich_help_panel=WITH_Q,
+        ),
+    ] = None,
     option: OptionOption = None,
     history: HistoryOption = None,
     out: Annotated[
@@ -160,6 +184,8 @@ def bench(
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact
 
+    Example: branchwise bench web_shop --agent runs/web_shop/base/model --recipe step_q --q q_model
+
     Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
     """
     from ..agents.named import agents_called
@@ -173,6 +199,7 @@ def bench(
     env, run_options = env_of_run(env)
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
+    act = _best_of(recipe, q)
     view: dict[str, Any] = {"opponents": opponent, "player": player}
     view = {name: value for name, value in view.items() if value is not None}
     if environment_row(env).players > 1 and "opponents" not in run_options:
@@ -182,9 +209,11 @@ def bench(
     simulator.reset(tasks[0]["seed"], tasks[0]["options"])  # options that a reset refuses: an error before the work
     agents = [made for name in agent for made in agents_called(name, env, simulations, critic, history, tell=note)]
     if not any(isinstance(made, PolicyAgent) for made in agents):
-        refuse({"--critic": critic, "--history": history}, "none of the agents is a model")
+        refuse({"--critic": critic, "--history": history, "--q": q}, "none of the agents is a model")
         if not any(isinstance(made, RolloutSearcher) for made in agents):
             refuse({"--simulations": simulations or None}, "none of the agents searches")
+    if act is not None:
+        agents = _with_best_of(agents, act, model_named(str(q), history))
     settings = {
         "env": source.row.id,
         "split": split if source.row.splits else "",
@@ -193,6 +222,8 @@ def bench(
         "simulations": simulations,
         "critic": None if critic is None else str(critic),
         "history": history,
+        "act": None if act is None else asdict(act),
+        "q": None if q is None else str(q),
     }
     if out:
         make_folder(out)
@@ -219,9 +250,44 @@ def bench(
         show(f"Episodes and results: {out}", err=as_json)
 
 
-def _print_results(rows: Sequence["ResultRow"], as_json: bool) -> None:
-    from dataclasses import asdict
+def _best_of(recipe: str | None, q: Path | None) -> "BestOf | None":
+    """How agents of the recipe act, by the model in the folder ``q``; nothing where neither is given."""
+    if recipe is None:
+        if q is not None:
+            raise ValueError("--q: it ranks what a recipe's agent proposes; add --recipe, such as --recipe step_q")
+        return None
+    from ..agents.language_model import check_model_folder
+    from ..training.loop.recipe import load_recipe
+    from ..training.loop.slots import BestOf
 
+    act = load_recipe(recipe).act
+    if not isinstance(act, BestOf):
+        useless = "--recipe" if q is None else "--recipe and --q"
+        raise ValueError(f"--recipe {recipe}: its agent acts as every model does; leave out {useless}")
+    if q is None:
+        raise ValueError(
+            f"--recipe {recipe}: its agent ranks proposals by a Q-model; add --q FOLDER, a model that `branchwise "
+            f"train --recipe {recipe}` wrote"
+        )
+    check_model_folder(q)
+    return act
+
+
+def _with_best_of(agents: Sequence["Agent"], act: "BestOf", q: "LanguageModel") -> list["Agent"]:
+    """The agents, and after each model the agent that plays the best of its proposals."""
+    from ..agents.language_model import LanguageModel
+    from ..envs.play.players import PolicyAgent
+    from ..training.loop.agents import acting
+
+    found = []
+    for agent in agents:
+        found.append(agent)
+        if isinstance(agent, PolicyAgent) and isinstance(agent.policy, LanguageModel):
+            found.append(acting(act, {"policy": agent.policy, "q": q}, f"{agent.name}+best_of"))
+    return found
+
+
+def _print_results(rows: Sequence["ResultRow"], as_json: bool) -> None:
     from ..training.display import ResultsTable
 
     if rows and as_json:

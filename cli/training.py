@@ -417,12 +417,10 @@ def _train_recipe(
     for candidate in tried:
         show(f"learning rate {number(candidate['learning_rate'])}: {score.replace('_', ' ')} {candidate[score]:.3f}")
     change = f"{score.replace('_', ' ')} {before[score]:.3f} before, {found[score]:.3f} after"
-    better = found[score] > before[score]
-    show(
-        f"{out}: {recipe}, {change}"
-        if better
-        else f"{out}: the model as it was, since no candidate is better; {change}"
-    )
+    kept = "the model as it was, since no candidate is better" if found is before else recipe
+    show(f"{out}: {kept}, {change}")
+    if how.learn.makes == "q":
+        show(f"A Q-model; to act with it: branchwise bench {validate} --agent {model} --recipe {recipe} --q {out}")
 
 
 def _lost(counts: Any) -> str:

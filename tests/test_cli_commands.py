@@ -15,9 +15,9 @@ from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import observed
 from branchwise.search.store import load_pairs, load_trees
+from branchwise.training.loop.scratch import words_of
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
-from branchwise.training.loop.scratch import words_of
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
 ENV = "branchwise/WebShop-v0"
