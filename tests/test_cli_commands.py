@@ -15,16 +15,16 @@ from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import observed
 from branchwise.search.store import load_pairs, load_trees
+from branchwise.training.loop.scratch import words_of
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key
-from branchwise.training.scratch import words_of
 from branchwise.training.supervised import SupervisedSettings, train_supervised
 
 ENV = "branchwise/WebShop-v0"
 GAME = "branchwise/TicTacToe-v0"
 SMALL = {"observation_mode": "compact", "products": 100, "max_steps": 6}
 SHOP = [word for key, value in SMALL.items() for word in ("--option", f"{key}={value}")]
-COMMANDS = ("envs", "play", "loop", "search", "pairs", "train", "bench")
+COMMANDS = tuple(command.callback.__name__ for command in cli.app.registered_commands if command.callback)
 
 
 def branchwise(
@@ -268,7 +268,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
         (("loop", "nothing", "--out", "run"), "or one of ours: math_tool, smoke, web_shop\n"),
         (
             ("loop", "smoke", "--set", "recipes=[dpo]", "--set", "search_recipe=dpo"),
-            "or one of ours: rft, step_dpo, trajectory_dpo, tree_sft\n",
+            "or one of ours: agent_q, ipr, mcts_dpo, ",
         ),
         (("train", "trees.parquet", "--model", "tiny", "--out", "new"), "a parquet file (`branchwise pairs` makes"),
         (("loop", "rft", "--out", "run"), "'rft' is a recipe"),

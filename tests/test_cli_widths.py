@@ -1,6 +1,7 @@
 """Every table that a command prints, at 60, 80 and 120 columns: each name and figure is there, and no line is wider."""
 
 import contextlib
+import inspect
 import io
 import os
 import pty
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -58,6 +60,16 @@ def test_the_table_of_results_has_names_and_whole_figures(width: int, seconds: f
 
 def test_intervals_stand_beside_their_means_where_there_is_room() -> None:
     assert "25.3 [20.5, 30.7]" in shown([result("random")], 120)
+
+
+@pytest.mark.parametrize("command", cli.app.registered_commands, ids=lambda command: command.callback.__name__)
+def test_help_shows_each_paragraph_whole_and_unbroken(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither are the docstring's line breaks the terminal's, nor is a bracket taken for markup."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    lines = CliRunner().invoke(cli.app, [command.callback.__name__, "--help"]).output.splitlines()
+    shown = [line.strip() for line in lines]
+    for paragraph in (inspect.getdoc(command.callback) or "").split("\n\n"):
+        assert " ".join(paragraph.split()) in shown
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -61,8 +61,7 @@ def tracked_files() -> list[Path]:
 
 
 def test_packages_in_pyproject_are_the_folders_with_an_init() -> None:
-    floors = {ROOT / floor for floor in FLOORS if floor != "cli"}
-    folders = {path.parent for floor in floors for path in floor.rglob("__init__.py")}
+    folders = {path.parent for floor in FLOORS for path in (ROOT / floor).rglob("__init__.py")}
     assert set(PACKAGES) == {"branchwise"} | {
         ".".join(("branchwise", *folder.relative_to(ROOT).parts)) for folder in folders
     }
@@ -78,7 +77,7 @@ def test_every_python_file_of_a_floor_is_in_a_package() -> None:
 
 def test_root_holds_only_the_modules_that_belong_to_the_package() -> None:
     """Any other ``.py`` in the root would land in the wheel as ``branchwise.<name>``."""
-    assert {path.name for path in ROOT.glob("*.py")} <= {"__init__.py", "__main__.py", "cli.py", "testing.py"}
+    assert {path.name for path in ROOT.glob("*.py")} <= {"__init__.py", "__main__.py", "testing.py"}
 
 
 def test_tests_are_no_package() -> None:

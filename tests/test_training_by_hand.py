@@ -1,5 +1,6 @@
 """A round by hand gives the files of a round of the loop, whatever the recipe collects."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,13 @@ import yaml
 from typer.testing import CliRunner
 
 from branchwise import cli
+from branchwise.agents.language_model import LanguageModel
 from branchwise.search.settings import SearchSettings
+from branchwise.training.evaluation import evaluate
+from branchwise.training.loop.agents import acting
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named
+from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_recipe, recipes_named
+from branchwise.training.loop.tasks import simulator_of, tasks_of
 from branchwise.training.settings import as_dict
 from branchwise.training.stages import do_stage, figures
 from branchwise.training.supervised import SupervisedSettings
@@ -95,6 +100,57 @@ def test_a_recipe_without_validation_trains_its_first_rate_and_says_so(run: Path
     )
     assert done.exit_code == 2
     assert "--recipe says how the model learns" in done.output
+
+
+@pytest.fixture(scope="module")
+def q_model(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Q-model of ``step_q``, by hand on the trees of the run."""
+    folder = tmp_path_factory.mktemp("q")
+    base, pairs = run / "base" / "model", folder / "pairs.jsonl"
+    command("pairs", run / "round_1" / "trees", "--recipe", "step_q", "--out", pairs)
+    command("train", pairs, "--recipe", "step_q", "--model", base, "--out", folder / "q")
+    return folder / "q"
+
+
+def test_bench_with_a_q_model_plays_as_the_recipe_acts(run: Path, q_model: Path) -> None:
+    """A further row for each model, with the figures that the agent of the loop has on the same tasks."""
+    agents = ("--agent", "random", "--agent", run / "base" / "model")
+    printed = command(
+        "bench", run / "config.yaml", *agents, "--goals", 6, "--json", "--recipe", "step_q", "--q", q_model
+    )
+    rows = json.loads(printed[printed.index("[\n") : printed.rindex("]") + 1])
+    model = str(run / "base" / "model")
+    assert [row["agent"] for row in rows] == ["random", model, f"{model}+best_of"]
+    models = {"policy": LanguageModel.load(run / "base" / "model"), "q": LanguageModel.load(q_model)}
+    agent = acting(load_recipe("step_q").act, models)
+    tasks = tasks_of(RUN, "test")
+    row, _ = evaluate(simulator_of(RUN, "test"), tasks, agent, env=RUN.env, split="", seed=0)
+    for name in ("reward", "steps", "model_calls"):
+        assert rows[2][name] == getattr(row, name), name
+    assert rows[2]["model_calls"] > 2 * rows[1]["model_calls"], "proposals and their ranks are counted"
+
+
+@pytest.mark.parametrize(
+    ("words", "cure"),
+    [
+        (("--q", "q"), "add --recipe, such as --recipe step_q"),
+        (("--recipe", "step_q"), "add --q FOLDER, a model that `branchwise train --recipe step_q` wrote"),
+        (("--recipe", "step_dpo"), "acts as every model does; leave out --recipe"),
+        (("--recipe", "step_dpo", "--q", "q"), "acts as every model does; leave out --recipe and --q"),
+        (("--recipe", "step_q", "--q", "nothing"), "'nothing' is not a folder with a model"),
+    ],
+)
+def test_bench_refuses_a_q_model_and_a_recipe_that_do_not_go_together(words: tuple[str, ...], cure: str) -> None:
+    done = CliRunner().invoke(cli.app, ["bench", "TicTacToe", "--agent", "random", "--goals", "2", *words])
+    assert done.exit_code == 2
+    assert cure in done.output
+
+
+def test_bench_refuses_a_q_model_where_no_agent_is_a_model(q_model: Path) -> None:
+    words = ("bench", "TicTacToe", "--agent", "random", "--goals", "2", "--recipe", "step_q", "--q", str(q_model))
+    done = CliRunner().invoke(cli.app, list(words))
+    assert done.exit_code == 2
+    assert "--q: none of the agents is a model" in done.output
 
 
 def test_recipes_are_listed_with_their_sources() -> None:

@@ -20,7 +20,8 @@ NAMES = {
     "step_dpo": "Step-DPO",
 }
 """Agents and recipes in the order of the table. A suffix says how an agent searches at test time: ``+mcts``, with a
-learned critic at the leaves; ``+mcts_oracle``, with the environment's own outcome."""
+learned critic at the leaves; ``+mcts_oracle``, with the environment's own outcome; ``+best_of``, with a Q-model that
+ranks its proposals."""
 
 Kind = Literal["reference", "trained", "search", "oracle"]
 KINDS: Final[tuple[Kind, ...]] = ("reference", "trained", "search", "oracle")
@@ -65,8 +66,8 @@ def agent_name(agent: str) -> str:
     'Step-DPO + MCTS, oracle'
     """
     policy, _, way = agent.partition("+")
-    suffix = {"": "", "mcts": " + MCTS", "mcts_oracle": " + MCTS, oracle"}.get(way, f" + {way}")
-    return NAMES.get(policy, policy) + suffix
+    suffixes = {"": "", "best_of": " + best of n", "mcts": " + MCTS", "mcts_oracle": " + MCTS, oracle"}
+    return NAMES.get(policy, policy) + suffixes.get(way, f" + {way}")
 
 
 def inline(name: str) -> str:

@@ -67,15 +67,20 @@ def agent_of(
     def model(part: str) -> LanguageModel:
         return (made or {}).get(part) or policy_in(context, config, parts[part])
 
+    if isinstance(act, Policy | BestOf):
+        return acting(act, {part: model(part) for part in act.needs}, name)
     policy = model("policy")
-    if isinstance(act, Policy):
-        return PolicyAgent(policy, name=name)
-    if isinstance(act, BestOf):
-        ranker = LogRatio(model("q"), policy, per_token=act.normalise)
-        return BestOfAgent(policy, ranker, act.proposals, act.temperature, name=name)
     if act.leaves == "value":
         critic = read_from(context.run / parts["value"], lambda folder: ValueModel.load(folder / "model"))
         return SearchingAgent(policy, CriticEvaluator(critic), act.settings, name=name)
     rollout = PolicyRollout(policy, temperature=config.temperature)
     settings = replace(act.settings, hide_outcome=False)
     return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: with_outcome(config, simulator))
+
+
+def acting(act: Act, models: Mapping[str, LanguageModel], name: str = "candidate") -> Agent:
+    """The agent that acts so with these models, one for each part that ``act.needs``."""
+    if isinstance(act, Policy):
+        return PolicyAgent(models["policy"], name=name)
+    ranker = LogRatio(models["q"], models["policy"], per_token=act.normalise)
+    return BestOfAgent(models["policy"], ranker, act.proposals, act.temperature, name=name)
