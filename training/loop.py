@@ -465,11 +465,12 @@ def train_round(context: StageContext) -> dict[str, Any]:
     chosen_by = _chosen_by(config)
     best, best_found = _policy(config, context), before
     tried = []
+    epochs = recipe.supervised.epochs if recipe.train == "supervised" else recipe.preference.epochs
     for number, rate in enumerate(recipe.learning_rates if pairs else ()):
         policy = _policy(config, context)
 
         def tell(row: dict[str, float], number: int = number) -> None:
-            context.tell(number + row["epoch"] / 2, len(recipe.learning_rates), f"loss {row['loss']:.3f}")
+            context.tell(number + row["epoch"] / epochs, len(recipe.learning_rates), f"loss {row['loss']:.3f}")
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
