@@ -113,6 +113,8 @@ class BaseSettings:
         until they are, at most ``reading_passes``.
     demonstrations, demonstrators, cloning: episodes shown; who plays them, players by rule with their shares (names
         that ``branchwise envs --json`` shows, or ``module:name``); how they are trained.
+    demonstrations_file: in place of both, a JSONL file of which all is shown, whatever ``demonstrations`` says:
+        episodes, or conversations as ``messages`` (``search.store.load_demonstrations``).
     """
 
     width: int = 64
@@ -126,6 +128,7 @@ class BaseSettings:
     demonstrations: int = 3000
     demonstrators: dict[str, float] = field(default_factory=dict)
     cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
+    demonstrations_file: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,8 +145,20 @@ class BaseSettings:
         for name, share in self.demonstrators.items():
             if not is_share(share):
                 raise ValueError(f"demonstrators: {name}={share!r}; expected a positive share")
+        if self.demonstrations_file:
+            self._check_file_alone()
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width}; expected a multiple of {2 * self.heads}, twice heads={self.heads}")
+
+    def _check_file_alone(self) -> None:
+        """Raises ``ValueError`` for settings that have no effect beside a file of demonstrations."""
+        file = f"demonstrations_file={self.demonstrations_file!r}"
+        if self.demonstrators:
+            raise ValueError(
+                f"{file} and demonstrators={self.demonstrators}; the model is shown one of them: leave one out"
+            )
+        if self.worlds > 1 and not self.lessons:
+            raise ValueError(f"worlds={self.worlds} are for lessons and demonstrators; with {file} alone leave it out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +268,9 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     with_recipes = partial(_with_recipes, data)
     build_from(path, RunConfig, with_recipes())  # its own faults first, with its name
     config = build(RunConfig, with_recipes(overrides))
-    return replace(config, model=os.path.expanduser(config.model))
+    shown = os.path.expanduser(config.base.demonstrations_file)
+    base = replace(config.base, demonstrations_file=shown) if shown else config.base
+    return replace(config, model=os.path.expanduser(config.model), base=base)
 
 
 def run_of(name: str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -19,6 +19,7 @@ from ...envs.play.task import TaskSource, goal_count
 from ...search import RandomRollout, RankingCritic, search
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
+from ...search.store import load_demonstrations
 from ..evaluation import ResultRow, row_of
 from ..readable import agent_order
 from ..report import write_report
@@ -113,11 +114,17 @@ def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, sour
 def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:
     """Whether a model can be made from scratch here."""
     base, row = config.base, source.row
-    if not base.demonstrators:
+    if base.demonstrations_file:
+        try:
+            load_demonstrations(base.demonstrations_file)
+        except (ValueError, OSError) as error:
+            raise SettingsError(f"base.demonstrations_file: {error}") from None
+    elif not base.demonstrators:
         known = ", ".join(players)
         raise SettingsError(
             f"base.demonstrators: a model from scratch is shown how {config.env} is played; name players by rule with "
-            f"their shares ({known}, or module:name of your own), or start from a --model"
+            f"their shares ({known}, or module:name of your own), give a base.demonstrations_file, or start from a "
+            "--model"
         )
     for name in base.demonstrators:
         if ":" not in name and name not in players:
