@@ -41,6 +41,8 @@ FOLDER: Final = Path(__file__).parents[1] / "recipes"
 USUAL: Final = ("rft", "tree_sft", "trajectory_dpo", "step_dpo")
 """The recipes of a run that names none."""
 STAGES: Final = ("base", "critic", "critic_trees", "evaluation")
+SELF: Final = "self"
+"""Among a game's opponents: the model that collects."""
 REQUIRED: Final = {"summary", "source", "collect", "extract", "learn"}
 
 
@@ -165,7 +167,9 @@ class BaseSettings:
 class RunConfig:
     """A run of the loop.
 
-    env, env_options: the environment, as for ``gym.make``; ``split`` is the loop's own.
+    env, env_options: the environment, as for ``gym.make``; ``split`` is the loop's own. A game's ``opponents`` may have
+        ``self`` among their shares (``{self: 1, random: 1}``): in that share of the sampled episodes the model that
+        collects plays all seats. Everything else is played against the others named.
     model: a Hugging Face id or folder to start from; empty: a small one made from scratch and shown demonstrations.
     history: what the model reads of a transcript (``agents.prompting``).
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
@@ -224,6 +228,7 @@ class RunConfig:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
             )
+        _check_self_play(self.env_options.get("opponents"))
         if not self.recipes:
             raise ValueError("recipes is empty; name at least one")
         names = [plain_name(name, "recipes:").casefold() for name in self.recipes]
@@ -242,6 +247,20 @@ class RunConfig:
                     raise ValueError(f"recipes.{name}.collect.trees over the run's search: {error}") from None
         if not self.acting.hide_outcome:
             raise ValueError("acting.hide_outcome must be true: at test time the outcome is seen by oracle rows alone")
+
+
+def _check_self_play(opponents: Any) -> None:
+    """Raises ``ValueError`` where ``self`` is named so that validation and test tasks would have no opponent."""
+    alone = opponents == SELF or (isinstance(opponents, Mapping) and list(opponents) == [SELF])
+    if alone or (isinstance(opponents, list | tuple) and SELF in opponents):
+        raise ValueError(
+            f"env_options.opponents={opponents!r}: self plays where episodes are sampled, and validation and test "
+            "tasks need an opponent that stays the same; give shares with another, such as {self: 1, random: 1}"
+        )
+    if isinstance(opponents, Mapping) and SELF in opponents:
+        for name, share in opponents.items():
+            if not is_share(share):
+                raise ValueError(f"env_options.opponents: {name}={share!r}; expected a positive share")
 
 
 def load_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:

@@ -37,8 +37,8 @@ from ..stages import (
 )
 from .graph import stages_of
 from .recipe import RunConfig
-from .slots import StepRollouts, Trees
-from .tasks import searched_simulator, simulator_of, source_of
+from .slots import Episodes, StepRollouts, Trees
+from .tasks import searched_simulator, self_share, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
 
@@ -95,6 +95,11 @@ def check_run(config: RunConfig) -> None:
             where = f"recipes.{name}.collect.trees.search"
             searches[where] = recipe.collect.settings(config.search)
             ranked |= {where} if recipe.collect.ranking else set()
+    if self_share(config) and not any(isinstance(recipe.collect, Episodes) for recipe in config.recipes.values()):
+        raise SettingsError(
+            "env_options.opponents: self plays where episodes are sampled, and no recipe collects episodes (trees are "
+            "grown by self-play anyway); leave it out"
+        )
     searched = searched_simulator(config)
     for name, settings in searches.items():
         try:  # no trees: what is left is whether simulator and settings go together
