@@ -99,13 +99,15 @@ def _sampled(
     """Episodes of a model on the round's goals for ``budget`` model calls. The passes over all goals have numbers from
     ``first`` on, and seeds of their own."""
     simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
-    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
+    model = policy_in(context, config, policy)
+    agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
     episodes: list[Episode] = []
     calls, passes = 0, first
     while calls < budget:
         part = context.parts / f"{passes}.jsonl"
         if not part.is_file():
+            model.forget()  # scores of another batch differ in the last bit: a part depends on no earlier one
             seed = config.seed + 1000 * round + passes
             played = _played_alone(config, alone, agent, seed)
             save_episodes(part, run_episodes(simulator, tasks, agent, seed, done=played))
@@ -226,6 +228,7 @@ def _grow(
             break
         part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
         if not part.is_file():
+            policy.forget()  # as above
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
                 found = self_play(simulator, some, policy, evaluator, settings, own)
