@@ -15,17 +15,26 @@ from pathlib import Path
 from typing import Any
 
 
-def parse_json(text: str | bytes, where: str, expected: str) -> Any:
+def parse_json(text: str | bytes, where: str, expected: str, *, unique: bool = False) -> Any:
     """The value that ``text`` holds. ``where`` and ``expected`` are for the error: file and line, and what should be
-    there, with the cure."""
+    there, with the cure. ``unique`` refuses an object that has a key twice, of which Python's parser takes the last."""
+    pairs = _without_repeats if unique else None
     try:
-        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text, object_pairs_hook=pairs)
     except UnicodeDecodeError as error:
         raise ValueError(f"{where}: not UTF-8 ({error}); {expected}") from None
     except RecursionError:
         raise ValueError(f"{where}: not JSON that can be read (brackets nested too deeply); {expected}") from None
     except ValueError as error:
         raise ValueError(f"{where}: not JSON ({error if text else 'it is empty'}); {expected}") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r:.40} twice in one object")
+    return found
 
 
 def read_json(path: str | Path, expected: str) -> Any:
@@ -49,17 +58,22 @@ def _plain(value: Any) -> Any:
     return float(value) if math.isfinite(value) else None
 
 
-def json_lines(path: str | Path, expected: str) -> Iterator[tuple[str, Any]]:
-    """File and line, and the value there, of each line of a JSONL file; blank lines are passed over."""
+def json_lines(
+    path: str | Path, expected: str, *, most_bytes: int = -1, unique: bool = False
+) -> Iterator[tuple[str, Any]]:
+    """File and line, and the value there, of each line of a JSONL file; blank lines are passed over. A line of more
+    than ``most_bytes`` (−1: of any length) is refused before it is read whole; ``unique`` as in :func:`parse_json`."""
     with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(most_bytes + 1 if most_bytes >= 0 else -1), b""), 1):
+            if 0 <= most_bytes < len(line):
+                raise ValueError(f"{path}, line {number}: longer than {most_bytes:,} bytes, the limit; {expected}")
             if number == 1 and line.startswith(b"PAR1"):
                 raise ValueError(f"{path}: a parquet file (`branchwise pairs` makes pairs of one of trees); {expected}")
             if not line.strip():
                 continue
             where = f"{path}, line {number}"
             try:
-                value = parse_json(line, where, expected)
+                value = parse_json(line, where, expected, unique=unique)
             except ValueError:
                 if line.endswith(b"\n"):
                     raise

@@ -16,6 +16,7 @@
   not logged is 0.0 with ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read
   are also pairs that others wrote for TRL: texts in place of messages, and none of our fields.
 - Episodes: JSONL, one episode a line, turns with all that was logged.
+- Demonstrations are only read: episodes, or conversations as ``messages``.
 
 Every file is written under a temporary name in its own folder, flushed to disk and renamed, so a file that stands is
 whole. Errors are ValueError and name file, line or node, what was expected, and the cure. Lone surrogates, which
@@ -26,7 +27,7 @@ their place. Not here: compression options, appending, remote file systems.
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -56,6 +57,10 @@ GENERATORS: Final = {
     for kind in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937, np.random.Philox, np.random.SFC64)
 }
 """The generators that a tree file may name."""
+
+LONGEST_LINE: Final = 2**26
+"""Bytes of a line of a file of demonstrations."""
+_SHOWN: Final = "an episode of save_episodes, or an object with messages (role and content), the agent's as assistant"
 
 Row = TypeVar("Row")
 
@@ -616,6 +621,34 @@ def episode_from_json(row: dict[str, Any]) -> Episode:
     return Episode(**values)
 
 
+# ---- demonstrations ---------------------------------------------------------------------------------------------
+
+
+def load_demonstrations(path: str | Path) -> list[Transcript]:
+    """What was seen and done, a transcript for each line in which an agent acts: episodes of :func:`save_episodes`, or
+    conversations, ``{"messages": [{"role", "content"}, …]}``, in which the assistant is the agent; further columns are
+    ignored. Raises ValueError naming file and line, and where no line has an agent that acts."""
+    read = _read_lines(path, _demonstration, _SHOWN, strict=True)
+    found = [turns for turns in read if any(turn.is_agent for turn in turns)]
+    if not found:
+        raise ValueError(f"{path}: nobody acts in any of its {len(read)} lines; expected {_SHOWN}")
+    return found
+
+
+def _demonstration(row: dict[str, Any]) -> Transcript:
+    if "transcript" in row and "messages" in row:
+        raise ValueError("a row with 'transcript' and 'messages'; leave one of them out")
+    if "transcript" in row:
+        turns = episode_from_json(row).transcript
+    elif not isinstance(row["messages"], list):
+        raise ValueError(f"messages={row['messages']!r:.60}; expected a list of messages")
+    else:
+        turns = _turns(row["messages"], "user")
+    if turns and turns[0].is_agent:
+        raise ValueError("the agent acts before anything was shown; begin with what it sees")
+    return tuple(replace(turn, text=_text(turn.text)) for turn in turns)
+
+
 # ---- lines and turns --------------------------------------------------------------------------------------------
 
 
@@ -629,10 +662,14 @@ def _line(row: dict[str, Any]) -> bytes:
     return _text(json.dumps(row, ensure_ascii=False, allow_nan=False, default=_number)).encode() + b"\n"
 
 
-def _read_lines(path: str | Path, read: Callable[[dict[str, Any]], Row], expected: str) -> list[Row]:
+def _read_lines(
+    path: str | Path, read: Callable[[dict[str, Any]], Row], expected: str, strict: bool = False
+) -> list[Row]:
+    """``strict``: neither a line longer than :data:`LONGEST_LINE` nor a key that comes twice in an object."""
     check_file(path, f"expected JSONL with {expected} in each line")
     rows = []
-    for where, row in json_lines(path, f"expected {expected}"):
+    most_bytes = LONGEST_LINE if strict else -1
+    for where, row in json_lines(path, f"expected {expected}", most_bytes=most_bytes, unique=strict):
         if not isinstance(row, dict):
             raise ValueError(f"{where}: {type(row).__name__} where an object is expected; expected {expected}")
         try:

@@ -1,6 +1,9 @@
 """The loop in every family of environments, whole and tiny, in this process: each stage, the rows, the report."""
 
+import json
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +64,25 @@ def tiny(name: str) -> RunConfig:
         recipes=recipes_named(*TRAINED),
         search_recipe="",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_run_that_is_killed_in_every_stage_ends_as_an_uninterrupted_one(name: str) -> None:
+    script = Path(__file__).with_name("family_kills.py")
+    done = subprocess.run([sys.executable, str(script), name], capture_output=True, text=True, timeout=580)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["differing"] == []
+    assert found["files"] > 40
+    killed = found["killed"]
+    assert {"base", "round_1/episodes", "round_1/trees", "evaluation/step_dpo"} <= killed.keys()
+    assert any(place.startswith("parts/") for place in killed["round_1/episodes"]), "in the middle of collecting"
+    assert any(place.startswith("parts/") for place in killed["round_1/trees"])
+    trained = [places for stage, places in killed.items() if stage.endswith("/model")]
+    assert all("pairs.jsonl" in places and "figures.json" not in places for places in trained), "while it trains"
+    assert trained or name == "MathTool"  # whose model is too small to find anything
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -1,7 +1,8 @@
 """Collecting what recipes learn from, with a policy, under a budget of model calls.
 
-Episodes are sampled as the agent would play; trees are searched, in games of several players by self-play, a tree a
-decision. Each is a stage of the run: batches are parts of it, so that a killed collection takes them up again.
+Episodes are sampled as the agent would play, against itself where the run's opponents say so; trees are searched, in
+games of several players by self-play, a tree a decision. Each is a stage of the run: batches are parts of it, so that a
+killed collection takes them up again.
 
 Budgets are equal for all recipes: an answer is a model call, and what was bought beyond the budget is cut off, since
 batches are bought whole.
@@ -10,7 +11,7 @@ batches are bought whole.
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,10 @@ from typing import Any, Final
 import numpy as np
 
 from ...agents.language_model import LanguageModel
+from ...envs.play.agent import Agent
 from ...envs.play.episode import Episode
 from ...envs.play.players import PolicyAgent, scripted_agents
-from ...envs.play.playing import run_episodes
+from ...envs.play.playing import Playing, by_agents, play, run_episodes
 from ...envs.play.task import Task, start
 from ...envs.play.transcript import Transcript
 from ...search import (
@@ -45,10 +47,21 @@ from .agents import policy_in
 from .extract import GAME_VISITS
 from .recipe import RunConfig
 from .slots import Collect, Episodes, StepRollouts, Trees
-from .tasks import better_by, generator, goals_of, searched_simulator, simulator_of, source_of, tasks_of
+from .tasks import (
+    SELF,
+    against_itself,
+    better_by,
+    generator,
+    goals_of,
+    searched_simulator,
+    simulator_of,
+    source_of,
+    tasks_of,
+)
 
 TREES_A_BATCH: Final = 32
 EPISODES_A_BATCH: Final = 16
+GAMES_AT_ONCE: Final = 64
 OF_EARLIER: Final = 500
 """The first pass of an earlier model: its episodes have seeds of their own."""
 WINNERS_A_TREE: Final = 2
@@ -98,18 +111,46 @@ def _sampled(
     """Episodes of a model on the round's goals for ``budget`` model calls. The passes over all goals have numbers from
     ``first`` on, and seeds of their own."""
     simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
-    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
+    model = policy_in(context, config, policy)
+    agent = PolicyAgent(model, temperature=config.temperature)
+    alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
     episodes: list[Episode] = []
     calls, passes = 0, first
     while calls < budget:
         part = context.parts / f"{passes}.jsonl"
         if not part.is_file():
-            save_episodes(part, run_episodes(simulator, tasks, agent, config.seed + 1000 * round + passes))
+            model.forget()  # scores of another batch differ in the last bit: a part depends on no earlier one
+            seed = config.seed + 1000 * round + passes
+            played = _played_alone(config, alone, agent, seed)
+            save_episodes(part, run_episodes(simulator, tasks, agent, seed, done=played))
         episodes += load_episodes(part)
         calls = sum(episode.model_calls for episode in episodes)
         passes += 1
         context.tell(calls, budget, f"{len(episodes):,} episodes")
     return episodes[: _within(budget, [episode.model_calls for episode in episodes])]
+
+
+def _played_alone(config: RunConfig, tasks: Mapping[int, Task], agent: Agent, seed: int) -> dict[int, Episode]:
+    """Episodes of the tasks, by their number, in which ``agent`` plays all seats; each is that of the seat that its
+    task names, and costs what all seats cost. Played in the game behind the view, whose luck is drawn with the
+    episode's generator; the line with which a view begins what is seen after an invalid action is not there."""
+    if not tasks:
+        return {}
+    game = source_of(config).behind_view().simulator("train")
+
+    def starts() -> Iterator[Playing]:
+        for number, task in tasks.items():
+            options = {name: value for name, value in task["options"].items() if name != "player"}
+            root = start(game, {**task, "options": options})
+            yield Playing(game, root.state, np.random.default_rng([seed, number]), root.transcript, number)
+
+    found = {}
+    for over in play(starts(), by_agents(agent), GAMES_AT_ONCE):
+        task = tasks[over.number]
+        said = {**task, "env_options": {**task["env_options"], "opponents": SELF}}
+        seat = task["options"].get("player", config.env_options.get("player", 0))
+        found[over.number] = replace(over.episode(said, seat), model_calls=sum(over.calls))
+    return found
 
 
 def collect_steps(
@@ -201,6 +242,7 @@ def _grow(
             break
         part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
         if not part.is_file():
+            policy.forget()  # as above
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
                 found = self_play(

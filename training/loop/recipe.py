@@ -41,6 +41,8 @@ FOLDER: Final = Path(__file__).parents[1] / "recipes"
 USUAL: Final = ("rft", "tree_sft", "trajectory_dpo", "step_dpo")
 """The recipes of a run that names none."""
 STAGES: Final = ("base", "critic", "critic_trees", "evaluation")
+SELF: Final = "self"
+"""Among a game's opponents: the model that collects."""
 REQUIRED: Final = {"summary", "source", "collect", "extract", "learn"}
 
 
@@ -113,6 +115,8 @@ class BaseSettings:
         until they are, at most ``reading_passes``.
     demonstrations, demonstrators, cloning: episodes shown; who plays them, players by rule with their shares (names
         that ``branchwise envs --json`` shows, or ``module:name``); how they are trained.
+    demonstrations_file: in place of both, a JSONL file of which all is shown, whatever ``demonstrations`` says:
+        episodes, or conversations as ``messages`` (``search.store.load_demonstrations``).
     """
 
     width: int = 64
@@ -126,6 +130,7 @@ class BaseSettings:
     demonstrations: int = 3000
     demonstrators: dict[str, float] = field(default_factory=dict)
     cloning: SupervisedSettings = field(default_factory=SupervisedSettings)
+    demonstrations_file: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -142,15 +147,29 @@ class BaseSettings:
         for name, share in self.demonstrators.items():
             if not is_share(share):
                 raise ValueError(f"demonstrators: {name}={share!r}; expected a positive share")
+        if self.demonstrations_file:
+            self._check_file_alone()
         if self.width % (2 * self.heads):
             raise ValueError(f"width={self.width}; expected a multiple of {2 * self.heads}, twice heads={self.heads}")
+
+    def _check_file_alone(self) -> None:
+        """Raises ``ValueError`` for settings that have no effect beside a file of demonstrations."""
+        file = f"demonstrations_file={self.demonstrations_file!r}"
+        if self.demonstrators:
+            raise ValueError(
+                f"{file} and demonstrators={self.demonstrators}; the model is shown one of them: leave one out"
+            )
+        if self.worlds > 1 and not self.lessons:
+            raise ValueError(f"worlds={self.worlds} are for lessons and demonstrators; with {file} alone leave it out")
 
 
 @dataclass(frozen=True, slots=True)
 class RunConfig:
     """A run of the loop.
 
-    env, env_options: the environment, as for ``gym.make``; ``split`` is the loop's own.
+    env, env_options: the environment, as for ``gym.make``; ``split`` is the loop's own. A game's ``opponents`` may have
+        ``self`` among their shares (``{self: 1, random: 1}``): in that share of the sampled episodes the model that
+        collects plays all seats. Everything else is played against the others named.
     model: a Hugging Face id or folder to start from; empty: a small one made from scratch and shown demonstrations.
     history: what the model reads of a transcript (``agents.prompting``).
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
@@ -209,6 +228,7 @@ class RunConfig:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
             )
+        _check_self_play(self.env_options.get("opponents"))
         if not self.recipes:
             raise ValueError("recipes is empty; name at least one")
         names = [plain_name(name, "recipes:").casefold() for name in self.recipes]
@@ -227,6 +247,20 @@ class RunConfig:
                     raise ValueError(f"recipes.{name}.collect.trees over the run's search: {error}") from None
         if not self.acting.hide_outcome:
             raise ValueError("acting.hide_outcome must be true: at test time the outcome is seen by oracle rows alone")
+
+
+def _check_self_play(opponents: Any) -> None:
+    """Raises ``ValueError`` where ``self`` is named so that validation and test tasks would have no opponent."""
+    alone = opponents == SELF or (isinstance(opponents, Mapping) and list(opponents) == [SELF])
+    if alone or (isinstance(opponents, list | tuple) and SELF in opponents):
+        raise ValueError(
+            f"env_options.opponents={opponents!r}: self plays where episodes are sampled, and validation and test "
+            "tasks need an opponent that stays the same; give shares with another, such as {self: 1, random: 1}"
+        )
+    if isinstance(opponents, Mapping) and SELF in opponents:
+        for name, share in opponents.items():
+            if not is_share(share):
+                raise ValueError(f"env_options.opponents: {name}={share!r}; expected a positive share")
 
 
 def load_recipe(name: str | Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -253,7 +287,9 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
     with_recipes = partial(_with_recipes, data)
     build_from(path, RunConfig, with_recipes())  # its own faults first, with its name
     config = build(RunConfig, with_recipes(overrides))
-    return replace(config, model=os.path.expanduser(config.model))
+    shown = os.path.expanduser(config.base.demonstrations_file)
+    base = replace(config.base, demonstrations_file=shown) if shown else config.base
+    return replace(config, model=os.path.expanduser(config.model), base=base)
 
 
 def run_of(name: str, overrides: Sequence[str] = ()) -> RunConfig:

@@ -19,6 +19,7 @@ from ...envs.play.task import TaskSource, goal_count
 from ...search import RandomRollout, RankingCritic, search
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
+from ...search.store import load_demonstrations
 from ..evaluation import ResultRow, row_of
 from ..pool import run_stages
 from ..readable import row_order
@@ -37,8 +38,8 @@ from ..stages import (
 from .extract import BestPathPairs
 from .graph import stages_of
 from .recipe import RunConfig
-from .slots import StepRollouts, Trees
-from .tasks import searched_simulator, simulator_of, source_of
+from .slots import Episodes, StepRollouts, Trees
+from .tasks import searched_simulator, self_share, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
 
@@ -97,6 +98,11 @@ def check_run(config: RunConfig) -> None:
             where = f"recipes.{name}.collect.trees.search"
             searches[where] = recipe.collect.settings(config.search)
             ranked |= {where} if recipe.collect.ranking else set()
+    if self_share(config) and not any(isinstance(recipe.collect, Episodes) for recipe in config.recipes.values()):
+        raise SettingsError(
+            "env_options.opponents: self plays where episodes are sampled, and no recipe collects episodes (trees are "
+            "grown by self-play anyway); leave it out"
+        )
     searched = searched_simulator(config)
     for name, settings in searches.items():
         try:  # no trees: what is left is whether simulator and settings go together
@@ -116,11 +122,17 @@ def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, sour
 def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:
     """Whether a model can be made from scratch here."""
     base, row = config.base, source.row
-    if not base.demonstrators:
+    if base.demonstrations_file:
+        try:
+            load_demonstrations(base.demonstrations_file)
+        except (ValueError, OSError) as error:
+            raise SettingsError(f"base.demonstrations_file: {error}") from None
+    elif not base.demonstrators:
         known = ", ".join(players)
         raise SettingsError(
             f"base.demonstrators: a model from scratch is shown how {config.env} is played; name players by rule with "
-            f"their shares ({known}, or module:name of your own), or start from a --model"
+            f"their shares ({known}, or module:name of your own), give a base.demonstrations_file, or start from a "
+            "--model"
         )
     for name in base.demonstrators:
         if ":" not in name and name not in players:

@@ -1,7 +1,8 @@
 """A base made from scratch for any environment: a small model that is taught to read and shown how others play.
 
 *Demonstrations* come from players by rule, one of whom plays each episode, drawn by its share: a mixture of a good one
-and of one with systematic habits gives a base that is mediocre through what it was shown. *Lessons* come first where
+and of one with systematic habits gives a base that is mediocre through what it was shown. Or they are read from a file
+(``search.store.load_demonstrations``), whoever played them. *Lessons* come first where
 the environment has some: pages followed by questions, with the loss on the answers. A model that cannot read learns
 nothing from search; the gate measures answers on pages of the validation split.
 
@@ -26,6 +27,7 @@ from ...envs.play.playing import Playing, play
 from ...envs.play.task import FIRST_SEED, TaskSource, start
 from ...envs.play.transcript import Transcript
 from ...envs.simulator import Simulator
+from ...search.store import load_demonstrations
 from ..rows import sft_rows
 from ..supervised import SupervisedSettings, train_supervised
 from .recipe import BaseSettings
@@ -45,11 +47,14 @@ def from_scratch(
     first = (
         [lesson for world in worlds for lesson in lessons(world, base.lessons // len(worlds), rng)] if lessons else []
     )
-    shown = [
-        episode
-        for world in worlds
-        for episode in demonstrations(source, world, base.demonstrators, base.demonstrations // len(worlds), rng)
-    ]
+    if base.demonstrations_file:
+        shown = load_demonstrations(base.demonstrations_file)
+    else:
+        shown = [
+            episode
+            for world in worlds
+            for episode in demonstrations(source, world, base.demonstrators, base.demonstrations // len(worlds), rng)
+        ]
     tokenizer = make_tokenizer(words_of(worlds[0], (*first, *shown)))
     model = make_model(tokenizer, width=base.width, layers=base.layers, heads=base.heads, seed=seed)
     made: dict[str, Any] = {}
@@ -63,9 +68,13 @@ def from_scratch(
                 yield [lesson for world in worlds for lesson in lessons(world, base.lessons // len(worlds), rng)]
 
         made |= _taught_to_read(model, tokenizer, taught(), check, base, seed, tell)
-    rows, _ = sft_rows(shown, tokenizer, history, positions=positions_of(model))
+    rows, counts = sft_rows(shown, tokenizer, history, positions=positions_of(model))
+    if not rows:
+        raise RuntimeError(f"none of the {len(shown)} demonstrations can be learned from: {dict(counts.dropped)}")
     _supervise(model, rows, base.cloning, seed, "cloning", tell)
     made["demonstrations"] = len(shown)
+    if dropped := sum(counts.dropped.values()):
+        made["demonstrations_dropped"] = dropped
     longest = max(map(len, tokenizer(sorted(_actions(shown)))["input_ids"]))
     return LanguageModel(model, tokenizer, history=history, max_new_tokens=longest + 8), made
 

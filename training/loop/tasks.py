@@ -2,8 +2,12 @@
 
 Goals: the base and the collections see the training split alone, choices are made on the validation split, the table
 is the test split's. In the generated shop the splits are different catalogues.
+
+``self`` among a game's ``opponents`` (shares by name) is the model that collects, in every seat. It counts where
+episodes are sampled; all else is played against the rest of the mixture, so that figures of models and rounds compare.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,15 +16,35 @@ from ...envs.play.task import Task, TaskSource
 from ...envs.simulator import Simulator
 from ...envs.wrappers import SuccessOutcome
 from ...search.extraction import By
-from .recipe import RunConfig
+from .recipe import SELF, RunConfig
 
 
 def source_of(config: RunConfig) -> TaskSource:
-    """The environment as agents meet it: of a game one side, the others played by ``opponents``."""
-    source = TaskSource(config.env, config.env_options)
+    """The environment as agents meet it: of a game one side, the others played by ``opponents`` but ``self``."""
+    source = TaskSource(config.env, {**config.env_options, **_others(config)})
     if source.row.players > 1 and "opponents" not in source.options:
         return TaskSource(config.env, {**config.env_options, "opponents": "random"})
     return source
+
+
+def _others(config: RunConfig) -> dict[str, Any]:
+    """The opponents without ``self``, where it is one of several."""
+    if not self_share(config):
+        return {}
+    rest = {name: share for name, share in config.env_options["opponents"].items() if name != SELF}
+    return {"opponents": rest if len(rest) > 1 else next(iter(rest))}
+
+
+def self_share(config: RunConfig) -> float:
+    """The share of the sampled episodes in which a model plays all seats."""
+    said = config.env_options.get("opponents")
+    return said[SELF] / sum(said.values()) if isinstance(said, Mapping) and SELF in said else 0.0
+
+
+def against_itself(config: RunConfig, task: Task) -> bool:
+    """Whether a model plays this task against itself, drawn by the share from the run's seed and the task's: in every
+    pass alike, and from all seats."""
+    return generator(config.seed, SELF, str(task["seed"])).random() < self_share(config)
 
 
 def simulator_of(config: RunConfig, split: str, **more: Any) -> Simulator[Any]:
