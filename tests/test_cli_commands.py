@@ -265,7 +265,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
             ("bench", ENV, "--agent", "random", "--goals", "2", "--history", "all_turns"),
             "--history: none of the agents",
         ),
-        (("loop", "nothing", "--out", "run"), "or one of ours: math_tool, smoke, web_shop\n"),
+        (
+            ("loop", "nothing", "--out", "run"),
+            "or one of ours: bargaining, connect_four, deal_or_no_deal, leduc_poker, math_tool, smoke, tic_tac_toe, web_shop\n",
+        ),
         (
             ("loop", "smoke", "--set", "recipes=[dpo]", "--set", "search_recipe=dpo"),
             "or one of ours: agent_q, ipr, mcts_dpo, ",

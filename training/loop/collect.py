@@ -290,5 +290,7 @@ def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
         "tries": counters["simulations"],
         "nodes": sum(len(tree) for tree in trees),
         "solved_goals": len(solved),
+        "model_calls": 0,  # where no model was asked
+        "prompts": 0,
         **{name: int(count) for name, count in sorted(counters.items())},
     }
