@@ -327,6 +327,8 @@ def _by_name(recipes: Any) -> dict[str, Any]:
         return {str(name): {} if changes is None else changes for name, changes in recipes.items()}
     if not isinstance(recipes, list | tuple) or not all(isinstance(name, str) for name in recipes):
         raise SettingsError(f"recipes={recipes!r}: expected a list of names, or a mapping from names to settings")
+    if len(recipes) > MAX_RECIPES:
+        raise SettingsError(f"recipes names {len(recipes):,}; the limit is {MAX_RECIPES}")
     if twice := [name for name in recipes if recipes.count(name) > 1]:
         raise SettingsError(f"recipes has {twice[0]!r} twice; name each once")
     return {name: {} for name in recipes}
