@@ -13,7 +13,7 @@ from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_recipe, recipes_named
+from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_recipe
 from branchwise.training.loop.tasks import simulator_of, tasks_of
 from branchwise.training.settings import as_dict
 from branchwise.training.stages import do_stage, figures
@@ -34,7 +34,10 @@ RUN = RunConfig(
     ),
     leaves="random",
     search=SearchSettings(simulations=64, proposals=3, revisit=True, uniform_prior=1.0),
-    recipes=recipes_named("rft", "tree_sft"),
+    recipes={
+        "rft": load_recipe("rft"),
+        "eager": load_recipe("tree_sft", {"rates": [3e-3, 1e-2], "learn": {"sft": {"epochs": 8}}}),
+    },
     search_recipe="",
 )  # fmt: skip
 
@@ -49,19 +52,21 @@ def command(*words: object) -> str:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(RUN)))
+    for name, recipe in RUN.recipes.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(as_dict(recipe)))
     for stage in stages_of(RUN):
         if not stage.name.startswith("evaluation/"):
             do_stage(stage, folder, lambda *_: None)
     return folder
 
 
-@pytest.mark.parametrize(("recipe", "file"), [("rft", "episodes.jsonl"), ("tree_sft", "trees.parquet")])
+@pytest.mark.parametrize(("recipe", "file"), [("rft", "episodes.jsonl"), ("eager", "trees.parquet")])
 def test_a_round_by_hand_equals_a_round_of_the_loop(recipe: str, file: str, run: Path, tmp_path: Path) -> None:
-    config, base = run / "config.yaml", run / "base" / "model"
+    config, base, recipe_file = run / "config.yaml", run / "base" / "model", run / f"{recipe}.yaml"
     collected, pairs, better = tmp_path / "collected", tmp_path / "pairs.jsonl", tmp_path / "better"
-    command("collect", config, "--recipe", recipe, "--model", base, "--out", collected)
-    command("pairs", collected, "--recipe", recipe, "--out", pairs)
-    said = command("train", pairs, "--recipe", recipe, "--model", base, "--out", better, "--validate", config)
+    command("collect", config, "--recipe", recipe_file, "--model", base, "--out", collected)
+    command("pairs", collected, "--recipe", recipe_file, "--out", pairs)
+    said = command("train", pairs, "--recipe", recipe_file, "--model", base, "--out", better, "--validate", config)
     model = run / recipe / "round_1" / "model"
     for mine, theirs in (
         (collected / file, run / "round_1" / RUN.recipes[recipe].collect.gives / file),

@@ -310,7 +310,8 @@ def _pooled(extractors: Sequence[FromTrees], trees: Sequence[Tree], about: Mappi
     shown = history_named(about["history"])
     for each in extractors:
         if isinstance(each, BestPathPairs):
-            raise ValueError("best_path_pairs follow one player's path; in games take sibling_pairs")
+            yield from (each.from_tree(tree, about["round"]) for tree in trees)
+            continue
         positions, left_out = pooled(trees, lambda seen: history_key(shown(seen)), each.visits, round=about["round"])
         yield (), left_out
         yield each.from_positions(positions)

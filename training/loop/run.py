@@ -35,7 +35,6 @@ from ..stages import (
     read_figures,
     read_from,
 )
-from .extract import BestPathPairs
 from .graph import stages_of
 from .recipe import RunConfig
 from .slots import Episodes, StepRollouts, Trees
@@ -90,8 +89,6 @@ def check_run(config: RunConfig) -> None:
     searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
     ranked = set()
     for name, recipe in config.recipes.items():
-        if source.row.players > 1 and any(isinstance(each, BestPathPairs) for each in recipe.extract.values()):
-            raise SettingsError(f"recipes.{name}.extract: best_path_pairs follow one player's path; take sibling_pairs")
         if isinstance(recipe.collect, StepRollouts):
             _check_step_rollouts(config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source)
         if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
