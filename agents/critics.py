@@ -10,7 +10,8 @@ one prompt share a forward, as in scoring.
 action that ends the episode is judged by Q alone, since what is observed then would give the outcome away. Training is
 a floor up (``training.value``).
 
-Not handled: games of several players.
+In a zero-sum game of two players a transcript is that of the player to move (at an end of who acted last), and so is
+its value; the other's is the opposite. Not handled: other games, in which one number does not say what each gets.
 """
 
 import copy
@@ -27,6 +28,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..envs.play.transcript import Transcript
+from ..search.engine import is_zero_sum
 from ..search.evaluation import Evaluator, Leaf
 from ..search.files import recover, write_folder
 from .forward import Forward
@@ -213,11 +215,13 @@ class CriticEvaluator(Evaluator):
         self._values.clear()
 
     def evaluate(self, leaves: Sequence[Leaf]) -> np.ndarray:
-        """The value of each leaf: float64 ``[leaves, 1]``. Raises ``ValueError`` for games of several players."""
+        """The value of each leaf, for each player: float64 ``[leaves, players]``. Raises ``ValueError`` for games of
+        several players but those of two with opposite returns."""
         for leaf in leaves:
-            if leaf.simulator.players != 1:
+            if leaf.simulator.players != 1 and not is_zero_sum(leaf.simulator):
                 raise ValueError(
-                    f"{type(leaf.simulator).__name__} has {leaf.simulator.players} players; a critic judges one"
+                    f"{type(leaf.simulator).__name__} has {leaf.simulator.players} players; a critic judges one, or "
+                    "two whose returns are opposite (zero_sum)"
                 )
         if (weights := self.model.weights()) != self._weights:
             self.forget()
@@ -239,6 +243,9 @@ class CriticEvaluator(Evaluator):
                 self.computed += len(own)
                 self._values.update({(key, a): float(v) for a, v in zip(own, values, strict=True)})
         answers = np.array([[self._values[key]] for key in keys], dtype=np.float64).reshape(-1, 1)
+        if leaves and leaves[0].simulator.players == 2:
+            signs = np.array([[1.0, -1.0] if leaf.player == 0 else [-1.0, 1.0] for leaf in leaves])
+            answers = answers * signs
         while len(self._values) > REMEMBERED_VALUES:
             self._values.popitem(last=False)
         return answers

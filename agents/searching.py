@@ -62,7 +62,8 @@ class SearchingAgent:
         game, roots = _roots(simulator, states, transcripts)
         settings = self.settings
         if settings.information == "perfect" and hides(game):
-            settings = replace(settings, information="single_observer")
+            hidden = settings.hide_outcome and game.players == 1  # a game's rules say who wins an imagined state
+            settings = replace(settings, information="single_observer", hide_outcome=hidden)
         try:
             trees = search(self.view(game), roots, self.policy, self.evaluator, settings, rngs)
         except SearchStopped as stopped:

@@ -476,6 +476,7 @@ class _Run:
                 leaf.tree.index,
                 leaf.node,
                 self.settings.discount,
+                leaf.tree.reader(leaf.node) if self.simulator.players > 1 else 0,
             )
             for leaf in leaves
         ]

@@ -34,7 +34,8 @@ from ..envs.simulator import Simulator
 class Leaf:
     """A node to be valued. ``transcript`` ends with the observation of ``state``; the action that led here is its
     last agent turn. ``terminal`` leaves reach an evaluator only where the outcome is hidden from the search.
-    ``tree`` and ``node`` say where the leaf hangs, ``discount`` is γ of the search."""
+    ``tree`` and ``node`` say where the leaf hangs, ``discount`` is γ of the search; ``player`` is whose transcript it
+    is: who is to move, at ends and chance nodes who acted last."""
 
     simulator: Simulator[Any]
     state: Any
@@ -44,6 +45,7 @@ class Leaf:
     tree: int = 0
     node: int = 0
     discount: float = 1.0
+    player: int = 0
 
 
 class Evaluator(Protocol):

@@ -133,7 +133,7 @@ def test_an_evaluator_remembers_by_prompt_and_action() -> None:
 
 
 def test_a_critic_judges_one_player() -> None:
-    with pytest.raises(ValueError, match="TwoPlayers has 2 players"):
+    with pytest.raises(ValueError, match=r"TwoPlayers has 2 players; .* whose returns are opposite \(zero_sum\)"):
         CriticEvaluator(make_critic()).evaluate([leaf(FIRST, TwoPlayers)])
 
 

@@ -4,11 +4,13 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from branchwise.agents.critics import ValueModel
 from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
 from branchwise.search.settings import SearchSettings
@@ -18,10 +20,12 @@ from branchwise.training.loop import run as run_module
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named
 from branchwise.training.loop.run import check_run
-from branchwise.training.loop.tasks import simulator_of
+from branchwise.training.loop.tasks import simulator_of, suited
 from branchwise.training.report import write_report
+from branchwise.training.settings import SettingsError
 from branchwise.training.stages import do_stage, figures
 from branchwise.training.supervised import SupervisedSettings
+from branchwise.training.value import ValueSettings
 
 FAMILIES: dict[str, tuple[dict[str, Any], dict[str, float], int]] = {
     "MathTool": ({"observation_mode": "compact"}, {"careless": 1, "expert": 1}, 800),
@@ -64,6 +68,47 @@ def tiny(name: str) -> RunConfig:
         recipes=recipes_named(*TRAINED),
         search_recipe="",
     )
+
+
+@pytest.mark.parametrize("name", ["TicTacToe", "KuhnPoker"])
+def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, tmp_path: Path) -> None:
+    config = replace(
+        tiny(name),
+        recipes=recipes_named("step_dpo"),
+        search_recipe="step_dpo",
+        critic_goals=4,
+        critic=ValueSettings(descent=SupervisedSettings(learning_rate=1e-3, epochs=1.0)),
+        acting=SearchSettings(simulations=4, hide_outcome=True),
+        oracle_simulations=4,
+    )
+    check_run(config)
+    for stage in stages_of(config):
+        do_stage(stage, tmp_path, lambda done, total, note: None)
+    assert {
+        figures(tmp_path, f"evaluation/{agent}")["episodes"] for agent in ("step_dpo+mcts", "step_dpo+mcts_oracle")
+    } == {6}
+    assert figures(tmp_path, "critic")["rows"] > 10
+    critic = ValueModel.load(tmp_path / "critic" / "model")
+    assert -critic.low == critic.high > 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_acts_with_search_gets_what_suits_the_game(name: str) -> None:
+    config = replace(tiny(name), acting=SearchSettings(simulations=4, exploration=1.5, hide_outcome=True))
+    game = TaskSource(name, FAMILIES[name][0]).behind_view().simulator("train")
+    found = suited(config, config.acting)
+    assert found.hide_outcome == (game.players == 1), "a game's rules say who wins what is tried out"
+    assert (found.simulations, found.exploration) == (4, 1.5), "what a run says itself stays"
+    hidden = bool(suited_settings(game))
+    assert (found.information, found.normalise) == (("single_observer", "tree") if hidden else ("perfect", "no"))
+
+
+def test_a_critic_of_a_game_with_other_returns_is_refused_before_the_run() -> None:
+    config = replace(tiny("Bargaining"), search_recipe="step_dpo")
+    with pytest.raises(
+        SettingsError, match=r"of two whose returns are opposite, and .*Bargaining.* whose returns are not"
+    ):
+        check_run(config)
 
 
 @pytest.mark.slow

@@ -2,14 +2,24 @@
 
 import dataclasses
 import math
+import re
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from branchwise.agents.critics import ValueModel
+from branchwise.agents.critics import CriticEvaluator, ValueModel
+from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.searching import SearchingAgent
 from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.envs.games.kuhn_poker import KuhnPoker
+from branchwise.envs.games.tic_tac_toe import TicTacToe
+from branchwise.envs.play.playing import run_episodes
+from branchwise.envs.play.task import TaskSource
 from branchwise.envs.play.transcript import acted, observed
+from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.evaluation import Leaf, RandomRollout
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import NODE, TERMINAL
 from branchwise.search.trees.tree import Tree
@@ -19,12 +29,14 @@ from branchwise.training.value import (
     ValueRow,
     ValueSettings,
     area_under_curve,
+    bounds,
     explained_variance,
     split_by_task,
     train_value_model,
     value_rows,
 )
 
+GAME = TicTacToe()
 COLORS = ["red", "blue", "green", "white"]
 
 
@@ -193,10 +205,147 @@ def test_a_task_is_the_same_in_whatever_order_its_entries_stand() -> None:
     assert found[0].task == found[1].task
 
 
-def test_a_critic_learns_from_trees_of_one_player() -> None:
-    with pytest.raises(ValueError, match="a critic knows the return of one player, and tree 3 has 2"):
+def test_a_critic_learns_from_trees_of_one_player_or_of_two_with_opposite_returns() -> None:
+    with pytest.raises(
+        ValueError, match="or of two whose returns are opposite, and tree 3 has 2 whose returns are not"
+    ):
         value_rows(Tree(None, None, (), index=3, players=2))
+    with pytest.raises(ValueError, match=r"or of two whose returns are opposite, and tree 3 has 3$"):
+        value_rows(Tree(None, None, (), index=3, players=3))
     assert value_rows(Tree(None, None, (), index=3, players=1)) == []
+
+
+def negamax(state: Any) -> float:
+    """What the player to move gets."""
+    if GAME.current_player(state) < 0:
+        raise AssertionError("nobody is to move at an end")
+    found = []
+    for action in GAME.legal_actions(state):
+        after, mover = GAME.step(state, action), GAME.current_player(state)
+        over = GAME.current_player(after) < 0
+        found.append(GAME.rewards(after)[mover] if over else -negamax(after))
+    return max(found)
+
+
+def position(moves: str) -> Any:
+    state = GAME.reset(0)
+    for move in moves:
+        state = GAME.step(state, move)
+    return state
+
+
+def grown(moves: str, **options: Any) -> Tree:
+    state = position(moves)
+    root = Root(state, (observed(GAME.observation(state, GAME.current_player(state))),), {"moves": moves})
+    settings = SearchSettings(selection="uct", simulations=400, **options)
+    [tree] = search(GAME, [root], None, RandomRollout(), settings, np.random.default_rng(0))
+    return tree
+
+
+@pytest.mark.parametrize("moves", ["1593", "159"])
+def test_in_a_zero_sum_game_a_row_is_what_its_player_saw_and_gets(moves: str) -> None:
+    tree = grown(moves)
+    assert tree.is_solved(0)
+    rows = iter(value_rows(tree))
+    movers = set()
+    for node in range(len(tree)):
+        if not tree.visits(node):
+            continue
+        row = next(rows)
+        if tree.is_terminal(node):
+            mover = tree.player(tree.parent(node))
+            assert row.transcript[-1].is_agent, "what is seen at the end would show the outcome"
+            assert row.q == GAME.rewards(tree.states[node])[mover]
+        else:
+            assert row.transcript[-1].text == GAME.observation(tree.states[node], tree.player(node))
+            if tree.is_solved(node):
+                assert row.q == negamax(tree.states[node])
+                movers.add(tree.player(node))
+    assert movers == {0, 1}
+    assert next(rows, None) is None
+
+
+def test_a_critic_of_a_solved_game_has_the_right_sign_for_both_players() -> None:
+    """x wins with 3 where it is to move; o with 6 where x let it."""
+    rows = [row for moves in ("1425", "14259", "14257") for row in value_rows(grown(moves, solve=False))]
+    assert bounds(rows, zero_sum=True) == (-1.0, 1.0)
+    assert len(rows) > 100
+    texts = sorted({turn.text for row in rows for turn in row.transcript})
+    tokenizer = make_tokenizer({word for text in texts for word in re.findall(r"[a-z]+", text.lower())})
+    model = LanguageModel(
+        make_model(tokenizer, width=32, layers=1, heads=2, seed=1), tokenizer, history="last_observation"
+    )
+    critic = ValueModel.from_language_model(model, low=-1.0, high=1.0)
+    settings = ValueSettings(holdout=0.0, descent=SupervisedSettings(learning_rate=3e-3, epochs=12.0, batch_size=16))
+    train_value_model(critic, rows, settings, seed=0)
+    evaluator = CriticEvaluator(critic)
+    for moves, mover in (("1425", 0), ("14259", 1), ("14257", 1)):
+        state = position(moves)
+        assert GAME.current_player(state) == mover
+        assert negamax(state) == 1.0
+        words = (observed(GAME.observation(state, mover)),)
+        [values] = evaluator.evaluate([Leaf(GAME, state, words, False, np.random.default_rng(0), player=mover)])
+        assert values[mover] > 0.3 > -0.3 > values[1 - mover]
+        assert values.sum() == 0.0
+    # And a search that reads no outcome finds the winning move by it.
+    root = Root(position("1425"), (observed(GAME.observation(position("1425"), 0)),))
+    hidden = SearchSettings(simulations=30, hide_outcome=True)
+    [tree] = search(GAME, [root], None, evaluator, hidden, np.random.default_rng(0))
+    values = {tree.actions[child]: tree.value(child) for child in tree.children(0)}
+    assert tree.best_action() == "3"
+    assert values["3"] > 0.3 > values["9"]
+
+
+def test_information_sets_give_rows_of_who_moves_there_as_the_search_shows_them() -> None:
+    game = KuhnPoker()
+    state = game.reset(0)
+    for _ in range(2):
+        state = game.step(state, game.chance_outcomes(state)[0][0])
+    settings = SearchSettings(simulations=60, information="single_observer", solve=False)
+    words = (observed(game.observation(state, 0)),)
+    [tree] = search(game, [Root(state, words)], None, RandomRollout(), settings, np.random.default_rng(0))
+    rows = value_rows(tree)
+    own = [node for node in range(len(tree)) if tree.visits(node) and tree.is_own_view(node)]
+    assert len(rows) == len(own) > 1
+    assert [row.q for row in rows] == [tree.value(node) for node in own]
+    assert all(tree.player(node) == 0 for node in own)
+    assert rows[0].transcript[0].text == game.information_state(state, 0)
+    assert [row.transcript[0].text for row in rows[1:]] == [tree.actions[node] for node in own[1:]]
+    seen: list[Leaf] = []
+
+    class Watching(RandomRollout):
+        def evaluate(self, leaves: Any) -> Any:
+            seen.extend(leaves)
+            return super().evaluate(leaves)
+
+    search(game, [Root(state, words)], None, Watching(), settings, np.random.default_rng(0))
+    assert {leaf.player for leaf in seen} == {0, 1}
+    assert all(leaf.player == game.current_player(leaf.state) for leaf in seen)
+
+
+def test_who_acts_with_a_critic_in_a_hidden_game_searches_information_sets() -> None:
+    source = TaskSource("KuhnPoker", {"opponents": "random"})
+    game = source.simulator("test")
+    evaluator = CriticEvaluator(critic_of(low=-2.0, high=2.0))
+    agent = SearchingAgent(None, evaluator, SearchSettings(simulations=8, hide_outcome=True))  # type: ignore[arg-type]
+    episodes = run_episodes(game, source.tasks(game, "test", 6), agent, seed=0)
+    assert all(episode.steps and not episode.invalid_actions for episode in episodes)
+    assert evaluator.computed > 6
+
+
+@pytest.mark.parametrize(
+    ("returns", "zero_sum", "expected"),
+    [
+        ([0.2, 0.9], False, (0.0, 1.0)),
+        ([-0.5, 7.0], False, (-0.5, 7.0)),
+        ([-0.5, 0.25], True, (-0.5, 0.5)),
+        ([3.0, -1.0], True, (-3.0, 3.0)),
+        ([0.0], True, (-1.0, 1.0)),
+        ([], False, (0.0, 1.0)),
+    ],
+)
+def test_a_critic_s_bounds_reach_as_far_as_the_returns(returns: Any, zero_sum: bool, expected: Any) -> None:
+    assert bounds([ValueRow((), q, 1) for q in returns], zero_sum) == expected
 
 
 @pytest.mark.parametrize(

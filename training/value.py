@@ -11,7 +11,8 @@ TS-LLM, arXiv:2309.17179, and QLASS, arXiv:2502.02584). A mean over few visits i
 the cap keeps a few nodes near the roots from drowning all others. A share of the *tasks*, not of the rows, is held
 out: rows of one task say nearly the same.
 
-What it does not do: bootstrap targets across trees.
+Of zero-sum games of two players a row is what the player to move saw, and ``q`` is that player's (at an end, of who
+acted last). What it does not do: bootstrap targets across trees, games with other returns.
 """
 
 import json
@@ -25,8 +26,9 @@ import torch
 from scipy.stats import rankdata
 
 from ..agents.critics import ValueModel
-from ..envs.play.transcript import Transcript
+from ..envs.play.transcript import Transcript, known, observed
 from ..search import Tree
+from ..search.trees.information_tree import InformationTree
 from ..search.typed import check_fields
 from .batches import padded
 from .losses import value_loss
@@ -81,19 +83,37 @@ class ValueReport:
 def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
     """A row for each node of ``tree`` that was visited at least ``min_visits`` times and whose value is known (with
     γ = 0 the returns of actions say nothing of the states after them), without those where chance moves, which nobody
-    sees; the tree must hold its observations, or a simulator to make them. Raises ValueError for several players."""
-    if tree.players > 1:
-        raise ValueError(f"a critic knows the return of one player, and tree {tree.index} has {tree.players}")
+    sees; the tree must hold its observations, or a simulator to make them. Of information sets: of the player who moves
+    there, as the search shows them to a critic (the root too where the tree has its simulator). Raises ValueError for
+    several players, but two whose returns are opposite."""
+    if tree.players > 1 and not (tree.players == 2 and tree.zero_sum):
+        raise ValueError(
+            "a critic knows the return of one player, or of two whose returns are opposite, and tree "
+            f"{tree.index} has {tree.players}" + (" whose returns are not" if tree.players == 2 else "")
+        )
     task = json.dumps(tree.task, sort_keys=True, default=str) if tree.task else f"tree {tree.index}"
+    seen = [node for node in range(len(tree)) if tree.visits(node) >= max(1, min_visits)]
+    if isinstance(tree, InformationTree):
+        own = [node for node in seen if tree.is_own_view(node)]
+        return [ValueRow(_set_transcript(tree, node), tree.value(node), tree.visits(node), task) for node in own]
     return [
-        ValueRow(tree.transcript(node)[:-1], tree.value(node), tree.visits(node), task)
+        ValueRow(tree.transcript(node)[:-1], _of_reader(tree, node, tree.value(node)), tree.visits(node), task)
         if tree.is_terminal(node)
-        else ValueRow(tree.transcript(node), _state_value(tree, node), tree.visits(node), task)
-        for node in range(len(tree))
-        if tree.visits(node) >= max(1, min_visits)
-        and not tree.is_chance(node)
-        and (not node or tree.discount_into(node) > 0.0 or tree.is_terminal(node))
+        else ValueRow(tree.transcript(node), _of_reader(tree, node, _state_value(tree, node)), tree.visits(node), task)
+        for node in seen
+        if not tree.is_chance(node) and (not node or tree.discount_into(node) > 0.0 or tree.is_terminal(node))
     ]
+
+
+def _of_reader(tree: Tree, node: int, value: float) -> float:
+    """A value of a node, which is that of who took the action into it, for the player whose transcript the node has."""
+    return value if tree.players == 1 or tree.reader(node) == tree.chooser(node) else -value
+
+
+def _set_transcript(tree: InformationTree, node: int) -> Transcript:
+    if node or tree.simulator is None:
+        return tree.transcript(node)
+    return (observed(known(tree.simulator, tree.states[0], tree.player(0))),)
 
 
 def _state_value(tree: Tree, node: int) -> float:
@@ -101,6 +121,16 @@ def _state_value(tree: Tree, node: int) -> float:
     if node == 0:
         return tree.value(0)
     return (tree.value(node) - float(tree.nodes["reward"][node])) / tree.discount_into(node)
+
+
+def bounds(rows: Sequence[ValueRow], zero_sum: bool) -> tuple[float, float]:
+    """``low`` and ``high`` of a critic for these rows: 0 and 1, or as far as the returns reach; in a zero-sum game both
+    players' returns, so as far down as up."""
+    least, most = min((row.q for row in rows), default=0.0), max((row.q for row in rows), default=0.0)
+    if zero_sum:
+        reach = max(-least, most) or 1.0
+        return -reach, reach
+    return min(0.0, least), max(1.0, most)
 
 
 def split_by_task(rows: Sequence[ValueRow], share: float, rng: np.random.Generator) -> tuple[list[int], list[int]]:

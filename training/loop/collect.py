@@ -56,6 +56,7 @@ from .tasks import (
     searched_simulator,
     simulator_of,
     source_of,
+    suited,
     tasks_of,
 )
 
@@ -213,7 +214,8 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
     """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
     first = config.rounds * config.train_goals + place * config.critic_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.critic_goals)
-    trees, _ = _grow(context, config, policy, tasks, config.critic_search, generator(config.seed, "critic", str(place)))
+    settings = suited(config, config.critic_search)
+    trees, _ = _grow(context, config, policy, tasks, settings, generator(config.seed, "critic", str(place)))
     save_trees(context.folder / "trees.parquet", trees)
     return _grown(trees)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...agents.prompting import history_key, history_named
 from ...envs.play.episode import Episode
+from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.extraction import (
     By,
@@ -275,9 +276,9 @@ def _episodes_in(collection: Path) -> list[Episode]:
     return read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
 
 
-def trees_in(folder: Path) -> list[Tree]:
-    """The trees of a collection's folder."""
-    return load_trees(folder / "trees.parquet")
+def trees_in(folder: Path, simulator: Simulator[Any] | None = None) -> list[Tree]:
+    """The trees of a collection's folder, with their states where their ``simulator`` is given."""
+    return load_trees(folder / "trees.parquet", simulator)
 
 
 def _found(

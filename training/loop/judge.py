@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from ...agents.critics import ValueModel
 from ...envs.play.agent import Agent
+from ...search.engine import is_zero_sum
 from ...search.store import save_episodes
 from ..evaluation import evaluate
 from ..stages import StageContext, figures, read_from
-from ..value import train_value_model, value_rows
+from ..value import bounds, train_value_model, value_rows
 from .agents import AgentSpec, agent_of, policy_in
 from .extract import trees_in
 from .recipe import RunConfig
-from .tasks import simulator_of, tasks_of
+from .tasks import searched_simulator, simulator_of, tasks_of
 
 
 def judge(context: StageContext, *, config: RunConfig, spec: AgentSpec) -> dict[str, Any]:
@@ -56,9 +58,12 @@ def train_critic(
     context: StageContext, *, config: RunConfig, policy: str, collections: Sequence[str]
 ) -> dict[str, Any]:
     """A value model, started from the trained policy, on the node values of the critic's trees."""
-    trees = [tree for name in collections for tree in read_from(context.run / name, trees_in)]
+    simulator = searched_simulator(config)
+    game = simulator if simulator.players > 1 else None  # which says what is known at the root of information sets
+    trees = [tree for name in collections for tree in read_from(context.run / name, partial(trees_in, simulator=game))]
     rows = [row for tree in trees for row in value_rows(tree)]
-    critic = ValueModel.from_language_model(policy_in(context, config, policy))
+    low, high = bounds(rows, is_zero_sum(simulator))
+    critic = ValueModel.from_language_model(policy_in(context, config, policy), low=low, high=high)
     total = config.critic.descent.epochs
     report = train_value_model(
         critic, rows, config.critic, config.seed,

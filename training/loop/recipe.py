@@ -184,7 +184,9 @@ class RunConfig:
     acting: the search at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: the agents that are trained, by name; in a file a list of names of recipes or of files, or a mapping from
         them to settings that are laid over the recipe's own.
-    search_recipe: the one that acts with search beside the base (empty: nobody does).
+    search_recipe: the one that acts with search beside the base (empty: nobody does). In a game only where two players'
+        returns are opposite; ``acting`` and ``critic_search`` get what suits hidden information, and the rules say who
+        wins the states that the search tries out.
     critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
         leaves; how it searches them; how the critic is trained.
     """

@@ -16,7 +16,8 @@ from ...agents.language_model import check_model_folder
 from ...envs.json_files import json_text
 from ...envs.play.players import scripted_agents
 from ...envs.play.task import TaskSource, goal_count
-from ...search import RandomRollout, RankingCritic, search
+from ...search import RandomRollout, RankingCritic, SearchSettings, search
+from ...search.engine import is_zero_sum
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
 from ...search.store import load_demonstrations
@@ -38,7 +39,7 @@ from ..stages import (
 from .graph import stages_of
 from .recipe import RunConfig
 from .slots import Episodes, StepRollouts, Trees
-from .tasks import searched_simulator, self_share, simulator_of, source_of
+from .tasks import searched_simulator, self_share, simulator_of, source_of, suited
 
 CONFIG: Final = "config.yaml"
 
@@ -101,12 +102,29 @@ def check_run(config: RunConfig) -> None:
             "grown by self-play anyway); leave it out"
         )
     searched = searched_simulator(config)
+    if config.search_recipe and searched.players > 1:
+        if not is_zero_sum(searched):
+            raise SettingsError(
+                f"search_recipe={config.search_recipe!r}: a critic knows the return of one player, or of two whose "
+                f"returns are opposite, and {config.env} has {searched.players} players"
+                + (" whose returns are not" if searched.players == 2 else "")
+                + "; set search_recipe to nothing (search_recipe=)"
+            )
+        for name in ("critic_search", "acting"):
+            searches[name] = _suited(config, name)
     for name, settings in searches.items():
         try:  # no trees: what is left is whether simulator and settings go together
             critic = RankingCritic(lambda *_: []) if name in ranked else None
             search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [], critic=critic)
         except ValueError as error:
             raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
+
+
+def _suited(config: RunConfig, name: str) -> SearchSettings:
+    try:
+        return suited(config, getattr(config, name))
+    except ValueError as error:
+        raise SettingsError(f"{name}, as it suits {config.env}: {error}") from None
 
 
 def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:
