@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
-from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_episodes, load_pairs
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import run as run_module
@@ -57,7 +57,7 @@ def tiny(name: str) -> RunConfig:
             demonstrators=demonstrators,
             cloning=SupervisedSettings(batch_size=8),
         ),
-        search=SearchSettings(simulations=8, proposals=3, solve=False, **suited, **revisit),
+        search=flat_settings(simulations=8, proposals=3, solve=False, **suited, **revisit),
         recipes=recipes_named(*TRAINED),
         search_recipe="",
     )
