@@ -29,6 +29,7 @@ from numba import njit
 from pages import put_table
 
 from branchwise.envs.games.connect_four import RULES
+from branchwise.search.rules.options import Puct, Uct
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.trees.ascent import _back_up
 from branchwise.search.trees.descent import _select
@@ -38,8 +39,8 @@ from branchwise.training.evaluation import bootstrap_mean
 SIMULATIONS: Final = (64, 1000)
 LEAVES: Final = (4, 8, 16, 32)
 RULE_SETTINGS: Final[dict[str, dict[str, Any]]] = {
-    "puct": {"selection": "puct", "exploration": 2.5},
-    "uct": {"selection": "uct", "exploration": 1.0},
+    "puct": {"selection": Puct(exploration=2.5)},
+    "uct": {"selection": Uct(exploration=1.0)},
 }
 MARKS: Final[dict[str, dict[str, Any]]] = {
     "virtual loss": {"virtual_loss": 1.0},

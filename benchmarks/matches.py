@@ -25,6 +25,7 @@ from branchwise.envs.games.breakthrough import Breakthrough
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.search import compiled
 from branchwise.search.engine import Root
+from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 
 OUTPUT = Path(__file__).parent / "results" / "matches.json"
@@ -68,7 +69,7 @@ def match(name: str, ours: int, opponents: int, solve: bool, games: int) -> dict
     game: BoardGame = ConnectFour() if name == "connect_four" else Breakthrough()
     theirs = pyspiel.load_game(name)
     settings = SearchSettings(
-        simulations=ours, selection="uct", exploration=UCT_C / math.sqrt(2.0), random_ties=True, solve=solve
+        simulations=ours, selection=Uct(exploration=UCT_C / math.sqrt(2.0)), random_ties=True, solve=solve
     )
     rng = np.random.default_rng(0)
     scores = []

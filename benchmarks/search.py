@@ -53,6 +53,7 @@ from branchwise.envs.simulator import Simulator
 from branchwise.search import compiled
 from branchwise.search.compiled.loop import COMPILED_NODE
 from branchwise.search.engine import Root
+from branchwise.search.rules.options import Gumbel, Puct, Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.nodes import NODE
@@ -223,7 +224,7 @@ def against_openspiel(quick: bool) -> list[Row]:
             if quick and simulations == 100_000:
                 continue
             settings = SearchSettings(
-                simulations=simulations, selection="uct", exploration=math.sqrt(2.0), random_ties=True, solve=False
+                simulations=simulations, selection=Uct(exploration=math.sqrt(2.0)), random_ties=True, solve=False
             )
             rng = np.random.default_rng(0)
             [tree] = compiled.search(game, [root], None, None, settings, rng)
@@ -274,7 +275,7 @@ def against_mctx(quick: bool) -> list[Row]:
                 ).action
             )
         )
-        settings = SearchSettings(simulations=simulations + 1, selection="gumbel", solve=False, considered=16)
+        settings = SearchSettings(simulations=simulations + 1, selection=Gumbel(considered=16), solve=False)
         game, rng, roots = Wide(), np.random.default_rng(0), [Root(seed) for seed in range(batch)]
         evaluator = compiled.KernelEvaluator(zero_value)
         times = turns(
@@ -329,7 +330,7 @@ def search_with_objects(simulations: int, exploration: float = 2.5) -> None:
 
 def search_with_arrays(simulations: int, batch: int) -> None:
     settings = SearchSettings(
-        simulations=simulations, exploration=2.5, leaves_per_tree=batch, solve=False, uniform_prior=0.0
+        simulations=simulations, selection=Puct(exploration=2.5), leaves_per_tree=batch, solve=False, uniform_prior=0.0
     )
     tree = ArrayTree(settings, actions=WIDTH)
     tree.priors[:] = 1 / WIDTH
@@ -346,7 +347,7 @@ def search_with_arrays(simulations: int, batch: int) -> None:
 def against_python(quick: bool) -> list[Row]:
     simulations = 100_000 // WIDTH
     game, evaluator = Wide(), compiled.KernelEvaluator(hashed_value)
-    few = SearchSettings(simulations=simulations, exploration=2.5, solve=False)
+    few = SearchSettings(simulations=simulations, selection=Puct(exploration=2.5), solve=False)
     rng = np.random.default_rng(0)
     work = {
         "objects": lambda: search_with_objects(simulations),
@@ -373,7 +374,7 @@ def two_workers(quick: bool) -> list[Row]:
     game = ConnectFour()
     simulations = 50_000 if quick else 500_000
     settings = SearchSettings(
-        simulations=simulations, selection="uct", exploration=math.sqrt(2.0), random_ties=True, solve=False
+        simulations=simulations, selection=Uct(exploration=math.sqrt(2.0)), random_ties=True, solve=False
     )
     roots = [Root(game.reset(0))] * 2
     rng = np.random.default_rng(0)

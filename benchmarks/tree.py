@@ -28,6 +28,7 @@ from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
+from branchwise.search.rules.options import Puct
 from branchwise.search.settings import walk_of
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.tree import Tree
@@ -133,7 +134,7 @@ def operations_of_objects(simulations: int) -> None:
 
 def operations_of_arrays(simulations: int) -> None:
     tree = Tree(None, None, ())
-    walk = walk_of(SearchSettings(exploration=EXPLORATION), zero_sum=False, players=1)
+    walk = walk_of(SearchSettings(selection=Puct(exploration=EXPLORATION)), zero_sum=False, players=1)
     nothing = [None] * WIDTH
     zeros = [0.0] * WIDTH
     flags = [0] * WIDTH
@@ -178,7 +179,7 @@ def transcript_of(node: Node, simulator: Toy) -> Transcript:
 def search_with_arrays(simulations: int, trees: int = 1) -> None:
     simulator = Toy()
     roots = [Root(simulator.reset(seed), (observed("start"),)) for seed in range(trees)]
-    settings = SearchSettings(simulations=simulations, exploration=EXPLORATION, uniform_prior=0.0)
+    settings = SearchSettings(simulations=simulations, selection=Puct(exploration=EXPLORATION), uniform_prior=0.0)
     search(simulator, roots, Constant(), ValueFunction(judged), settings)
 
 

@@ -1,6 +1,7 @@
 """Commands of the tree search: ``search`` grows trees, ``pairs`` extracts preference pairs from them."""
 
 import enum
+import functools
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,13 @@ def search(
     simulations: Annotated[
         int | None, typer.Option(min=1, max=MOST_SIMULATIONS, metavar="N", help="Simulations a tree; default 16.")
     ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings of a published search: agent_q, mcts_dpo, lats, alphazero, … (docs/search.md).",
+        ),
+    ] = None,
     seed: SeedOption = 0,
     option: OptionOption = None,
     history: HistoryOption = None,
@@ -92,30 +100,41 @@ def search(
 
     from ..envs.wrappers import ListedActions
     from ..search.engine import SearchSettings
-    from ..search.evaluation import PolicyRollout, RandomRollout
+    from ..search.evaluation import PolicyRollout, RandomRollout, RankingCritic
     from ..search.files import DISK_FAULTS, check_output
     from ..search.graph import outline
-    from ..search.presets import suited_settings
+    from ..search.presets import preset_options, suited_settings
     from ..search.progress import SearchBar
     from ..search.resume import search_into
+    from ..search.rules.options import overlaid
     from ..training.settings import build, override
 
     if simulations is not None and any(each.startswith("simulations=") for each in assignments or ()):
         raise ValueError("--simulations and --set simulations=… say the same; leave one out")
-    given = {"simulations": simulations or 16}
-    build(SearchSettings, override(given, assignments or ()))  # a wrong setting: an error before a model is loaded
+    asked = {"simulations": 16} | ({} if preset is None else preset_options(preset))
+    asked |= {} if simulations is None else {"simulations": simulations}
+    asked = overlaid(asked, override({}, assignments or ()))
+    wanted = build(SearchSettings, asked)  # a wrong setting: an error before a model is loaded
+    if wanted.asks_critic and model is None:
+        raise ValueError("these settings have a critic rank the actions, and the model is the critic: pass --model")
     check_output(out)
     if model is None and history is not None:
         raise ValueError("--history: there is no --model that would read it; leave it out")
     policy = None if model is None else model_named(model, history)
     evaluator = RandomRollout() if policy is None else PolicyRollout(policy)
     simulator, roots = _roots(env, split, goals, option)
-    settings = build(SearchSettings, override({**suited_settings(simulator), **given}, assignments or ()))
+    settings = build(SearchSettings, overlaid(suited_settings(simulator), asked))
+    critic = None
+    if policy is not None and settings.asks_critic:
+        from ..training.loop.collect import by_likelihood
+
+        critic = RankingCritic(functools.partial(by_likelihood, policy))
+    rng = np.random.default_rng(seed)
     if policy is None:
         simulator = ListedActions(simulator)
     try:
         with SearchBar(error_console()) as bar:
-            trees = search_into(out, simulator, roots, policy, evaluator, settings, np.random.default_rng(seed), bar)
+            trees = search_into(out, simulator, roots, policy, evaluator, settings, rng, bar, critic=critic)
     except (KeyboardInterrupt, SystemExit):
         if out.exists():
             show(f"{out}: what was searched is saved; run the same command to resume", err=True)

@@ -37,9 +37,19 @@ if TYPE_CHECKING:
     from .graph import outline as outline
     from .graph import to_dot as to_dot
     from .graph import to_networkx as to_networkx
+    from .presets import preset as preset
     from .presets import suited_settings as suited_settings
     from .progress import SearchBar as SearchBar
     from .resume import search_into as search_into
+    from .rules.options import AlphaZero as AlphaZero
+    from .rules.options import Gumbel as Gumbel
+    from .rules.options import Minimax as Minimax
+    from .rules.options import PUcb as PUcb
+    from .rules.options import Puct as Puct
+    from .rules.options import Softmax as Softmax
+    from .rules.options import Ucb1 as Ucb1
+    from .rules.options import Uct as Uct
+    from .rules.options import UctBonus as UctBonus
     from .selfplay import self_play as self_play
     from .settings import SearchSettings as SearchSettings
     from .store import load_episodes as load_episodes
@@ -78,9 +88,20 @@ _HOMES: Final = {
         "trajectory_pairs",
     ),
     ".graph": ("outline", "to_dot", "to_networkx"),
-    ".presets": ("suited_settings",),
+    ".presets": ("preset", "suited_settings"),
     ".progress": ("SearchBar",),
     ".resume": ("search_into",),
+    ".rules.options": (
+        "AlphaZero",
+        "Gumbel",
+        "Minimax",
+        "PUcb",
+        "Puct",
+        "Softmax",
+        "Ucb1",
+        "Uct",
+        "UctBonus",
+    ),
     ".selfplay": ("self_play",),
     ".settings": ("SearchSettings",),
     ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),

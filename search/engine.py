@@ -56,6 +56,8 @@ from .interruption import Interruption
 from .nodewise import WholeTreeWalk
 from .rules import swe_search
 from .rules.gumbel import not_planned
+from .rules.options import Gumbel, Softmax, UctBonus
+from .rules.selection import rule_in
 from .selected import Selected
 from .settings import SearchSettings, walk_of
 from .trees.information_tree import InformationTree
@@ -177,8 +179,9 @@ def extend(
     check_hook("critic", critic, "values")
     for name, hook in (("same", same), ("bonus", bonus), ("progress", progress)):
         check_hook(name, hook)
-    if bonus is None and settings.bonus_terms:
-        bonus = swe_search.bonus(settings.bonus_terms)
+    rule = settings.rule
+    if bonus is None and isinstance(rule, UctBonus) and rule.bonus_terms:
+        bonus = swe_search.bonus(rule.bonus_terms)
     _check(simulator, trees, judge, settings, critic, bonus)
     _warn_of_foreknowledge(simulator, settings)
     as_json = settings.as_json()
@@ -186,7 +189,7 @@ def extend(
         tree.forget_pending()
         tree.settings, tree.discount = dict(as_json), settings.discount
         tree.seed_noise(tree.rng)
-        if settings.selection != "gumbel":
+        if rule.name != "gumbel":
             tree.forget_plan()
         if tree.has(0, EXPANDED):
             prepare_root(tree, settings)
@@ -229,9 +232,10 @@ def _read_of_nodes(settings: Mapping[str, Any]) -> list[str]:
     """The settings that read something of nodes which they alone put there, in words: the ``hint``, the order of
     children by their prior, the bounds of values. (What counts availability among information sets is no setting.)"""
     found = []
-    if settings.get("selection") in ("gumbel", "uct_bonus"):
-        found.append(f"selection={settings['selection']!r}")
-    if settings.get("critic_weight") or settings.get("unvisited_value") == "prior":
+    rule, options = rule_in(settings)
+    if rule in ("gumbel", "uct_bonus"):
+        found.append(f"selection={rule!r}")
+    if settings.get("critic_weight") or options.get("unvisited_value") == "prior":
         found.append("a critic")
     if settings.get("widening"):
         found.append("widening")
@@ -267,14 +271,14 @@ def _check(
         raise ValueError(
             f"{name} has {simulator.players} players, and backup='max' keeps the best return of one; use 'minimax'"
         )
-    if (settings.critic_weight > 0.0 or settings.unvisited_value == "prior") != (critic is not None):
+    if settings.asks_critic != (critic is not None):
         raise ValueError(
-            f"critic_weight={settings.critic_weight} and unvisited_value={settings.unvisited_value!r} "
+            f"critic_weight={settings.critic_weight} and unvisited_value={settings.unvisited_value or None!r} "
             + ("ask a critic; pass critic=" if critic is None else "read no critic, and one was passed")
         )
-    if (settings.selection == "uct_bonus") != (bonus is not None):
+    if (settings.rule.name == "uct_bonus") != (bonus is not None):
         raise ValueError(
-            f"selection={settings.selection!r} "
+            f"selection={settings.rule.name!r} "
             + (
                 "adds a bonus; pass bonus=, or name bonus_terms"
                 if bonus is None
@@ -302,8 +306,8 @@ def _check(
             or information != settings.information
         ):
             raise ValueError(f"tree {tree.index} was searched with other settings of information; search it anew")
-        if settings.selection == "gumbel" and tree.counters["simulations"] < settings.simulations:
-            reason = tree.why_not_planned(settings.simulations, settings.considered)
+        if isinstance(settings.rule, Gumbel) and tree.counters["simulations"] < settings.simulations:
+            reason = tree.why_not_planned(settings.simulations, settings.rule.considered)
             if reason:
                 raise ValueError(not_planned(tree.index, settings.simulations, reason))
         before = _read_of_nodes(tree.settings if tree.visits(0) and tree.settings else asked)
@@ -326,7 +330,10 @@ def _walk(
     """The way of walking that the settings ask for."""
     if settings.information != "perfect":
         return InformationWalk(simulator, settings, rules, expansion)
-    kind = WholeTreeWalk if settings.selection == "softmax" or settings.whole_tree else PlainWalk
+    whole_tree = isinstance(settings.rule, Softmax) or (
+        isinstance(settings.rule, UctBonus) and settings.rule.whole_tree
+    )
+    kind = WholeTreeWalk if whole_tree else PlainWalk
     return kind(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
 
 

@@ -29,6 +29,7 @@ from ..envs.play.transcript import Transcript, acted
 from ..envs.promises import fault_of_actions
 from ..envs.simulator import Simulator
 from .calls import Patience, ask, failure, in_range
+from .rules.options import Gumbel
 from .rules.selection import dirichlet_noise, mixed_prior
 from .selected import Selected, Words
 from .settings import SearchSettings
@@ -377,8 +378,9 @@ def prepare_root(tree: Tree, settings: SearchSettings) -> None:
     children = tree.children(0)
     if settings.noise > 0.0 and not tree.noisy:
         tree.mix_root_prior(dirichlet_noise(tree.rng, len(children), settings.noise_alpha), settings.noise)
-    if settings.selection == "gumbel":
-        tree.plan_gumbel(tree.rng, settings.gumbel_scale, settings.simulations, settings.considered)
+    rule = settings.rule
+    if isinstance(rule, Gumbel):
+        tree.plan_gumbel(tree.rng, rule.gumbel_scale, settings.simulations, rule.considered)
 
 
 def normalised(text: str) -> str:

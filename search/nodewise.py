@@ -8,13 +8,14 @@ that was never visited. The likeliest such child of the chosen node is the leaf.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from ..envs.simulator import Simulator
 from .expansion import Expansion
+from .rules.options import Softmax, UctBonus
 from .rules.selection import softmax_node, uct_bonus
 from .selected import Selected
 from .settings import SearchSettings
@@ -37,21 +38,20 @@ class WholeTreeWalk(PlainWalk):
         reads_transcripts: bool,
     ) -> None:
         super().__init__(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
-        self.luck_is_drawn = settings.selection == "softmax"
+        self.luck_is_drawn = settings.rule.name == "softmax"
 
     def selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
         """The next leaf; one call of the rule."""
-        if self.settings.selection == "softmax":
-            return softmax_leaf(tree, self.settings, drawn)
-        return best_leaf(tree, self.settings)
+        rule = self.settings.rule
+        return softmax_leaf(tree, rule, drawn) if isinstance(rule, Softmax) else best_leaf(tree, cast(UctBonus, rule))
 
     def check_chance(self) -> None:
         """Raises :class:`Refused`."""
         super().check_chance()
         raise Refused(
-            f"selection={self.settings.selection!r} chooses among the nodes where a player moves, and"
+            f"selection={self.settings.rule.name!r} chooses among the nodes where a player moves, and"
             f" {type(self.simulator).__name__} has nodes where chance does; use another selection"
-            f"{', or whole_tree=False' if self.settings.whole_tree else ''}"
+            f"{', or whole_tree=False' if isinstance(self.settings.rule, UctBonus) else ''}"
         )
 
     def nodes_with_bonus(self, leaf: Selected) -> list[int]:
@@ -59,23 +59,23 @@ class WholeTreeWalk(PlainWalk):
         return [0, *super().nodes_with_bonus(leaf)]
 
 
-def softmax_leaf(tree: Tree, settings: SearchSettings, drawn: Sequence[Selected]) -> Selected | None:
+def softmax_leaf(tree: Tree, rule: Softmax, drawn: Sequence[Selected]) -> Selected | None:
     """The next leaf, marked as under way; None where no node can grow."""
     nodes = tree.nodes
     if nodes["visits"][0] == 0:
         return _root(tree)
     allowed, fresh = _can_grow(nodes)
     picked = [tree.actions[tree.parent(leaf.node)] for leaf in drawn if leaf.node]
-    if settings.apart > 0.0 and picked:
+    if rule.apart > 0.0 and picked:
         for node in np.flatnonzero(allowed).tolist():
             near = min(Levenshtein.normalized_distance(tree.actions[node], other) for other in picked)
-            allowed[node] = near >= settings.apart
+            allowed[node] = near >= rule.apart
     values = nodes["value_sum"] / np.maximum(nodes["visits"], 1)
-    node = int(softmax_node(values, allowed, settings.temperature, settings.top_nodes, tree.rng.random()))
+    node = int(softmax_node(values, allowed, rule.temperature, rule.top_nodes, tree.rng.random()))
     return None if node < 0 else _likeliest(tree, node, fresh)
 
 
-def best_leaf(tree: Tree, settings: SearchSettings) -> Selected | None:
+def best_leaf(tree: Tree, rule: UctBonus) -> Selected | None:
     """The next leaf under ``whole_tree``, marked as under way; None where no node can grow."""
     nodes = tree.nodes
     if nodes["visits"][0] == 0:
@@ -84,7 +84,7 @@ def best_leaf(tree: Tree, settings: SearchSettings) -> Selected | None:
     best, best_score = -1, -np.inf
     for node in np.flatnonzero(allowed).tolist():
         above = float(nodes["visits"][nodes["parent"][node]]) if node else 1.0
-        weights = settings.exploitation, settings.exploration
+        weights = rule.exploitation, rule.exploration
         score = uct_bonus(tree.mean(node), float(tree.visits(node)), above, *weights, float(nodes["hint"][node]), 0.0)
         if score > best_score:
             best, best_score = node, score

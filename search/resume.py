@@ -12,8 +12,11 @@ from ..envs.play.policy import Policy
 from ..envs.simulator import Simulator
 from .engine import Progress, Root, extend, search
 from .evaluation import Evaluator
+from .expansion import Critic
 from .files import DISK_FAULTS
 from .locks import only_writer
+from .rules.options import RULES, rule_as_json
+from .rules.selection import rule_in
 from .settings import SearchSettings
 from .store import as_read, load_trees, save_trees
 from .trees.tree import Tree
@@ -30,6 +33,8 @@ def search_into(
     settings: SearchSettings,
     rng: np.random.Generator,
     progress: Progress | None = None,
+    *,
+    critic: Critic | None = None,
 ) -> list[Tree]:
     """``engine.search`` with its trees in the parquet file ``path``: written every five minutes, at the end, and on
     Ctrl-C or SIGTERM. Where the file stands already its trees are grown on, to ``settings.simulations`` each, as if
@@ -44,7 +49,7 @@ def search_into(
     with only_writer(path):
         saving = _Saving(path, progress)
         if not Path(path).exists():
-            trees = search(simulator, roots, policy, evaluator, settings, rng, saving, autosave=path)
+            trees = search(simulator, roots, policy, evaluator, settings, rng, saving, critic=critic, autosave=path)
         else:
             try:
                 trees = load_trees(path, simulator)
@@ -53,7 +58,7 @@ def search_into(
                 raise
             _check(path, trees, roots, settings)
             _check_draws(path, trees, rng)
-            trees = extend(simulator, trees, policy, evaluator, settings, saving, autosave=path)
+            trees = extend(simulator, trees, policy, evaluator, settings, saving, critic=critic, autosave=path)
         save_trees(path, trees)
         return trees
 
@@ -96,9 +101,12 @@ def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], setti
             f"{path} exists, and its {len(trees)} trees are of other tasks (environment, goals, split or options)"
             f" than the {len(roots)} asked for; name another file, or remove it"
         )
-    asked = settings.as_json()
+    asked, usual = settings.as_json(), SearchSettings().as_json()
     for tree in trees:
-        grown = SearchSettings().as_json() | tree.settings  # a file of an earlier version knows fewer options
+        grown = usual | tree.settings  # a file of an earlier version knows fewer options
+        name, options = rule_in(grown)
+        if name in RULES:
+            grown["selection"] = {name: {**rule_as_json(RULES[name]())[name], **options}}
         other = {name: grown[name] for name in asked if grown[name] != asked[name]}
         for limit in ("simulations", "seconds", "max_nodes", "max_bytes", "max_model_calls"):
             other.pop(limit, None)

@@ -4,29 +4,25 @@ Options that contradict each other are refused when the settings are made, with 
 simulator, policy or evaluator when the search starts (``engine.py``).
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 
 from .rules.backup import BACKUP_CODES, Backup
-from .rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
-from .rules.selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection, UnvisitedValue
-from .rules.swe_search import TERMS
+from .rules.options import LARGEST_SCALE, MAX_COUNT, RULES, Puct, Rule, numbers_of, rule_as_json, rule_of
+from .rules.selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection
 from .trees.nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
-from .typed import check_fields
+from .typed import OneOf, check_fields
 
 Normalise = Literal["no", "tree", "siblings"]
 Information = Literal["perfect", "single_observer", "multiple_observer"]
 Final = Literal["visits", "value"]
 
-MAX_COUNT = 2**31 - 1
-"""Nodes of a tree are numbered in 32 bits."""
-LARGEST_SCALE = 1e30
-"""What returns and scores are multiplied by or divided by; infinity makes scores that are NaN."""
 LONGEST_CALL = 1e9
 """Seconds: what a thread can wait for."""
 
+_USUAL_RULE = Puct()
 _NORMALISE_CODES = {"no": NORMALISE_NOT, "tree": NORMALISE_TREE, "siblings": NORMALISE_SIBLINGS}
 
 
@@ -35,12 +31,8 @@ class SearchSettings:
     """The options of a search; the defaults suit short text environments with rewards in [0, 1].
 
     simulations: leaves a tree, the root's own evaluation included; afterwards the root has as many visits.
-    selection, exploration: the rule (``rules/selection.py``) and its constant c (``alphazero``: its c_init).
-    unvisited_value: Q of a child without a visit, under ``puct``, ``alphazero``, ``p_ucb`` and ``ucb1``: its parent's
-        value, ``reduced`` (that minus fpu_value · √(prior mass of the visited children)), ``constant`` (fpu_value),
-        ``zero`` (Agent Q, MCTS-DPO), ``infinite`` (every child once first), or ``prior``, what the search's critic said
-        of it. Under ``normalise``, zero and constant are values after scaling.
-    fpu_value: of ``reduced`` (a factor; KataGo's is 0.2, and 0 is refused) and ``constant`` (a value).
+    selection: the rule with its options (``rules/options.py``), such as ``Uct(exploration=1.4)``; a name, ``"uct"``, is
+        the rule with its defaults. :attr:`rule` reads it.
     proposals: actions sampled at a node where any text may be an answer; alike ones are merged, and the prior is each
         one's share.
     uniform_prior, prior_temperature: the prior is λ · uniform + (1 − λ) · policy^(1/T), renormalised.
@@ -57,14 +49,6 @@ class SearchSettings:
     final: the rule for the action to play in the end (``Tree.best_child``); ``gumbel`` has its own.
     max_failed_share: the share of failed leaves, of all trees together, at which the search stops.
 
-    exploration_base: c_base of ``alphazero``; exploitation: w_e of ``uct_bonus``.
-    bonus_terms: the additive terms of ``uct_bonus`` by name (``swe_search.TERMS``), where the caller passes no bonus.
-    whole_tree: ``uct_bonus`` takes the best of all nodes that can grow (SWE-Search's program), instead of walking down.
-    temperature, top_nodes, apart: of ``softmax`` (Optima): the draw among the best nodes of the tree; within a batch
-        none whose action is nearer than ``apart`` (edit distance over length) to that of one drawn before.
-    considered, gumbel_scale: of ``gumbel``: root actions that sequential halving starts with; 0 plays without noise.
-    value_scale, maxvisit_init, rescale_values: of ``gumbel``: c_scale and c_visit of σ, and whether values are scaled
-        to [0, 1] for it (mctx's ``qtransform_completed_by_mix_value``).
     normalise: values scaled to [0, 1] by the bounds of the ``tree`` (MuZero), or of ``siblings`` and parent (mctx).
     noise, noise_alpha: the share of Dirichlet(α) in the root's prior (AlphaZero: 0.25).
     random_ties: children of equal score by the tree's generator; else the earliest.
@@ -85,10 +69,7 @@ class SearchSettings:
     """
 
     simulations: int = 32
-    selection: Selection = "puct"
-    exploration: float = 2.5
-    unvisited_value: UnvisitedValue = "parent"
-    fpu_value: float = 0.0
+    selection: Annotated[Rule | Selection, OneOf(RULES)] = _USUAL_RULE
     proposals: int = 5
     uniform_prior: float = 0.1
     prior_temperature: float = 1.0
@@ -102,18 +83,6 @@ class SearchSettings:
     solve: bool = True
     final: Final = "visits"
     max_failed_share: float = 0.5
-    exploration_base: float = 19652.0
-    exploitation: float = 1.0
-    bonus_terms: tuple[str, ...] = ()
-    whole_tree: bool = False
-    temperature: float = 1.0
-    top_nodes: int = 10
-    apart: float = 0.0
-    considered: int = 16
-    gumbel_scale: float = 1.0
-    value_scale: float = VALUE_SCALE
-    maxvisit_init: float = MAXVISIT_INIT
-    rescale_values: bool = True
     normalise: Normalise = "no"
     noise: float = 0.0
     noise_alpha: float = 0.3
@@ -135,10 +104,10 @@ class SearchSettings:
     call_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "selection", rule_of(self.selection))
         check_fields(self)
         for name, low, high in (
             ("simulations", 1, MAX_COUNT),
-            ("exploration", 0.0, LARGEST_SCALE),
             ("proposals", 1, MAX_COUNT),
             ("uniform_prior", 0.0, 1.0),
             ("discount", 0.0, 1.0),
@@ -146,14 +115,6 @@ class SearchSettings:
             ("virtual_loss", 0.0, LARGEST_SCALE),
             ("max_depth", 1, np.inf),
             ("max_failed_share", 0.0, 1.0),
-            ("exploitation", 0.0, LARGEST_SCALE),
-            ("top_nodes", 1, MAX_COUNT),
-            ("apart", 0.0, 1.0),
-            ("considered", 1, MAX_COUNT),
-            ("gumbel_scale", 0.0, LARGEST_SCALE),
-            ("value_scale", 0.0, LARGEST_SCALE),
-            ("maxvisit_init", 0.0, LARGEST_SCALE),
-            ("fpu_value", -LARGEST_SCALE, LARGEST_SCALE),
             ("noise", 0.0, 1.0),
             ("critic_weight", 0.0, 1.0),
             ("merge_distance", 0.0, 1.0),
@@ -163,7 +124,7 @@ class SearchSettings:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"SearchSettings.{name} is {value!r}; expected a number from {low} to {high}")
-        for name in ("prior_temperature", "exploration_base", "temperature", "noise_alpha"):
+        for name in ("prior_temperature", "noise_alpha"):
             value = getattr(self, name)
             if not 0.0 < value <= LARGEST_SCALE:
                 raise ValueError(
@@ -181,12 +142,24 @@ class SearchSettings:
             raise ValueError(
                 f"SearchSettings.proposals_by_depth is {self.proposals_by_depth}; expected at least 1 each"
             )
-        for name in self.bonus_terms:
-            if name not in TERMS:
-                raise ValueError(f"SearchSettings.bonus_terms has {name!r}; expected some of {', '.join(TERMS)}")
         for wrong, reason in self._contradictions():
             if wrong:
                 raise ValueError(f"SearchSettings: {reason}")
+
+    @property
+    def rule(self) -> Rule:
+        """The rule of selection, with its options."""
+        return cast(Rule, self.selection)
+
+    @property
+    def unvisited_value(self) -> str:
+        """That of the rule; empty where it has none."""
+        return getattr(self.selection, "unvisited_value", "")
+
+    @property
+    def asks_critic(self) -> bool:
+        """Whether the search reads what a critic says of actions before they are tried."""
+        return self.critic_weight > 0.0 or self.unvisited_value == "prior"
 
     @property
     def proves(self) -> bool:
@@ -194,37 +167,22 @@ class SearchSettings:
         return self.solve and self.discount == 1.0 and not self.hide_outcome
 
     def as_json(self) -> dict[str, Any]:
-        """The settings as JSON holds them: tuples as lists."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """The settings as JSON holds them, from which ``SearchSettings(**as_json)`` makes equal ones: tuples are lists,
+        the rule its options by its name."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
+        return {**plain, "selection": rule_as_json(self.rule)}
 
     def _contradictions(self) -> tuple[tuple[bool, str], ...]:
         hidden = self.information != "perfect"
-        gumbel = self.selection == "gumbel"
-        urgent = self.unvisited_value in ("reduced", "constant")
-        sigma = (self.value_scale, self.maxvisit_init, self.rescale_values)
+        rule = self.rule.name
+        gumbel, bonus = rule == "gumbel", rule == "uct_bonus"
+        whole_tree = getattr(self.rule, "whole_tree", False)
         return (
-            (
-                not gumbel and sigma != (VALUE_SCALE, MAXVISIT_INIT, True),
-                "value_scale, maxvisit_init and rescale_values are options of selection='gumbel'",
-            ),
-            (
-                self.fpu_value != 0.0 and not urgent,
-                f"fpu_value={self.fpu_value} is read under unvisited_value='reduced' or 'constant' alone",
-            ),
-            (
-                urgent and self.selection not in ("puct", "alphazero", "p_ucb", "ucb1"),
-                f"unvisited_value={self.unvisited_value!r} has no effect under selection={self.selection!r}; it goes"
-                " with 'puct', 'alphazero', 'p_ucb' and 'ucb1'",
-            ),
             (
                 hidden and self.unvisited_value == "reduced",
                 "unvisited_value='reduced' needs the prior mass of all children, and in information sets"
                 " the available ones change from walk to walk; use another value",
-            ),
-            (
-                self.unvisited_value == "reduced" and self.fpu_value == 0.0,
-                "unvisited_value='reduced' with fpu_value=0.0 reduces nothing; set fpu_value (KataGo: 0.2), or use"
-                " unvisited_value='parent'",
             ),
             (
                 gumbel and self.solve,
@@ -237,24 +195,20 @@ class SearchSettings:
                 " normalise and widening at their defaults",
             ),
             (
-                self.selection == "softmax" and (hidden or self.widening > 0.0 or self.transpositions),
+                rule == "softmax" and (hidden or self.widening > 0.0 or self.transpositions),
                 "selection='softmax' draws among the nodes of one plain tree; it goes with neither information sets,"
                 " transpositions nor widening",
             ),
             (
-                self.selection != "uct_bonus" and (len(self.bonus_terms) > 0 or self.whole_tree),
-                "bonus_terms and whole_tree are options of selection='uct_bonus'",
-            ),
-            (
-                self.whole_tree and (self.widening > 0.0 or self.transpositions),
+                whole_tree and (self.widening > 0.0 or self.transpositions),
                 "whole_tree=True looks at the nodes of one plain tree, without transpositions and widening",
             ),
             (
-                self.selection == "uct_bonus" and (self.critic_weight > 0.0 or self.unvisited_value == "prior"),
+                bonus and self.critic_weight > 0.0,
                 "selection='uct_bonus' keeps its bonus where a critic's value would stand; use another rule",
             ),
             (
-                hidden and (gumbel or self.selection == "uct_bonus" or self.backup != "mean" or self.transpositions),
+                hidden and (gumbel or bonus or self.backup != "mean" or self.transpositions),
                 f"information={self.information!r} goes with backup='mean', without transpositions, and with neither"
                 " 'gumbel' nor 'uct_bonus': an information set has no one successor",
             ),
@@ -288,8 +242,9 @@ class SearchSettings:
 def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.ndarray:
     """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
     walk = np.zeros(1, WALK)
-    walk["selection"] = SELECTION_CODES[settings.selection]
-    walk["first_play"] = FIRST_PLAY_CODES[settings.unvisited_value]
+    options = numbers_of(settings.rule)
+    walk["selection"] = SELECTION_CODES[settings.rule.name]
+    walk["first_play"] = FIRST_PLAY_CODES[options["unvisited_value"]]
     walk["normalise"] = _NORMALISE_CODES[settings.normalise]
     walk["backup"] = BACKUP_CODES[settings.backup]
     for name in (
@@ -300,6 +255,9 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "value_scale",
         "maxvisit_init",
         "rescale_values",
+    ):
+        walk[name] = options[name]
+    for name in (
         "critic_weight",
         "widening",
         "widening_power",
@@ -310,8 +268,8 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
     ):
         walk[name] = getattr(settings, name)
     walk["plain"] = (
-        settings.selection in ("ucb1", "uct", "puct")
-        and settings.unvisited_value in ("zero", "parent")
+        settings.rule.name in ("ucb1", "uct", "puct")
+        and options["unvisited_value"] in ("zero", "parent")
         and settings.normalise == "no"
         and settings.critic_weight == settings.widening == 0.0
         and not settings.random_ties

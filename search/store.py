@@ -46,6 +46,7 @@ from ..envs.simulator import CHANCE, Simulator
 from .calls import ROUNDING
 from .extraction import PreferencePair
 from .files import atomically, check_file, check_unpacked
+from .rules.options import from_flat
 from .trees.information_tree import InformationTree
 from .trees.nodes import EXPANDED, INFORMATION, LINKED, MAX_PLAYERS, NODE, UNSTEPPED
 from .trees.tree import Tree
@@ -287,7 +288,7 @@ def _tree_from_about(about: Any, nodes: np.ndarray) -> Tree:
     if len(gumbel) not in (0, int(root["children"])) or bool(gumbel) != bool(considered):
         raise ValueError(f"{len(gumbel)} Gumbel draws and {len(considered)} turns for {root['children']} actions")
     tree.take_beside_nodes(about)
-    tree.settings, tree.last_error = about["settings"], str(about["last_error"])
+    tree.settings, tree.last_error = from_flat(about["settings"]), str(about["last_error"])
     tree.counters.update(about["counters"])
     for player, turns in about.get("before_root", {}).items():
         tree.before_root[int(player)] = tuple(map(_turn_from_json, turns))

@@ -3,11 +3,21 @@ settings is made, in one line. Ranges and contradictions are the dataclass's own
 
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """In ``Annotated[A | B, OneOf({"a": A, "b": B})]``: a choice among named kinds of settings (dataclasses), written
+    as ``a`` or, with settings of its own, as ``a: {...}``. A field of type ``dict[str, A | B]`` so annotated holds
+    several, each by its name."""
+
+    kinds: Mapping[str, type]
 
 
 def check_fields(settings: Any) -> None:

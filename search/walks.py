@@ -129,7 +129,7 @@ class PlainWalk:
             seen = leaf.value if not self.zero_sum or tree.chooser(leaf.node) == 0 else -leaf.value
             tree.set_terminal_value(leaf.node, seen)
             leaf.value = 0.0
-        elif self.settings.selection == "gumbel" and not leaf.flags & VALUED:
+        elif self.settings.rule.name == "gumbel" and not leaf.flags & VALUED:
             tree.set_hint(leaf.node, tree.seen_by_mover(leaf.node, leaf.value))
         tree.back_up(leaf.node, leaf.value, self.rules, leaf.path)
         return self.expansion.ask_bonus(tree, self.nodes_with_bonus(leaf)) if self.expansion.bonus is not None else ""

@@ -9,7 +9,7 @@ from branchwise import cli, simulator_for
 from branchwise.envs.play.task import start
 from branchwise.envs.registry import environments
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.presets import suited_settings
+from branchwise.search.presets import preset, suited_settings
 from branchwise.search.store import load_pairs, load_trees, save_trees
 from branchwise.search.trees.information_tree import InformationTree
 from branchwise.search.trees.tree import Tree
@@ -125,3 +125,29 @@ def test_a_search_that_is_done_says_so() -> None:
     assert (
         again == "done.parquet is done already: nothing was searched again. More --simulations go on with it.\n" + first
     )
+
+
+def test_a_preset_s_settings_are_searched_with_and_the_command_s_own_lie_over_them() -> None:
+    common = ["search", "branchwise/KuhnPoker-v0", "--goals", 1, "--preset", "lats"]
+    run(*common, "--out", "lats.parquet")
+    run(*common, "--simulations", 9, "--set", "selection.uct.exploration=0.5", "--out", "own.parquet")
+    [usual], [own] = load_trees("lats.parquet"), load_trees("own.parquet")
+    assert usual.settings == preset("lats", information="single_observer", normalise="tree").as_json()
+    changes = {"simulations": 9, "selection": {"uct": {"exploration": 0.5}}}
+    assert own.settings == {**usual.settings, **changes}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--preset", "agentq"], "no preset 'agentq'; did you mean 'agent_q'"),
+        (["--preset", "agent_q"], "the model is the critic: pass --model"),
+        (["--set", "selection.uct=3"], "selection.uct=3"),
+        (["--set", "selection={uct: {}, puct: {}}"], "selection names uct, puct; expected one name"),
+    ],
+)
+def test_a_preset_or_rule_that_cannot_be_searched_with_is_refused(options: list[str], words: str, here: Path) -> None:
+    done = CliRunner().invoke(cli.app, ["search", "branchwise/TicTacToe-v0", "--out", "no.parquet", *options])
+    assert done.exit_code == 2
+    assert words in done.output
+    assert not (here / "no.parquet").exists()

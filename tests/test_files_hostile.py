@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -26,7 +27,7 @@ ROOTS = [Root(GAME.reset(0), task={"seed": 0})]
 
 
 def grown(rng: Any = None, **options: Any) -> Any:
-    settings = SearchSettings(**{"simulations": 60, "solve": False, **options})
+    settings = flat_settings(**{"simulations": 60, "solve": False, **options})
     return search(GAME, ROOTS, None, RandomRollout(), settings, rng or np.random.default_rng(0))
 
 

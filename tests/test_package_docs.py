@@ -18,6 +18,7 @@ from branchwise.search import engine
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.rules import selection
 from branchwise.search.rules.backup import BACKUP_CODES
+from branchwise.search.rules.options import RULES
 from branchwise.search.rules.selection import SELECTION_CODES
 from branchwise.search.store import _SCHEMA
 from branchwise.search.trees.tree import COUNTERS
@@ -83,7 +84,8 @@ def test_every_choice_has_its_paper() -> None:
 
 
 def test_settings_named_in_the_papers_page_exist() -> None:
-    fields = {field.name for field in dataclasses.fields(engine.SearchSettings)}
+    kinds = (engine.SearchSettings, *RULES.values())
+    fields = {field.name for kind in kinds for field in dataclasses.fields(kind)}
     search = page("papers.md").split("## Extraction")[0]
     named = {name for cell in re.findall(r"^\| (.+?) \|", search, re.M) for name in re.findall(r"`(\w+)", cell)}
     assert named - {"value", "SearchSettings"} <= fields

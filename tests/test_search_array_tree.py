@@ -5,11 +5,13 @@ import pickle
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.checked import LARGEST
 from branchwise.envs.simulator import MOST_DRAWS
 from branchwise.search.rules.backup import LOSS, WIN
 from branchwise.search.rules.gumbel import root_answer
+from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.nodes import CHANCE, TERMINAL
@@ -117,7 +119,7 @@ def played(
 
 
 def settings(**options: object) -> SearchSettings:
-    return SearchSettings(**{"simulations": 40, "selection": "uct", **options})  # type: ignore[arg-type]
+    return flat_settings(**{"simulations": 40, "selection": "uct", **options})  # type: ignore[arg-type]
 
 
 PAYS = {(0,): (0.25,), (0, 0): (0.0,), (0, 1): (0.5,), (1, 0): (0.25,), (1, 1): (0.125,)}
@@ -441,7 +443,7 @@ def test_without_a_generator_the_draws_are_those_of_seed_0() -> None:
 @pytest.mark.parametrize("players", [1, 3])
 def test_outcomes_of_chance_are_drawn_by_their_probability_and_make_a_mean(players: int) -> None:
     """Action 0 leads to a coin of 3 : 1 that pays player 0 one or nothing, action 1 to nothing at all."""
-    settings = SearchSettings(simulations=2_000, selection="uct", exploration=1.0, solve=False)
+    settings = SearchSettings(simulations=2_000, selection=Uct(exploration=1.0), solve=False)
     tree = ArrayTree(settings, actions=2, players=players)
     leaves = tree.next()
     while len(leaves):

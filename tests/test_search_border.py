@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import gymnasium
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 import branchwise  # noqa: F401 (registers the environments)
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -21,6 +22,7 @@ from branchwise.search import compiled
 from branchwise.search.border import generators
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
+from branchwise.search.rules.options import RULES, Puct
 from branchwise.search.trees.tree import Tree
 from branchwise.testing import check_simulator
 from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_recipe
@@ -164,7 +166,7 @@ def test_an_action_that_is_listed_twice_deeper_down_costs_that_leaf() -> None:
     def actions(state: Any) -> Any:
         return ["left", "left"] if state.steps == "r" else ["left", "right"] if len(state.steps) < 3 else []
 
-    tree = grow(Walk(legal_actions=actions), settings=SearchSettings(simulations=12, exploration=9.0))
+    tree = grow(Walk(legal_actions=actions), settings=SearchSettings(simulations=12, selection=Puct(exploration=9.0)))
     assert tree.counters["failed_leaves"] == 1
     assert tree.last_error == "the simulator failed: legal_actions has 'left' twice; list an action once"
 
@@ -315,7 +317,16 @@ def test_a_policy_that_cannot_answer_here_is_refused_with_the_cure() -> None:
 
 # ---- settings ---------------------------------------------------------------------------------------------------
 
-KINDS = [SearchSettings, PreferenceSettings, SupervisedSettings, ValueSettings, BaseSettings, RunConfig, Recipe]
+KINDS = [
+    SearchSettings,
+    PreferenceSettings,
+    SupervisedSettings,
+    ValueSettings,
+    BaseSettings,
+    RunConfig,
+    Recipe,
+    *RULES.values(),
+]
 
 
 @pytest.mark.parametrize(
@@ -325,20 +336,19 @@ KINDS = [SearchSettings, PreferenceSettings, SupervisedSettings, ValueSettings, 
         ("simulations", "16", "expected a whole number"),
         ("simulations", True, "expected a whole number"),
         ("simulations", None, "expected a whole number"),
-        ("exploration", "2", "expected a number"),
-        ("exploration", float("nan"), "expected a number"),
+        ("virtual_loss", "2", "expected a number"),
+        ("virtual_loss", float("nan"), "expected a number"),
         ("solve", "yes", "expected True or False"),
         ("solve", 1, "expected True or False"),
         ("selection", 3, "expected one of ucb1, uct"),
         ("max_nodes", 2.5, "expected a whole number or None"),
         ("proposals_by_depth", (4, 2.5), "expected a tuple of a whole number"),
         ("proposals_by_depth", 4, "expected a tuple of a whole number"),
-        ("bonus_terms", "depth", "expected a tuple of a text"),
     ],
 )
 def test_a_setting_of_another_type_is_refused(name: str, value: Any, words: str) -> None:
     with pytest.raises(TypeError, match=f"SearchSettings.{name} is {re.escape(repr(value))}; {words}"):
-        SearchSettings(**{name: value})
+        flat_settings(**{name: value})
 
 
 def test_an_unknown_choice_lists_those_that_there_are() -> None:
@@ -360,9 +370,13 @@ def test_every_field_of_every_settings_class_is_looked_at(kind: type) -> None:
 
 
 def test_numbers_of_numpy_and_lists_become_pythons_own() -> None:
-    settings = SearchSettings(simulations=np.int64(8), exploration=np.float32(0.5), proposals_by_depth=[4, 2])  # type: ignore[arg-type]
-    assert settings == SearchSettings(simulations=8, exploration=0.5, proposals_by_depth=(4, 2))
-    assert hash(settings) == hash(SearchSettings(simulations=8, exploration=0.5, proposals_by_depth=(4, 2)))
+    settings = SearchSettings(
+        simulations=np.int64(8), selection=Puct(exploration=np.float32(0.5)), proposals_by_depth=[4, 2]
+    )  # type: ignore[arg-type]
+    assert settings == SearchSettings(simulations=8, selection=Puct(exploration=0.5), proposals_by_depth=(4, 2))
+    assert hash(settings) == hash(
+        SearchSettings(simulations=8, selection=Puct(exploration=0.5), proposals_by_depth=(4, 2))
+    )
     assert json.loads(json.dumps(settings.as_json()))["simulations"] == 8
 
 
@@ -379,7 +393,7 @@ def test_numbers_of_numpy_and_lists_become_pythons_own() -> None:
 def test_a_step_further_on_is_refused_by_the_same_rules_as_the_first(method: str, wrong: Any, words: str) -> None:
     right = getattr(Walk(), method)
     simulator = Walk(**{method: lambda state: wrong if state.steps == "rl" else right(state)})
-    settings = SearchSettings(simulations=40, exploration=3.0)
+    settings = SearchSettings(simulations=40, selection=Puct(exploration=3.0))
     tree = grow(simulator, evaluator=lambda *_: 0.5, settings=settings)
     assert tree.counters["failed_actions"] == 1
     assert tree.last_error.startswith(f"the simulator failed: ValueError: Walk: {words}")

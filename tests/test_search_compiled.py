@@ -22,6 +22,7 @@ from compiled_search import (
     no_logits,
     skewed_logits,
 )
+from flat_settings import changed, flat, flat_settings
 from numba import njit
 
 from branchwise.envs.games.board import BoardGame, BoardState
@@ -38,6 +39,7 @@ from branchwise.search.engine import Root
 from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.interruption import Interruption
+from branchwise.search.rules.options import AlphaZero, Gumbel, Puct, Ucb1, Uct
 from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.tree import Tree
@@ -62,10 +64,10 @@ class Twin:
     """The loop of ``compiled_loop.py``, with objects, float64 and the formulas of ``selection.py``."""
 
     def __init__(self, rules: CompiledRules, root: Any, settings: SearchSettings, random: int, value: Any, prior: Any):
-        self.rules, self.state, self.settings, self.random = rules, root, settings, random
+        self.rules, self.state, self.settings, self.random = rules, root, flat(settings), random
         self.value, self.prior = value, prior
         self.root = TwinNode()
-        self.first = settings.selection == "uct" or settings.unvisited_value == "infinite"
+        self.first = settings.rule.name == "uct" or settings.unvisited_value == "infinite"
         self.sign = -1.0 if rules.players == 2 else 1.0
 
     def run(self, simulations: int) -> TwinNode:
@@ -207,19 +209,19 @@ def assert_same(tree: CompiledTree, node: int, twin: TwinNode) -> int:
 
 
 VARIANTS: dict[str, SearchSettings] = {
-    "uct, random ties, proofs": SearchSettings(simulations=1500, selection="uct", exploration=2**0.5, random_ties=True),
+    "uct, random ties, proofs": SearchSettings(simulations=1500, selection=Uct(exploration=2**0.5), random_ties=True),
     "ucb1, zero, random ties": SearchSettings(
-        simulations=1500, selection="ucb1", exploration=1.0, unvisited_value="zero", random_ties=True, solve=False
+        simulations=1500, selection=Ucb1(exploration=1.0, unvisited_value="zero"), random_ties=True, solve=False
     ),
-    "puct, parent, discounted": SearchSettings(simulations=1500, exploration=1.5, discount=0.5),
+    "puct, parent, discounted": SearchSettings(simulations=1500, selection=Puct(exploration=1.5), discount=0.5),
     "alphazero, infinite": SearchSettings(
-        simulations=1500, selection="alphazero", exploration=1.25, unvisited_value="infinite", max_depth=4
+        simulations=1500, selection=AlphaZero(exploration=1.25, unvisited_value="infinite"), max_depth=4
     ),
     "puct, first play reduced": SearchSettings(
-        simulations=1000, exploration=1.5, unvisited_value="reduced", fpu_value=0.3
+        simulations=1000, selection=Puct(exploration=1.5, unvisited_value="reduced", fpu_value=0.3)
     ),
     "ucb1, constant first play": SearchSettings(
-        simulations=1000, selection="ucb1", exploration=0.7, unvisited_value="constant", fpu_value=-0.25, max_depth=4
+        simulations=1000, selection=Ucb1(exploration=0.7, unvisited_value="constant", fpu_value=-0.25), max_depth=4
     ),
 }
 
@@ -252,7 +254,7 @@ def test_every_node_equals_the_twin(simulator: Any, variant: str) -> None:
 @pytest.mark.parametrize("selection", ["uct", "puct"])
 def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any, random_ties: bool) -> None:
     options: dict[str, Any] = {"random_ties": True, "solve": False} if random_ties else {}
-    settings = SearchSettings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7, **options)
+    settings = flat_settings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7, **options)
     game = Maze()
     state = game.reset(3)
     arguments = (KernelPolicy(skewed_logits), KernelEvaluator(maze_value), settings, np.random.default_rng(0))
@@ -304,23 +306,27 @@ class MazeLogits:
 @pytest.mark.parametrize(
     "settings",
     [
-        SearchSettings(simulations=400, selection="uct", exploration=1.0),
-        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="zero"),
-        SearchSettings(simulations=400, selection="ucb1", exploration=1.0),
-        SearchSettings(simulations=400, selection="ucb1", exploration=1.0, unvisited_value="infinite"),
-        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="zero"),
-        SearchSettings(simulations=400, exploration=1.5, discount=0.0),
-        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="reduced", fpu_value=0.4),
-        SearchSettings(simulations=400, exploration=1.5, discount=0.5, unvisited_value="constant", fpu_value=0.3),
-        SearchSettings(simulations=400, selection="gumbel", considered=4, solve=False),
+        SearchSettings(simulations=400, selection=Uct(exploration=1.0)),
+        SearchSettings(simulations=400, selection=Ucb1(exploration=1.0, unvisited_value="zero")),
+        SearchSettings(simulations=400, selection=Ucb1(exploration=1.0)),
+        SearchSettings(simulations=400, selection=Ucb1(exploration=1.0, unvisited_value="infinite")),
+        SearchSettings(simulations=400, selection=Puct(exploration=1.5, unvisited_value="zero"), discount=0.5),
+        SearchSettings(simulations=400, selection=Puct(exploration=1.5), discount=0.0),
         SearchSettings(
-            simulations=400, selection="gumbel", solve=False, value_scale=0.7, maxvisit_init=9.0, rescale_values=False
+            simulations=400, selection=Puct(exploration=1.5, unvisited_value="reduced", fpu_value=0.4), discount=0.5
         ),
         SearchSettings(
-            simulations=400, selection="gumbel", solve=False, value_scale=0.01, maxvisit_init=5.0, rescale_values=False
+            simulations=400, selection=Puct(exploration=1.5, unvisited_value="constant", fpu_value=0.3), discount=0.5
+        ),
+        SearchSettings(simulations=400, selection=Gumbel(considered=4), solve=False),
+        SearchSettings(
+            simulations=400, selection=Gumbel(value_scale=0.7, maxvisit_init=9.0, rescale_values=False), solve=False
+        ),
+        SearchSettings(
+            simulations=400, selection=Gumbel(value_scale=0.01, maxvisit_init=5.0, rescale_values=False), solve=False
         ),
     ],
-    ids=lambda settings: f"{settings.selection}-{settings.unvisited_value}-{settings.rescale_values}",
+    ids=lambda settings: str(settings.rule),
 )
 def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: SearchSettings) -> None:
     game = Maze()
@@ -337,7 +343,7 @@ def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: 
 def test_gumbel_goes_on_where_the_largest_value_is_that_of_an_impossible_action() -> None:
     """Below each state all is worth less than the evaluator says of it, so what an unvisited action of prior zero is
     taken to be worth is the most; σ of the others is then e^-1000 of its σ and less."""
-    settings = SearchSettings(simulations=200, selection="gumbel", solve=False, uniform_prior=0.0, value_scale=20.0)
+    settings = SearchSettings(simulations=200, selection=Gumbel(value_scale=20.0), solve=False, uniform_prior=0.0)
     game = Maze()
     state = game.reset(5)
     root, evaluator = Root(state, (observed(game.observation(state)),)), KernelEvaluator(falling_value)
@@ -364,7 +370,7 @@ def test_gumbel_grows_the_tree_of_the_general_engine_in_a_game_of_two_with_equal
     state = game.reset(0)
     for square in squares:
         state = game.step(state, square)
-    settings = SearchSettings(simulations=400, selection="gumbel", solve=False, gumbel_scale=0.0)
+    settings = SearchSettings(simulations=400, selection=Gumbel(gumbel_scale=0.0), solve=False)
     evaluator = KernelEvaluator(kernel)
     [tree] = compiled.search(game, [Root(state)], None, evaluator, settings)
     [other] = general_search(game, [Root(state)], None, evaluator, settings)
@@ -378,7 +384,7 @@ def test_a_state_without_actions_that_is_not_over_is_valued_again(options: dict[
     class Cut(Maze):
         rules = replace(Maze.rules, name="cut maze", legal=maze_legal_above_two)
 
-    settings = SearchSettings(**{"simulations": 60, "exploration": 1.5} | options)
+    settings = flat_settings(**{"simulations": 60, "exploration": 1.5} | options)
     game = Cut()
     [tree] = compiled.search(game, [Root(game.reset(3))], None, KernelEvaluator(maze_value), settings)
     assert isinstance(tree, CompiledTree)
@@ -392,7 +398,7 @@ def test_the_general_engine_grows_the_same_tree_in_a_game_with_proofs() -> None:
     state = game.reset(0)
     for square in "5172":
         state = game.step(state, square)
-    settings = SearchSettings(simulations=400, selection="uct", exploration=1.0)
+    settings = SearchSettings(simulations=400, selection=Uct(exploration=1.0))
     evaluator = KernelEvaluator(board_value)
     [tree] = compiled.search(game, [Root(state)], None, evaluator, settings, np.random.default_rng(0))
     [other] = general_search(game, [Root(state)], None, evaluator, settings, np.random.default_rng(0))
@@ -461,7 +467,7 @@ def test_tic_tac_toe_is_played_perfectly_from_every_position() -> None:
         after = {game.step(state, action) for state in frontier for action in game.legal_actions(state)}
         frontier = [state for state in after if game.current_player(state) != TERMINAL]
     assert len(states) == 4520  # positions of tic-tac-toe that are not over
-    settings = SearchSettings(simulations=4000, selection="uct", exploration=2**0.5, random_ties=True)
+    settings = SearchSettings(simulations=4000, selection=Uct(exploration=2**0.5), random_ties=True)
     trees = compiled.search(game, [Root(state) for state in states], None, None, settings, np.random.default_rng(0))
     for state, tree in zip(states, trees, strict=True):
         values = move_values(game, state, solved)
@@ -482,7 +488,7 @@ def test_connect_four_end_games_are_played_perfectly() -> None:
             values = move_values(game, state, exact)
             if len(set(values.values())) > 1:
                 roots.append((state, values))
-    settings = SearchSettings(simulations=100_000, selection="uct", exploration=2**0.5, random_ties=True)
+    settings = SearchSettings(simulations=100_000, selection=Uct(exploration=2**0.5), random_ties=True)
     trees = compiled.search(game, [Root(state) for state, _ in roots], None, None, settings, rng)
     for (state, values), tree in zip(roots, trees, strict=True):
         best = max(values.values())
@@ -517,7 +523,7 @@ def test_a_compiled_gumbel_search_plays_what_it_drew_where_all_actions_are_worth
         return 0.0, random
 
     game, played = TicTacToe(), set()
-    settings = SearchSettings(simulations=4, selection="gumbel", considered=4, solve=False)
+    settings = SearchSettings(simulations=4, selection=Gumbel(considered=4), solve=False)
     for seed in range(12):
         generators = np.random.default_rng(seed)
         [tree] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(nothing), settings, generators)
@@ -538,7 +544,7 @@ def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_con
         Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings, np.random.default_rng(0)
     )
     assert isinstance(tree, CompiledTree)
-    settings = replace(settings, exploration=1000.0)  # to the end of the tree
+    settings = changed(settings, exploration=1000.0)  # to the end of the tree
     solved = 0
     for simulations in (150, 400, 4_000):  # partly solved, further, and to the end; the tree grows in between
         compiled.extend([tree], None, KernelEvaluator(maze_value), replace(settings, simulations=simulations))
@@ -564,7 +570,7 @@ def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(m
 
     monkeypatch.setattr(np, "isfinite", counting)
     monkeypatch.setattr("branchwise.search.compiled.engine._CHUNK", 20)
-    settings = SearchSettings(simulations=1000, selection="puct", exploration=1.5, prior_temperature=0.7)
+    settings = SearchSettings(simulations=1000, selection=Puct(exploration=1.5), prior_temperature=0.7)
     kernels = KernelPolicy(skewed_logits), KernelEvaluator(maze_value)
     [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], *kernels, settings, np.random.default_rng(0))
     assert checked[0] <= 2 * (2 * len(tree) + 50)  # two numbers of each node, twice; the root 50 times more
@@ -583,7 +589,7 @@ def test_a_solved_tree_of_one_player_returns_what_the_best_actions_earn_at_the_r
         return after.reward + discount * worth(after)
 
     root = game.reset(3)
-    settings = SearchSettings(simulations=6_000, selection="uct", exploration=1000.0, discount=discount)
+    settings = SearchSettings(simulations=6_000, selection=Uct(exploration=1000.0), discount=discount)
     [tree] = compiled.search(game, [Root(root)], None, KernelEvaluator(maze_value), settings)
     assert isinstance(tree, CompiledTree)
     assert tree.stopped == "solved"
@@ -600,7 +606,7 @@ def test_a_solved_tree_of_one_player_returns_what_the_best_actions_earn_at_the_r
 
 def test_scales_beyond_those_that_are_remembered_are_computed_anew() -> None:
     game = TicTacToe()
-    settings = SearchSettings(simulations=300, selection="uct", exploration=1.0)
+    settings = SearchSettings(simulations=300, selection=Uct(exploration=1.0))
     [whole] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(board_value), settings)
     tree = CompiledTree(game, game.rules, game.reset(0), settings, 0)
     with Interruption([tree], None, save_compiled) as interruption:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat, flat_settings
 
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -19,6 +20,7 @@ from branchwise.search import compiled
 from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.compiled.tree import CompiledTree
 from branchwise.search.engine import Root
+from branchwise.search.rules.options import Puct
 from branchwise.search.settings import SearchSettings
 
 GAME = TicTacToe()
@@ -30,7 +32,7 @@ ROOTS = [
 
 def searched(simulations: int = 300, **options: Any) -> list[CompiledTree]:
     options = {"selection": "uct", "random_ties": True} | options
-    settings = SearchSettings(simulations=simulations, **options)
+    settings = flat_settings(simulations=simulations, **options)
     trees = compiled.search(GAME, ROOTS, settings=settings, rng=np.random.default_rng(3))
     assert all(isinstance(tree, CompiledTree) for tree in trees)
     return trees  # type: ignore[return-value]
@@ -118,7 +120,7 @@ def test_arrays_of_another_kind_are_refused(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_settings_are_read_back_as_they_were(tmp_path: Path, options: dict[str, Any]) -> None:
-    settings = SearchSettings(simulations=20, selection="puct", **options)
+    settings = flat_settings(simulations=20, selection="puct", **options)
     trees = [CompiledTree(GAME, GAME.rules, root.state, settings, 7 + i, root.task, i) for i, root in enumerate(ROOTS)]
     save_compiled(tmp_path / "trees.npz", trees)
     for tree, loaded in zip(trees, load_compiled(tmp_path / "trees.npz", GAME, ROOTS), strict=True):
@@ -332,11 +334,20 @@ def test_a_signal_saves_and_leaves(tmp_path: Path, number: int, workers: int) ->
     assert trees[0].simulations == done + 10
 
 
+class _Flat:
+    """Settings that are written as earlier versions wrote them."""
+
+    def __init__(self, settings: SearchSettings, **options: Any) -> None:
+        self.options = {**vars(flat(settings)), **options}
+
+    def as_json(self) -> dict[str, Any]:
+        return self.options
+
+
 def test_a_reduction_by_nothing_that_was_once_accepted_is_loaded_as_the_parents_value(tmp_path: Path) -> None:
     trees = searched(40, selection="puct", random_ties=False, unvisited_value="reduced", fpu_value=0.2)
     for tree in trees:
-        tree.settings = copy.copy(tree.settings)
-        object.__setattr__(tree.settings, "fpu_value", 0.0)  # the settings would refuse it
+        tree.settings = _Flat(tree.settings, fpu_value=0.0)
     save_compiled(tmp_path / "trees.npz", trees)
     for tree in load_compiled(tmp_path / "trees.npz", GAME, ROOTS):
-        assert (tree.settings.unvisited_value, tree.settings.fpu_value) == ("parent", 0.0)
+        assert tree.settings.rule == Puct()

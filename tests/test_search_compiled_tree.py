@@ -2,12 +2,13 @@
 
 import math
 import pickle
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from compiled_search import Maze, assert_same_as_general, maze_value
+from flat_settings import flat_settings
 
 from branchwise.envs.games.connect_four import ConnectFour
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -18,6 +19,7 @@ from branchwise.search.compiled.loop import COMPILED_NODE, OVER, PROVEN_DRAW, PR
 from branchwise.search.compiled.tree import merged
 from branchwise.search.engine import Root
 from branchwise.search.rules.gumbel import halving_plan
+from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.nodes import EXPANDED, VALUED
 
@@ -26,7 +28,7 @@ from branchwise.search.trees.nodes import EXPANDED, VALUED
 
 def grown(simulations: int, seed: int = 0) -> CompiledTree:
     game = TicTacToe()
-    settings = SearchSettings(simulations=simulations, selection="uct", exploration=2**0.5, random_ties=True)
+    settings = SearchSettings(simulations=simulations, selection=Uct(exploration=2**0.5), random_ties=True)
     [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(seed))
     assert isinstance(tree, CompiledTree)
     return tree
@@ -83,7 +85,7 @@ def test_a_compiled_tree_becomes_a_tree() -> None:
 def test_limits_stop_a_tree() -> None:
     game = ConnectFour()
     for limit in ({"max_nodes": 5_000}, {"max_bytes": 120_000}, {"seconds": 0.05}):
-        settings = SearchSettings(simulations=1 << 23, selection="uct", exploration=2**0.5, random_ties=True, **limit)  # type: ignore[arg-type]
+        settings = flat_settings(simulations=1 << 23, selection="uct", exploration=2**0.5, random_ties=True, **limit)  # type: ignore[arg-type]
         [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings)
         assert isinstance(tree, CompiledTree)
         assert tree.stopped == next(iter(limit))
@@ -110,7 +112,7 @@ def test_a_solved_tree_is_solved_beyond_the_limit_too() -> None:
     state = game.reset(0)
     for square in "517":
         state = game.step(state, square)
-    settings = SearchSettings(simulations=5_000, selection="uct", exploration=2**0.5, random_ties=True)
+    settings = SearchSettings(simulations=5_000, selection=Uct(exploration=2**0.5), random_ties=True)
     [tree] = compiled.search(game, [Root(state)], None, None, settings)
     assert isinstance(tree, CompiledTree)
     assert tree.is_solved()
@@ -121,7 +123,7 @@ def test_a_solved_tree_is_solved_beyond_the_limit_too() -> None:
 
 def test_threads_grow_the_same_trees_and_merge() -> None:
     game = TicTacToe()
-    settings = SearchSettings(simulations=1000, selection="uct", exploration=2**0.5, random_ties=True)
+    settings = SearchSettings(simulations=1000, selection=Uct(exploration=2**0.5), random_ties=True)
     roots = [Root(game.reset(0))] * 3
     alone = compiled.search(game, roots, None, None, settings, np.random.default_rng(1))
     together = compiled.search(game, roots, None, None, settings, np.random.default_rng(1), workers=2)
@@ -170,7 +172,7 @@ def test_priors_are_known_where_the_rule_keeps_them(selection: Any, kept: bool) 
 
 
 def maze_tree(discount: float, simulations: int = 60, exploration: float = 1.0) -> CompiledTree:
-    settings = SearchSettings(simulations=simulations, selection="uct", discount=discount, exploration=exploration)
+    settings = SearchSettings(simulations=simulations, selection=Uct(exploration=exploration), discount=discount)
     [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], None, KernelEvaluator(maze_value), settings)
     assert isinstance(tree, CompiledTree)
     return tree
@@ -356,7 +358,7 @@ def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulat
     state = simulator.reset(3)
     for action in ("1", "2", "3") if isinstance(simulator, TicTacToe) else ():
         state = simulator.step(state, action)
-    settings = SearchSettings(simulations=300, selection=selection, exploration=1.0, solve=selection != "gumbel")
+    settings = flat_settings(simulations=300, selection=selection, exploration=1.0, solve=selection != "gumbel")
     [tree] = compiled.search(simulator, [Root(state)], None, None, settings)
     assert isinstance(tree, CompiledTree)
     general, ends = tree.to_tree(), 0
@@ -377,7 +379,7 @@ def test_a_compiled_tree_becomes_a_tree_that_says_the_same_of_every_node(simulat
         ends += tree.is_terminal(node)
     assert ends > 5
     assert (general.parent(0), general.nodes["reward"][0]) == (-1, 0.0)
-    assert general.settings == asdict(tree.settings)
+    assert general.settings == tree.settings.as_json()
 
 
 @pytest.mark.parametrize("simulations", [2, 200])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
@@ -115,7 +116,7 @@ def test_every_rule_backs_up_and_takes_back_along_the_whole_path(options: dict[s
     def value(simulator: Any, state: int, transcript: Any) -> list[float]:
         return [float("nan") if failed and state == steps else 0.0] * simulator.players
 
-    settings = SearchSettings(simulations=steps + 1, max_depth=steps + 1, revisit=True, **options)
+    settings = flat_settings(simulations=steps + 1, max_depth=steps + 1, revisit=True, **options)
     zeros = ValueFunction(value)
     zeros.reads_transcripts = False  # type: ignore[attr-defined]
     bonus = (lambda tree, node: 0.0) if "whole_tree" in options else None

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.search.rules.backup import DRAW, LOSS, WIN
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import walk_of
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.descent import (
     PATH_TOO_SHORT,
@@ -62,7 +63,7 @@ def told(tree: Tree, visits: Sequence[int], values: Sequence[float]) -> Tree:
 
 
 def walk(players: int = 1, **options: Any) -> np.ndarray:
-    return walk_of(SearchSettings(**options), zero_sum=players == 2, players=players)
+    return walk_of(flat_settings(**options), zero_sum=players == 2, players=players)
 
 
 def chosen(tree: Tree, rules: np.ndarray) -> int:

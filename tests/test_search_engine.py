@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
@@ -19,6 +20,7 @@ from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, is_zero_sum, search
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
+from branchwise.search.rules.options import Puct, Ucb1, Uct
 from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.settings import walk_of
 from branchwise.search.trees.arrays import _back_up_from
@@ -144,7 +146,7 @@ def fresh_generators(count: int) -> list[np.random.Generator]:
 @pytest.mark.parametrize("simulator", [RandomTree(), FreeText()], ids=["listed", "free text"])
 @pytest.mark.parametrize("leaves_per_tree", [1, 4])
 def test_a_tree_is_the_same_alone_and_among_others(simulator: RandomTree, leaves_per_tree: int) -> None:
-    settings = SearchSettings(simulations=25, leaves_per_tree=leaves_per_tree, selection="ucb1", exploration=1.0)
+    settings = SearchSettings(simulations=25, leaves_per_tree=leaves_per_tree, selection=Ucb1(exploration=1.0))
     together = search(
         simulator,
         roots(range(6), simulator),
@@ -225,7 +227,7 @@ def test_every_stage_is_one_call_for_all_trees() -> None:
 )
 def test_any_tree_is_sound(seed: int, solve: bool, **options: Any) -> None:
     simulator = RandomTree(rewards=False)
-    settings = SearchSettings(solve=solve, **options)
+    settings = flat_settings(solve=solve, **options)
     [tree] = search(simulator, roots([seed], simulator), HashPolicy(), ValueFunction(judged), settings)
     nodes = tree.nodes
     assert nodes["visits"][0] <= settings.simulations
@@ -339,7 +341,7 @@ def test_a_dead_end_is_valued_once_where_solving(solve: bool) -> None:
         asked.append(state.place)
         return 1.0 if state.place == 1 else 0.0
 
-    settings = SearchSettings(simulations=7, exploration=0.0, solve=solve)
+    settings = SearchSettings(simulations=7, selection=Puct(exploration=0.0), solve=solve)
     [tree] = search(Alley(), [corridor_root()], Even(), ValueFunction(judge), settings)
     assert tree.actions[1] == "1"
     assert (tree.visits(1), tree.value(1), len(tree.children(1))) == (6, 1.0, 0)
@@ -374,7 +376,10 @@ def test_a_search_starts_where_a_player_is_to_move() -> None:
 
 def test_each_kernel_is_compiled_for_one_signature() -> None:
     simulator = RandomTree()
-    for settings in (SearchSettings(simulations=9), SearchSettings(9, "uct", 1, discount=1, virtual_loss=0)):
+    for settings in (
+        SearchSettings(simulations=9),
+        SearchSettings(simulations=9, selection=Uct(exploration=1), discount=1, virtual_loss=0),
+    ):
         [tree] = search(simulator, roots([1], simulator), HashPolicy(), ValueFunction(judged), settings)
         tree.best_action()
     entries = (_select, _back_up_from, _add_children, _path, mixed_prior, usable)
@@ -410,7 +415,7 @@ def test_the_best_action_is_a_solved_win_although_it_was_visited_once() -> None:
     tree = Tree(None, "root", ())
     flags = [TERMINAL_FLAG | VALUED, 0]
     tree.add_children(0, Children(["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags))
-    settings = SearchSettings(exploration=1.0, unvisited_value="zero", virtual_loss=0.0)
+    settings = SearchSettings(selection=Puct(exploration=1.0, unvisited_value="zero"), virtual_loss=0.0)
     walk = walk_of(settings, zero_sum=False, players=1)
     for value in (0.0, 0.0, 0.5, 0.5):
         leaf, _, _ = tree.select(walk)
@@ -448,7 +453,7 @@ def test_a_batch_that_is_asked_again_draws_the_same_numbers_for_the_others() -> 
             return values
 
     simulator = RandomTree()
-    settings = SearchSettings(simulations=20, exploration=1.0)
+    settings = SearchSettings(simulations=20, selection=Puct(exploration=1.0))
     trees, clean = (
         search(simulator, roots(range(3), simulator), HashPolicy(), evaluator, settings, np.random.default_rng(3))
         for evaluator in (Fragile(), RandomRollout())
@@ -545,7 +550,7 @@ class OrNothing(Bargain):
 def test_a_game_that_is_not_zero_sum_ends_the_search_wherever_it_is_found_out(
     simulator: Simulator[Any], options: dict[str, Any]
 ) -> None:
-    settings = SearchSettings(simulations=30, solve=False, max_failed_share=1.0, **options)
+    settings = flat_settings(simulations=30, solve=False, max_failed_share=1.0, **options)
     with pytest.raises(
         ValueError, match=r"(Bargain|TossOnly|OrNothing) says that it is zero-sum, and pays \(1\.0, 1\.0\)"
     ):
@@ -574,7 +579,7 @@ def test_a_hook_is_passed_where_the_settings_ask_for_it_and_nowhere_else(
     options: dict[str, Any], hooks: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ValueError, match=words):
-        search(Corridor(), [corridor_root()], None, ValueFunction(zero), SearchSettings(**options), **hooks)
+        search(Corridor(), [corridor_root()], None, ValueFunction(zero), flat_settings(**options), **hooks)
 
 
 @pytest.mark.parametrize(
@@ -588,7 +593,7 @@ def test_a_hook_is_passed_where_the_settings_ask_for_it_and_nowhere_else(
     ],
 )
 def test_a_hook_that_the_settings_ask_for_is_taken(options: dict[str, Any], hooks: dict[str, Any]) -> None:
-    settings = SearchSettings(simulations=4, **options)
+    settings = flat_settings(simulations=4, **options)
     [tree] = search(Corridor(), [corridor_root()], None, ValueFunction(zero), settings, **hooks)
     assert tree.is_solved()
 
@@ -627,7 +632,7 @@ def test_graphs_of_shared_states_hang_their_children_at_the_state() -> None:
         def step(self, state: Path, action: str) -> Path:
             return Path(state.seed, tuple(sorted((*state.actions, action))))
 
-    settings = SearchSettings(simulations=60, transpositions=True, solve=False, exploration=5.0)
+    settings = SearchSettings(simulations=60, transpositions=True, solve=False, selection=Puct(exploration=5.0))
     [tree] = search(Bag(), roots([0], Bag()), None, ValueFunction(judged), settings)
     linked = [node for node in range(len(tree)) if tree.source(node) != node]
     assert len(linked) == tree.counters["transpositions"] > 5
@@ -696,7 +701,7 @@ def test_a_search_goes_on_as_long_as_the_share_of_failures_is_not_more_than_set(
     ],
 )
 def test_a_limit_is_reached_where_it_is_equalled(limit: dict[str, Any], simulations: int) -> None:
-    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), SearchSettings(**limit))
+    [tree] = search(Fork(), roots([0], Fork()), None, ValueFunction(zero), flat_settings(**limit))
     assert (tree.stopped, tree.visits(0)) == (next(iter(limit)), simulations)
 
 

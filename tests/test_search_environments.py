@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from gymnasium import spaces
 from pettingzoo import AECEnv
 
@@ -14,13 +15,13 @@ from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.shells import SimulatorAECEnv
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
 from branchwise.search.trees.tree import Tree
 
 
 def grown(simulator: Simulator[Any], state: Any, evaluator: Any = None, **options: Any) -> Tree:
-    settings = SearchSettings(**{"simulations": 300, "selection": "uct", "exploration": 1.0, **options})
+    settings = flat_settings(**{"simulations": 300, "selection": "uct", "exploration": 1.0, **options})
     [tree] = search(simulator, [Root(state)], None, evaluator or RandomRollout(), settings, np.random.default_rng(0))
     return tree
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from table_game import TableGame
 from test_search_engine import (
     Corridor,
@@ -181,7 +182,7 @@ def test_luck_takes_no_time_whatever_finds_the_value(options: dict[str, Any], di
         def information_state(self, state: str, player: int) -> str:
             return state
 
-    settings = SearchSettings(simulations=40, discount=discount, solve=False, **options)
+    settings = flat_settings(simulations=40, discount=discount, solve=False, **options)
     expected = (1.0 + 4.0) + discount * 16.0 + discount**2 * 64.0
     for evaluator in (RandomRollout(discount=discount), ValueFunction(lambda *_: 0.0)):
         [tree] = search(Drawn(), [Root("")], None, evaluator, settings)

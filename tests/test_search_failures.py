@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.play.policy import Proposal
@@ -19,6 +20,7 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf
+from branchwise.search.rules.options import Puct
 from branchwise.search.trees.nodes import FAILED
 from branchwise.search.trees.tree import Tree
 
@@ -120,7 +122,7 @@ class Answers:
 def grown(answers: Answers, listed: bool, **options: Any) -> list[Tree]:
     simulator = Maze(listed)
     roots = [Root(Way(seed), (observed(f"{seed}:"),), {"seed": seed}) for seed in range(4)]
-    settings = SearchSettings(
+    settings = flat_settings(
         **{"simulations": 25, "exploration": 1.5, "critic_weight": 0.3, "proposals": 3, "solve": False, **options}
     )
     return search(simulator, roots, answers, answers, settings, np.random.default_rng(0), critic=answers)  # type: ignore[arg-type]
@@ -199,7 +201,7 @@ def test_a_simulator_that_raises_anywhere_costs_a_leaf_or_an_action() -> None:
         return Broken()
 
     for name in ("current_player", "observation", "legal_actions", "step", "rewards", "position"):
-        settings = SearchSettings(simulations=60, exploration=3.0)
+        settings = SearchSettings(simulations=60, selection=Puct(exploration=3.0))
         answers = Answers()
         [tree] = search(broken(name), [Root(Way(0), (observed("0:"),))], answers, answers, settings)  # type: ignore[arg-type]
         assert tree.counters["failed_leaves"] + tree.counters["failed_actions"] > 0, name
@@ -228,7 +230,7 @@ def test_a_simulator_that_raises_about_one_tree_leaves_the_others_as_they_are(
     method: str, leaves_per_tree: int
 ) -> None:
     roots = [Root(Way(seed), (observed(f"{seed}:"),)) for seed in range(3)]
-    settings = SearchSettings(simulations=30, exploration=3.0, leaves_per_tree=leaves_per_tree)
+    settings = SearchSettings(simulations=30, selection=Puct(exploration=3.0), leaves_per_tree=leaves_per_tree)
     clean, trees = (
         search(simulator, roots, Answers(), Answers(), settings)  # type: ignore[arg-type]
         for simulator in (Maze(), Broken(method, 0, "ab"))
@@ -246,7 +248,7 @@ def test_what_is_seen_at_an_end_is_not_asked() -> None:
                 raise KeyError("lost")
             return super().observation(state, player)
 
-    settings = SearchSettings(simulations=40, exploration=0.0, solve=False)
+    settings = SearchSettings(simulations=40, selection=Puct(exploration=0.0), solve=False)
     [tree] = search(Blind(), [Root(Way(0), (observed("0:"),))], Answers(), Answers(), settings)  # type: ignore[arg-type]
     assert max(tree.depth(node) for node in range(len(tree)) if tree.visits(node)) == 6
     assert (tree.counters["failed_leaves"], tree.last_error) == (0, "")
@@ -336,7 +338,7 @@ class Chatter(Answers):
 
 
 def talk(simulations: int, seed: int = 0, **options: Any) -> Tree:
-    settings = SearchSettings(simulations=simulations, exploration=1.0, **options)
+    settings = flat_settings(simulations=simulations, exploration=1.0, **options)
     root = Root((), (observed("Hello."),), {"seed": seed})
     chatter = Chatter()
     [tree] = search(Talk(), [root], chatter, chatter, settings, np.random.default_rng(seed))  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
 from branchwise.envs.games.kuhn_poker import KuhnPoker
@@ -51,7 +52,7 @@ def searched(lake: GymnasiumSimulator, best: np.ndarray, seed: int, root: Any = 
     def value(simulator: Any, state: Any, transcript: Any) -> float:
         return float(best[STEPS - sum(isinstance(entry, str) for entry in state.log), int(state.observation)])
 
-    settings = SearchSettings(**{"simulations": 400, "selection": "uct", "exploration": 0.5, **options})
+    settings = flat_settings(**{"simulations": 400, "selection": "uct", "exploration": 0.5, **options})
     roots = [Root(root or lake.reset(seed), (), {"seed": seed})]
     [tree] = search(lake, roots, None, ValueFunction(value), settings, [np.random.default_rng(seed)])
     return tree
@@ -159,7 +160,7 @@ def test_luck_is_found_when_the_simulator_is_made(luck: str, foreknown: bool) ->
         with pytest.raises(ValueError, match=r"np_random"):
             simulator.resample(state, 0, np.random.default_rng(0))
         with pytest.raises(ValueError, match=r"no resample that draws anything anew"):
-            search(simulator, [Root(state)], None, zero, SearchSettings(simulations=40, **HONEST))
+            search(simulator, [Root(state)], None, zero, flat_settings(simulations=40, **HONEST))
 
 
 def test_episodes_without_luck_have_no_foreknowledge() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.sampling import drawn, usable
@@ -485,7 +486,7 @@ class Nothing:
 def full_tree(game: Payoffs, **settings: Any) -> Tree:
     """Every node once: the root, its children, their children."""
     count = 1 + len(game.payoffs) + sum(len(row) for row in game.payoffs)
-    options = SearchSettings(simulations=count, selection="minimax", solve=False, **settings)
+    options = flat_settings(simulations=count, selection="minimax", solve=False, **settings)
     return search(game, [Root((), (observed("()"),))], Uniform(), Nothing(), options)[0]
 
 

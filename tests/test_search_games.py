@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
@@ -23,6 +24,7 @@ from branchwise.search.answers import action, child_table, principal_variation
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, RandomRollout, Repeated, ValueFunction
 from branchwise.search.graph import outline, to_dot, to_networkx
+from branchwise.search.rules.options import Uct
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.nodes import LINKED
 from branchwise.search.trees.tree import Tree
@@ -33,7 +35,7 @@ def zero(simulator: Any, state: Any, transcript: Any) -> float:
 
 
 def grown(simulator: Simulator[Any], state: Any, seed: int = 0, **options: Any) -> Tree:
-    settings = SearchSettings(**{"simulations": 200, "selection": "uct", "exploration": 1.0, **options})
+    settings = flat_settings(**{"simulations": 200, "selection": "uct", "exploration": 1.0, **options})
     [tree] = search(
         simulator, [Root(state, (), {"seed": 0})], None, RandomRollout(), settings, [np.random.default_rng(seed)]
     )
@@ -62,7 +64,7 @@ def test_tic_tac_toe_is_proven_and_played_right_from_every_fiftieth_position() -
     known: dict[Any, float] = {}
     exact(simulator, simulator.reset(0), known)
     positions = [state for state in known if simulator.current_player(state) != TERMINAL][::50]
-    settings = SearchSettings(simulations=3000, selection="uct", exploration=1.0)
+    settings = SearchSettings(simulations=3000, selection=Uct(exploration=1.0))
     roots = [Root(state) for state in positions]
     for root, tree in zip(roots, search(simulator, roots, None, ValueFunction(zero), settings), strict=True):
         mover = simulator.current_player(root.state)
@@ -206,7 +208,7 @@ def test_a_child_becomes_the_root_and_the_rest_is_given_back(transpositions: boo
                 todo.append(node)
     assert {tree.source(node) for node in reached} | reached == set(range(len(tree)))
     settings = SearchSettings(
-        simulations=visits + 100, selection="uct", exploration=1.0, solve=False, transpositions=transpositions
+        simulations=visits + 100, selection=Uct(exploration=1.0), solve=False, transpositions=transpositions
     )
     extend(simulator, [tree], None, RandomRollout(), settings)
     assert tree.visits(0) == visits + 100
@@ -239,7 +241,7 @@ def test_saved_loaded_and_continued_is_uninterrupted(
     dealt = Dealt()
     settings = {"simulations": 150, "selection": "uct", "exploration": 1.0, **options}
     whole = grown(dealt, start, 3, **settings)
-    plan = SearchSettings(**settings)
+    plan = flat_settings(**settings)
     half = grown(dealt, start, 3, **{**settings, "max_nodes": 10})
     assert half.counters["simulations"] < 150
     save_trees(tmp_path / "half.parquet", [half])
@@ -264,7 +266,7 @@ def test_saved_loaded_and_continued_is_uninterrupted(
 )
 def test_a_search_stops_where_it_is_told(options: dict[str, Any], reason: str) -> None:
     simulator = TicTacToe()
-    settings = SearchSettings(
+    settings = flat_settings(
         **{"simulations": 100_000, "selection": "uct", "exploration": 1.0, "solve": False, **options}
     )
     [tree] = search(
@@ -305,20 +307,15 @@ def test_a_call_that_takes_too_long_costs_its_leaf() -> None:
         ({"selection": "softmax", "transpositions": True}, "plain tree"),
         ({"information": "single_observer", "backup": "bellman"}, "backup='mean'"),
         ({"unvisited_value": "infinite", "normalise": "tree"}, "bounds"),
-        ({"value_scale": 0.5}, "options of selection='gumbel'"),
-        ({"selection": "uct", "rescale_values": False}, "options of selection='gumbel'"),
         ({"fpu_value": 0.2}, "fpu_value=0.2 is read under"),
-        ({"unvisited_value": "reduced"}, "reduces nothing; set fpu_value"),
-        ({"selection": "uct", "unvisited_value": "constant"}, "no effect under selection='uct'"),
-        ({"selection": "gumbel", "solve": False, "unvisited_value": "reduced"}, "no effect under selection='gumbel'"),
-        ({"information": "single_observer", "unvisited_value": "reduced"}, "information sets"),
+        ({"information": "single_observer", "unvisited_value": "reduced", "fpu_value": 0.2}, "information sets"),
         ({"proposals_by_depth": (4, 0)}, "at least 1"),
         ({"seconds": 0.0}, "more than 0"),
     ],
 )
 def test_contradicting_settings_are_refused_with_the_reason(options: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        SearchSettings(**options)
+        flat_settings(**options)
 
 
 def test_a_critic_that_is_missing_or_not_read_is_refused() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import changed, flat_settings
 from numba import njit
 from table_game import TableGame
 
@@ -18,6 +19,7 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import best_path_pairs, best_paths
 from branchwise.search.rules.gumbel import halving_plan
+from branchwise.search.rules.options import Gumbel, Puct, Uct
 from branchwise.search.trees.arrays import NodeArrays
 from branchwise.search.trees.stepping import Refused
 
@@ -33,8 +35,8 @@ def test_what_says_how_to_read_a_tree_stays_for_as_long_as_it_grows(change: dict
     with pytest.raises(
         ValueError, match=f"tree 0 was grown with {name}=.*; go on with that, or search anew with {name}"
     ):
-        extend(game, trees, None, lambda *_: 0.0, replace(settings, simulations=40, **change))
-    [tree] = extend(game, trees, None, lambda *_: 0.0, replace(settings, simulations=40, exploration=1.0))
+        extend(game, trees, None, lambda *_: 0.0, changed(settings, simulations=40, **change))
+    [tree] = extend(game, trees, None, lambda *_: 0.0, changed(settings, simulations=40, exploration=1.0))
     assert tree.visits(0) == 40
 
 
@@ -63,7 +65,7 @@ class _Likes:
 
 def _going_on(game: Any, trees: list[Any], **options: Any) -> list[Any]:
     critic = _Likes() if "critic_weight" in options or options.get("unvisited_value") == "prior" else None
-    settings = SearchSettings(**{"solve": False, **options})
+    settings = flat_settings(**{"solve": False, **options})
     if trees:
         return extend(game, trees, None, lambda *_: 0.0, settings, critic=critic)
     return search(game, [Root(game.reset(0))], None, lambda *_: 0.0, settings, critic=critic)
@@ -175,11 +177,11 @@ def test_a_compiled_search_goes_on_as_it_began(change: dict[str, Any]) -> None:
         return -0.25, random
 
     kernel = compiled.KernelEvaluator(value)
-    settings = SearchSettings(simulations=6, selection="puct", unvisited_value="zero", exploration=0.01)
+    settings = SearchSettings(simulations=6, selection=Puct(unvisited_value="zero", exploration=0.01))
     trees = compiled.search(game, [Root(game.reset(0))], None, kernel, settings)
     [name] = change
     with pytest.raises(ValueError, match=f"tree 0 was grown with {name}=.*; go on with that"):
-        compiled.extend(trees, None, kernel, replace(settings, simulations=14, **change))  # type: ignore[arg-type]
+        compiled.extend(trees, None, kernel, changed(settings, simulations=14, **change))  # type: ignore[arg-type]
     compiled.extend(trees, None, kernel, replace(settings, simulations=14))  # type: ignore[arg-type]
     assert trees[0].visits(0) == 14
 
@@ -262,7 +264,7 @@ def test_compiled_and_general_trees_prove_alike_with_and_without_a_discount(disc
     def value(state: Any, random: int) -> tuple[float, int]:
         return 0.0, random
 
-    settings = SearchSettings(simulations=300, selection="uct", discount=discount, unvisited_value="infinite")
+    settings = SearchSettings(simulations=300, selection=Uct(), discount=discount)
     kernel = compiled.KernelEvaluator(value)
     [fast] = compiled.search(game, [Root(state)], None, kernel, settings)
     [slow] = search(game, [Root(state)], None, kernel, settings)
@@ -280,9 +282,7 @@ def test_a_gumbel_tree_that_goes_on_deeper_counts_the_visits_of_children() -> No
         return float(state[0] % 7 - state[1] % 5) / 8.0, random
 
     kernel = compiled.KernelEvaluator(value)
-    shallow = SearchSettings(
-        simulations=30, selection="gumbel", solve=False, gumbel_scale=0.0, considered=1, max_depth=1
-    )
+    shallow = SearchSettings(simulations=30, selection=Gumbel(gumbel_scale=0.0, considered=1), solve=False, max_depth=1)
     deep, roots = replace(shallow, simulations=90, max_depth=20), [Root(game.reset(0))]
     [quick] = compiled.search(game, roots, None, kernel, shallow)
     [tree] = search(game, roots, None, kernel, shallow)

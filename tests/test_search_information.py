@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat, flat_settings
 from information_search import grown
 from random_numbers import digest
 
@@ -15,6 +16,7 @@ from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import Leaf
+from branchwise.search.rules.options import Uct
 from branchwise.search.trees.information_tree import InformationTree
 from branchwise.search.trees.nodes import EXPANDED, FAILED, INFORMATION
 
@@ -96,7 +98,7 @@ class Twin:
     """Information-set search as Cowling, Powley and Whitehouse (2012) write it, with nothing but dictionaries."""
 
     def __init__(self, simulator: Secrets, settings: SearchSettings, state: Table, rng: np.random.Generator) -> None:
-        self.simulator, self.settings, self.state, self.rng = simulator, settings, state, rng
+        self.simulator, self.settings, self.state, self.rng = simulator, flat(settings), state, rng
         self.viewer = simulator.current_player(state)
         self.seats: dict[tuple[int, str], Seat] = {}
         self.low, self.high = math.inf, -math.inf  # of every mean below the root that was ever backed up
@@ -186,7 +188,9 @@ class Twin:
 )
 def test_the_tree_is_the_twins(options: dict[str, Any], players: int, zero_sum: bool, kind: str) -> None:
     simulator = Secrets(players, zero_sum)
-    settings = SearchSettings(400, exploration=0.7, solve=False, information=kind, uniform_prior=1.0, **options)  # type: ignore[arg-type]
+    settings = flat_settings(
+        simulations=400, exploration=0.7, solve=False, information=kind, uniform_prior=1.0, **options
+    )  # type: ignore[arg-type]
     for seed in range(2):
         state = simulator.reset(seed)
         generators = [np.random.default_rng(seed), np.random.default_rng(seed)]
@@ -287,9 +291,8 @@ def test_what_was_found_below_an_information_set_is_kept(kind: str) -> None:
     assert tree.array_bytes < room
     assert tree.states[0] == hidden
     settings = SearchSettings(
-        visits + 200,
-        "uct",
-        1.0,
+        simulations=visits + 200,
+        selection=Uct(exploration=1.0),
         solve=False,
         uniform_prior=1.0,
         information=kind,  # type: ignore[arg-type]

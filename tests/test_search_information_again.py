@@ -10,6 +10,7 @@ from information_search import grown
 
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import SearchSettings, extend
+from branchwise.search.rules.options import Uct
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.information_tree import InformationTree
 from branchwise.search.trees.nodes import INFORMATION
@@ -101,7 +102,9 @@ def test_each_try_at_a_door_has_a_value_of_its_own() -> None:
 
 def test_what_was_met_again_is_read_back_from_a_file(tmp_path: Path) -> None:
     vault = Vault()
-    settings = SearchSettings(60, "uct", 1.0, solve=False, information="single_observer", uniform_prior=1.0)
+    settings = SearchSettings(
+        simulations=60, selection=Uct(exploration=1.0), solve=False, information="single_observer", uniform_prior=1.0
+    )
     options = {"evaluator": lambda *_: 0.0, "information": "single_observer"}
     [whole], [tree] = (grown(vault, [vault.reset(0)], simulations=count, **options) for count in (60, 25))
     tree.task.update({"seed": 0})

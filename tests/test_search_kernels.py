@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from numba import njit
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -12,6 +13,7 @@ from branchwise.search.compiled import gumbel as compiled_gumbel
 from branchwise.search.compiled import loop as compiled_loop
 from branchwise.search.compiled.build import built
 from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
+from branchwise.search.rules.options import Uct
 from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
 from branchwise.search.settings import SearchSettings, walk_of
 from branchwise.search.trees.arrays import NodeArrays
@@ -57,7 +59,7 @@ def diamond(visits: tuple[int, ...], sums: tuple[float, ...]) -> Tree:
     return tree
 
 
-UCT = walk_of(SearchSettings(selection="uct", exploration=1.0, solve=False), zero_sum=False, players=1)
+UCT = walk_of(SearchSettings(selection=Uct(exploration=1.0), solve=False), zero_sum=False, players=1)
 
 
 def test_a_shared_state_has_the_visits_of_its_edges_and_one() -> None:
@@ -80,7 +82,7 @@ def test_uct_explores_below_a_shared_state_by_all_its_visits() -> None:
     tree = diamond((20, 1), (12.0, 0.3))
     assert uct(0.3, 1.0, 22.0, 1.0, 0.5) == pytest.approx(0.3 + math.sqrt(2 * math.log(22)))
     for rule in ("uct", "ucb1"):
-        settings = SearchSettings(selection=rule, exploration=1.0, solve=False)  # type: ignore[arg-type]
+        settings = flat_settings(selection=rule, exploration=1.0, solve=False)  # type: ignore[arg-type]
         for edge in (1, 2):
             tree = diamond((20, 1), (12.0, 0.3))
             tree._nodes["value_sum"][edge] = 99.0  # the walk goes over this edge
@@ -239,7 +241,7 @@ def test_the_compiled_mean_of_four_million_returns_is_their_mean(loop: Any) -> N
 
 
 def walk(players: int = 1, zero_sum: bool = False, **options: Any) -> np.ndarray:
-    return walk_of(SearchSettings(**options), zero_sum=zero_sum, players=players)
+    return walk_of(flat_settings(**options), zero_sum=zero_sum, players=players)
 
 
 def known(tree: Tree, child: int, player: int = 0, **options: Any) -> float:

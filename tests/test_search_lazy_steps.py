@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from test_search_limits import Many
 from test_search_twin import RandomGame
 
@@ -56,7 +57,7 @@ def grown(simulator: Any, simulations: int = 150, **options: Any) -> Tree:
     state = simulator.reset(0)
     while simulator.current_player(state) == -1:
         state = simulator.step(state, simulator.chance_outcomes(state)[0][0])
-    settings = SearchSettings(**{"simulations": simulations, "revisit": True, **options})
+    settings = flat_settings(**{"simulations": simulations, "revisit": True, **options})
     [tree] = search(
         simulator, [Root(state, (), {"seed": 0})], None, RandomRollout(), settings, [np.random.default_rng(1)]
     )
@@ -152,7 +153,7 @@ class Zero:
 @pytest.mark.parametrize("options", [{}, {"revisit": True}, {"selection": "gumbel", "solve": False}], ids=str)
 def test_a_simulation_steps_once(options: dict[str, Any]) -> None:
     rules: Any = Counting(ConnectFour())
-    settings = SearchSettings(**{"simulations": 300, **options})
+    settings = flat_settings(**{"simulations": 300, **options})
     [tree] = search(rules, [Root(rules.reset(0))], None, Zero(), settings)  # type: ignore[arg-type]
     assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1 + FIRST_LOOK <= 300
 
@@ -174,7 +175,7 @@ def test_a_file_keeps_what_was_not_stepped_into_and_goes_on(options: dict[str, A
     rules: Any = Counting(ConnectFour())
     [tree] = load_trees(tmp_path / "trees.parquet", rules)
     assert rules.steps == int((tree.nodes["visits"] > 0).sum()) - 1
-    settings = SearchSettings(simulations=200, revisit=False, **options)
+    settings = flat_settings(simulations=200, revisit=False, **options)
     extend(rules, [tree], None, RandomRollout(), settings)
     assert tree.nodes.tobytes() == whole.nodes.tobytes()
 

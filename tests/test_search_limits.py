@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat, flat_settings
 
 from branchwise.envs.checked import LARGEST, checked_outcomes, checked_rewards
 from branchwise.envs.play.policy import FunctionPolicy
@@ -16,6 +17,7 @@ from branchwise.search.calls import in_range
 from branchwise.search.engine import Root, SearchStopped, search
 from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.rules.backup import BACKUP_CODES
+from branchwise.search.rules.options import RULES, AlphaZero, PUcb, Puct, Ucb1, UctBonus, numbers_of
 from branchwise.search.rules.selection import FIRST_PLAY_CODES, SELECTION_CODES
 from branchwise.search.rules.swe_search import TERMS
 from branchwise.search.settings import SearchSettings, walk_of
@@ -29,6 +31,9 @@ INF = float("inf")
 MOST = 2**31 - 1
 GUMBEL = {"selection": "gumbel", "solve": False}
 CONSTANT = {"unvisited_value": "constant"}
+SOFTMAX = {"selection": "softmax"}
+BONUS = {"selection": "uct_bonus"}
+ALPHAZERO = {"selection": "alphazero"}
 
 # ---- the numbers of the settings ------------------------------------------------------------------------------------
 
@@ -43,11 +48,11 @@ RANGES: dict[str, tuple[float, float, dict[str, Any]]] = {
     "virtual_loss": (0.0, 1e30, {}),
     "max_depth": (1, 65_000, {}),
     "max_failed_share": (0.0, 1.0, {}),
-    "exploitation": (0.0, 1e30, {}),
-    "top_nodes": (1, MOST, {}),
-    "apart": (0.0, 1.0, {}),
-    "considered": (1, MOST, {}),
-    "gumbel_scale": (0.0, 1e30, {}),
+    "exploitation": (0.0, 1e30, BONUS),
+    "top_nodes": (1, MOST, SOFTMAX),
+    "apart": (0.0, 1.0, SOFTMAX),
+    "considered": (1, MOST, GUMBEL),
+    "gumbel_scale": (0.0, 1e30, GUMBEL),
     "value_scale": (0.0, 1e30, GUMBEL),
     "maxvisit_init": (0.0, 1e30, GUMBEL),
     "noise": (0.0, 1.0, {}),
@@ -70,6 +75,8 @@ ABOVE_ZERO: dict[str, float] = {
     "max_bytes": 1,
     "max_model_calls": 1,
 }
+NEEDS = {"exploration_base": ALPHAZERO, "temperature": SOFTMAX}
+"""The options that the setting needs beside it."""
 
 
 def below(number: float) -> float:
@@ -81,7 +88,7 @@ def above(number: float) -> float:
 
 
 def test_every_number_of_the_settings_has_its_limits_in_these_tables() -> None:
-    defaults = dataclasses.asdict(SearchSettings())
+    defaults = vars(flat(SearchSettings()))
     numbers = {name for name, value in defaults.items() if type(value) in (int, float)}
     limits = {name for name, value in defaults.items() if value is None}
     assert numbers | limits == set(RANGES) | set(ABOVE_ZERO)
@@ -91,10 +98,10 @@ def test_every_number_of_the_settings_has_its_limits_in_these_tables() -> None:
 def test_a_setting_takes_both_its_limits_and_nothing_beyond(name: str) -> None:
     low, high, options = RANGES[name]
     for value in (low, high):
-        assert getattr(SearchSettings(**{**options, name: value}), name) == value
+        assert getattr(flat(flat_settings(**{**options, name: value})), name) == value
     for value in (below(low), above(high)):
         with pytest.raises(ValueError, match=rf"{name} is "):
-            SearchSettings(**{**options, name: value})
+            flat_settings(**{**options, name: value})
 
 
 @pytest.mark.parametrize("name", ["uniform_prior", "leaves_per_tree", "simulations"])
@@ -104,24 +111,26 @@ def test_a_number_beyond_its_limits_is_named_with_them(name: str) -> None:
     with pytest.raises(
         ValueError, match=re.escape(f"SearchSettings.{name} is {value!r}; expected a number from {low} to {high}")
     ):
-        SearchSettings(**{name: value})
+        flat_settings(**{name: value})
 
 
 @pytest.mark.parametrize("name", ABOVE_ZERO)
 def test_a_setting_above_zero_takes_the_least_number_and_not_zero(name: str) -> None:
     least = ABOVE_ZERO[name]
-    assert getattr(SearchSettings(**{name: least}), name) == least
+    needs = NEEDS.get(name, {})
+    assert getattr(flat(flat_settings(**needs, **{name: least})), name) == least
     for value in (type(least)(0), -least):
-        with pytest.raises(ValueError, match=rf"SearchSettings.{name} is {value!r}; expected more than 0"):
-            SearchSettings(**{name: value})
+        with pytest.raises(ValueError, match=rf"\w+\.{name} is {value!r}; expected more than 0"):
+            flat_settings(**needs, **{name: value})
 
 
 @pytest.mark.parametrize("name", ["prior_temperature", "exploration_base", "temperature", "noise_alpha"])
 def test_a_setting_that_something_is_divided_by_has_an_end(name: str) -> None:
-    assert getattr(SearchSettings(**{name: 1e30}), name) == 1e30
+    needs = NEEDS.get(name, {})
+    assert getattr(flat(flat_settings(**needs, **{name: 1e30})), name) == 1e30
     for value in (above(1e30), INF):
         with pytest.raises(ValueError, match=rf"{name} is .*; expected more than 0, and at most 1e\+30"):
-            SearchSettings(**{name: value})
+            flat_settings(**needs, **{name: value})
 
 
 def test_proposals_by_depth_are_at_least_one_each() -> None:
@@ -132,32 +141,21 @@ def test_proposals_by_depth_are_at_least_one_each() -> None:
 
 
 def test_bonus_terms_are_looked_up_by_name() -> None:
-    assert SearchSettings(selection="uct_bonus", bonus_terms=tuple(TERMS)).bonus_terms == tuple(TERMS)
+    assert SearchSettings(selection=UctBonus(bonus_terms=tuple(TERMS))).rule.bonus_terms == tuple(TERMS)
     with pytest.raises(ValueError, match="bonus_terms has 'luck'; expected some of early_depth"):
-        SearchSettings(selection="uct_bonus", bonus_terms=("early_depth", "luck"))
+        SearchSettings(selection=UctBonus(bonus_terms=("early_depth", "luck")))
 
 
 # ---- settings that contradict each other ----------------------------------------------------------------------------
 
 HIDDEN = {"information": "multiple_observer"}
-BONUS = {"selection": "uct_bonus"}
-SOFTMAX = {"selection": "softmax"}
 REDUCED = {"unvisited_value": "reduced", "fpu_value": 0.2}
 TOGETHER: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
-    ({}, [{"value_scale": 0.2}, {"maxvisit_init": 49.0}, {"rescale_values": False}], "options of selection='gumbel'"),
-    (
-        {"fpu_value": 0.1},
-        [{"unvisited_value": value} for value in ("parent", "zero", "infinite", "prior")],
-        "is read under unvisited_value='reduced' or 'constant' alone",
-    ),
-    (REDUCED, [{"selection": rule} for rule in ("uct", "uct_bonus", "softmax")], "has no effect under selection"),
-    (CONSTANT, [{"selection": rule} for rule in ("uct", "uct_bonus", "softmax")], "has no effect under selection"),
     (
         {"information": "single_observer", "unvisited_value": "reduced", "fpu_value": 0.2},
         [{"selection": "puct"}],
         "prior mass of all children",
     ),
-    ({"unvisited_value": "reduced"}, [{"fpu_value": 0.0}], "reduces nothing"),
     ({"selection": "gumbel"}, [{"solve": True}], "plans the visits of each action"),
     (
         GUMBEL,
@@ -165,9 +163,8 @@ TOGETHER: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
         "has its own noise, values and choice of actions",
     ),
     (SOFTMAX, [HIDDEN, {"widening": 1.0}, {"transpositions": True}], "draws among the nodes of one plain tree"),
-    ({}, [{"bonus_terms": ("early_depth",)}, {"whole_tree": True}], "are options of selection='uct_bonus'"),
     ({**BONUS, "whole_tree": True}, [{"widening": 1.0}, {"transpositions": True}], "without transpositions and widen"),
-    (BONUS, [{"critic_weight": 0.1}, {"unvisited_value": "prior"}], "keeps its bonus where a critic's value"),
+    (BONUS, [{"critic_weight": 0.1}], "keeps its bonus where a critic's value"),
     (
         HIDDEN,
         [
@@ -200,7 +197,26 @@ TOGETHER: list[tuple[dict[str, Any], list[dict[str, Any]], str]] = [
 )
 def test_each_contradiction_is_refused_by_itself(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=f"^SearchSettings: .*{words}"):
-        SearchSettings(**options)
+        flat_settings(**options)
+
+
+@pytest.mark.parametrize("rule", [Puct, AlphaZero, PUcb, Ucb1])
+def test_first_play_takes_a_value_where_one_is_read(rule: Any) -> None:
+    for value in ("parent", "zero", "infinite", "prior"):
+        with pytest.raises(ValueError, match="is read under unvisited_value='reduced' or 'constant' alone"):
+            rule(unvisited_value=value, fpu_value=0.1)
+    with pytest.raises(ValueError, match="reduces nothing; set fpu_value"):
+        rule(unvisited_value="reduced")
+
+
+@pytest.mark.parametrize("option", numbers_of(Puct()))
+@pytest.mark.parametrize("rule", RULES)
+def test_an_option_that_a_rule_does_not_read_cannot_be_written(rule: str, option: str) -> None:
+    if option not in {field.name for field in dataclasses.fields(RULES[rule])}:
+        with pytest.raises(TypeError, match=f"selection '{rule}' has no option '{option}'"):
+            SearchSettings(selection={rule: {option: 1}}, solve=False)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="unexpected keyword"):
+            RULES[rule](**{option: 1})
 
 
 @pytest.mark.parametrize(
@@ -220,8 +236,8 @@ def test_each_contradiction_is_refused_by_itself(options: dict[str, Any], words:
     ],
 )
 def test_what_goes_together_is_taken(options: dict[str, Any]) -> None:
-    settings = SearchSettings(**options)
-    assert {name: getattr(settings, name) for name in options} == options
+    settings = flat_settings(**options)
+    assert {name: getattr(flat(settings), name) for name in options} == options
 
 
 # ---- what the kernels read ------------------------------------------------------------------------------------------
@@ -231,7 +247,6 @@ def test_the_kernels_read_each_setting_as_it_was_set() -> None:
     options: dict[str, Any] = {
         "exploration": 0.5,
         "exploration_base": 7.0,
-        "exploitation": 0.25,
         "fpu_value": -0.125,
         "critic_weight": 0.375,
         "widening": 3.0,
@@ -242,10 +257,12 @@ def test_the_kernels_read_each_setting_as_it_was_set() -> None:
         "discount": 0.75,
         "solve": False,
     }
-    [walk] = walk_of(SearchSettings(unvisited_value="constant", **options), zero_sum=False, players=1)
+    [walk] = walk_of(flat_settings(**ALPHAZERO, unvisited_value="constant", **options), zero_sum=False, players=1)
     assert {name: walk[name] for name in options} == options
+    [walk] = walk_of(flat_settings(**BONUS, exploitation=0.25, exploration=0.5), zero_sum=False, players=1)
+    assert (walk["exploitation"], walk["exploration"]) == (0.25, 0.5)
     gumbel = {"value_scale": 0.25, "maxvisit_init": 33.0, "rescale_values": False}
-    [walk] = walk_of(SearchSettings(**GUMBEL, **gumbel), zero_sum=False, players=1)
+    [walk] = walk_of(flat_settings(**GUMBEL, **gumbel), zero_sum=False, players=1)
     assert {name: walk[name] for name in gumbel} == gumbel
     [usual] = walk_of(SearchSettings(), zero_sum=False, players=1)
     assert (usual["solve"], usual["rescale_values"], usual["random_ties"], usual["visits_only"]) == (1, 1, 0, 0)
@@ -253,7 +270,7 @@ def test_the_kernels_read_each_setting_as_it_was_set() -> None:
 
 def test_choices_become_the_codes_of_their_names() -> None:
     def read(name: str, **options: Any) -> int:
-        return int(walk_of(SearchSettings(**options), zero_sum=False, players=1)[name][0])
+        return int(walk_of(flat_settings(**options), zero_sum=False, players=1)[name][0])
 
     for rule, code in SELECTION_CODES.items():
         assert read("selection", selection=rule, solve=False) == code
@@ -281,7 +298,7 @@ def test_choices_become_the_codes_of_their_names() -> None:
     ],
 )
 def test_the_short_cut_is_for_the_plain_rules_alone(options: dict[str, Any], plain: bool) -> None:
-    assert bool(walk_of(SearchSettings(**options), zero_sum=False, players=1)["plain"][0]) == plain
+    assert bool(walk_of(flat_settings(**options), zero_sum=False, players=1)["plain"][0]) == plain
 
 
 @pytest.mark.parametrize(
@@ -298,7 +315,7 @@ def test_the_short_cut_is_for_the_plain_rules_alone(options: dict[str, Any], pla
 def test_proofs_are_of_two_opposed_players_whose_outcome_is_seen(
     zero_sum: bool, players: int, options: dict[str, Any], signs: bool, proofs: bool
 ) -> None:
-    [walk] = walk_of(SearchSettings(**options), zero_sum=zero_sum, players=players)
+    [walk] = walk_of(flat_settings(**options), zero_sum=zero_sum, players=players)
     assert (bool(walk["zero_sum"]), bool(walk["proofs"])) == (signs, proofs)
 
 

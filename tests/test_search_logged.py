@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from test_search_round_trips import Digits, Judged, Sums
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe
@@ -24,7 +25,7 @@ INFORMATION_SETS: dict[str, Any] = {"information": "multiple_observer"}
 def grown(simulator: Sums, policy: Any, **options: Any) -> Tree:
     state = simulator.reset(0)
     root = Root(state, (observed(simulator.observation(state)),), {"seed": 0})
-    settings = SearchSettings(**{"simulations": 30, "solve": False, **options})
+    settings = flat_settings(**{"simulations": 30, "solve": False, **options})
     return search(simulator, [root], policy, Judged(simulator.players), settings, np.random.default_rng(0))[0]
 
 

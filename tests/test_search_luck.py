@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from table_game import TableGame
 
 from branchwise.envs.play.transcript import observed
@@ -27,7 +28,7 @@ BET = {
 
 
 def grown(game: Simulator[Any], evaluator: Any = None, **options: Any) -> Tree:
-    given = SearchSettings(**{"simulations": 60, "selection": "uct", **options})
+    given = flat_settings(**{"simulations": 60, "selection": "uct", **options})
     root = Root(game.reset(0), (observed("root"),), {"seed": 0})
     [tree] = search(game, [root], None, RandomRollout() if evaluator is None else evaluator, given)
     return tree
@@ -127,7 +128,7 @@ def test_a_sure_win_after_luck_is_worth_what_it_is_after_its_steps(solve: bool) 
 
 @pytest.mark.parametrize(("selection", "whole"), [("softmax", False), ("uct_bonus", True)])
 def test_a_choice_among_all_nodes_refuses_luck(selection: str, whole: bool) -> None:
-    given = SearchSettings(selection=selection, whole_tree=whole)  # type: ignore[arg-type]
+    given = flat_settings(selection=selection, whole_tree=whole)  # type: ignore[arg-type]
     bonus = (lambda tree, node: 0.0) if whole else None
     game = TableGame(BET)
     with pytest.raises(Refused, match=f"selection='{selection}' chooses among the nodes where a player moves"):

@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import Simulator
 from branchwise.search import answers as reading
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.rules import gumbel as formulas
 from branchwise.search.rules.selection import alphazero_exploration, min_max_normalised, puct, sibling_bounds
@@ -380,9 +381,9 @@ def _engine(rule: str, example: Case, index: int, draws: np.ndarray) -> Answer:
     }
     if rule in SIGMA:
         sigma = dict(zip(("value_scale", "maxvisit_init", "rescale_values"), SIGMA[rule], strict=True))
-        settings = SearchSettings(selection="gumbel", considered=8, **sigma, **common)  # type: ignore[arg-type]
+        settings = flat_settings(selection="gumbel", considered=8, **sigma, **common)  # type: ignore[arg-type]
     else:
-        settings = SearchSettings(
+        settings = flat_settings(
             selection="alphazero",
             exploration=C_INIT,
             exploration_base=C_BASE,
@@ -479,7 +480,7 @@ def test_the_engine_rebuilds_the_tree_that_mctx_stores(name: str) -> None:
         options |= {"unvisited_value": "constant", "fpu_value": -0.5}
     else:
         options |= {"unvisited_value": "zero", "normalise": "siblings"}
-    settings = SearchSettings(
+    settings = flat_settings(
         simulations=found["tree"]["visit"],
         discount=abs(found["env_config"]["discount"]),
         uniform_prior=0.0,

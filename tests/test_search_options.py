@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from rich.console import Console
 from table_game import TableGame
 
@@ -98,7 +99,7 @@ class Priors:
 def grown(simulator: Simulator[Any], policy: Any = None, evaluator: Any = None, seed: int = 0, **options: Any) -> Tree:
     hooks = {name: options.pop(name) for name in ("critic", "bonus", "same") if name in options}
     judge = evaluator or ValueFunction(lambda sim, state, _: worth(state, sim.players, sim.zero_sum))
-    settings = SearchSettings(**{"simulations": 80, "exploration": 1.0, **options})
+    settings = flat_settings(**{"simulations": 80, "exploration": 1.0, **options})
     rng = np.random.default_rng(seed)
     [tree] = search(simulator, [Root(simulator.reset(0))], policy, judge, settings, [rng], **hooks)
     return tree
@@ -132,7 +133,7 @@ def test_arrays_alone_grow_the_engines_tree(rules: dict[str, Any], players: int,
         **rules,
     }
     expected = grown(simulator, Priors(), **options)
-    tree = ArrayTree(SearchSettings(**options), WIDTH, players, players == 2, np.random.default_rng(0))
+    tree = ArrayTree(flat_settings(**options), WIDTH, players, players == 2, np.random.default_rng(0))
     states = {0: simulator.reset(0)}
     leaves = tree.next(batch)
     while len(leaves):

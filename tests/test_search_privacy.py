@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.task import TaskSource, start
 from branchwise.envs.play.transcript import Transcript
 from branchwise.envs.registry import environments
 from branchwise.envs.wrappers import ListedActions
-from branchwise.search.engine import SearchSettings, extend, search
+from branchwise.search.engine import extend, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_pairs, load_trees, save_pairs, save_trees
@@ -52,9 +53,7 @@ def grown(env_id: str, **settings: Any) -> tuple[Any, Tree, list[tuple[list[str]
     policy = FunctionPolicy(score)
     [task] = source.tasks(game, "train", 1)
     settings = {"simulations": 60, "revisit": True, "solve": False, "max_failed_share": 0.0, **settings}
-    [tree] = search(
-        game, [start(game, task)], policy, PolicyRollout(policy, max_steps=4), SearchSettings(**settings), 0
-    )
+    [tree] = search(game, [start(game, task)], policy, PolicyRollout(policy, max_steps=4), flat_settings(**settings), 0)
     return game, tree, read
 
 
@@ -138,7 +137,7 @@ def test_a_tree_that_was_moved_on_and_saved_still_knows_what_each_player_did(
             [loaded],
             None,
             RandomRollout(),
-            SearchSettings(
+            flat_settings(
                 simulations=before + 20, revisit=True, **{name: loaded.settings[name] for name in ("solve",)}
             ),
         )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from random_numbers import digest, uniform
 
 from branchwise.envs.games.connect_four import ConnectFour
@@ -169,7 +170,7 @@ def claims(tree: Tree, rules: Simulator[Any], known: dict[Any, np.ndarray]) -> i
 
 
 def grown(simulator: Any, policy: Any = None, seed: int = 0, evaluator: Any = None, **options: Any) -> Tree:
-    settings = SearchSettings(
+    settings = flat_settings(
         **{"simulations": 120, "selection": "uct", "exploration": 1.0, "max_failed_share": 1.0, **options}
     )
     evaluator = evaluator or ValueFunction(noise)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.agents.searching import SearchingAgent
 from branchwise.envs.games.board import BoardState
@@ -121,13 +122,13 @@ def test_shares_are_those_of_the_visits_of_the_actions_that_are_left() -> None:
 
 
 def grown(state: Any, simulator: Any = GAME, **options: Any) -> Tree:
-    chosen = SearchSettings(**{"simulations": 200, "selection": "alphazero", **options})
+    chosen = flat_settings(**{"simulations": 200, "selection": "alphazero", **options})
     [tree] = search(simulator, [Root(state, task={"seed": 0})], None, RandomRollout(), chosen, np.random.default_rng(0))
     return tree
 
 
 def compiled_grown(state: Any, **options: Any) -> CompiledTree:
-    chosen = SearchSettings(**{"simulations": 200, "selection": "alphazero", **options})
+    chosen = flat_settings(**{"simulations": 200, "selection": "alphazero", **options})
     [tree] = compiled.search(GAME, [Root(state)], None, None, chosen, np.random.default_rng(0))
     assert isinstance(tree, CompiledTree)
     return tree
@@ -597,7 +598,7 @@ def test_after_gumbel_the_target_is_the_improved_policy_by_the_usual_numbers_whe
     values, visits, prior = np.array([0.5, 0.25, 0.0]), np.array([3.0, 1.0, 0.0]), np.full(3, 1 / 3)
     for kept, numbers in (({}, (0.1, 50.0, True)), ({"value_scale": 2.0, "maxvisit_init": 7.0}, (2.0, 7.0, True)),
                           ({"rescale_values": False}, (0.1, 50.0, False))):  # fmt: skip
-        tree.settings = {"selection": "gumbel", **kept}
+        tree.settings = {"selection": {"gumbel": kept}}
         _, expected = root_answer(np.zeros(3), values, visits, prior, 0.375, *numbers)
         assert tree.policy_target()[1] == pytest.approx(expected, rel=1e-6)
     tree.settings = {"selection": "puct"}

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from random_numbers import digest, uniform
 from test_search_twin import RandomGame
 
@@ -77,7 +78,7 @@ class Judge:
 
 
 def grown(simulator: Any, revisit: bool, state: Any, **options: Any) -> Tree:
-    settings = SearchSettings(**{"simulations": 60, "solve": False, "revisit": revisit, **options})
+    settings = flat_settings(**{"simulations": 60, "solve": False, "revisit": revisit, **options})
     [tree] = search(simulator, [Root(state)], None, Judge(), settings, [np.random.default_rng(1)])
     return tree
 

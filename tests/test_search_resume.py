@@ -1,5 +1,6 @@
 """A search with its trees in a file: stopped, taken up again, and refused where the file is of another one."""
 
+import json
 import signal
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.rules.options import RULES, Puct, from_flat, numbers_of, overlaid
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_trees
+from branchwise.search.store import load_trees, save_trees
 
 GAME = TicTacToe()
 ROOTS = [Root(GAME.reset(seed), task={"seed": seed}) for seed in range(3)]
@@ -53,6 +55,53 @@ def test_stopped_and_gone_on_with_equals_one_search(tmp_path: Path) -> None:
     assert (tmp_path / "cut.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
 
 
+@pytest.mark.parametrize("rule", ["puct", "uct", "ucb1", "gumbel"])
+def test_a_file_of_an_earlier_version_with_all_options_side_by_side_is_resumed_bit_for_bit(
+    rule: str, tmp_path: Path
+) -> None:
+    settings = SearchSettings(simulations=60, selection=rule, solve=False)  # type: ignore[arg-type]
+    whole, cut = tmp_path / "whole.parquet", tmp_path / "cut.parquet"
+    searched(whole, settings)
+    with pytest.raises(KeyboardInterrupt):
+        searched(cut, settings, Stopping(20))
+    trees = load_trees(cut, GAME)
+    for tree in trees:
+        tree.settings = flat_json(settings)
+    save_trees(cut, trees)
+    assert load_trees(cut)[0].settings == settings.as_json()
+    searched(cut, settings)
+    assert cut.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_settings_of_an_earlier_version_are_those_that_were_read(rule: str) -> None:
+    settings = SearchSettings(selection=rule, solve=rule != "gumbel", proposals_by_depth=(4, 2))  # type: ignore[arg-type]
+    assert SearchSettings(**from_flat(flat_json(settings))) == settings
+    assert from_flat(settings.as_json()) == settings.as_json()
+
+
+def test_settings_without_a_rule_or_with_one_that_nobody_knows_are_kept_as_they_are() -> None:
+    for settings in ({}, {"simulations": 3}, {"selection": "luck", "exploration": 1.0}, {"selection": [3]}):
+        assert from_flat(settings) == settings
+    assert from_flat({"exploration": 2.0}) == {"selection": {"puct": {"exploration": 2.0}}}
+
+
+def test_options_of_one_rule_are_laid_over_each_other_and_another_rule_begins_anew() -> None:
+    under = {"selection": {"puct": {"exploration": 2.0, "unvisited_value": "zero"}}, "proposals": 3}
+    assert overlaid(under, {"selection": "puct"}) == under
+    assert overlaid(under, {"selection": {"puct": {"exploration": 1.0}}}) == {
+        "selection": {"puct": {"exploration": 1.0, "unvisited_value": "zero"}},
+        "proposals": 3,
+    }
+    assert overlaid(under, {"selection": {"uct": None}, "proposals": 4}) == {"selection": {"uct": {}}, "proposals": 4}
+
+
+def flat_json(settings: SearchSettings) -> dict[str, Any]:
+    """The settings as earlier versions wrote them."""
+    options = json.loads(json.dumps(numbers_of(settings.rule)))
+    return {**settings.as_json(), **options, "selection": settings.rule.name}
+
+
 class Line(gym.Env[int, int]):
     """A walk on a line between the two places that the options name."""
 
@@ -88,8 +137,8 @@ def test_more_simulations_go_on_and_other_rules_are_refused(tmp_path: Path) -> N
     more = searched(path, SearchSettings(simulations=90, solve=False))
     assert [tree.visits(0) for tree in more] == [90, 90, 90]
     before = path.read_bytes()
-    with pytest.raises(ValueError, match=r"exploration=.*remove it"):
-        searched(path, SearchSettings(simulations=90, solve=False, exploration=0.123))
+    with pytest.raises(ValueError, match=r"exploration.*remove it"):
+        searched(path, SearchSettings(simulations=90, solve=False, selection=Puct(exploration=0.123)))
     with pytest.raises(ValueError, match="of other tasks"):
         searched(path, roots=ROOTS[:2])
     assert path.read_bytes() == before

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from numba import njit
 from table_game import TableGame
 
@@ -22,6 +23,7 @@ from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
 from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
+from branchwise.search.rules.options import Gumbel, Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.array_tree import ArrayTree
@@ -50,7 +52,7 @@ def board_value(state: tuple[int, int], random: int) -> tuple[float, int]:
 
 
 def settings(rule: str, simulations: int, **others: Any) -> SearchSettings:
-    return SearchSettings(selection=rule, simulations=simulations, **RULES[rule], **others)  # type: ignore[arg-type]
+    return flat_settings(selection=rule, simulations=simulations, **RULES[rule], **others)  # type: ignore[arg-type]
 
 
 def grown(rule: str, simulations: int) -> Tree:
@@ -184,12 +186,12 @@ def test_a_gumbel_plan_is_made_anew_as_long_as_no_action_was_visited() -> None:
 
 
 def test_a_gumbel_plan_is_not_exchanged_on_the_way() -> None:
-    other = SearchSettings(selection="gumbel", simulations=150, solve=False, considered=2)
+    other = SearchSettings(selection=Gumbel(considered=2), simulations=150, solve=False)
     with pytest.raises(ValueError, match="other numbers than considered=2"):
         resumed(stopped("gumbel", 150, 200), other)
     part = compiled_grown("gumbel", 600, max_nodes=400)
     with pytest.raises(ValueError, match="other numbers than considered=2"):
-        compiled_resumed(part, SearchSettings(selection="gumbel", simulations=600, solve=False, considered=2))
+        compiled_resumed(part, SearchSettings(selection=Gumbel(considered=2), simulations=600, solve=False))
     root, judge, puct = Root(GAME.reset(0)), KernelEvaluator(board_value), SearchSettings(simulations=40, solve=False)
     with pytest.raises(ValueError, match="searched by another rule"):
         resumed(search(GAME, [root], None, judge, puct)[0], settings("gumbel", 80))
@@ -198,15 +200,16 @@ def test_a_gumbel_plan_is_not_exchanged_on_the_way() -> None:
 
 def test_a_tree_of_a_version_with_fewer_options_is_resumed(tmp_path: Any) -> None:
     path, root = tmp_path / "tree.parquet", Root(GAME.reset(0), task={"seed": 0})
-    tree = grown("uct", 40)
-    for name in ("fpu_value", "value_scale", "maxvisit_init", "rescale_values"):
+    tree = grown("alphazero", 40)
+    for name in ("widening_power", "call_seconds"):
         del tree.settings[name]
+    del tree.settings["selection"]["alphazero"]["exploration_base"]
     save_trees(path, [tree])
     arguments = (path, GAME, [root], None, KernelEvaluator(board_value))
-    [resumed_tree] = search_into(*arguments, settings("uct", 80), generator())
-    assert np.array_equal(resumed_tree.nodes, grown("uct", 80).nodes)
-    with pytest.raises(ValueError, match="fpu_value"):
-        search_into(*arguments, SearchSettings(unvisited_value="constant", fpu_value=0.5), generator())
+    [resumed_tree] = search_into(*arguments, settings("alphazero", 80), generator())
+    assert np.array_equal(resumed_tree.nodes, grown("alphazero", 80).nodes)
+    with pytest.raises(ValueError, match=r"grown with .*fpu_value"):
+        search_into(*arguments, SearchSettings(selection=Puct(unvisited_value="constant", fpu_value=0.5)), generator())
 
 
 def test_a_compiled_gumbel_tree_becomes_a_tree_that_plays_the_same() -> None:
@@ -633,7 +636,7 @@ def test_what_a_critic_said_of_an_action_stays_with_it_when_its_state_changes_ha
             return [np.full(len(actions), value) for value, actions in zip(said, candidates, strict=True)]
 
     game = TableGame(table)
-    given = SearchSettings(simulations=12, transpositions=True, solve=False, **options)
+    given = flat_settings(simulations=12, transpositions=True, solve=False, **options)
     start = Root(game.reset(0), (observed("root"),))
     [tree] = search(game, [start], None, lambda *_: 0.5, given, critic=Critic())
     by_b = tree.children(0)[1]

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from random_numbers import digest, uniform
 
 from branchwise.envs.play.policy import Proposal
@@ -198,7 +199,7 @@ def test_a_saved_tree_loads_gives_the_same_pairs_and_grows_on_as_it_would(
 ) -> None:
     game, options = SEARCHES[name]
     simulator = Sums(**game)
-    settings = SearchSettings(**{"simulations": 24, "exploration": 1.0, **options})
+    settings = flat_settings(**{"simulations": 24, "exploration": 1.0, **options})
     trees = grown(simulator, settings, policy)
     if settings.transpositions:
         assert any(tree.nodes["flags"][node] & LINKED for tree in trees for node in range(len(tree)))
@@ -213,10 +214,10 @@ def test_a_saved_tree_loads_gives_the_same_pairs_and_grows_on_as_it_would(
             assert found.states == expected.states
             assert found.known == (expected.known if settings.transpositions else {})
             assert extracted(found) == extracted(expected)
-    more = SearchSettings(**{"simulations": 48, "exploration": 1.0, **options})
+    more = flat_settings(**{"simulations": 48, "exploration": 1.0, **options})
     loaded = load_trees(tmp_path / "False.parquet", simulator)
     for growing in (trees, loaded):
-        if settings.selection == "gumbel":
+        if settings.rule.name == "gumbel":
             with pytest.raises(ValueError, match="it was planned for simulations=24"):
                 extend(simulator, growing, policy, evaluator(simulator, settings), more)
         else:
@@ -243,7 +244,7 @@ def best_returns(tree: Tree, node: int) -> np.ndarray:
 def test_known_returns_of_solved_actions_are_the_best_below_each(name: str) -> None:
     game, options = SEARCHES[name]
     compared = 0
-    for tree in grown(Sums(**game), SearchSettings(**{"simulations": 500, "exploration": 1.0, **options}), None):
+    for tree in grown(Sums(**game), flat_settings(**{"simulations": 500, "exploration": 1.0, **options}), None):
         for node in range(len(tree)):
             children = tree.children(node)
             for child, known in zip(children, tree.known_returns(node), strict=True):
@@ -258,7 +259,7 @@ def test_known_returns_of_solved_actions_are_the_best_below_each(name: str) -> N
 def test_a_rerooted_tree_is_sound_and_a_saved_one_grows_on_as_it_would(name: str, tmp_path: Path) -> None:
     game, options = SEARCHES[name]
     simulator, policy = Sums(**game), Digits()
-    settings = SearchSettings(**{"simulations": 40, "exploration": 1.0, **options})
+    settings = flat_settings(**{"simulations": 40, "exploration": 1.0, **options})
     trees = grown(simulator, settings, policy)
     for tree in trees:
         expanded = [child for child in tree.children() if tree.has(tree.source(child), EXPANDED)]
@@ -274,9 +275,9 @@ def test_a_rerooted_tree_is_sound_and_a_saved_one_grows_on_as_it_would(name: str
         assert [found.transcript(node) for node in range(len(found))] == [
             expected.transcript(node) for node in range(len(expected))
         ]
-    if settings.selection == "gumbel":
+    if settings.rule.name == "gumbel":
         return  # a plan is not laid over visits (test_search_reuse.py)
-    more = SearchSettings(**{"simulations": 60, "exploration": 1.0, **options})
+    more = flat_settings(**{"simulations": 60, "exploration": 1.0, **options})
     for growing in (trees, loaded):
         extend(simulator, growing, policy, evaluator(simulator, settings), more)
     for found, expected in zip(loaded, trees, strict=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
@@ -38,7 +39,7 @@ class Three(Simulator[tuple[str, ...]]):
 
 
 def searched(simulator: Simulator[Any], **settings: Any) -> Tree:
-    given = SearchSettings(simulations=12, max_failed_share=1.0, **settings)
+    given = flat_settings(simulations=12, max_failed_share=1.0, **settings)
     [tree] = search(simulator, [Root((), (), {"seed": 0})], None, RandomRollout(), given, 0)
     return tree
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.play.task import TaskSource
@@ -23,7 +24,7 @@ POLICY = FunctionPolicy(lambda transcript, actions: [-float(len(action) % 3) for
 def played(env_id: str, games: int = 3, seed: int = 0, **settings: Any) -> tuple[Any, list[Tree]]:
     source = TaskSource(env_id)
     game: Any = ListedActions(source.simulator("train"))
-    chosen = SearchSettings(**{"simulations": 20, "revisit": True, "solve": False, **suited_settings(game), **settings})
+    chosen = flat_settings(**{"simulations": 20, "revisit": True, "solve": False, **suited_settings(game), **settings})
     tasks = source.tasks(game, "train", games)
     return game, self_play(game, tasks, POLICY, RandomRollout(), chosen, np.random.default_rng(seed).spawn(games))
 

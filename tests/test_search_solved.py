@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, search
@@ -65,7 +66,7 @@ class Lure(Written):
 
 
 def grown(simulator: Written, evaluator: Any = lambda *_: 0.0, bonus: Any = None, **options: Any) -> Tree:
-    [tree] = search(simulator, [Root("root")], None, evaluator, SearchSettings(**options), 0, bonus=bonus)
+    [tree] = search(simulator, [Root("root")], None, evaluator, flat_settings(**options), 0, bonus=bonus)
     return tree
 
 
@@ -245,7 +246,7 @@ def test_a_draw_stays_in_the_race() -> None:
 
 def array_tree(judge: Any, actions: int = 2, limit: int = 1000, **options: Any) -> ArrayTree:
     """A tree of arrays: the root's one action leads to chance, its outcome to a node of two ends, 1 and 0."""
-    tree = ArrayTree(SearchSettings(**options), actions=actions)
+    tree = ArrayTree(flat_settings(**options), actions=actions)
     leaves, asked = tree.next(), 0
     while len(leaves):
         asked += 1
@@ -305,7 +306,7 @@ def test_a_target_by_value_is_that_of_the_action_that_is_played() -> None:
 )
 def test_a_tree_of_arrays_refuses_settings_that_it_does_not_read(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"an ArrayTree .*{next(iter(options.values()))}|an ArrayTree has neither"):
-        ArrayTree(SearchSettings(**options), actions=2)
+        ArrayTree(flat_settings(**options), actions=2)
 
 
 def test_the_best_return_of_one_of_two_players_is_refused_by_trees_of_arrays_too() -> None:

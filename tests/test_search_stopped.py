@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 from numba import njit
 from test_search_failures import Answers, Maze, Way
 from typer.testing import CliRunner
@@ -31,6 +32,7 @@ from branchwise.search.calls import MOST_LATE, Patience, ask, failure
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
 from branchwise.search.evaluation import Leaf, Mixed, PolicyRollout, RandomRollout, Repeated, ValueFunction
 from branchwise.search.expansion import NOTHING_PROPOSED
+from branchwise.search.rules.options import Puct, UctBonus
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.tree import Tree
 
@@ -44,7 +46,7 @@ class Wide(Maze):
 
 def grow(evaluator: Any, simulations: int = 8, trees: int = 1, policy: Any = None, **options: Any) -> list[Tree]:
     roots = [Root(Way(seed), (observed(f"{seed}:"),), {"seed": seed}) for seed in range(trees)]
-    settings = SearchSettings(**{"simulations": simulations, "exploration": 9.0, "solve": False, **options})
+    settings = flat_settings(**{"simulations": simulations, "exploration": 9.0, "solve": False, **options})
     return search(Wide(), roots, policy, evaluator, settings)
 
 
@@ -132,7 +134,7 @@ def test_more_than_the_stated_share_does(failures: int, share: float) -> None:
 
 def test_one_lost_leaf_stops_no_tree_that_is_continued_from_many_good_ones() -> None:
     trees = grow(ValueFunction(lambda *_: 0.5), 30)
-    more = SearchSettings(simulations=31, exploration=9.0, solve=False)
+    more = SearchSettings(simulations=31, selection=Puct(exploration=9.0), solve=False)
     [tree] = extend(Wide(), trees, None, SomeFail(1), more)
     assert tree.counters["failed_leaves"] == 1
     assert tree.visits(0) == 30
@@ -265,7 +267,7 @@ def test_returns_of_several_players_are_looked_at_too(value: float) -> None:
             return (0.0, 0.0)
 
     evaluator = ValueFunction(lambda simulator, state, transcript: (0.5, value if state.steps == "b" else 0.5))
-    settings = SearchSettings(simulations=20, exploration=9.0, solve=False)
+    settings = SearchSettings(simulations=20, selection=Puct(exploration=9.0), solve=False)
     [tree] = search(Shared(), [Root(Way(0))], None, evaluator, settings)
     assert tree.counters["failed_leaves"] == 1
     assert np.isfinite(tree.all_returns()).all()
@@ -280,13 +282,13 @@ def test_an_opinion_of_a_critic_and_a_bonus_are_looked_at_too(value: float) -> N
             ]
 
     judge, root, flat = Judge(), Root(Way(0), (observed("0:"),)), ValueFunction(lambda *_: 0.5)
-    settings = SearchSettings(simulations=20, exploration=9.0, solve=False, critic_weight=0.5)
+    settings = SearchSettings(simulations=20, selection=Puct(exploration=9.0), solve=False, critic_weight=0.5)
     [tree] = search(Maze(), [root], None, flat, settings, critic=judge)
     assert tree.counters["failed_leaves"] == 1
     assert "critic.values failed" in tree.last_error
     assert np.isfinite(tree.nodes["hint"]).all()
 
-    settings = SearchSettings(simulations=20, exploration=9.0, solve=False, selection="uct_bonus")
+    settings = SearchSettings(simulations=20, selection=UctBonus(exploration=9.0), solve=False)
     asked = [0]
 
     def bonus(tree: Tree, node: int) -> float:
@@ -387,7 +389,7 @@ def test_an_exception_whose_words_raise_costs_its_leaf(who: str) -> None:
         return wordless() if who == "policy" and transcript[-1].text == "0:b" else [0.0] * len(actions)
 
     simulator: Simulator[Any] = Broken() if who == "simulator" else Maze()
-    settings = SearchSettings(simulations=20, exploration=9.0, solve=False)
+    settings = SearchSettings(simulations=20, selection=Puct(exploration=9.0), solve=False)
     [tree] = search(simulator, [Root(Way(0), (observed("0:"),))], score, worth, settings)
     assert tree.counters["failed_leaves"] == 1
     assert tree.last_error.endswith("failed: Wordless, whose own words cannot be read")
@@ -421,7 +423,7 @@ def test_calls_that_came_back_late_make_room_for_others() -> None:
             time.sleep(0.1)
         return 0.5
 
-    settings = SearchSettings(simulations=60, exploration=9.0, solve=False, call_seconds=0.02)
+    settings = SearchSettings(simulations=60, selection=Puct(exploration=9.0), solve=False, call_seconds=0.02)
     [tree] = search(Maze(), [Root(Way(0), (observed("0:"),))], None, sometimes_late, settings)
     assert tree.counters["failed_leaves"] == late[0] > MOST_LATE
     assert "not called" not in tree.last_error

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.nodewise import best_leaf, softmax_leaf
 from branchwise.search.rules import swe_search
+from branchwise.search.rules.options import Softmax, UctBonus
 from branchwise.search.rules.selection import uct_bonus
 from branchwise.search.selected import Selected
 from branchwise.search.trees.children import Children
@@ -50,7 +52,7 @@ def by_hand() -> Tree:
     """Root 0; children 1 ``edit[a]``, 2 ``edit[b]`` (the state of 1), 3 ``test[]`` (an end worth 100), 4 unvisited;
     below 1 the invalid 5 ``edit[c]`` worth −20."""
     tree = Tree(None, "start", ())
-    tree.settings = {"exploitation": 100.0}
+    tree.settings = {"selection": {"uct_bonus": {"exploitation": 100.0}}}
     actions, states = ["edit[a]", "edit[b]", "test[]", "look"], ["same", "same", "done", "else"]
     flags = [0, 0, TERMINAL_FLAG | VALUED, 0]
     tree.add_children(0, Children(actions, states, np.full(4, 0.25), [0.0] * 4, [0.0] * 4, flags))
@@ -123,7 +125,7 @@ class Fork(Simulator[str]):
 
 
 def grown(judge: Any, **options: Any) -> Tree:
-    settings = SearchSettings(**{"selection": "uct_bonus", "exploration": 1.0, **options})
+    settings = flat_settings(**{"selection": "uct_bonus", "exploration": 1.0, **options})
     [tree] = search(Fork(), [Root("")], None, ValueFunction(judge), settings)
     return tree
 
@@ -158,7 +160,7 @@ def test_on_a_walk_named_terms_are_what_a_caller_could_pass() -> None:
     names = ("early_depth", "finished", "duplicate_actions", "diversity")
     options: dict[str, Any] = {"selection": "uct_bonus", "exploration": 40.0, "simulations": 60, "exploitation": 100.0}
     named = grown(judge, **options, bonus_terms=names)
-    settings = SearchSettings(**options)
+    settings = flat_settings(**options)
     [passed] = search(Fork(), [Root("")], None, ValueFunction(judge), settings, bonus=swe_search.bonus(names))
     assert named.nodes.tobytes() == passed.nodes.tobytes()
     other = grown(judge, **options, bonus_terms=("high_value_leaf",))
@@ -167,9 +169,7 @@ def test_on_a_walk_named_terms_are_what_a_caller_could_pass() -> None:
 
 def test_terms_are_named_in_the_settings_and_nowhere_else() -> None:
     with pytest.raises(ValueError, match=r"bonus_terms has 'early'; expected some of early_depth, late_depth"):
-        SearchSettings(selection="uct_bonus", bonus_terms=("early",))
-    with pytest.raises(ValueError, match="options of selection='uct_bonus'"):
-        SearchSettings(bonus_terms=("finished",))
+        SearchSettings(selection=UctBonus(bonus_terms=("early",)))
     with pytest.raises(ValueError, match="name bonus_terms"):
         grown(lambda *_: 0.0, simulations=3)
 
@@ -188,8 +188,8 @@ def two_branches(priors: tuple[float, float] = (0.25, 0.75)) -> Tree:
     return tree
 
 
-WHOLE = SearchSettings(selection="uct_bonus", whole_tree=True)
-SOFT = SearchSettings(selection="softmax", apart=0.5, leaves_per_tree=4)
+WHOLE = UctBonus(whole_tree=True)
+SOFT = Softmax(apart=0.5)
 
 
 @pytest.mark.parametrize("choose", [lambda tree: best_leaf(tree, WHOLE), lambda tree: softmax_leaf(tree, SOFT, [])])
@@ -220,7 +220,7 @@ def test_what_is_solved_does_not_grow() -> None:
 @pytest.mark.parametrize(("apart", "met"), [(0.5, {5, 6}), (0.51, set()), (0.0, {3, 5, 6})])
 def test_within_a_batch_nodes_as_far_apart_as_set_are_drawn(apart: float, met: set[int]) -> None:
     """``ab`` and ``ac`` differ in one letter of two; the first of the batch hangs below ``ab``."""
-    settings = SearchSettings(selection="softmax", apart=apart, leaves_per_tree=4)
+    settings = Softmax(apart=apart)
     found = set()
     for seed in range(12):
         tree = two_branches()
@@ -239,7 +239,7 @@ def test_nodes_are_drawn_by_their_means_whatever_their_visits(worth: float, belo
     tree.nodes["visits"][:3] = 6, 1, 4
     tree.nodes["value_sum"][:3] = 0.0, worth, 2.4
     for _ in range(2):
-        leaf = softmax_leaf(tree, SearchSettings(selection="softmax", temperature=1e-3), [])
+        leaf = softmax_leaf(tree, Softmax(temperature=1e-3), [])
         assert leaf is not None
         assert leaf.node in below
 
@@ -253,7 +253,7 @@ def test_a_node_that_is_near_to_any_of_those_drawn_is_left_out(apart: float, far
         tree.add_children(node, Children(["l", "r"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.0] * 2, [0, 0]))
     tree.nodes["visits"][:4] = 4, 1, 1, 1
     drawn = [Selected(tree, 4, 2, 0), Selected(tree, 6, 2, 0)]
-    leaf = softmax_leaf(tree, SearchSettings(selection="softmax", apart=apart, leaves_per_tree=4), drawn)
+    leaf = softmax_leaf(tree, Softmax(apart=apart), drawn)
     assert (leaf is not None) == far
     assert leaf is None or leaf.node in (8, 9)
 
@@ -265,7 +265,7 @@ def test_the_root_counts_as_visited_once_by_a_parent() -> None:
         tree.nodes["visits"][:3] = 3, 0, 1
         tree.nodes["value_sum"][:3] = 0.0, 0.0, 0.5
         tree.nodes["hint"][:3] = 1.5, 0.0, hint
-        leaf = best_leaf(tree, SearchSettings(selection="uct_bonus", whole_tree=True, exploration=1.0))
+        leaf = best_leaf(tree, UctBonus(whole_tree=True, exploration=1.0))
         assert leaf is not None
         assert tree.parent(leaf.node) == below
 

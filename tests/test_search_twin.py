@@ -7,11 +7,11 @@ the engine but the settings and the splitting of a prior over actions.
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from flat_settings import changed, flat
 from random_numbers import digest, uniform
 
 from branchwise.envs.play.policy import Proposal
@@ -19,6 +19,7 @@ from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import Leaf
+from branchwise.search.rules.options import Puct
 from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.trees.arrays import NodeArrays
 
@@ -139,7 +140,7 @@ class Node:
 
 class Twin:
     def __init__(self, simulator: RandomGame, seed: int, settings: SearchSettings, noise: int) -> None:
-        self.simulator, self.settings, self.noise = simulator, settings, noise
+        self.simulator, self.settings, self.noise = simulator, flat(settings), noise
         self.low, self.high = math.inf, -math.inf
         self.done = 0
         self.root = Node(self, simulator.reset(seed), None, "", 1.0)
@@ -440,7 +441,7 @@ GAMES = {
     "general-sum, chance": RandomGame(2, False, True),
     "three players": RandomGame(3, False, True),
 }
-BASE = SearchSettings(simulations=50, exploration=1.0, uniform_prior=0.2)
+BASE = SearchSettings(simulations=50, selection=Puct(exploration=1.0), uniform_prior=0.2)
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "first play zero": {"unvisited_value": "zero"},
@@ -479,7 +480,7 @@ def test_the_engine_grows_the_twins_tree(game: str, variant: str) -> None:
         for backup in (*backups, "minimax")[: len(backups) + (seed % 2)]:
             if backup == "max" and (simulator.players > 1 or simulator.chance):
                 continue  # refused
-            settings = replace(BASE, selection=selection, backup=backup, **VARIANTS[variant])  # type: ignore[arg-type]
+            settings = changed(BASE, selection=selection, backup=backup, **VARIANTS[variant])  # type: ignore[arg-type]
             _compare(simulator, seed, settings)
 
 

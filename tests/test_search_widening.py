@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL, Simulator
-from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend, search
+from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.store import load_trees, save_trees
@@ -94,7 +95,7 @@ SETTINGS = {
 
 
 def grown(simulator: Simulator[Any], policy: Any, seed: int = 0, critic: Any = None, **options: Any) -> Tree:
-    settings = SearchSettings(**{**SETTINGS, **options})
+    settings = flat_settings(**{**SETTINGS, **options})
     root = Root(simulator.reset(0), (), {"seed": 0})
     rngs = [np.random.default_rng(seed)]
     [tree] = search(simulator, [root], policy, ValueFunction(zero), settings, rngs, critic=critic)
@@ -212,7 +213,7 @@ def test_proposals_alike_by_the_callers_rule_are_one_child() -> None:
         def step(self, state: str, action: str) -> str:
             return state + action.strip()[0].lower()
 
-    settings = SearchSettings(**SETTINGS)  # type: ignore[arg-type]
+    settings = flat_settings(**SETTINGS)  # type: ignore[arg-type]
     simulator, policy = Caseless(), Shouting("abab")
     [tree] = search(
         simulator,
@@ -243,7 +244,7 @@ def test_in_parts_through_a_file_it_is_the_same_tree(tmp_path: Path) -> None:
     half = grown(simulator, Draws(), 4, simulations=23)
     save_trees(tmp_path / "half.parquet", [half])
     [loaded] = load_trees(tmp_path / "half.parquet", simulator)
-    extend(simulator, [loaded], Draws(), ValueFunction(zero), SearchSettings(**SETTINGS))  # type: ignore[arg-type]
+    extend(simulator, [loaded], Draws(), ValueFunction(zero), flat_settings(**SETTINGS))  # type: ignore[arg-type]
     assert loaded.nodes.tobytes() == whole.nodes.tobytes()
     assert (loaded.actions, loaded.asked) == (whole.actions, whole.asked)
     loaded.reroot(loaded.best_child(0, "visits"))
@@ -280,7 +281,7 @@ def test_a_rule_of_the_caller_that_raises_costs_its_answer() -> None:
             raise LookupError("no dictionary")
         return False
 
-    settings = SearchSettings(**{**SETTINGS, "simulations": 20, "solve": False, "max_failed_share": 1.0})
+    settings = flat_settings(**{**SETTINGS, "simulations": 20, "solve": False, "max_failed_share": 1.0})
     policy, root = Scripted("abcd"), Root("", (), {"seed": 0})
     [tree] = search(Typing(), [root], policy, ValueFunction(zero), settings, same=same)  # type: ignore[arg-type]
     assert [tree.actions[child] for child in tree.children()] == ["a", "b"]
@@ -305,7 +306,7 @@ def test_the_bonus_of_a_later_proposal_is_asked_when_it_comes(broken: bool, fail
         return 0.5
 
     options = {"simulations": 6, "selection": "uct_bonus", "solve": False, "max_depth": 1, "max_failed_share": 1.0}
-    settings, policy, root = SearchSettings(**{**SETTINGS, **options}), Scripted("abcd"), Root("", (), {"seed": 0})
+    settings, policy, root = flat_settings(**{**SETTINGS, **options}), Scripted("abcd"), Root("", (), {"seed": 0})
     [tree] = search(Typing(), [root], policy, ValueFunction(zero), settings, bonus=bonus)  # type: ignore[arg-type]
     assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
     assert asked.count(("d", 5)) == 1
@@ -345,7 +346,7 @@ def test_a_root_that_could_not_be_valued_is_widened_as_after_one_visit() -> None
             raise ConnectionError("gone")
         return 0.0
 
-    settings = SearchSettings(**{**SETTINGS, "simulations": 2, "widening": 3.0, "max_failed_share": 0.5})
+    settings = flat_settings(**{**SETTINGS, "simulations": 2, "widening": 3.0, "max_failed_share": 0.5})
     [tree] = search(Typing(), [Root("")], Scripted("abcd"), ValueFunction(once), settings)  # type: ignore[arg-type]
     assert (tree.visits(0), tree.counters["failed_leaves"]) == (1, 1)
     assert [tree.actions[child] for child in tree.children()] == ["a", "b", "c", "d"]
@@ -490,7 +491,7 @@ def test_what_opens_again_opens_all_above_it() -> None:
                 answers.append([Proposal(WORDS[min(self.calls, 12) - 1] if deep else "a", -1.0)])
             return answers
 
-    settings = SearchSettings(**{**SETTINGS, "simulations": 100, "proposals": 1})
+    settings = flat_settings(**{**SETTINGS, "simulations": 100, "proposals": 1})
     game, root = Typing(length=4), Root("", (observed("so far: "),))
     [tree] = search(game, [root], Letters(""), ValueFunction(zero), settings)  # type: ignore[arg-type]
     node = 0

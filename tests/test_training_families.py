@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flat_settings import flat_settings
 
 from branchwise.agents.critics import ValueModel
 from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
+from branchwise.search.rules.options import Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_episodes, load_pairs
 from branchwise.training.evaluation import row_of
@@ -64,7 +66,7 @@ def tiny(name: str) -> RunConfig:
             demonstrators=demonstrators,
             cloning=SupervisedSettings(batch_size=8),
         ),
-        search=SearchSettings(simulations=8, proposals=3, solve=False, **suited, **revisit),
+        search=flat_settings(simulations=8, proposals=3, solve=False, **suited, **revisit),
         recipes=recipes_named(*TRAINED),
         search_recipe="",
     )
@@ -94,11 +96,13 @@ def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, t
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_acts_with_search_gets_what_suits_the_game(name: str) -> None:
-    config = replace(tiny(name), acting=SearchSettings(simulations=4, exploration=1.5, hide_outcome=True))
+    config = replace(
+        tiny(name), acting=SearchSettings(simulations=4, selection=Puct(exploration=1.5), hide_outcome=True)
+    )
     game = TaskSource(name, FAMILIES[name][0]).behind_view().simulator("train")
     found = suited(config, config.acting)
     assert found.hide_outcome == (game.players == 1), "a game's rules say who wins what is tried out"
-    assert (found.simulations, found.exploration) == (4, 1.5), "what a run says itself stays"
+    assert (found.simulations, found.rule) == (4, Puct(exploration=1.5)), "what a run says itself stays"
     hidden = bool(suited_settings(game))
     assert (found.information, found.normalise) == (("single_observer", "tree") if hidden else ("perfect", "no"))
 

@@ -24,6 +24,7 @@ from branchwise.envs.registry import simulator_for
 from branchwise.envs.wrappers import SuccessOutcome
 from branchwise.search.extraction import successful_trajectories
 from branchwise.search.locks import only_writer
+from branchwise.search.rules.options import Puct
 from branchwise.testing import check_simulator
 from branchwise.training.loop import collect
 from branchwise.training.loop import run as run_module
@@ -239,7 +240,7 @@ def test_settings_that_cannot_be_meant_are_refused(overrides: list[str], said: s
         (["env_options.observation_mode=braille"], "observation_mode"),
         (["env=math_tool_problems:Env-v0"], "there is no module 'math_tool_problems'"),
         (["search.critic_weight=0.5"], "search: critic_weight=0.5 .* ask a critic"),
-        (["acting.unvisited_value=prior"], "acting: .*unvisited_value='prior' ask a critic"),
+        (["acting.selection.puct.unvisited_value=prior"], "acting: .*unvisited_value='prior' ask a critic"),
         (["critic_search.selection=uct_bonus"], "critic_search: selection='uct_bonus'"),
         (["search.information=single_observer"], "search: information='single_observer'"),
     ],
@@ -436,7 +437,7 @@ def test_a_run_lays_settings_over_those_of_its_recipes() -> None:
             "recipes={step_dpo: {learn: {preference: {epochs: 8}}, extract: {sibling_pairs: {min_visits: 4}}}, rft: }",
             "recipes.step_dpo.rates=[1e-3]",
             "recipes.rft.learn.sft.batch_size=8",
-            "recipes.step_dpo.collect.trees.search.exploration=1.4",
+            "recipes.step_dpo.collect.trees.search.selection.puct.exploration=1.4",
         ],
     )
     usual = load_recipe("step_dpo")
@@ -447,7 +448,7 @@ def test_a_run_lays_settings_over_those_of_its_recipes() -> None:
     assert made.rates == (1e-3,)
     assert changed.recipes["rft"].learn == replace(load_recipe("rft").learn, batch_size=8)
     assert isinstance(made.collect, Trees)
-    assert made.collect.settings(changed.search) == replace(changed.search, exploration=1.4)
+    assert made.collect.settings(changed.search) == replace(changed.search, selection=Puct(exploration=1.4))
     sft = load_config("smoke", ["recipes.step_dpo.learn={sft: {epochs: 3}}", "search_recipe=''"]).recipes["step_dpo"]
     assert sft.learn == Sft(epochs=3.0), "another learner begins with its own settings"
     with pytest.raises(SettingsError, match=r"recipes\.step_dpo\.learn\.preference\.epoch; did you mean 'epochs'"):
@@ -455,7 +456,7 @@ def test_a_run_lays_settings_over_those_of_its_recipes() -> None:
 
 
 def test_recipes_that_search_otherwise_have_a_first_collection_of_their_own() -> None:
-    config = load_config("smoke", ["recipes.step_dpo.collect.trees.search.exploration=1.4"])
+    config = load_config("smoke", ["recipes.step_dpo.collect.trees.search.selection.puct.exploration=1.4"])
     needs = {stage.name: stage.needs for stage in stages_of(config)}
     assert needs["tree_sft/round_1/model"] == ("base", "round_1/trees")
     assert needs["step_dpo/round_1/model"] == ("base", "step_dpo/round_1/trees")

@@ -5,22 +5,33 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from branchwise.agents.best_of import BestOfAgent, LogRatio
 from branchwise.agents.language_model import LanguageModel
 from branchwise.envs.play.task import TaskSource, start
+from branchwise.search.presets import PRESETS, preset
+from branchwise.search.rules.options import Puct, Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_episodes, load_pairs
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipe_names, recipes_named
-from branchwise.training.loop.run import check_run
+from branchwise.training.loop.recipe import (
+    BaseSettings,
+    RunConfig,
+    load_config,
+    load_recipe,
+    recipe_names,
+    recipes_named,
+)
+from branchwise.training.loop.run import SEARCHES, _settings_in, check_run
 from branchwise.training.loop.slots import StepRollouts, Trees
-from branchwise.training.settings import SettingsError
+from branchwise.training.settings import SettingsError, as_dict, build
 from branchwise.training.stages import do_stage, figures
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -35,7 +46,7 @@ def config_of(*recipes: str, rounds: int = 2) -> RunConfig:
         test_goals=20,
         model_calls=1500,
         base=BaseSettings(width=16, layers=1, heads=2, demonstrations=200, demonstrators={"random": 1.0}),
-        search=SearchSettings(simulations=24, exploration=2.0, uniform_prior=0.2),
+        search=SearchSettings(simulations=24, selection=Puct(exploration=2.0), uniform_prior=0.2),
         recipes=recipes_named(*recipes),
         search_recipe="",
     )
@@ -93,7 +104,7 @@ def test_the_ranking_critic_s_order_is_the_policy_s_and_counts_half(base: Path) 
     assert isinstance(slot, Trees)
     assert slot.ranking
     settings = slot.settings(SearchSettings())
-    assert (settings.selection, settings.critic_weight, settings.unvisited_value) == ("ucb1", 0.5, "prior")
+    assert (settings.rule.name, settings.critic_weight, settings.unvisited_value) == ("ucb1", 0.5, "prior")
 
 
 def test_step_roll_outs_are_refused_in_a_game_and_an_expert_that_is_not_there_is_named() -> None:
@@ -145,3 +156,44 @@ def test_a_log_ratio_of_a_model_to_itself_is_nothing(base: Path) -> None:
     for per_token in (False, True):
         [values] = LogRatio(policy, policy, per_token).values([root.transcript], [["red", "blue"]])
         assert values.tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("name", ["agent_q", "step_q"])
+def test_a_recipe_s_preset_lies_over_the_run_s_search(name: str) -> None:
+    slot = load_recipe(name).collect
+    assert isinstance(slot, Trees)
+    common = SearchSettings(selection=Puct(exploration=2.0), proposals=7)
+    assert slot.settings(common) == preset(name, **{"proposals": 7, "simulations": slot.settings(common).simulations})
+    assert slot.settings(common).simulations == PRESETS[name].get("simulations", common.simulations)
+
+
+def test_a_preset_is_written_out_where_it_is_read_and_what_stands_beside_it_lies_over_it() -> None:
+    slot = Trees(preset="lats", search={"selection": {"uct": {"exploration": 0.5}}, "proposals": 2})
+    assert slot == Trees(search={"selection": {"uct": {"exploration": 0.5}}, "proposals": 2, "simulations": 30})
+    with pytest.raises(SettingsError, match="no preset 'latz'; did you mean 'lats'"):
+        build(Trees, {"preset": "latz"}, "collect.trees.")
+
+
+def test_a_recipe_s_rule_keeps_the_run_s_options_of_the_same_rule_alone() -> None:
+    common = SearchSettings(selection=Puct(exploration=0.75))
+    assert Trees(search={"selection": "puct"}).settings(common).rule == Puct(exploration=0.75)
+    assert Trees(search={"selection": "uct"}).settings(common).rule == Uct()
+
+
+def test_a_run_s_folder_of_an_earlier_version_holds_the_same_settings(tmp_path: Path) -> None:
+    overrides = ["recipes=[agent_q]", "search_recipe=''", "search.selection.puct.exploration=2.0"]
+    config = load_config("smoke", overrides)
+    data = as_dict(config)
+    for name in SEARCHES:
+        data[name] = flattened(data[name])
+    trees = data["recipes"]["agent_q"]["collect"]["trees"]
+    trees["search"] = flattened(trees["search"])
+    del trees["preset"]
+    assert data["search"]["exploration"] == config.search.rule.exploration  # type: ignore[union-attr]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(data))
+    assert _settings_in(tmp_path / "config.yaml") == config
+
+
+def flattened(search: dict[str, Any]) -> dict[str, Any]:
+    [(rule, options)] = search["selection"].items()
+    return {**search, "selection": rule, **options}

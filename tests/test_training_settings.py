@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from branchwise.cli import parsed_options
+from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
@@ -343,3 +344,22 @@ def test_a_recipe_survives_yaml(name: str, tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(as_dict(recipe)))
     assert load_recipe(path) == recipe
+
+
+def test_an_option_of_a_rule_that_stands_beside_the_rule_is_sent_to_it() -> None:
+    with pytest.raises(
+        SettingsError, match=r"unknown setting search\.considered; it is a setting of search\.selection\.gumbel"
+    ):
+        load_config("smoke", ["search.considered=4"])
+    with pytest.raises(SettingsError, match=r"it is a setting of search\.selection\.ucb1, \.uct, \.puct"):
+        load_config("smoke", ["search.exploration=4"])
+    with pytest.raises(SettingsError, match=r"unknown setting search\.selection\.uct\.considered"):
+        load_config("smoke", ["search.selection={uct: {considered: 4}}"])
+
+
+def test_a_rule_is_named_and_then_given_options() -> None:
+    assert load_config("smoke", ["search.selection=uct"]).search.rule == Uct()
+    named = load_config("smoke", ["search.selection=uct", "search.selection.uct.exploration=0.5"])
+    assert named.search.rule == Uct(exploration=0.5)
+    assert load_config("smoke", ["search.selection={uct: {exploration: 0.5}}"]) == named
+    assert build(RunConfig, as_dict(named)) == named

@@ -19,17 +19,10 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
+from ..search.typed import OneOf as OneOf
+
 MAX_ENTRIES: Final = 100_000
 """Of a settings file, its aliases written out."""
-
-
-@dataclasses.dataclass(frozen=True)
-class OneOf:
-    """In ``Annotated[A | B, OneOf({"a": A, "b": B})]``: a choice among named kinds of settings (dataclasses), written
-    as ``a`` or, with settings of its own, as ``a: {...}``. A field of type ``dict[str, A | B]`` so annotated holds
-    several, each by its name."""
-
-    kinds: Mapping[str, type]
 
 
 COUNTS: Final = {"rounds": 1000, "worlds": 1000, "layers": 1000, "heads": 1000, "width": 65_536}
@@ -130,8 +123,10 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
         if not separator or not all(keys):
             raise SettingsError(f"--set {assignment!r}: expected key=value, such as search.simulations=8")
         place = result
-        for key in path:
+        for key, after in zip(path, keys[1:], strict=True):
             inner = place.get(key)
+            if inner == after:
+                inner = {}  # ``selection: puct`` is ``selection: {puct: {}}``
             if not isinstance(inner, dict | None):
                 raise SettingsError(f"--set {assignment!r}: {key}={inner!r} has no settings of its own")
             place[key] = dict(inner or {})
@@ -147,7 +142,7 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
     for key in data:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, 1)
-            meant = f"; did you mean {near[0]!r}?" if near else ""
+            meant = _inside_a_choice(hints, str(key), where) or (f"; did you mean {near[0]!r}?" if near else "")
             raise SettingsError(f"unknown setting {where}{key}{meant} (settings here: {', '.join(sorted(fields))})")
     values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]  # type: ignore[arg-type]
@@ -159,6 +154,17 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
         place = where.rstrip(".") or kind.__name__
         named = str(error).startswith((f"{place}.", f"{place}:"))
         raise SettingsError(f"{error}" if named else f"{place}: {error}") from None
+
+
+def _inside_a_choice(hints: Mapping[str, Any], key: str, where: str) -> str:
+    """A hint where ``key`` is no setting here, and one of some kinds of a setting that is a choice of one."""
+    for name, hint in hints.items():
+        if typing.get_origin(hint) is typing.Annotated and isinstance(typing.get_args(hint)[1], OneOf):
+            kinds = typing.get_args(hint)[1].kinds
+            having = [kind for kind, its in kinds.items() if key in (f.name for f in dataclasses.fields(its))]
+            if having:
+                return f"; it is a setting of {where}{name}.{having[0]}" + "".join(f", .{kind}" for kind in having[1:])
+    return ""
 
 
 def build_from(path: Path, kind: type[T], data: Mapping[str, Any]) -> T:

@@ -34,6 +34,7 @@ from ..engine import search as search_in_general
 from ..evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
 from ..interruption import Interruption
 from ..rules.gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
+from ..rules.options import Gumbel, Uct, numbers_of
 from ..settings import SearchSettings
 from ..trees.stepping import Refused
 from ..trees.tree import Tree
@@ -165,9 +166,9 @@ def search(
     trees = []
     for index, (root, generator) in enumerate(zip(roots, rngs, strict=True)):
         tree = CompiledTree(simulator, rules, root.state, settings, 0, root.task, index)
-        if settings.selection == "gumbel":
+        if isinstance(settings.rule, Gumbel):
             count = len(simulator.legal_actions(root.state) or ())
-            tree.gumbel = gumbel_draws(generator, count, settings.gumbel_scale)
+            tree.gumbel = gumbel_draws(generator, count, settings.rule.gumbel_scale)
         tree.random = int(generator.integers(1 << 62))
         trees.append(tree)
     return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
@@ -205,10 +206,9 @@ def extend(
             raise ValueError(
                 f"trees of {trees[0].rules.name} and of {tree.rules.name}; extend those of one game together"
             )
-        if len(tree) > 1 and tree.settings.selection != settings.selection:
-            raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.selection!r}; go on with that")
-        lasting = ("discount", "solve", *(() if settings.selection in ("uct", "gumbel") else ("unvisited_value",)))
-        for name in lasting:
+        if len(tree) > 1 and tree.settings.rule.name != settings.rule.name:
+            raise ValueError(f"tree {tree.index} was grown with selection={tree.settings.rule.name!r}; go on with that")
+        for name in ("discount", "solve", "unvisited_value"):
             before = getattr(tree.settings, name)
             if len(tree) > 1 and before != getattr(settings, name):
                 raise ValueError(f"tree {tree.index} was grown with {name}={before!r}; go on with that")
@@ -221,15 +221,16 @@ def extend(
 
 def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
     """Raise ValueError where the rule ``gumbel`` cannot go on with a tree to ``settings.simulations``."""
-    if settings.selection != "gumbel" or tree.simulations >= settings.simulations:
+    rule = settings.rule
+    if not isinstance(rule, Gumbel) or tree.simulations >= settings.simulations:
         return
     children = tree.children(0)
     visits, prior = (
         tree.nodes[name][children.start : children.stop].astype(np.float64) for name in ("visits", "factor")
     )
-    plan = halving_plan(prior, tree.settings.considered, tree.settings.simulations)
+    plan = halving_plan(prior, numbers_of(tree.settings.rule)["considered"], tree.settings.simulations)
     is_drawn = len(tree.gumbel) > 0
-    reason = why_not_planned(visits, prior, is_drawn, plan, settings.considered, settings.simulations)
+    reason = why_not_planned(visits, prior, is_drawn, plan, rule.considered, settings.simulations)
     if not is_drawn and not reason:
         reason = "it has no draws for its root"
     if reason:
@@ -292,9 +293,7 @@ class SearchingPlayer:
     tree each move."""
 
     def __init__(self, simulations: int = 1_000, exploration: float = 2.0**0.5) -> None:
-        self.settings = SearchSettings(
-            simulations=simulations, selection="uct", exploration=exploration, random_ties=True
-        )
+        self.settings = SearchSettings(simulations=simulations, selection=Uct(exploration), random_ties=True)
 
     def __call__(self, simulator: Simulator[Any], state: Any, rng: np.random.Generator) -> str:
         [tree] = search(simulator, [Root(state)], settings=self.settings, rng=rng)
@@ -310,24 +309,25 @@ class _Plan:
         self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
         self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
         self.fixed = {
-            "WEIGHT": _WEIGHTS.get(settings.selection, WEIGHT_PUCT),
+            "WEIGHT": _WEIGHTS.get(settings.rule.name, WEIGHT_PUCT),
             "UNVISITED": UNVISITED_FIRST
             if tries_each_once(settings)
             else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
-            "ALPHAZERO": settings.selection == "alphazero",
+            "ALPHAZERO": settings.rule.name == "alphazero",
             "RANDOM_TIES": settings.random_ties,
         }
-        if settings.selection == "gumbel":
+        if settings.rule.name == "gumbel":
             self.fixed = {"WEIGHT": WEIGHT_PUCT, "UNVISITED": UNVISITED_ZERO}
 
     def loop(self, rules: CompiledRules, kernel: Any, prior: Any) -> tuple[Any, np.ndarray]:
         """The compiled loop of a game, and the settings as it reads them."""
         known = self.loops.get((rules, kernel, prior))
         if known is None:
-            module = gumbel_loop if self.settings.selection == "gumbel" else plain_loop
+            module = gumbel_loop if self.settings.rule.name == "gumbel" else plain_loop
             given = np.zeros(1, RULES)
+            options = numbers_of(self.settings.rule)
             for name in RULES.names or ():
-                given[name] = getattr(self.settings, name)
+                given[name] = options[name] if name in options else getattr(self.settings, name)
             given["max_depth"] = min(self.settings.max_depth, rules.max_depth)
             fixed = dict(self.fixed)
             if module is plain_loop:
@@ -423,7 +423,7 @@ class _Run:
         settings = self.settings
         walk = np.zeros(tree.rules.max_depth + 1, STEP)  # a tree may be deeper than this search's max_depth
         choices = np.zeros(tree.rules.max_actions, CHOICE)
-        if settings.selection != "gumbel":
+        if settings.rule.name != "gumbel":
             return self.given, self.plan.scales, walk, choices
         plan = np.zeros(max(settings.simulations - 1, 1), np.int64)
         return self.given, tree.gumbel, np.full(len(tree.gumbel), np.nan), plan, walk, choices
@@ -457,11 +457,11 @@ def _plan(settings: SearchSettings) -> _Plan:
 
 def _why_not(settings: SearchSettings) -> str:
     """What of the settings is not compiled, in words; empty where all is."""
-    if settings.selection not in (*_WEIGHTS, "gumbel"):
-        return f"selection={settings.selection!r} is not compiled"
-    if settings.selection != "gumbel" and settings.unvisited_value not in _UNVISITED:
+    if settings.rule.name not in (*_WEIGHTS, "gumbel"):
+        return f"selection={settings.rule.name!r} is not compiled"
+    if settings.unvisited_value and settings.unvisited_value not in _UNVISITED:
         return f"unvisited_value={settings.unvisited_value!r} is not compiled"
-    if settings.selection == "ucb1" and settings.unvisited_value == "reduced":
+    if settings.rule.name == "ucb1" and settings.unvisited_value == "reduced":
         return "unvisited_value='reduced' under selection='ucb1', which keeps no priors, is not compiled"
     plain = SearchSettings()
     for name in _NOT_COMPILED:

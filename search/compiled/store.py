@@ -22,6 +22,7 @@ from ...envs.json_files import parse_json
 from ...envs.simulator import Simulator
 from ..engine import Root
 from ..files import atomically, check_file, check_unpacked
+from ..rules.options import from_flat
 from ..settings import SearchSettings
 from .loop import COMPILED_NODE, LATE
 from .tree import CompiledTree, tries_each_once
@@ -98,10 +99,9 @@ def _tree(
         if [int(word) for word in encoded] != kept["root"]:
             raise ValueError("it was searched from another root; pass the roots that were searched")
         given: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value for name, value in kept["settings"].items()
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in from_flat(kept["settings"]).items()
         }
-        if given.get("unvisited_value") == "reduced" and given.get("fpu_value") == 0.0:
-            given["unvisited_value"] = "parent"  # the same rule: it was once accepted
         settings = SearchSettings(**given)
         random = int(np.int64(kept["random"]))  # what the loop takes
         tree = CompiledTree(simulator, rules, root.state, settings, random, kept["task"], kept["index"])

@@ -10,7 +10,6 @@ Not here: saving (``store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` fo
 """
 
 from copy import copy
-from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from ...envs.simulator import Simulator
 from ..engine import is_zero_sum
 from ..rules.backup import DRAW, LOSS, UNPROVEN, WIN
 from ..rules.gumbel import halving_plan, root_answer
+from ..rules.options import numbers_of
 from ..rules.targets import FinalRule, best_of, visit_shares
 from ..settings import SearchSettings
 from ..trees.nodes import EXPANDED, NODE, TERMINAL, VALUED
@@ -107,14 +107,14 @@ class CompiledTree:
         record = self.nodes[node]
         if not record["visits"]:
             return float("nan")
-        if self.settings.selection == "gumbel":
+        if self.settings.rule.name == "gumbel":
             return float(record["value"])
         return float(record["value_sum"]) / int(record["visits"])
 
     def prior(self, node: int) -> float:
         """P of the action into the node; without a policy, and where the rule does not keep it (``uct``, ``ucb1``), its
         share among its siblings is not known, and this is NaN."""
-        keeps = self.settings.selection in ("puct", "alphazero", "gumbel")
+        keeps = self.settings.rule.name in ("puct", "alphazero", "gumbel")
         return float(self.nodes[node]["factor"]) if keeps and node else float("nan")
 
     def proof(self, node: int = 0) -> str:
@@ -174,7 +174,7 @@ class CompiledTree:
         children = self.children(node)
         actions = [self.action(child) for child in children]
         visits = self._of(children, "visits")
-        if visits.any() and self.settings.selection == "gumbel":
+        if visits.any() and self.settings.rule.name == "gumbel":
             return actions, self._gumbel_answer(node)[1]
         known, _, values = self._child_numbers(node)
         return actions, visit_shares(visits, values, self._priors(node), known, self.settings.final)
@@ -212,7 +212,7 @@ class CompiledTree:
         if self.settings.discount:
             value = (value - reward) / self.settings.discount
         value = -value if self.rules.players == 2 else value
-        if self.settings.selection != "gumbel":
+        if self.settings.rule.name != "gumbel":
             root["value_sum"] = value * int(root["visits"])
         if np.isfinite(root["value"]):
             root["value"] = value
@@ -270,7 +270,7 @@ class CompiledTree:
             children = self.children(node)
             if children:
                 priors = source["factor"][children.start : children.stop]
-                keeps = self.settings.selection in ("puct", "alphazero", "gumbel")
+                keeps = self.settings.rule.name in ("puct", "alphazero", "gumbel")
                 nodes["prior"][children.start : children.stop] = priors if keeps else 1.0 / len(children)
         nodes["prior"][0] = 1.0
         nodes["reward"] = [
@@ -280,15 +280,15 @@ class CompiledTree:
         nodes["player"] = np.maximum(movers, 0)
         proofs = source["flags"] & PROOF  # for the chooser; a Tree has them for player 0
         nodes["proof"] = _PROOFS[np.where((proofs > 0) & (choosers == 1), 4 - proofs, proofs)]
-        if self.settings.selection == "gumbel":
+        if self.settings.rule.name == "gumbel":
             nodes["hint"] = source["value_sum"]
         tree.restore(nodes, [self.action(node) for node in range(count)], [float("nan")] * count, {})
         tree.attach(self.simulator, states)
-        tree.settings = asdict(self.settings)
+        tree.settings = self.settings.as_json()
         tree.counters["simulations"] = self.simulations
         if len(self.gumbel):
-            settings, prior = self.settings, self._of(self.children(0), "factor")
-            plan = halving_plan(prior, settings.considered, settings.simulations)
+            prior = self._of(self.children(0), "factor")
+            plan = halving_plan(prior, numbers_of(self.settings.rule)["considered"], self.settings.simulations)
             drawn = {"gumbel": self.gumbel.tolist(), "considered": plan.tolist()}
             tree.take_beside_nodes({**tree.beside_nodes(), **drawn})
         return tree
@@ -299,10 +299,10 @@ class CompiledTree:
 
     def _gumbel_answer(self, node: int = 0) -> tuple[int, np.ndarray]:
         """``gumbel.root_answer`` of a node; its choice is the root's alone."""
-        settings, children = self.settings, self.children(node)
+        numbers_of_rule, children = numbers_of(self.settings.rule), self.children(node)
         numbers = (self._of(children, name) for name in ("value", "visits", "factor"))
         draws = self.gumbel if node == 0 and len(self.gumbel) else np.zeros(len(children))
-        options = settings.value_scale, settings.maxvisit_init, settings.rescale_values
+        options = (numbers_of_rule[name] for name in ("value_scale", "maxvisit_init", "rescale_values"))
         best, policy = root_answer(draws, *numbers, float(self.nodes[node]["value_sum"]), *options)
         return int(best), policy
 
@@ -327,7 +327,7 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
 
 def tries_each_once(settings: SearchSettings) -> bool:
     """Whether a compiled search visits every child of a node before any twice, in the order of their records."""
-    return settings.selection == "uct" or (settings.selection != "gumbel" and settings.unvisited_value == "infinite")
+    return settings.rule.name == "uct" or settings.unvisited_value == "infinite"
 
 
 @njit(cache=True)

@@ -31,7 +31,8 @@ Not here: the walk itself, and regret matching.
 """
 
 import math
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 import numpy as np
 from numba import njit
@@ -78,6 +79,17 @@ FIRST_PLAY_CODES: Final[dict[str, int]] = {
 }
 
 BEYOND_RETURNS: Final = 1e30  # a score above any that a visited child can have
+
+
+def rule_in(settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """(name, options) of the rule in settings as JSON holds them; ("", {}) where there is none."""
+    found = settings.get("selection")
+    if isinstance(found, str):
+        return found, {}
+    if not isinstance(found, Mapping) or len(found) != 1:
+        return "", {}
+    [(name, options)] = found.items()
+    return (name, options or {}) if isinstance(options, Mapping | None) else ("", {})
 
 
 @njit(cache=True)

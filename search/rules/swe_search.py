@@ -3,7 +3,7 @@ of the paper, and those of the released selector (aorwall/moatless-tree-search, 
 
 Each term is a small function of plain numbers, on the scale of values from −100 to 100 that its constants are for:
 where rewards lie in [0, 1], set ``exploitation=100``, since what the terms see of a value is w_e · Q.
-``SearchSettings.bonus_terms`` names the terms that a search adds up; :data:`TERMS` says what each looks at in a tree.
+``UctBonus.bonus_terms`` names the terms that a search adds up; :data:`TERMS` says what each looks at in a tree.
 A child counts once it was visited, as there children do not exist before.
 
 Differences, because a tree here knows texts and states and no program files: two nodes are alike as the actions that
@@ -107,7 +107,9 @@ class _Seen:
 
     def value(self, node: int) -> float:
         """w_e · Q; 0 without a visit, as in the released program."""
-        return float(self.tree.settings["exploitation"]) * self.tree.value(node) if self.tree.visits(node) else 0.0
+        if not self.tree.visits(node):
+            return 0.0
+        return float(self.tree.settings["selection"]["uct_bonus"]["exploitation"]) * self.tree.value(node)
 
     def values(self) -> list[float]:
         return [self.value(child) for child in self.children]
@@ -162,4 +164,4 @@ TERMS: Final[dict[str, Callable[[_Seen], float]]] = {
     "duplicate_children": lambda seen: duplicate_children(seen.duplicates()),
     "duplicate_actions": lambda seen: duplicate_actions(seen.kinds()),
 }
-"""Name → term, for ``SearchSettings.bonus_terms``."""
+"""Name → term, for ``UctBonus.bonus_terms``."""

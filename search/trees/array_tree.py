@@ -22,6 +22,7 @@ from numba.extending import intrinsic
 from ...envs.checked import LARGEST
 from ...envs.simulator import MOST_DRAWS
 from ..rules.backup import LOSS, UNPROVEN, WIN
+from ..rules.options import numbers_of
 from ..rules.selection import GUMBEL
 from ..settings import SearchSettings, walk_of
 from .arrays import entry
@@ -75,7 +76,8 @@ class ArrayTree(Reading):
     ``players`` and ``zero_sum`` say whose returns are kept (``nodes.py``).
 
     >>> import numpy as np
-    >>> tree = ArrayTree(SearchSettings(simulations=50, exploration=1.0), actions=3)
+    >>> from branchwise.search import Puct
+    >>> tree = ArrayTree(SearchSettings(simulations=50, selection=Puct(exploration=1.0)), actions=3)
     >>> leaves = tree.next()
     >>> while len(leaves):  # a model that likes action 2
     ...     leaves = tree.step(tree.actions_into(leaves) / 2.0, np.full((len(leaves), 3), 1 / 3))
@@ -177,7 +179,7 @@ class ArrayTree(Reading):
 
     def policy_target(self, node: int = 0) -> np.ndarray:
         """What a policy would learn at a node (:meth:`Reading.shares`): float64 ``[actions]``, sum 1."""
-        return self.shares(node, self.settings.selection == "gumbel", self.settings.final)
+        return self.shares(node, self.settings.rule.name == "gumbel", self.settings.final)
 
     def walk_to_read(self) -> np.ndarray:
         """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
@@ -220,8 +222,8 @@ class ArrayTree(Reading):
                     f" got {self.rewards[: self._out].ravel()}, terminal {self.terminal[: self._out]}; set solve=False"
                 )
             else:
-                settings = self.settings
-                self.plan_gumbel(self.rng, settings.gumbel_scale, settings.simulations, settings.considered)
+                options = numbers_of(self.settings.rule)
+                self.plan_gumbel(self.rng, options["gumbel_scale"], self.settings.simulations, options["considered"])
         return out
 
     def reserve(self, count: int) -> None:
@@ -253,7 +255,7 @@ def _check(settings: SearchSettings, players: int) -> None:
             raise ValueError(
                 f"an ArrayTree does not read {name}={getattr(settings, name)!r}; search with engine.search"
             )
-    if settings.selection in ("softmax", "uct_bonus") or settings.unvisited_value == "prior":
+    if settings.rule.name in ("softmax", "uct_bonus") or settings.unvisited_value == "prior":
         raise ValueError("an ArrayTree has neither selection='softmax' nor 'uct_bonus', nor unvisited_value='prior'")
     if settings.backup == "max" and players > 1:
         raise ValueError(f"backup='max' keeps the best return of one player, and there are {players}; use 'minimax'")

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...envs.play.transcript import Turn
 from ...envs.simulator import Simulator
+from ..rules.selection import rule_in
 from .ascent import _solved_return
 from .nodes import EXPANDED, FAILED, LINKED, TERMINAL, UNSTEPPED, _subtree, discount_into
 from .transcripts import Transcripts
@@ -140,7 +141,7 @@ class Restoring(Transcripts):
 
     def _keep_below(self, child: int) -> None:
         """Let go of all nodes but ``child``, which becomes the first, and those below it."""
-        order, place = _subtree(self._nodes[: self.size], child, self.settings.get("selection") == "gumbel")
+        order, place = _subtree(self._nodes[: self.size], child, rule_in(self.settings)[0] == "gumbel")
         nodes = self._nodes[order]
         nodes["parent"] = np.where(nodes["parent"] >= 0, place[nodes["parent"]], -1)
         nodes["first_child"] = np.where(nodes["first_child"] >= 0, place[nodes["first_child"]], -1)

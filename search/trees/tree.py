@@ -14,7 +14,7 @@ import numpy as np
 from ...envs.play.transcript import Transcript
 from ...envs.simulator import CHANCE, Simulator
 from ..rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
-from ..rules.selection import noisy_prior
+from ..rules.selection import noisy_prior, rule_in
 from ..rules.targets import FinalRule, best_of
 from .children import Children
 from .descent import _gumbel_final_child
@@ -116,7 +116,7 @@ class Tree(Restoring):
         lead to, and the best of them are preferred where that is at least the value of the open child that the rule
         would choose. Where no child was visited, the largest prior decides."""
         if final is None:
-            if node == 0 and self.settings.get("selection") == "gumbel" and self.has_gumbel():
+            if node == 0 and rule_in(self.settings)[0] == "gumbel" and self.has_gumbel():
                 return self.gumbel_child()
             final = self.settings.get("final", "visits")
         if final not in ("visits", "value"):
@@ -136,8 +136,9 @@ class Tree(Restoring):
         some."""
         walk = np.zeros(1, WALK)
         walk["discount"], walk["zero_sum"], walk["proofs"] = self.discount, self.zero_sum, self.zero_sum
+        options = rule_in(self.settings)[1]
         for name, usual in (("value_scale", VALUE_SCALE), ("maxvisit_init", MAXVISIT_INIT), ("rescale_values", True)):
-            walk[name] = self.settings.get(name, usual)
+            walk[name] = options.get(name, usual)
         return walk
 
     def bytes_to_grow(self) -> int:
@@ -161,7 +162,7 @@ class Tree(Restoring):
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
         sum 1 (the prior where none was visited), nothing for an action that what is proven rules out
         (``rules/targets.py``). After a search with ``gumbel`` the improved policy (``rules/gumbel.py``)."""
-        is_gumbel = self.settings.get("selection") == "gumbel"
+        is_gumbel = rule_in(self.settings)[0] == "gumbel"
         shares = self.shares(node, is_gumbel, self.settings.get("final", "visits"))
         return [self.actions[child] for child in self.children(node)], shares
 

@@ -17,6 +17,7 @@ from ...agents.prompting import history_named
 from ...envs.opponents import is_share
 from ...envs.registry import environment_row
 from ...search import SearchSettings
+from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..readable import BASE
 from ..settings import (
@@ -353,6 +354,9 @@ def laid_over(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 def _merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(before)
     for key, value in change.items():
+        if key == "selection":  # of a search, where another rule begins with its own defaults
+            merged[key] = overlaid(merged, {key: value})[key]
+            continue
         inner = merged.get(key) or {}
         both = isinstance(inner, Mapping) and isinstance(value, Mapping)
         merged[key] = _merged(inner, value) if both else value

@@ -20,6 +20,7 @@ from ...search import RandomRollout, RankingCritic, SearchSettings, search
 from ...search.engine import is_zero_sum
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
+from ...search.rules.options import from_flat
 from ...search.store import load_demonstrations
 from ..evaluation import ResultRow, row_of
 from ..pool import run_stages
@@ -42,6 +43,8 @@ from .slots import Episodes, StepRollouts, Trees
 from .tasks import searched_simulator, self_share, simulator_of, source_of, suited
 
 CONFIG: Final = "config.yaml"
+SEARCHES: Final = ("search", "acting", "critic_search")
+"""The settings of a run that are those of a search."""
 
 
 def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -> list[ResultRow]:
@@ -246,11 +249,27 @@ def _settings_in(path: Path) -> RunConfig:
         data = read_yaml(path)
         if not isinstance(data.get("recipes"), dict):
             raise SettingsError(f"{path}: recipes={data.get('recipes')!r}; expected the settings of each by its name")
-        return build_from(path, RunConfig, data)
+        return build_from(path, RunConfig, _of_today(data))
     except SettingsError as error:
         raise SettingsError(
             f"{error}; the file is damaged, or another version wrote it: give another --out, or delete the folder"
         ) from None
+
+
+def _of_today(data: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a run whose searches an earlier version may have written, with all options beside each other."""
+    data = dict(data)
+    for name in SEARCHES:
+        if isinstance(data.get(name), dict):
+            data[name] = from_flat(data[name])
+    for name, recipe in data["recipes"].items():
+        try:
+            trees = {**recipe["collect"]["trees"]}
+            trees["search"] = from_flat(trees["search"])
+        except (KeyError, TypeError, AttributeError):  # it collects no trees, or is damaged
+            continue
+        data["recipes"] = {**data["recipes"], name: {**recipe, "collect": {**recipe["collect"], "trees": trees}}}
+    return data
 
 
 def _differing(before: RunConfig, after: RunConfig) -> list[str]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from ...search import SearchSettings
+from ...search.presets import preset_options
+from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..settings import as_dict, build, check_counts
 from .extract import EXTRACT as EXTRACT
@@ -40,19 +42,25 @@ class Trees:
 
     gives: ClassVar[Gathered] = "trees"
 
+    preset: str = ""
+    """Settings of a published search by name (``search/presets.py``), laid over the run's own ``search``. Read as if
+    they were written out under ``search``."""
     search: dict[str, Any] = field(default_factory=dict)
-    """Settings of ``SearchSettings`` that are laid over the run's own ``search``."""
+    """Settings of ``SearchSettings`` that are laid over those of the preset and of the run's own ``search``."""
     ranking: bool = False
     """Whether the policy ranks the actions of a node before they are tried, by how likely they are: what a language
     model that is asked for a ranking does in Agent Q. ``critic_weight`` and ``unvisited_value`` say how it counts."""
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.preset:
+            object.__setattr__(self, "search", overlaid(preset_options(self.preset), self.search))
+            object.__setattr__(self, "preset", "")
         build(SearchSettings, self.search, "search.")
 
     def settings(self, common: SearchSettings) -> SearchSettings:
         """The search's settings, over those of the run."""
-        return build(SearchSettings, {**as_dict(common), **self.search}, "search.")
+        return build(SearchSettings, overlaid(as_dict(common), self.search), "search.")
 
 
 @dataclass(frozen=True, slots=True)
