@@ -34,8 +34,16 @@ from branchwise.training.stages import do_stage
 
 def smallest(name: str) -> RunConfig:
     config = tiny(name)
-    base = replace(config.base, demonstrations=min(config.base.demonstrations, 200))
-    return replace(config, base=base, model_calls=200, recipes=recipes_named("rft", "step_dpo"), baselines=())
+    base = replace(config.base, demonstrations=min(config.base.demonstrations, 150))
+    return replace(
+        config,
+        base=base,
+        model_calls=120,
+        validation_goals=2,
+        test_goals=3,
+        recipes=recipes_named("rft", "step_dpo"),
+        baselines=(),
+    )
 
 
 def run_all(name: str, root: Path, spared: set[str] | None) -> None:
