@@ -59,6 +59,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for action in (f"search[{query}]", "click[#1]", "click[buy now]"):
             steps.append(((observed(simulator.observation(state)),), action))
             state = simulator.step(state, action)
+    model.save_pretrained(folder / "untaught")
+    tokenizer.save_pretrained(folder / "untaught")
     rows, _ = sft_rows(steps, tokenizer)
     train_supervised(model, rows, SupervisedSettings(learning_rate=1e-2, max_steps=120, batch_size=16), seed=0)
     model.save_pretrained(folder / "tiny")
@@ -149,11 +151,12 @@ def test_bench_prints_a_table_that_names_goals_and_marks_no_oracle_where_there_i
 
 
 def test_bench_says_where_every_action_was_invalid(place: Path) -> None:
-    """The commonest slip: a small model is shown other pages than it learned to read."""
-    done = branchwise("bench", ENV, "--agent", "tiny", "--agent", "random", "--goals", 2, cwd=place)
+    """As of a model that is shown other pages than it learned to read; this one has learned none."""
+    done = branchwise("bench", ENV, "--agent", "untaught", "--agent", "random", "--goals", 2, cwd=place)
     assert done.returncode == 0, done.stderr
     assert (
-        "note: every action of tiny was invalid. Is the model one for this environment and its --option?" in done.stderr
+        "note: every action of untaught was invalid. Is the model one for this environment and its --option?"
+        in done.stderr
     )
     assert "random was invalid" not in done.stderr
 
