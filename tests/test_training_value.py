@@ -276,7 +276,7 @@ def test_a_critic_of_a_solved_game_has_the_right_sign_for_both_players() -> None
         make_model(tokenizer, width=32, layers=1, heads=2, seed=1), tokenizer, history="last_observation"
     )
     critic = ValueModel.from_language_model(model, low=-1.0, high=1.0)
-    settings = ValueSettings(holdout=0.0, descent=SupervisedSettings(learning_rate=3e-3, epochs=12.0, batch_size=16))
+    settings = ValueSettings(holdout=0.0, descent=SupervisedSettings(learning_rate=3e-3, epochs=24.0, batch_size=16))
     train_value_model(critic, rows, settings, seed=0)
     evaluator = CriticEvaluator(critic)
     for moves, mover in (("1425", 0), ("14259", 1), ("14257", 1)):
