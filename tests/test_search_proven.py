@@ -319,10 +319,9 @@ def test_luck_does_not_choose_the_best_known_outcome() -> None:
     assert (target > 0.0).all()
 
 
-def test_pairs_learn_what_is_proven_and_a_critic_of_two_players_is_none() -> None:
+def test_pairs_and_critics_learn_what_is_proven() -> None:
     tree = grown(WINS)
-    with pytest.raises(ValueError, match="a critic knows the return of one player, and tree 0 has 2"):
-        value_rows(tree)
+    assert value_rows(tree)[0].q == 1.0, "the root, as who is to move there sees it"
     of_root = [pair for pair in sibling_pairs(tree)[0] if pair.node == 0]
     assert [(pair.chosen[0].text, pair.chosen_q) for pair in of_root] == [("6", 1.0)]
 
