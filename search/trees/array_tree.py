@@ -76,8 +76,7 @@ class ArrayTree(Reading):
     ``players`` and ``zero_sum`` say whose returns are kept (``nodes.py``).
 
     >>> import numpy as np
-    >>> from branchwise.search import Puct
-    >>> tree = ArrayTree(SearchSettings(simulations=50, selection=Puct(exploration=1.0)), actions=3)
+    >>> tree = ArrayTree(SearchSettings(simulations=50, selection={"puct": {"exploration": 1.0}}), actions=3)
     >>> leaves = tree.next()
     >>> while len(leaves):  # a model that likes action 2
     ...     leaves = tree.step(tree.actions_into(leaves) / 2.0, np.full((len(leaves), 3), 1 / 3))
