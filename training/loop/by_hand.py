@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 import yaml
 
 from ...agents.language_model import LanguageModel
@@ -30,6 +31,12 @@ SETTINGS: Final = "collection.yaml"
 Tell = Callable[[float, float, str], None]
 
 
+def _as_a_worker() -> None:
+    """One torch thread, as the processes of a run have: sums of two threads differ in the last bit."""
+    hush()
+    torch.set_num_threads(1)
+
+
 def collect_into(
     out: Path, config: RunConfig, recipe: Recipe, model: Path, round: int, tell: Tell
 ) -> Mapping[str, Any]:
@@ -44,7 +51,7 @@ def collect_into(
         "run": config_data,
     }
     make_folder(out.parent)
-    hush()
+    _as_a_worker()
     for folder in (out, partial_folder(out)):
         if (folder / SETTINGS).is_file() and (before := read_yaml(folder / SETTINGS)) != settings:
             changed = [name for name in settings if before.get(name) != settings[name]]
@@ -90,7 +97,7 @@ def train_best(
     written, and of all candidates."""
     context = StageContext(out.parent, out, tell)
     parts = {"policy": model}
-    hush()
+    _as_a_worker()
     start = LanguageModel.load(model, history=config.history)
     before = validate(config, agent_of(context, config, Policy(), parts, {"policy": start}))
     best, found, tried = best_candidate(context, config, recipe, parts, load_rows(pairs, recipe.learn.takes), before)
