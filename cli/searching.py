@@ -258,6 +258,7 @@ def pairs(
 
     if recipe is not None:
         from ..training.loop.by_hand import rows_of
+        from ..training.loop.extract import save_rows
         from ..training.loop.recipe import load_recipe
 
         refuse(
@@ -269,6 +270,10 @@ def pairs(
             check_output(written)
         check_replaceable(out)
         rows, left_out = rows_of(source, how)
+        if rows and how.learn.takes == "episodes":
+            save_rows(out, rows)
+            show(f"{out}: {len(rows)} episodes")
+            return
         _save_rows(out, rows, Counter(left_out), f"{source}: {recipe} found nothing to learn from")
         return
     trees, extract = source, extract or Extract.SIBLINGS

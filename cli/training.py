@@ -386,8 +386,8 @@ def _train_recipe(
     assignments: Sequence[str],
 ) -> None:  # fmt: skip
     from ..agents.named import check_model
-    from ..search.store import load_pairs
     from ..training.loop.by_hand import train_best, train_once
+    from ..training.loop.extract import load_rows
     from ..training.loop.recipe import load_recipe, run_of
     from ..training.readable import number
     from ..training.settings import override
@@ -398,7 +398,11 @@ def _train_recipe(
         policy = model_named(model, history, dtype="float32")
         with bar("train", how.learn.epochs) as moved:
             last = train_once(
-                how, policy, load_pairs(pairs), seed, lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}")
+                how,
+                policy,
+                load_rows(pairs, how.learn.takes),
+                seed,
+                lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}"),
             )
         policy.save(out)
         others = (

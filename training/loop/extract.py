@@ -309,10 +309,15 @@ def _found(
 def _pooled(extractors: Sequence[FromTrees], trees: Sequence[Tree], about: Mapping[str, Any]) -> Iterable[Found]:
     """What games' trees hold of each position, as the model is shown it (``search.pooling``)."""
     shown = history_named(about["history"])
+    by_visits: dict[int, tuple[list[Position], Counter[str]]] = {}
     for each in extractors:
         if isinstance(each, BestPathPairs):
             yield from (each.from_tree(tree, about["round"]) for tree in trees)
             continue
-        positions, left_out = pooled(trees, lambda seen: history_key(shown(seen)), each.visits, round=about["round"])
+        if each.visits not in by_visits:
+            by_visits[each.visits] = pooled(
+                trees, lambda seen: history_key(shown(seen)), each.visits, round=about["round"]
+            )
+        positions, left_out = by_visits[each.visits]
         yield (), left_out
         yield each.from_positions(positions)
