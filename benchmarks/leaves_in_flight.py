@@ -30,10 +30,10 @@ from pages import put_table
 
 from branchwise.envs.games.connect_four import RULES
 from branchwise.search.rules.options import Puct, Uct
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.ascent import _back_up
 from branchwise.search.trees.descent import _select
-from branchwise.search.trees.nodes import HEAD, NODE, TERMINAL, VALUED, _add_children
+from branchwise.search.trees.nodes import ENDED, HEAD, NODE, VALUED, _add_children
 from branchwise.training.evaluation import bootstrap_mean
 
 SIMULATIONS: Final = (64, 1000)
@@ -56,7 +56,7 @@ game_legal, game_step, game_rollout = RULES.legal, RULES.step, RULES.rollout
 
 
 class Searcher(NamedTuple):
-    walk: np.ndarray
+    record: np.ndarray
     leaves: int
 
 
@@ -79,7 +79,7 @@ def _searched(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    record: np.ndarray,
     states: np.ndarray,
     paths: np.ndarray,
     simulations: int,
@@ -96,7 +96,7 @@ def _searched(
     while done < simulations:
         count = 0
         while count < min(leaves, simulations - done):
-            leaf, depth, leaf_flags = _select(nodes, values, head, walk, paths[count], none, nothing)
+            leaf, depth, leaf_flags = _select(nodes, values, head, record, paths[count], none, nothing)
             if leaf < 0:
                 break
             depths[count] = depth
@@ -114,12 +114,12 @@ def _searched(
                     states[first + place, 0], states[first + place, 1] = after
                     priors[place] = 1.0 / width
                     rewards[place] = reward
-                    flags[place] = (TERMINAL | VALUED) if over else 0
+                    flags[place] = (ENDED | VALUED) if over else 0
                     players[place] = 1 - mover
                 _add_children(nodes, head, leaf, priors[:width], rewards[:width], flags[:width], players[:width])
                 value, random = game_rollout(state, random)
                 returns[0] = value if mover == 0 else -value
-            _back_up(nodes, values, head, walk, paths[i], depths[i], returns)
+            _back_up(nodes, values, head, record, paths[i], depths[i], returns)
         done += count
         batches += 1
     return batches, random
@@ -147,7 +147,7 @@ class Table:
             self.nodes,
             self.values,
             self.head,
-            searcher.walk,
+            searcher.record,
             self.states,
             self.paths,
             simulations,
@@ -197,8 +197,8 @@ def match(rule: str, mark: str, simulations: int, leaves: int, games: int, seed:
     several = SearchSettings(leaves_per_tree=leaves, **MARKS[mark], **common)
     one = SearchSettings(**common)
     players = (
-        Searcher(walk_of(several, zero_sum=True, players=2), leaves),
-        Searcher(walk_of(one, zero_sum=True, players=2), 1),
+        Searcher(settings_record(several, zero_sum=True, players=2), leaves),
+        Searcher(settings_record(one, zero_sum=True, players=2), 1),
     )
     tables = Table(simulations), Table(simulations)
     pairs = np.empty(games // 2)

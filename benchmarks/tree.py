@@ -29,7 +29,7 @@ from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.rules.options import Puct
-from branchwise.search.settings import walk_of
+from branchwise.search.settings import settings_record
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.tree import Tree
 
@@ -134,14 +134,14 @@ def operations_of_objects(simulations: int) -> None:
 
 def operations_of_arrays(simulations: int) -> None:
     tree = Tree(None, None, ())
-    walk = walk_of(SearchSettings(selection=Puct(exploration=EXPLORATION)), zero_sum=False, players=1)
+    record = settings_record(SearchSettings(selection=Puct(exploration=EXPLORATION)), zero_sum=False, players=1)
     nothing = [None] * WIDTH
     zeros = [0.0] * WIDTH
     flags = [0] * WIDTH
     for i in range(simulations):
-        leaf, _, _ = tree.select(walk)
+        leaf, _, _ = tree.select(record)
         tree.add_children(leaf, Children(ACTIONS, nothing, PRIOR, zeros, zeros, flags))
-        tree.back_up(leaf, (i * 37 & 1023) / 1023, walk)
+        tree.back_up(leaf, (i * 37 & 1023) / 1023, record)
 
 
 def search_with_objects(simulations: int) -> None:

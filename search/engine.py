@@ -59,9 +59,9 @@ from .rules.gumbel import not_planned
 from .rules.options import Gumbel, Softmax, UctBonus
 from .rules.selection import rule_in
 from .selected import Selected
-from .settings import SearchSettings, walk_of
+from .settings import SearchSettings, settings_record
 from .trees.information_tree import InformationTree
-from .trees.nodes import EXPANDED, SOLVED, TERMINAL, VALUED
+from .trees.nodes import ENDED, EXPANDED, SOLVED, VALUED
 from .trees.tree import Tree
 from .walks import PlainWalk, Walk
 from .widening import Widening
@@ -322,19 +322,19 @@ def _check(
 def _walk(
     simulator: Simulator[Any],
     settings: SearchSettings,
-    rules: np.ndarray,
+    record: np.ndarray,
     expansion: Expansion,
     zero_sum: bool,
     reads_transcripts: bool,
 ) -> Walk:
     """The way of walking that the settings ask for."""
     if settings.information != "perfect":
-        return InformationWalk(simulator, settings, rules, expansion)
+        return InformationWalk(simulator, settings, record, expansion)
     whole_tree = isinstance(settings.rule, Softmax) or (
         isinstance(settings.rule, UctBonus) and settings.rule.whole_tree
     )
     kind = WholeTreeWalk if whole_tree else PlainWalk
-    return kind(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
+    return kind(simulator, settings, record, expansion, zero_sum, reads_transcripts)
 
 
 class _Run:
@@ -359,12 +359,12 @@ class _Run:
         self.open = list(trees)
         self.started = time.monotonic()
         self.zero_sum = is_zero_sum(simulator)
-        self.rules = walk_of(settings, zero_sum=self.zero_sum, players=simulator.players)
+        self.record = settings_record(settings, zero_sum=self.zero_sum, players=simulator.players)
         self.expansion = Expansion(simulator, policy, critic, settings, same, bonus, self._count_calls)
         reads = policy is not None or critic is not None or evaluator.reads_transcripts
-        self.walk = _walk(simulator, settings, self.rules, self.expansion, self.zero_sum, reads)
+        self.walk = _walk(simulator, settings, self.record, self.expansion, self.zero_sum, reads)
         widens = settings.widening > 0.0 and policy is not None
-        self.widening = Widening(self.expansion, settings, self.rules, trees) if widens else None
+        self.widening = Widening(self.expansion, settings, self.record, trees) if widens else None
 
     # ---- the stages of a round ----------------------------------------------------------------------------------
 
@@ -421,7 +421,7 @@ class _Run:
             tree = leaf.tree
             if leaf.error:
                 self.failed += 1
-                tree.abandon(leaf.node, leaf.error, self.rules, leaf.path)
+                tree.abandon(leaf.node, leaf.error, self.record, leaf.path)
             elif error := self.walk.back_up(leaf):
                 self.failed += 1
                 tree.count_failure(error)
@@ -478,7 +478,7 @@ class _Run:
                 self.simulator,
                 leaf.state,
                 leaf.transcript,
-                bool(leaf.flags & TERMINAL),
+                bool(leaf.flags & ENDED),
                 leaf.tree.rng,
                 leaf.tree.index,
                 leaf.node,

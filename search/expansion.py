@@ -34,7 +34,7 @@ from .rules.selection import dirichlet_noise, mixed_prior
 from .selected import Selected, Words
 from .settings import SearchSettings
 from .trees.children import Children
-from .trees.nodes import EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, TERMINAL, UNSTEPPED, VALUED
+from .trees.nodes import ENDED, EXPANDED, FAILED, INVALID, MAX_CHILDREN, SOLVED, UNSTEPPED, VALUED
 from .trees.stepping import Refused, Stepped, stepped
 from .trees.tree import Tree
 
@@ -367,7 +367,7 @@ class Expansion:
         """Under transpositions, let children from ``first`` on whose states are known be edges to those."""
         if self.settings.transpositions:
             for child, (state, flags) in enumerate(zip(children.states, children.flags, strict=True), first):
-                if not flags & (TERMINAL | UNSTEPPED):
+                if not flags & (ENDED | UNSTEPPED):
                     source = tree.known.setdefault((depth + 1, state), child)
                     if source != child:
                         tree.link(child, source)
@@ -396,4 +396,4 @@ def normalised(text: str) -> str:
 
 def expandable(leaf: Selected, max_depth: int) -> bool:
     """Whether a leaf can get children at all."""
-    return not leaf.flags & (EXPANDED | TERMINAL | VALUED) and leaf.depth < max_depth
+    return not leaf.flags & (EXPANDED | ENDED | VALUED) and leaf.depth < max_depth

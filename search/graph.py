@@ -10,10 +10,10 @@ import networkx as nx
 
 from ..envs.terminal import printable_line
 from .trees.information_tree import InformationTree
-from .trees.nodes import FAILED, INFORMATION, INVALID, LINKED, SOLVED, TERMINAL
+from .trees.nodes import ENDED, FAILED, INFORMATION, INVALID, LINKED, SOLVED
 from .trees.tree import Tree
 
-_MARKS = ((TERMINAL, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
+_MARKS = ((ENDED, "terminal"), (SOLVED, "solved"), (FAILED, "failed"), (INVALID, "invalid"), (LINKED, "linked"))
 
 
 def outline(tree: Tree, depth: int = 3, children: int = 5, width: int = 60) -> str:

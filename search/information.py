@@ -23,14 +23,13 @@ import numpy as np
 from ..envs.checked import checked_outcome, checked_player, checked_rewards
 from ..envs.opponents import past_chance
 from ..envs.play.transcript import Transcript, known, observed
-from ..envs.simulator import TERMINAL as GAME_OVER
-from ..envs.simulator import Simulator
+from ..envs.simulator import TERMINAL, Simulator
 from .calls import failure
 from .expansion import Expansion, prepare_root
 from .selected import Selected
 from .settings import SearchSettings
 from .trees.information_tree import InformationTree
-from .trees.nodes import EXPANDED, FAILED, INFORMATION, TERMINAL, VALUED
+from .trees.nodes import ENDED, EXPANDED, FAILED, INFORMATION, VALUED
 from .trees.tree import Tree
 
 
@@ -40,11 +39,11 @@ class InformationWalk:
     all_returns = True
 
     def __init__(
-        self, simulator: Simulator[Any], settings: SearchSettings, rules: np.ndarray, expansion: Expansion
+        self, simulator: Simulator[Any], settings: SearchSettings, record: np.ndarray, expansion: Expansion
     ) -> None:
         self.simulator = simulator
         self.settings = settings
-        self.rules = rules
+        self.record = record
         self.expansion = expansion
 
     def next(self, tree: Tree, drawn: Sequence[Selected]) -> Selected:
@@ -67,7 +66,7 @@ class InformationWalk:
                     if len(path) > 1:  # the action that leads here has failed with all that follow it
                         path.pop(), earned.pop()
                     raise RuntimeError(tree.last_error)
-                edge = tree.choose_available(node, edges, self.rules)
+                edge = tree.choose_available(node, edges, self.record)
                 try:
                     after, gained = self._step(state, tree.actions[edge], tree.rng)
                     mover = checked_player(self.simulator, after)
@@ -77,8 +76,8 @@ class InformationWalk:
                 state = after
                 path.append(edge)
                 earned.append(gained)
-                if mover == GAME_OVER:
-                    leaf.flags = TERMINAL | VALUED
+                if mover == TERMINAL:
+                    leaf.flags = ENDED | VALUED
                     break
                 path.append(tree.information_set(mover, self._key(state, viewer, mover), path))
                 earned.append(np.zeros(self.simulator.players))
@@ -116,7 +115,7 @@ class InformationWalk:
         assert leaf.path is not None
         assert leaf.earned is not None
         returns = np.array(leaf.value, np.float64).reshape(-1)  # of one player the value is a plain number
-        leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.rules)
+        leaf.tree.back_up_information(leaf.path, leaf.earned, returns, self.record)
         return ""
 
     def _edges(self, leaf: Selected, tree: InformationTree, node: int, state: Any, depth: int) -> np.ndarray:

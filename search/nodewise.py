@@ -32,12 +32,12 @@ class WholeTreeWalk(PlainWalk):
         self,
         simulator: Simulator[Any],
         settings: SearchSettings,
-        rules: np.ndarray,
+        record: np.ndarray,
         expansion: Expansion,
         zero_sum: bool,
         reads_transcripts: bool,
     ) -> None:
-        super().__init__(simulator, settings, rules, expansion, zero_sum, reads_transcripts)
+        super().__init__(simulator, settings, record, expansion, zero_sum, reads_transcripts)
         self.luck_is_drawn = settings.rule.name == "softmax"
 
     def selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:

@@ -12,7 +12,7 @@ import numpy as np
 from .rules.backup import BACKUP_CODES, Backup
 from .rules.options import LARGEST_SCALE, MAX_COUNT, RULES, Puct, Rule, numbers_of, rule_as_json, rule_of
 from .rules.selection import FIRST_PLAY_CODES, SELECTION_CODES, Selection
-from .trees.nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, WALK
+from .trees.nodes import MAX_PENDING, NORMALISE_NOT, NORMALISE_SIBLINGS, NORMALISE_TREE, SETTINGS
 from .typed import OneOf, check_fields
 
 Normalise = Literal["no", "tree", "siblings"]
@@ -239,14 +239,14 @@ class SearchSettings:
         )
 
 
-def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.ndarray:
-    """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
-    walk = np.zeros(1, WALK)
+def settings_record(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.ndarray:
+    """The settings as the kernels read them: :data:`nodes.SETTINGS` ``[1]``."""
+    record = np.zeros(1, SETTINGS)
     options = numbers_of(settings.rule)
-    walk["selection"] = SELECTION_CODES[settings.rule.name]
-    walk["first_play"] = FIRST_PLAY_CODES[options["unvisited_value"]]
-    walk["normalise"] = _NORMALISE_CODES[settings.normalise]
-    walk["backup"] = BACKUP_CODES[settings.backup]
+    record["selection"] = SELECTION_CODES[settings.rule.name]
+    record["first_play"] = FIRST_PLAY_CODES[options["unvisited_value"]]
+    record["normalise"] = _NORMALISE_CODES[settings.normalise]
+    record["backup"] = BACKUP_CODES[settings.backup]
     for name in (
         "exploration",
         "exploration_base",
@@ -256,7 +256,7 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "maxvisit_init",
         "rescale_values",
     ):
-        walk[name] = options[name]
+        record[name] = options[name]
     for name in (
         "critic_weight",
         "widening",
@@ -266,8 +266,8 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         "virtual_loss",
         "discount",
     ):
-        walk[name] = getattr(settings, name)
-    walk["plain"] = (
+        record[name] = getattr(settings, name)
+    record["plain"] = (
         settings.rule.name in ("ucb1", "uct", "puct")
         and options["unvisited_value"] in ("zero", "parent")
         and settings.normalise == "no"
@@ -275,7 +275,7 @@ def walk_of(settings: SearchSettings, *, zero_sum: bool, players: int) -> np.nda
         and not settings.random_ties
         and not settings.visits_only
     )
-    walk["zero_sum"] = zero_sum and players == 2
-    walk["proofs"] = zero_sum and players == 2 and settings.proves
-    walk["solve"] = settings.solve and (settings.proves or not (zero_sum and players == 2))
-    return walk
+    record["zero_sum"] = zero_sum and players == 2
+    record["proofs"] = zero_sum and players == 2 and settings.proves
+    record["solve"] = settings.solve and (settings.proves or not (zero_sum and players == 2))
+    return record

@@ -16,7 +16,7 @@ from .calls import failure
 from .expansion import Expansion
 from .selected import Selected
 from .settings import SearchSettings
-from .trees.nodes import EXPANDED, FAILED, OUTCOMES, SOLVED, TERMINAL, UNSTEPPED, VALUED
+from .trees.nodes import ENDED, EXPANDED, FAILED, OUTCOMES, SOLVED, UNSTEPPED, VALUED
 from .trees.stepping import Refused
 from .trees.tree import Tree
 
@@ -52,14 +52,14 @@ class PlainWalk:
         self,
         simulator: Simulator[Any],
         settings: SearchSettings,
-        rules: np.ndarray,
+        record: np.ndarray,
         expansion: Expansion,
         zero_sum: bool,
         reads_transcripts: bool,
     ) -> None:
         self.simulator = simulator
         self.settings = settings
-        self.rules = rules
+        self.record = record
         self.expansion = expansion
         self.zero_sum = zero_sum
         self.reads_transcripts = reads_transcripts
@@ -77,7 +77,7 @@ class PlainWalk:
             if leaf.error:
                 if not _costs_itself_alone(leaf):
                     return leaf
-                tree.close_action(leaf.node, leaf.error, self.rules, leaf.path)
+                tree.close_action(leaf.node, leaf.error, self.record, leaf.path)
                 if not self.settings.random_ties:  # of ties broken alike once more, some would never be chosen
                     tree.set_luck(luck)  # the outcomes of chance stay, as if the action had not been tried
                 continue
@@ -101,7 +101,7 @@ class PlainWalk:
 
     def selected(self, tree: Tree, drawn: Sequence[Selected]) -> Selected | None:
         """One way down, wherever it ends."""
-        node, depth, flags = tree.select(self.rules)
+        node, depth, flags = tree.select(self.record)
         if node < 0:
             return None
         return reached(tree, node, depth, flags, tree.path_taken(depth) if self.settings.transpositions else None)
@@ -125,13 +125,13 @@ class PlainWalk:
     def back_up(self, leaf: Selected) -> str:
         """As :meth:`Walk.back_up`."""
         tree = leaf.tree
-        if leaf.flags & TERMINAL and not leaf.flags & VALUED:
+        if leaf.flags & ENDED and not leaf.flags & VALUED:
             seen = leaf.value if not self.zero_sum or tree.chooser(leaf.node) == 0 else -leaf.value
             tree.set_terminal_value(leaf.node, seen)
             leaf.value = 0.0
         elif self.settings.rule.name == "gumbel" and not leaf.flags & VALUED:
             tree.set_hint(leaf.node, tree.seen_by_mover(leaf.node, leaf.value))
-        tree.back_up(leaf.node, leaf.value, self.rules, leaf.path)
+        tree.back_up(leaf.node, leaf.value, self.record, leaf.path)
         return self.expansion.ask_bonus(tree, self.nodes_with_bonus(leaf)) if self.expansion.bonus is not None else ""
 
     def nodes_with_bonus(self, leaf: Selected) -> list[int]:

@@ -32,11 +32,11 @@ class Widening:
     """Asks the policy again for the nodes of all trees that have too few open children."""
 
     def __init__(
-        self, expansion: Expansion, settings: SearchSettings, rules: np.ndarray, trees: Sequence[Tree]
+        self, expansion: Expansion, settings: SearchSettings, record: np.ndarray, trees: Sequence[Tree]
     ) -> None:
         self.expansion = expansion
         self.settings = settings
-        self.rules = rules
+        self.record = record
         self.touched: dict[int, tuple[Tree, set[int]]] = {id(tree): (tree, set(tree.asked)) for tree in trees}
 
     def touch(self, tree: Tree, path: Iterable[int]) -> None:
@@ -138,7 +138,7 @@ class Widening:
             leaf.error = expansion.ask_bonus(tree, added)
         expansion.link_known(tree, first, children, leaf.depth)
         expansion.log_proposals(tree, words, children, first)
-        reopen(tree, node, self.rules)
+        reopen(tree, node, self.record)
         return kept
 
 
@@ -162,7 +162,7 @@ def insert_children(tree: Tree, node: int, added: Children) -> int:
     return place
 
 
-def reopen(tree: Tree, node: int, rules: np.ndarray) -> None:
+def reopen(tree: Tree, node: int, record: np.ndarray) -> None:
     """A node has something to simulate again: so have those above it, on every way to it, that were closed for want of
     that."""
     nodes, waiting = tree._nodes, [node]
@@ -172,7 +172,7 @@ def reopen(tree: Tree, node: int, rules: np.ndarray) -> None:
             continue
         nodes[step]["flags"] &= ~SOLVED
         nodes[step]["proof"] = UNPROVEN
-        if step == node or not _settle(nodes, tree._values, rules, step):
+        if step == node or not _settle(nodes, tree._values, record, step):
             edges = [step, *tree.links_to(step)]
             waiting += [tree.source(parent) for edge in edges if (parent := tree.parent(edge)) >= 0]
 

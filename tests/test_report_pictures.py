@@ -9,7 +9,7 @@ import pytest
 
 from branchwise.envs.play.transcript import observed
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import TERMINAL
+from branchwise.search.trees.nodes import ENDED
 from branchwise.search.trees.tree import Tree
 from branchwise.training.report_pictures import (
     Curve,
@@ -28,7 +28,7 @@ def hand_built_tree() -> Tree:
     """Visits in brackets: root(15) ─ a(10) ─ aa(6, the end), ab(3); root ─ b(4) ─ ba(1), bb(0); root ─ c(0)."""
     tree = Tree(None, None, (observed("start"),), {"seed": 0})
     visits = {"root": 15, "a": 10, "b": 4, "c": 0, "aa": 6, "ab": 3, "ba": 1, "bb": 0}
-    for parent, actions, flags in ((0, "a b c", [0, 0, 0]), (1, "aa ab", [TERMINAL, 0]), (2, "ba bb", [0, 0])):
+    for parent, actions, flags in ((0, "a b c", [0, 0, 0]), (1, "aa ab", [ENDED, 0]), (2, "ba bb", [0, 0])):
         names = actions.split()
         count = len(names)
         first = tree.add_children(

@@ -14,7 +14,7 @@ from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.array_tree import ArrayTree
-from branchwise.search.trees.nodes import CHANCE, TERMINAL
+from branchwise.search.trees.nodes import CHANCE, ENDED
 
 
 def grown(tree: ArrayTree, room_by_hand: bool = False) -> ArrayTree:
@@ -269,7 +269,7 @@ def test_a_proven_action_is_worth_its_reward_and_what_is_proven() -> None:
     assert tree.q_values().tolist() == [1.5, -0.5]
     tree.nodes["player"][0] = 1
     assert tree.q_values().tolist() == [-0.5, 1.5]
-    tree.nodes["flags"][1] |= TERMINAL
+    tree.nodes["flags"][1] |= ENDED
     assert tree.q_values().tolist() == [0.0, 1.5]
     tree.nodes["visits"][2] = 1
     assert tree.q_values().tolist() == [0.0, 1.5]

@@ -9,7 +9,7 @@ import pytest
 from flat_settings import flat_settings
 
 from branchwise.search.rules.backup import DRAW, LOSS, WIN
-from branchwise.search.settings import walk_of
+from branchwise.search.settings import settings_record
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.descent import (
     PATH_TOO_SHORT,
@@ -28,18 +28,18 @@ from branchwise.search.trees.information_tree import InformationTree
 from branchwise.search.trees.nodes import (
     BUSY,
     CHANCE,
+    ENDED,
     FAILED,
     INCOMPLETE,
     INFORMATION,
     LINKED,
     SHARED,
     SOLVED,
-    TERMINAL,
     VALUED,
 )
 from branchwise.search.trees.tree import Tree
 
-END = SOLVED | VALUED | TERMINAL
+END = SOLVED | VALUED | ENDED
 LOST = SOLVED | FAILED
 
 
@@ -62,8 +62,8 @@ def told(tree: Tree, visits: Sequence[int], values: Sequence[float]) -> Tree:
     return tree
 
 
-def walk(players: int = 1, **options: Any) -> np.ndarray:
-    return walk_of(flat_settings(**options), zero_sum=players == 2, players=players)
+def record_of(players: int = 1, **options: Any) -> np.ndarray:
+    return settings_record(flat_settings(**options), zero_sum=players == 2, players=players)
 
 
 def chosen(tree: Tree, rules: np.ndarray) -> int:
@@ -87,7 +87,7 @@ def test_of_equal_actions_the_first_is_taken_whether_it_is_known_or_open(rule: s
     for flags, expected in (((END, END, 0), 1), ((0, END, END), 1), ((END, 0, 0), 1), ((0, 0, END), 1)):
         tree = told(tree_of(flags), [4, 1, 1, 1], [0.5] * 4)
         tree.nodes["reward"][1:] = 0.5
-        assert chosen(tree, walk(**RULES[rule])) == expected
+        assert chosen(tree, record_of(**RULES[rule])) == expected
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -95,7 +95,7 @@ def test_what_is_known_is_taken_where_it_is_better_than_what_is_open(rule: str) 
     for known, expected in ((0.6, 3), (0.4, 1)):
         tree = told(tree_of((0, END, END)), [4, 1, 1, 1], [0.5, 0.5, 0.1, known])
         tree.nodes["reward"][1:] = [0.0, 0.1, known]
-        assert chosen(tree, walk(**RULES[rule])) == expected
+        assert chosen(tree, record_of(**RULES[rule])) == expected
 
 
 @pytest.mark.parametrize(("selection", "factor"), [("uct_bonus", 2.0), ("p_ucb", 1.0)])
@@ -104,16 +104,18 @@ def test_what_is_known_is_weighed_as_values_are(selection: Any, factor: float) -
     for known in (0.5, 0.7):
         tree = told(tree_of((0, END)), [3, 1, 1], [0.6, 0.6, known])
         tree.nodes["reward"][2] = known
-        assert chosen(tree, walk(selection=selection, exploitation=2.0, exploration=0.0)) == (2 if known > 0.6 else 1)
+        assert chosen(tree, record_of(selection=selection, exploitation=2.0, exploration=0.0)) == (
+            2 if known > 0.6 else 1
+        )
         tree.nodes["hint"][1] = 0.3 if selection == "uct_bonus" else 0.0  # a bonus counts as it is: 1.2 + 0.3
-        assert chosen(tree, walk(selection=selection, exploitation=2.0, exploration=0.0)) == (
+        assert chosen(tree, record_of(selection=selection, exploitation=2.0, exploration=0.0)) == (
             2 if known * factor > 0.6 * factor + float(tree.nodes["hint"][1]) else 1
         )
 
 
 def test_bounds_that_are_equal_say_nothing() -> None:
     """What lies between them is 0, whether it is open or known, and less is not −∞."""
-    rules = walk(exploration=0.0, normalise="siblings")
+    rules = record_of(exploration=0.0, normalise="siblings")
     for flags, expected in (((END, 0), 1), ((0, END), 1)):
         tree = told(tree_of(flags), [3, 1, 1], [0.5] * 3)
         tree.nodes["reward"][1:] = 0.5
@@ -132,13 +134,13 @@ def test_a_proven_win_is_taken_though_there_are_no_bounds() -> None:
     tree = told(tree_of((0, SOLVED), players=2), [1, 0, 0], [0.0] * 3)
     tree.nodes["proof"][2] = WIN
     for normalise in ("no", "siblings", "tree"):
-        assert chosen(tree, walk(2, normalise=normalise, exploration=5.0)) == 2
-    assert chosen(tree, walk(2, selection="uct_bonus", exploitation=0.0)) == 2  # whatever values weigh
+        assert chosen(tree, record_of(2, normalise=normalise, exploration=5.0)) == 2
+    assert chosen(tree, record_of(2, selection="uct_bonus", exploitation=0.0)) == 2  # whatever values weigh
 
 
 def test_simulations_under_way_at_a_known_end_count_as_losses() -> None:
     record = tree_of((END,))._nodes[1]
-    rules, visits_only = walk(virtual_loss=1.0)[0], walk(virtual_loss=1.0, visits_only=True)[0]
+    rules, visits_only = record_of(virtual_loss=1.0)[0], record_of(virtual_loss=1.0, visits_only=True)[0]
     for visits, pending, expected in ((3, 0, 0.5), (3, 1, 0.125), (3, 2, -0.1), (0, 0, 0.5), (0, 1, -1.0)):
         record["visits"], record["pending"] = visits, pending
         assert _known_score(record, rules, 0.5) == pytest.approx(expected)
@@ -151,9 +153,9 @@ def test_an_action_that_failed_is_known_to_be_none_on_every_way_to_its_state(fai
     """Node 2 is an edge to the state of node 1."""
     tree = told(tree_of((SOLVED, SOLVED)), [3, 1, 1], [0.5] * 3)
     tree.link(2, 1)
-    assert [_known_return(tree._nodes, tree._values, walk(), node) for node in (1, 2)] == [0.5, 0.5]
+    assert [_known_return(tree._nodes, tree._values, record_of(), node) for node in (1, 2)] == [0.5, 0.5]
     tree._nodes["flags"][failed] |= FAILED
-    assert _known_return(tree._nodes, tree._values, walk(), 2) == -np.inf
+    assert _known_return(tree._nodes, tree._values, record_of(), 2) == -np.inf
 
 
 def test_of_actions_that_all_lose_the_first_that_was_visited_is_walked() -> None:
@@ -168,9 +170,9 @@ def test_of_actions_that_all_lose_the_first_that_was_visited_is_walked() -> None
         tree.nodes["proof"][1:] = LOSS
         if failed is not None:
             tree.nodes["flags"][1 + failed] |= FAILED
-        assert _known_child(tree._nodes, tree._values, walk(2), 0) == expected
+        assert _known_child(tree._nodes, tree._values, record_of(2), 0) == expected
     tree.nodes["proof"][1:] = [LOSS, DRAW, DRAW]
-    assert _known_child(tree._nodes, tree._values, walk(2), 0) == 2
+    assert _known_child(tree._nodes, tree._values, record_of(2), 0) == 2
 
 
 def test_a_node_without_a_visit_admits_the_actions_of_one_visit() -> None:
@@ -179,13 +181,13 @@ def test_a_node_without_a_visit_admits_the_actions_of_one_visit() -> None:
     tree._nodes["prior"][1:4] = [0.1, 0.3, 0.6]
     for visits in (0, 1):
         tree._nodes["visits"][0] = visits
-        assert chosen(tree, walk(widening=1.0, widening_power=0.5)) == 1
+        assert chosen(tree, record_of(widening=1.0, widening_power=0.5)) == 1
 
 
 def test_what_is_known_stays_in_the_race_beyond_the_actions_that_are_admitted() -> None:
     tree = told(tree_of((0, 0, END)), [1, 0, 0, 1], [0.1, 0.0, 0.0, 0.9])
     tree.nodes["reward"][3] = 0.9
-    assert chosen(tree, walk(widening=1.0, widening_power=0.1, exploration=0.0)) == 3
+    assert chosen(tree, record_of(widening=1.0, widening_power=0.1, exploration=0.0)) == 3
 
 
 def shares(draw: Any, count: int = 2_000) -> dict[int, float]:
@@ -194,7 +196,7 @@ def shares(draw: Any, count: int = 2_000) -> dict[int, float]:
 
 
 def test_ties_between_what_is_open_and_what_is_known_are_broken_evenly() -> None:
-    rules = walk(random_ties=True, **GREEDY)
+    rules = record_of(random_ties=True, **GREEDY)
     for flags in ((0, 0, END), (0, 0, 0), (END, 0, 0)):
         tree = told(tree_of(flags), [4, 1, 1, 1], [0.5] * 4)
         tree.nodes["reward"][1:] = 0.5
@@ -212,10 +214,10 @@ def information_tree() -> InformationTree:
 def test_ties_between_available_actions_are_broken_evenly() -> None:
     tree = information_tree()
     tree._head["noise"] = 7
-    rules = walk(2, random_ties=True, information="single_observer", solve=False, **GREEDY)
+    rules = record_of(2, random_ties=True, information="single_observer", solve=False, **GREEDY)
     drawn = shares(lambda: tree.choose_available(0, np.array([1, 2, 3]), rules))
     assert drawn == pytest.approx(dict.fromkeys((1, 2, 3), 1 / 3), abs=0.04)
-    without = walk(2, information="single_observer", solve=False, **GREEDY)
+    without = record_of(2, information="single_observer", solve=False, **GREEDY)
     assert tree.choose_available(0, np.array([2, 3, 1]), without) == 2
 
 
@@ -226,7 +228,7 @@ def test_available_actions_share_their_prior_and_are_worth_their_set_before_a_vi
         tree = information_tree()
         tree._nodes["visits"][:2], tree._nodes["value_sum"][:2] = (visits, 1), (visits * 0.2, 0.5)
         tree._nodes["hint"][[1, 3]] = 3.0
-        rules = walk(2, exploration=exploration, information="single_observer", solve=False)
+        rules = record_of(2, exploration=exploration, information="single_observer", solve=False)
         # each was available four times: 0.5 + c / 3 · 2 / 2 against 0.2 + c · 2 / 3 · 2
         assert tree.choose_available(0, np.array([1, 3]), rules) == expected
         assert tree._nodes["hint"][1:4].tolist() == [4.0, 0.0, 4.0]
@@ -236,7 +238,7 @@ def test_available_actions_without_a_prior_are_told_apart_by_their_values() -> N
     tree = information_tree()
     tree._nodes["prior"][1:4] = 0.0
     tree._nodes["visits"][:4], tree._nodes["value_sum"][:4] = (4, 1, 1, 1), (0.4, 0.1, 0.3, 0.2)
-    rules = walk(2, information="single_observer", solve=False)
+    rules = record_of(2, information="single_observer", solve=False)
     assert tree.choose_available(0, np.array([1, 2, 3]), rules) == 2
 
 
@@ -246,7 +248,7 @@ def test_an_outcome_of_probability_zero_never_comes() -> None:
     tree._nodes["player"][0] = CHANCE
     tree._nodes["prior"][1:4] = [0.25, 0.5, 0.0]
     tree._head["noise"] = 7
-    assert shares(lambda: chosen(tree, walk())) == pytest.approx({1: 0.25, 2: 0.75}, abs=0.03)
+    assert shares(lambda: chosen(tree, record_of())) == pytest.approx({1: 0.25, 2: 0.75}, abs=0.03)
 
 
 def test_a_shared_state_is_worth_nothing_before_its_edges_have_a_visit() -> None:
@@ -254,13 +256,13 @@ def test_a_shared_state_is_worth_nothing_before_its_edges_have_a_visit() -> None
     tree.link(2, 1)
     for visits, value_sum, expected in ((0, 0.0, 0.0), (1, 0.7, 0.7)):
         tree._nodes["visits"][3], tree._nodes["value_sum"][3] = visits, value_sum
-        assert _state_value(tree._nodes, tree._values, walk(), 2, 1) == expected
+        assert _state_value(tree._nodes, tree._values, record_of(), 2, 1) == expected
 
 
 @pytest.mark.parametrize(("players", "chooser", "mover"), [(1, 0, 0), (2, 0, 0), (2, 0, 1), (2, 1, 0), (2, 1, 1)])
 def test_the_value_of_a_state_leaves_out_the_step_into_it(players: int, chooser: int, mover: int) -> None:
     """(0.9 − 0.5) / 0.8, for who moves there; of the root, its mean."""
-    rules = walk(players, discount=0.8)
+    rules = record_of(players, discount=0.8)
     tree = told(tree_of((0,), (0,), players=players), [3, 2, 0], [0.7, 0.9, 0.0])
     tree.nodes["reward"][1] = 0.5
     tree.nodes["player"][:2] = chooser, mover
@@ -268,7 +270,7 @@ def test_the_value_of_a_state_leaves_out_the_step_into_it(players: int, chooser:
     expected = 0.5 if chooser == mover else -0.5
     assert _state_value(tree._nodes, tree._values, rules, 1, 1) == pytest.approx(expected)
     assert _state_value(tree._nodes, tree._values, rules, 2, 2) == 0.0
-    assert _state_value(tree._nodes, tree._values, walk(players, discount=0.0), 1, 1) == 0.0
+    assert _state_value(tree._nodes, tree._values, record_of(players, discount=0.0), 1, 1) == 0.0
 
 
 def test_of_three_players_a_state_is_worth_what_it_is_to_who_moves_there() -> None:
@@ -280,8 +282,8 @@ def test_of_three_players_a_state_is_worth_what_it_is_to_who_moves_there() -> No
     for mover in range(3):
         tree.nodes["player"][:2] = mover
         expected = (means - earned)[mover] / 0.8
-        assert _state_value(tree._nodes, tree._values, walk(3, discount=0.8), 1, 1) == pytest.approx(expected)
-        assert _state_value(tree._nodes, tree._values, walk(3, discount=0.8), 0, 0) == pytest.approx(means[mover])
+        assert _state_value(tree._nodes, tree._values, record_of(3, discount=0.8), 1, 1) == pytest.approx(expected)
+        assert _state_value(tree._nodes, tree._values, record_of(3, discount=0.8), 0, 0) == pytest.approx(means[mover])
 
 
 # ---- a walk that meets what was lost, what is under way, and the end of its room ------------------------------------
@@ -301,12 +303,12 @@ def test_a_walk_without_room_says_so_and_changes_nothing() -> None:
     tree._head["noise"] = 7
     before = tree._nodes.copy()
     for room in (1, 2, 3, 4, 5):
-        (leaf, _, _), path = selected(tree, walk(), room)
+        (leaf, _, _), path = selected(tree, record_of(), room)
         assert leaf == PATH_TOO_SHORT
         assert path[room:] == [99] * (16 - room)
         assert tree._head["noise"][0] == 7
         assert np.array_equal(tree._nodes, before)
-    (leaf, depth, _), path = selected(tree, walk(), 6)
+    (leaf, depth, _), path = selected(tree, record_of(), 6)
     assert (leaf, depth, path[:5]) == (4, 4, [0, 1, 2, 3, 4])
     assert tree._head["noise"][0] != 7
     assert tree._nodes["pending"][:5].tolist() == [1] * 5
@@ -321,7 +323,7 @@ def test_a_state_whose_actions_were_lost_on_other_ways_is_closed_and_the_walk_be
 ) -> None:
     """Node 1 has one way on, to node 3, whose one action is lost. Node 2 is open, and worth less."""
     tree = told(tree_of((0, 0), (0,), (), (LOST,)), [4, 1, 2, 1, 0], [0.5, 0.6, 0.55, 0.6, 0.0])
-    (leaf, depth, _), path = selected(tree, walk(exploration=5.0, **options), 16)
+    (leaf, depth, _), path = selected(tree, record_of(exploration=5.0, **options), 16)
     assert (leaf, depth, path[:2]) == (2, 1, [0, 2])
     assert [tree.is_solved(node) for node in range(4)] == [False, True, False, True]
     assert tree._nodes["pending"][:4].tolist() == [1, 0, 1, 0]
@@ -331,7 +333,7 @@ def test_a_state_whose_actions_were_lost_on_other_ways_is_closed_and_the_walk_be
 def test_where_nothing_is_left_after_all_the_walk_finds_no_leaf_and_the_root_is_closed(options: dict[str, Any]) -> None:
     tree = told(tree_of((0,), (LOST,)), [2, 1, 0], [0.5, 0.6, 0.0])
     tree._nodes["flags"][0] |= INCOMPLETE
-    (leaf, depth, flags), _ = selected(tree, walk(**options), 16)
+    (leaf, depth, flags), _ = selected(tree, record_of(**options), 16)
     assert (leaf, depth, flags) == (-1, 0, tree._nodes["flags"][0])
     assert tree.is_solved(0)
     assert not tree._nodes["pending"].any()
@@ -339,14 +341,14 @@ def test_where_nothing_is_left_after_all_the_walk_finds_no_leaf_and_the_root_is_
 
 def test_a_solved_state_of_which_no_action_is_left_is_a_leaf_itself() -> None:
     tree = told(tree_of((SOLVED,), (LOST, LOST)), [2, 1, 0, 0], [0.5, 0.5, 0.0, 0.0])
-    (leaf, depth, flags), _ = selected(tree, walk(), 16)
+    (leaf, depth, flags), _ = selected(tree, record_of(), 16)
     assert (leaf, depth, bool(flags & SOLVED)) == (1, 1, True)
 
 
 def test_a_leaf_has_the_flags_of_its_state_and_of_the_way_to_it() -> None:
     tree = told(tree_of((0, 0)), [2, 1, 0], [-5.0, -5.0, 0.0])
     tree.link(2, 1)
-    leaf, _, flags = tree.select(walk())
+    leaf, _, flags = tree.select(record_of())
     assert leaf == 2
     assert flags & SHARED
     assert flags & LINKED
@@ -356,18 +358,18 @@ def test_two_ways_to_a_state_are_not_under_way_at_once() -> None:
     """Node 2 is an edge to the state of node 1, which nobody has evaluated yet."""
     tree = tree_of((0, 0))
     tree.link(2, 1)
-    assert tree.select(walk())[0] == 1
+    assert tree.select(record_of())[0] == 1
     assert tree.has(1, BUSY)
     assert tree.has(2, LINKED)
-    assert tree.select(walk())[:2] == (-1, 1)
+    assert tree.select(record_of())[:2] == (-1, 1)
     assert tree._nodes["pending"][:3].tolist() == [1, 1, 0]
 
 
 @pytest.mark.parametrize("solve", [True, False])
 def test_an_end_that_is_under_way_is_counted_again_where_nothing_is_solved(solve: bool) -> None:
-    tree = tree_of((VALUED | TERMINAL,))
-    assert tree.select(walk(solve=solve))[0] == 1
-    assert tree.select(walk(solve=solve))[0] == (-1 if solve else 1)
+    tree = tree_of((VALUED | ENDED,))
+    assert tree.select(record_of(solve=solve))[0] == 1
+    assert tree.select(record_of(solve=solve))[0] == (-1 if solve else 1)
 
 
 # ---- Gumbel -------------------------------------------------------------------------------------------------------
@@ -386,9 +388,9 @@ def test_what_failed_is_not_played_however_often_it_was_visited_before() -> None
     draws = np.array([9.0, 0.0, 0.0])
     for visits, expected in (((3, 1, 2), 3), ((3, 1, 0), 2), ((1, 1, 0), 2), ((3, 0, 0), 2), ((0, 0, 0), 2)):
         tree = gumbel_tree((LOST, 0, 0), visits, (0.5, 0.5, 0.5), 0.5)
-        assert _gumbel_final_child(tree._nodes, walk(**GUMBEL), draws) == expected
+        assert _gumbel_final_child(tree._nodes, record_of(**GUMBEL), draws) == expected
     tree = gumbel_tree((LOST, LOST, LOST), (1, 3, 2), (0.5, 0.5, 0.5), 0.5)
-    assert _gumbel_final_child(tree._nodes, walk(**GUMBEL), draws) == 2
+    assert _gumbel_final_child(tree._nodes, record_of(**GUMBEL), draws) == 2
 
 
 @pytest.mark.parametrize(("hint", "expected"), [(0.5, 2), (-10.0, 1)])
@@ -397,21 +399,21 @@ def test_what_is_played_depends_on_what_the_root_was_worth_before(hint: float, e
     worth (−10 + 4 · 0.5) / 5 = −1.6, a range of 2.2 leaves 5.2 · 0.2 / 2.2 = 0.47. The first drew 2 more."""
     tree = gumbel_tree((0, 0, 0), (2, 2, 0), (0.4, 0.6, 0.0), hint)
     draws, plan = np.array([2.0, 0.0, -99.0]), np.array([0, 0, 1, 1, 2, 2])
-    assert _gumbel_final_child(tree._nodes, walk(**GUMBEL), draws) == expected
-    assert _gumbel_root_child(tree._nodes, walk(**GUMBEL), draws, plan) == expected
+    assert _gumbel_final_child(tree._nodes, record_of(**GUMBEL), draws) == expected
+    assert _gumbel_root_child(tree._nodes, record_of(**GUMBEL), draws, plan) == expected
 
 
 def test_below_the_root_gumbel_begins_with_the_likeliest_action() -> None:
     tree = gumbel_tree((0, 0), (0, 0), (0.0, 0.0), 0.0)
     for prior, expected in (((0.75, 0.25), 1), ((0.25, 0.75), 2)):
         tree._nodes["prior"][1:3] = prior
-        assert _gumbel_child(tree._nodes, walk(**GUMBEL), 0) == expected
+        assert _gumbel_child(tree._nodes, record_of(**GUMBEL), 0) == expected
 
 
 def test_where_every_action_failed_gumbel_has_none() -> None:
     tree = gumbel_tree((LOST, LOST), (0, 0), (0.0, 0.0), 0.0)
-    assert _gumbel_child(tree._nodes, walk(**GUMBEL), 0) == -1
-    assert _gumbel_root_child(tree._nodes, walk(**GUMBEL), np.zeros(2), np.array([0, 0])) == -1
+    assert _gumbel_child(tree._nodes, record_of(**GUMBEL), 0) == -1
+    assert _gumbel_root_child(tree._nodes, record_of(**GUMBEL), np.zeros(2), np.array([0, 0])) == -1
 
 
 def test_a_walk_ends_without_a_leaf_where_what_did_not_fail_is_impossible() -> None:
@@ -419,7 +421,7 @@ def test_a_walk_ends_without_a_leaf_where_what_did_not_fail_is_impossible() -> N
     tree = gumbel_tree((LOST, 0), (0, 0), (0.0, 0.0), 0.0)
     tree._nodes["prior"][1:3] = [1.0, 0.0]
     tree._gumbel, tree._considered = np.zeros(2), np.zeros(3, np.int64)
-    (leaf, depth, _), _ = selected(tree, walk(**GUMBEL), 16)
+    (leaf, depth, _), _ = selected(tree, record_of(**GUMBEL), 16)
     assert (leaf, depth) == (-1, 0)
     assert not tree.is_solved(0)
 

@@ -22,12 +22,11 @@ from branchwise.search.engine import Root, SearchSettings, SearchStopped, extend
 from branchwise.search.evaluation import Leaf, PolicyRollout, RandomRollout, ValueFunction
 from branchwise.search.rules.options import Puct, Ucb1, Uct
 from branchwise.search.rules.selection import mixed_prior
-from branchwise.search.settings import walk_of
+from branchwise.search.settings import settings_record
 from branchwise.search.trees.arrays import _back_up_from
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.descent import _select
-from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
-from branchwise.search.trees.nodes import VALUED, _add_children, _path
+from branchwise.search.trees.nodes import ENDED, VALUED, _add_children, _path
 from branchwise.search.trees.tree import Tree
 
 
@@ -413,13 +412,13 @@ def test_roll_outs_are_refused_where_the_outcome_is_hidden() -> None:
 
 def test_the_best_action_is_a_solved_win_although_it_was_visited_once() -> None:
     tree = Tree(None, "root", ())
-    flags = [TERMINAL_FLAG | VALUED, 0]
+    flags = [ENDED | VALUED, 0]
     tree.add_children(0, Children(["win", "wander"], ["W", "X"], np.array([0.5, 0.5]), [0.0, 0.0], [1.0, 0.0], flags))
     settings = SearchSettings(selection=Puct(exploration=1.0, unvisited_value="zero"), virtual_loss=0.0)
-    walk = walk_of(settings, zero_sum=False, players=1)
+    record = settings_record(settings, zero_sum=False, players=1)
     for value in (0.0, 0.0, 0.5, 0.5):
-        leaf, _, _ = tree.select(walk)
-        tree.back_up(leaf, value, walk)
+        leaf, _, _ = tree.select(record)
+        tree.back_up(leaf, value, record)
         if leaf == 2:
             break
     assert tree.best_action("visits") == "win"

@@ -23,7 +23,7 @@ from branchwise.search.extraction import (
     trajectory_pairs,
 )
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import SOLVED, TERMINAL, VALUED
+from branchwise.search.trees.nodes import ENDED, SOLVED, VALUED
 from branchwise.search.trees.tree import Tree
 
 TASK = {"env_id": "toy", "seed": 3}
@@ -42,7 +42,7 @@ def built(spec: dict[str, Any]) -> Tree:
             return
         count = len(children)
         flags = [
-            (TERMINAL | VALUED if child.get("end") else 0) | (SOLVED if child.get("solved") else 0)
+            (ENDED | VALUED if child.get("end") else 0) | (SOLVED if child.get("solved") else 0)
             for child in children.values()
         ]
         first = tree.add_children(

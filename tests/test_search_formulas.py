@@ -51,7 +51,7 @@ from branchwise.search.rules.selection import (
     uct_bonus,
     widened,
 )
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import NODE
 from branchwise.search.trees.tree import Tree
@@ -412,7 +412,7 @@ def chain(discount: float) -> Tree:
 def simulate(tree: Tree, leaf: int, value: float, backup: Backup, discount: float) -> None:
     tree.mark_under_way(leaf)
     settings = SearchSettings(backup=backup, discount=discount, solve=False)
-    tree.back_up(leaf, value, walk_of(settings, zero_sum=False, players=1))
+    tree.back_up(leaf, value, settings_record(settings, zero_sum=False, players=1))
 
 
 def test_mean_backup_by_hand() -> None:

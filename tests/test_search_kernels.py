@@ -15,7 +15,7 @@ from branchwise.search.compiled.build import built
 from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.rules.options import Uct
 from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.arrays import NodeArrays
 from branchwise.search.trees.ascent import _settle, _solved_return, _sums_of_children
 from branchwise.search.trees.children import Children
@@ -31,6 +31,7 @@ from branchwise.search.trees.descent import (
 from branchwise.search.trees.nodes import (
     BUSY,
     CHANCE,
+    ENDED,
     EXPANDED,
     FAILED,
     INCOMPLETE,
@@ -38,7 +39,6 @@ from branchwise.search.trees.nodes import (
     LINKED,
     SHARED,
     SOLVED,
-    TERMINAL,
     VALUED,
 )
 from branchwise.search.trees.tree import Tree
@@ -59,7 +59,7 @@ def diamond(visits: tuple[int, ...], sums: tuple[float, ...]) -> Tree:
     return tree
 
 
-UCT = walk_of(SearchSettings(selection=Uct(exploration=1.0), solve=False), zero_sum=False, players=1)
+UCT = settings_record(SearchSettings(selection=Uct(exploration=1.0), solve=False), zero_sum=False, players=1)
 
 
 def test_a_shared_state_has_the_visits_of_its_edges_and_one() -> None:
@@ -86,14 +86,14 @@ def test_uct_explores_below_a_shared_state_by_all_its_visits() -> None:
         for edge in (1, 2):
             tree = diamond((20, 1), (12.0, 0.3))
             tree._nodes["value_sum"][edge] = 99.0  # the walk goes over this edge
-            leaf, depth, _ = tree.select(walk_of(settings, zero_sum=False, players=1))
+            leaf, depth, _ = tree.select(settings_record(settings, zero_sum=False, players=1))
             assert (tree.path_taken(depth)[1], leaf) == (edge, 4)
 
 
 def test_bounds_and_masses_are_over_all_children() -> None:
     tree = diamond((2, 0, 5, 1), (-4.0, 0.0, 5.0, 3.0))
-    walk = walk_of(SearchSettings(normalise="siblings", solve=False), zero_sum=False, players=1)
-    assert _bounds(tree._nodes, tree._head, walk, 1, 0.5) == (-2.0, 3.0)
+    record = settings_record(SearchSettings(normalise="siblings", solve=False), zero_sum=False, players=1)
+    assert _bounds(tree._nodes, tree._head, record, 1, 0.5) == (-2.0, 3.0)
     assert _visited_prior(tree._nodes, 1) == 1.0 + 3.0 + 4.0
     tree._nodes["pending"][4] = 1
     assert _visited_prior(tree._nodes, 1) == 1.0 + 2.0 + 3.0 + 4.0
@@ -223,14 +223,14 @@ def test_the_compiled_mean_of_four_million_returns_is_their_mean(loop: Any) -> N
     back_up = built(loop, "back_up", rules, rules.rollout, None, ())
 
     @njit
-    def back_up_all(nodes: np.ndarray, walk: np.ndarray, returns: np.ndarray, visits: int) -> None:
+    def back_up_all(nodes: np.ndarray, record: np.ndarray, returns: np.ndarray, visits: int) -> None:
         for i in range(visits):
-            back_up(nodes, walk, 0, returns[i % returns.shape[0]], 1.0)
+            back_up(nodes, record, 0, returns[i % returns.shape[0]], 1.0)
 
     for returns in (np.random.default_rng(0).random(13), np.array([0.3]), np.array([-0.3, 0.1]), np.array([1.0, 0.0])):
-        nodes, walk = np.zeros(1, compiled_loop.COMPILED_NODE), np.zeros(1, compiled_loop.STEP)
+        nodes, record = np.zeros(1, compiled_loop.COMPILED_NODE), np.zeros(1, compiled_loop.STEP)
         visits = (1 << 22) // len(returns) * len(returns)
-        back_up_all(nodes, walk, returns, visits)
+        back_up_all(nodes, record, returns, visits)
         assert nodes["visits"][0] == visits
         assert nodes["value"][0] == pytest.approx(returns.mean(), abs=1e-5)
         if loop is compiled_loop and len(returns) == 2 and returns[0] == 1.0:
@@ -240,12 +240,12 @@ def test_the_compiled_mean_of_four_million_returns_is_their_mean(loop: Any) -> N
 # ---- what is known of solved nodes, by hand ---------------------------------------------------------------------
 
 
-def walk(players: int = 1, zero_sum: bool = False, **options: Any) -> np.ndarray:
-    return walk_of(flat_settings(**options), zero_sum=zero_sum, players=players)
+def record(players: int = 1, zero_sum: bool = False, **options: Any) -> np.ndarray:
+    return settings_record(flat_settings(**options), zero_sum=zero_sum, players=players)
 
 
 def known(tree: Tree, child: int, player: int = 0, **options: Any) -> float:
-    rules = walk(tree.players, tree.zero_sum, **options)
+    rules = record(tree.players, tree.zero_sum, **options)
     return float(_solved_return(tree._nodes, tree._values, rules, child, player))
 
 
@@ -295,7 +295,7 @@ def test_what_is_known_of_a_shared_state_turns_round_for_an_edge_of_the_other_pl
 def test_an_end_is_known_by_its_reward_to_each_player() -> None:
     tree = Tree(None, "root", (), players=3)
     tree.add_children(
-        0, Children(["a"], ["A"], np.ones(1), [0.0], np.array([[0.5, 0.25, 0.125]]), [TERMINAL | VALUED | SOLVED])
+        0, Children(["a"], ["A"], np.ones(1), [0.0], np.array([[0.5, 0.25, 0.125]]), [ENDED | VALUED | SOLVED])
     )
     tree._values[1, :3] = 9.0
     assert [known(tree, 1, player) for player in range(3)] == [0.5, 0.25, 0.125]
@@ -314,11 +314,11 @@ def test_a_closed_state_is_worth_its_best_action_after_the_step_into_it(visits: 
             np.full(3, 1 / 3),
             [0.0] * 3,
             [0.5, 0.75, -1.0],
-            [TERMINAL | VALUED | SOLVED] * 3,
+            [ENDED | VALUED | SOLVED] * 3,
         ),
     )
     tree._nodes["visits"][:2], tree._nodes["visits"][2:5] = visits, 1
-    rules = walk(discount=0.5)
+    rules = record(discount=0.5)
     assert [_settle(tree._nodes, tree._values, rules, node) for node in (1, 0)] == [True, True]
     assert tree._nodes["value_sum"][:2].tolist() == [max(visits, 1) * 0.625] * 2
     assert known(tree, 1, discount=0.5) == 0.625
@@ -335,7 +335,7 @@ def closed_for_three(mover: int, chooser: int, visits: int = 4, at: int = 1) -> 
         )
     ends = np.array([[0.0, 0.0, 1.0], [0.5, 0.75, 0.25], [0.5, 0.75, 0.0]])
     tree.add_children(
-        at, Children(list("bcd"), list("BCD"), np.full(3, 1 / 3), [0.0] * 3, ends, [TERMINAL | VALUED | SOLVED] * 3)
+        at, Children(list("bcd"), list("BCD"), np.full(3, 1 / 3), [0.0] * 3, ends, [ENDED | VALUED | SOLVED] * 3)
     )
     tree._nodes["visits"][: at + 1] = visits
     tree._values[at, :3] = 7.0
@@ -350,7 +350,7 @@ def test_a_closed_state_of_several_players_is_worth_to_each_what_who_moves_takes
     mover: int, best: list[float], visits: int, chooser: int
 ) -> None:
     tree = closed_for_three(mover, chooser, visits)
-    rules = walk(3, discount=0.5)
+    rules = record(3, discount=0.5)
     assert _settle(tree._nodes, tree._values, rules, 1)
     expected = [max(visits, 1) * (r + 0.5 * v) for r, v in zip([0.25, 0.5, 0.125], best, strict=True)]
     assert tree._values[1].tolist() == [*expected, 0.25, 0.5, 0.125]
@@ -365,7 +365,7 @@ def test_a_closed_state_of_several_players_is_worth_to_each_what_who_moves_takes
 def test_of_several_players_the_mean_stays_where_an_action_is_missing_or_failed(place: int) -> None:
     tree = closed_for_three(0, 1)
     tree._nodes["flags"][place] |= INCOMPLETE if place == 1 else FAILED
-    assert _settle(tree._nodes, tree._values, walk(3, discount=0.5), 1)
+    assert _settle(tree._nodes, tree._values, record(3, discount=0.5), 1)
     assert tree.is_solved(1)
     assert (tree._values[1, :3].tolist(), tree._nodes["value_sum"][1]) == ([7.0] * 3, 7.0)
 
@@ -373,10 +373,10 @@ def test_of_several_players_the_mean_stays_where_an_action_is_missing_or_failed(
 @pytest.mark.parametrize("failed", [4, 5])
 def test_of_several_players_the_mean_stays_where_an_edge_or_the_state_that_it_leads_to_failed(failed: int) -> None:
     tree = closed_for_three(0, 1)
-    tree.add_children(2, Children(["e"], ["E"], np.ones(1), [0.0], np.zeros((1, 3)), [TERMINAL | VALUED | SOLVED]))
+    tree.add_children(2, Children(["e"], ["E"], np.ones(1), [0.0], np.zeros((1, 3)), [ENDED | VALUED | SOLVED]))
     tree.link(4, 5)
     tree._nodes["flags"][failed] |= FAILED
-    assert _settle(tree._nodes, tree._values, walk(3, discount=0.5), 1)
+    assert _settle(tree._nodes, tree._values, record(3, discount=0.5), 1)
     assert (tree._values[1, :3].tolist(), tree._nodes["value_sum"][1]) == ([7.0] * 3, 7.0)
 
 
@@ -385,9 +385,9 @@ def test_a_state_is_settled_where_either_the_edge_or_its_state_is_solved(solved:
     tree = diamond((1, 1), (0.5, 0.25))
     tree.add_children(2 + 1, Children(["e"], ["E"], np.ones(1), [0.0], [0.0], [0]))
     tree.link(5, 1)
-    assert not _settle(tree._nodes, tree._values, walk(), 3)
+    assert not _settle(tree._nodes, tree._values, record(), 3)
     tree._nodes["flags"][5 if solved == 1 else 1] |= SOLVED
-    assert _settle(tree._nodes, tree._values, walk(), 3)
+    assert _settle(tree._nodes, tree._values, record(), 3)
 
 
 @pytest.mark.parametrize("never", [0, 1, 2])
@@ -397,11 +397,11 @@ def test_an_outcome_of_chance_that_never_comes_says_nothing_wherever_it_stands(n
     tree.add_children(0, Children(list("abc"), list("ABC"), np.full(3, 0.5), [0.0] * 3, [0.0] * 3, [SOLVED] * 3))
     tree._nodes["proof"][1:4] = WIN
     tree._nodes["proof"][1 + never], tree._nodes["prior"][1 + never] = LOSS, 0.0
-    assert _settle(tree._nodes, tree._values, walk(2, True), 0)
+    assert _settle(tree._nodes, tree._values, record(2, True), 0)
     assert tree._nodes["proof"][0] == WIN
     other = 1 + (never + 1) % 3
     tree._nodes["proof"][[0, other]] = UNPROVEN, LOSS
-    assert not _settle(tree._nodes, tree._values, walk(2, True), 0)
+    assert not _settle(tree._nodes, tree._values, record(2, True), 0)
 
 
 # ---- the way up, by hand ----------------------------------------------------------------------------------------
@@ -418,7 +418,7 @@ def chain(players: int = 1, zero_sum: bool = False, **options: Any) -> Tree:
 
 def simulate(tree: Tree, leaf: int, value: Any, **options: Any) -> None:
     tree.mark_under_way(leaf)
-    tree.back_up(leaf, value, walk(tree.players, tree.zero_sum, solve=False, **options))
+    tree.back_up(leaf, value, record(tree.players, tree.zero_sum, solve=False, **options))
 
 
 def test_the_best_return_of_several_is_kept_though_all_are_losses() -> None:
@@ -487,7 +487,7 @@ def test_a_leaf_that_failed_is_closed_unless_it_is_the_root(leaf: int) -> None:
     tree.nodes["visits"][:], tree.nodes["value_sum"][:] = [4, 3, 0], [2.0, 1.5, 0.0]
     tree.mark_under_way(leaf)
     tree._nodes["flags"][leaf] |= BUSY
-    tree.take_back(leaf, walk())
+    tree.take_back(leaf, record())
     assert tree.nodes["value_sum"].tolist() == [2.0, 1.5, 0.0]
     assert not tree.nodes["pending"].any()
     assert int(tree._nodes["flags"][leaf]) == FAILED | (SOLVED if leaf else 0) | (EXPANDED if leaf < 2 else 0)

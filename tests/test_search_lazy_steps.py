@@ -24,7 +24,7 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.graph import outline, to_networkx
 from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.nodes import ENDED as OVER
 from branchwise.search.trees.nodes import UNSTEPPED
 from branchwise.search.trees.tree import Tree
 

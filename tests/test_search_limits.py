@@ -20,10 +20,9 @@ from branchwise.search.rules.backup import BACKUP_CODES
 from branchwise.search.rules.options import RULES, AlphaZero, PUcb, Puct, Ucb1, UctBonus, numbers_of
 from branchwise.search.rules.selection import FIRST_PLAY_CODES, SELECTION_CODES
 from branchwise.search.rules.swe_search import TERMS
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
-from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.nodes import ENDED, MAX_CHILDREN, MAX_PLAYERS, OUTCOMES, VALUED
 from branchwise.search.trees.stepping import Refused, StepRules, stepped
 from branchwise.search.trees.tree import Tree
 
@@ -257,20 +256,22 @@ def test_the_kernels_read_each_setting_as_it_was_set() -> None:
         "discount": 0.75,
         "solve": False,
     }
-    [walk] = walk_of(flat_settings(**ALPHAZERO, unvisited_value="constant", **options), zero_sum=False, players=1)
-    assert {name: walk[name] for name in options} == options
-    [walk] = walk_of(flat_settings(**BONUS, exploitation=0.25, exploration=0.5), zero_sum=False, players=1)
-    assert (walk["exploitation"], walk["exploration"]) == (0.25, 0.5)
+    [record] = settings_record(
+        flat_settings(**ALPHAZERO, unvisited_value="constant", **options), zero_sum=False, players=1
+    )
+    assert {name: record[name] for name in options} == options
+    [record] = settings_record(flat_settings(**BONUS, exploitation=0.25, exploration=0.5), zero_sum=False, players=1)
+    assert (record["exploitation"], record["exploration"]) == (0.25, 0.5)
     gumbel = {"value_scale": 0.25, "maxvisit_init": 33.0, "rescale_values": False}
-    [walk] = walk_of(flat_settings(**GUMBEL, **gumbel), zero_sum=False, players=1)
-    assert {name: walk[name] for name in gumbel} == gumbel
-    [usual] = walk_of(SearchSettings(), zero_sum=False, players=1)
+    [record] = settings_record(flat_settings(**GUMBEL, **gumbel), zero_sum=False, players=1)
+    assert {name: record[name] for name in gumbel} == gumbel
+    [usual] = settings_record(SearchSettings(), zero_sum=False, players=1)
     assert (usual["solve"], usual["rescale_values"], usual["random_ties"], usual["visits_only"]) == (1, 1, 0, 0)
 
 
 def test_choices_become_the_codes_of_their_names() -> None:
     def read(name: str, **options: Any) -> int:
-        return int(walk_of(flat_settings(**options), zero_sum=False, players=1)[name][0])
+        return int(settings_record(flat_settings(**options), zero_sum=False, players=1)[name][0])
 
     for rule, code in SELECTION_CODES.items():
         assert read("selection", selection=rule, solve=False) == code
@@ -298,7 +299,7 @@ def test_choices_become_the_codes_of_their_names() -> None:
     ],
 )
 def test_the_short_cut_is_for_the_plain_rules_alone(options: dict[str, Any], plain: bool) -> None:
-    assert bool(walk_of(flat_settings(**options), zero_sum=False, players=1)["plain"][0]) == plain
+    assert bool(settings_record(flat_settings(**options), zero_sum=False, players=1)["plain"][0]) == plain
 
 
 @pytest.mark.parametrize(
@@ -315,8 +316,8 @@ def test_the_short_cut_is_for_the_plain_rules_alone(options: dict[str, Any], pla
 def test_proofs_are_of_two_opposed_players_whose_outcome_is_seen(
     zero_sum: bool, players: int, options: dict[str, Any], signs: bool, proofs: bool
 ) -> None:
-    [walk] = walk_of(flat_settings(**options), zero_sum=zero_sum, players=players)
-    assert (bool(walk["zero_sum"]), bool(walk["proofs"])) == (signs, proofs)
+    [record] = settings_record(flat_settings(**options), zero_sum=zero_sum, players=players)
+    assert (bool(record["zero_sum"]), bool(record["proofs"])) == (signs, proofs)
 
 
 # ---- numbers from outside -------------------------------------------------------------------------------------------
@@ -366,7 +367,7 @@ def test_pays_of_opposed_players_add_up_to_zero_within_a_millionth(off: float, r
         with pytest.raises(Refused, match="says that it is zero-sum, and pays"):
             stepped(game, "a", "b", 1, SEEN)
     else:
-        assert stepped(game, "a", "b", 1, SEEN) == ("ab", TERMINAL, OVER | VALUED, off)
+        assert stepped(game, "a", "b", 1, SEEN) == ("ab", TERMINAL, ENDED | VALUED, off)
     assert stepped(game, "a", "b", 1, SEEN._replace(zero_sum=False)).reward == off
 
 
@@ -397,8 +398,8 @@ def test_a_step_tells_who_moves_and_what_the_tree_keeps() -> None:
     assert stepped(game, "", "a", 0, SEEN) == ("a", 1, 0, 0.25)
     assert stepped(game, "", "a", 1, SEEN) == ("a", 1, 0, -0.25)
     assert stepped(game, "", "c", 0, SEEN) == ("c", CHANCE, OUTCOMES, 0.25)
-    assert stepped(game, "a", "b", 0, SEEN._replace(one_number=False)) == ("ab", TERMINAL, OVER | VALUED, (1.0, -1.0))
-    assert stepped(game, "a", "b", 0, SEEN._replace(hidden=True)) == ("ab", TERMINAL, OVER, 0.0)
+    assert stepped(game, "a", "b", 0, SEEN._replace(one_number=False)) == ("ab", TERMINAL, ENDED | VALUED, (1.0, -1.0))
+    assert stepped(game, "a", "b", 0, SEEN._replace(hidden=True)) == ("ab", TERMINAL, ENDED, 0.0)
     unseen = SEEN._replace(one_number=False, hidden=True)
     assert stepped(game, "", "a", 0, unseen) == ("a", 1, 0, [0.0, 0.0])
 

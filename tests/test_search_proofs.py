@@ -19,7 +19,7 @@ from branchwise.envs.wrappers import ListedActions
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RandomRollout, ValueFunction
 from branchwise.search.rules.backup import DRAW, LOSS, UNPROVEN, WIN
-from branchwise.search.settings import walk_of
+from branchwise.search.settings import settings_record
 from branchwise.search.trees.ascent import _settle
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import FAILED, INCOMPLETE, SOLVED
@@ -547,7 +547,7 @@ def family(proofs: Sequence[tuple[int, bool]], player: int = 0, flags: int = 0) 
     tree.nodes["proof"][1:] = [proof for proof, _ in proofs]
     tree.nodes["player"][0] = player
     tree.nodes["flags"][0] |= flags
-    return tree, walk_of(settings, zero_sum=True, players=2)
+    return tree, settings_record(settings, zero_sum=True, players=2)
 
 
 @pytest.mark.parametrize("player", [0, 1, CHANCE])
@@ -560,8 +560,8 @@ def test_a_node_is_settled_as_its_children_allow(player: int, incomplete: bool) 
     opposite = {WIN: LOSS, LOSS: WIN, DRAW: DRAW, UNPROVEN: UNPROVEN}
     for size in (1, 2, 3):
         for children in itertools.product(kinds, repeat=size):
-            tree, walk = family(children, player, INCOMPLETE if incomplete else 0)
-            settled = _settle(tree.nodes, tree.all_returns(), walk, 0)
+            tree, record = family(children, player, INCOMPLETE if incomplete else 0)
+            settled = _settle(tree.nodes, tree.all_returns(), record, 0)
             seen = [opposite[proof] if player == 1 else proof for proof, _ in children]
             whole = all(solved for _, solved in children)
             if player == CHANCE:
@@ -580,7 +580,7 @@ def test_a_node_is_settled_as_its_children_allow(player: int, incomplete: bool) 
 def test_widening_below_a_solved_ancestor_opens_every_node_above(players: int) -> None:
     """A chain of two states that were closed: when the lower one gets an action to try, both are open again."""
     settings = SearchSettings()
-    walk = walk_of(settings, zero_sum=players == 2, players=players)
+    record = settings_record(settings, zero_sum=players == 2, players=players)
     tree = Tree(None, None, (), players=players, zero_sum=players == 2)
     for node in range(3):
         tree.add_children(node, Children(["a"], [None], np.ones(1), [0.0], [0.0], [SOLVED]))
@@ -588,20 +588,20 @@ def test_widening_below_a_solved_ancestor_opens_every_node_above(players: int) -
     tree.nodes["proof"] = DRAW
     tree.nodes["flags"][3] &= ~SOLVED
     tree.nodes["proof"][3] = UNPROVEN
-    reopen(tree, 2, walk)
+    reopen(tree, 2, record)
     assert [tree.is_solved(node) for node in range(4)] == [False] * 4
     assert (tree.nodes["proof"] == UNPROVEN).all()
 
 
 def test_widening_below_a_win_opens_the_nodes_below_it_alone() -> None:
     """The mover at node 1 has a proven win beside the way to the node that is to grow."""
-    tree, walk = family([(UNPROVEN, True)])
+    tree, record = family([(UNPROVEN, True)])
     tree.add_children(1, Children(["win", "other"], [None] * 2, np.ones(2), [0.0] * 2, [0.0] * 2, [SOLVED, SOLVED]))
     tree.add_children(3, Children(["end"], [None], np.ones(1), [0.0], [0.0], [SOLVED]))
     tree.nodes["proof"][[0, 1, 2]] = WIN
     tree.nodes["proof"][[3, 4]] = LOSS
     tree.nodes["flags"][0] |= SOLVED
-    reopen(tree, 3, walk)
+    reopen(tree, 3, record)
     assert [tree.is_solved(node) for node in range(5)] == [True, True, True, False, True]
     assert [int(proof) for proof in tree.nodes["proof"]] == [WIN, WIN, WIN, UNPROVEN, LOSS]
 

@@ -22,11 +22,10 @@ from branchwise.search.extraction import sibling_pairs
 from branchwise.search.rules.backup import DRAW, LOSS, WIN
 from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.rules.targets import best_of, playable, visit_shares
-from branchwise.search.settings import SearchSettings, walk_of
+from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import BUSY, EXPANDED, FAILED, SOLVED, VALUED
-from branchwise.search.trees.nodes import TERMINAL as OVER
+from branchwise.search.trees.nodes import BUSY, ENDED, EXPANDED, FAILED, SOLVED, VALUED
 from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
 
@@ -460,7 +459,7 @@ def test_a_proven_action_is_worth_what_it_earned_and_what_is_proven() -> None:
     assert np.isnan(tree.value(4))
     tree.nodes["proof"][0], tree.nodes["visits"][0], tree.nodes["reward"][0] = DRAW, 7, 0.5
     assert tree.value(0) == 0.0  # no action led to the root
-    tree.nodes["flags"][1] |= OVER
+    tree.nodes["flags"][1] |= ENDED
     assert tree.value(1) == 0.25
     tree.nodes["player"][0] = 1
     assert [tree.value(node) for node in (2, 3)] == [0.5, 1.5]
@@ -511,7 +510,7 @@ def came_again(tree: Tree) -> float:
     tree.back_up(
         1,
         99.0 if tree.players < 3 else np.full(3, 99.0),
-        walk_of(SearchSettings(discount=tree.discount), zero_sum=tree.zero_sum, players=tree.players),
+        settings_record(SearchSettings(discount=tree.discount), zero_sum=tree.zero_sum, players=tree.players),
     )
     return float(tree.nodes["value_sum"][0]) - before
 
@@ -733,21 +732,21 @@ def test_a_simulation_that_is_under_way_is_marked_on_its_whole_path_and_forgotte
     tree.add_children(2, Children(["b"], [None], np.ones(1), [0.0], [0.0], [0]))
     tree.mark_under_way(3)
     tree.mark_under_way(1)
-    tree.nodes["flags"][3] |= BUSY | OVER
+    tree.nodes["flags"][3] |= BUSY | ENDED
     assert tree.nodes["pending"].tolist() == [2, 1, 1, 1]
     tree.forget_pending()
     assert tree.nodes["pending"].tolist() == [0, 0, 0, 0]
-    assert (tree.has(3, BUSY), tree.has(3, OVER)) == (False, True)
+    assert (tree.has(3, BUSY), tree.has(3, ENDED)) == (False, True)
 
 
 def test_a_failure_is_counted_with_its_words_and_a_closed_action_only_told() -> None:
-    walk = walk_of(SearchSettings(), zero_sum=False, players=1)
+    record = settings_record(SearchSettings(), zero_sum=False, players=1)
     tree = family([1, 1], [0.0, 0.0])
     tree.mark_under_way(1)
-    tree.abandon(1, "lost", walk)
+    tree.abandon(1, "lost", record)
     assert (tree.counters["failed_leaves"], tree.last_error, tree.is_solved(1)) == (1, "lost", True)
     tree.mark_under_way(2)
-    tree.close_action(2, "gone", walk)
+    tree.close_action(2, "gone", record)
     assert (tree.counters["failed_leaves"], tree.last_error, tree.is_solved(2)) == (1, "gone", True)
     assert not tree.nodes["pending"].any()
     assert tree.left_out() == "failed"

@@ -17,8 +17,7 @@ from branchwise.search.rules.options import Softmax, UctBonus
 from branchwise.search.rules.selection import uct_bonus
 from branchwise.search.selected import Selected
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import FAILED, INVALID, SOLVED, VALUED
-from branchwise.search.trees.nodes import TERMINAL as TERMINAL_FLAG
+from branchwise.search.trees.nodes import ENDED, FAILED, INVALID, SOLVED, VALUED
 from branchwise.search.trees.tree import Tree
 
 
@@ -54,7 +53,7 @@ def by_hand() -> Tree:
     tree = Tree(None, "start", ())
     tree.settings = {"selection": {"uct_bonus": {"exploitation": 100.0}}}
     actions, states = ["edit[a]", "edit[b]", "test[]", "look"], ["same", "same", "done", "else"]
-    flags = [0, 0, TERMINAL_FLAG | VALUED, 0]
+    flags = [0, 0, ENDED | VALUED, 0]
     tree.add_children(0, Children(actions, states, np.full(4, 0.25), [0.0] * 4, [0.0] * 4, flags))
     tree.add_children(1, Children(["edit[c]"], ["broken"], np.ones(1), [0.0], [0.0], [INVALID]))
     for node, visits, value in ((0, 5, 0.6), (1, 2, 0.6), (2, 1, -0.1), (3, 1, 1.0), (5, 1, -0.2)):

@@ -13,7 +13,7 @@ from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import ValueFunction
-from branchwise.search.settings import walk_of
+from branchwise.search.settings import settings_record
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import SOLVED
 from branchwise.search.trees.tree import Tree
@@ -160,5 +160,5 @@ def test_a_way_that_is_open_already_keeps_no_other_closed() -> None:
     tree.link(4, 3)
     for node in (1, 3):
         tree.nodes["flags"][node] |= SOLVED
-    reopen(tree, 3, walk_of(SearchSettings(transpositions=True), zero_sum=False, players=1))
+    reopen(tree, 3, settings_record(SearchSettings(transpositions=True), zero_sum=False, players=1))
     assert not any(tree.is_solved(node) for node in range(len(tree)))

@@ -21,7 +21,7 @@ from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import Leaf, RandomRollout
 from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import NODE, TERMINAL
+from branchwise.search.trees.nodes import ENDED, NODE
 from branchwise.search.trees.tree import Tree
 from branchwise.training.losses import value_loss
 from branchwise.training.supervised import SupervisedSettings
@@ -167,7 +167,7 @@ def test_the_same_seed_gives_the_same_critic() -> None:
 def test_rows_end_with_what_was_seen_or_with_the_action_that_ended_the_episode() -> None:
     tree = Tree(None, None, (observed("goal red"),), task={"goal": 3})
     actions = ["click[red]", "click[buy now]", "click[blue]"]
-    flags = [0, TERMINAL, 0]
+    flags = [0, ENDED, 0]
     tree.add_children(0, Children(actions, [None] * 3, np.full(3, 1 / 3), [-1.1] * 3, [0.25, 0.5, 0.0], flags))
     for node, page in ((1, "red shirt"), (2, "reward 0.5")):
         tree.remember_observation(node, page)
@@ -401,7 +401,7 @@ def test_errors_name_the_row() -> None:
 
 def test_where_nothing_after_an_action_counts_its_return_says_nothing_of_the_state() -> None:
     tree = Tree(None, None, (observed("start"),), discount=0.0)
-    tree.restore(nodes_of([(-1, 2, 0), (0, 1, 0), (0, 1, TERMINAL)]), ["", "on", "end"], [0.0] * 3, {})
+    tree.restore(nodes_of([(-1, 2, 0), (0, 1, 0), (0, 1, ENDED)]), ["", "on", "end"], [0.0] * 3, {})
     tree.remember_observation(1, "further")
     tree.remember_observation(2, "over")
     assert [row.transcript[-1].text for row in value_rows(tree)] == ["start", "end"]

@@ -24,7 +24,7 @@ from ..rules.gumbel import halving_plan, root_answer
 from ..rules.options import numbers_of
 from ..rules.targets import FinalRule, best_of, visit_shares
 from ..settings import SearchSettings
-from ..trees.nodes import EXPANDED, NODE, TERMINAL, VALUED
+from ..trees.nodes import ENDED, EXPANDED, NODE, VALUED
 from ..trees.nodes import SOLVED as TREE_SOLVED
 from ..trees.tree import Tree
 from .loop import COMPILED_NODE, OVER, PROOF, PROVEN_DRAW, PROVEN_LOSS, PROVEN_WIN, SOLVED
@@ -260,7 +260,7 @@ class CompiledTree:
         nodes["first_child"] = np.where(source["children"] > 0, source["first_child"], -1)
         nodes["flags"] = (
             np.where(source["children"] > 0, EXPANDED, 0)
-            | np.where(movers < 0, TERMINAL | VALUED, 0)
+            | np.where(movers < 0, ENDED | VALUED, 0)
             | np.where(source["flags"] & SOLVED != 0, TREE_SOLVED, 0)
         )
         nodes["value_sum"] = [

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from rapidfuzz.distance import Levenshtein
 
-from ..trees.nodes import EXPANDED, INVALID, TERMINAL
+from ..trees.nodes import ENDED, EXPANDED, INVALID
 
 if TYPE_CHECKING:
     from ..trees.tree import Tree
@@ -122,7 +122,7 @@ class _Seen:
         best, front = -math.inf, list(self.children)
         while front:
             node = front.pop()
-            if self.tree.has(node, TERMINAL):
+            if self.tree.has(node, ENDED):
                 best = max(best, self.value(node))
             front += [child for child in self.tree.children(node) if self.tree.visits(child)]
         return best

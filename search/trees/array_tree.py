@@ -24,11 +24,11 @@ from ...envs.simulator import MOST_DRAWS
 from ..rules.backup import LOSS, UNPROVEN, WIN
 from ..rules.options import numbers_of
 from ..rules.selection import GUMBEL
-from ..settings import SearchSettings, walk_of
+from ..settings import SearchSettings, settings_record
 from .arrays import entry
 from .ascent import _abandon, _back_up
 from .descent import _select
-from .nodes import CHANCE, EXPANDED, FAILED, HEAD, NODE, SOLVED, TERMINAL, VALUED, WALK
+from .nodes import CHANCE, ENDED, EXPANDED, FAILED, HEAD, NODE, SETTINGS, SOLVED, VALUED
 from .reading import Reading
 
 MOST_ROOM: Final = 1 << 20
@@ -57,7 +57,7 @@ _NOT_READ: Final = (
 
 
 PLACES: Final = np.dtype(
-    [(name, np.int64) for name in ("nodes", "values", "head", "walk", "paths", "table", "gumbel", "considered")]
+    [(name, np.int64) for name in ("nodes", "values", "head", "settings", "paths", "table", "gumbel", "considered")]
     + [(name, np.int64) for name in ("room", "returns", "path", "batch", "columns", "draws", "turns")]
     + [(name, np.int64) for name in ("max_depth", "simulations", "out")]
 )
@@ -101,7 +101,7 @@ class ArrayTree(Reading):
         self.zero_sum = zero_sum
         self.rng = np.random.default_rng(0) if rng is None else rng
         self.seed_noise(self.rng)
-        self._walk = walk_of(settings, zero_sum=zero_sum, players=players)
+        self._settings_record = settings_record(settings, zero_sum=zero_sum, players=players)
         batch = settings.leaves_per_tree
         self._paths = np.zeros((batch, settings.max_depth + 4), np.int32)
         self._leaves = self._paths[:, LEAF]
@@ -180,9 +180,9 @@ class ArrayTree(Reading):
         """What a policy would learn at a node (:meth:`Reading.shares`): float64 ``[actions]``, sum 1."""
         return self.shares(node, self.settings.rule.name == "gumbel", self.settings.final)
 
-    def walk_to_read(self) -> np.ndarray:
-        """The settings as the kernels read them: :data:`nodes.WALK` ``[1]``."""
-        return self._walk
+    def settings_to_read(self) -> np.ndarray:
+        """The settings as the kernels read them: :data:`nodes.SETTINGS` ``[1]``."""
+        return self._settings_record
 
     @property
     def failed(self) -> int:
@@ -236,7 +236,14 @@ class ArrayTree(Reading):
 
     def _locate(self, out: int = 0) -> None:
         """Write down where the arrays lie. After anything that replaces one of them."""
-        arrays: list[np.ndarray] = [self._nodes, self._values, self._head, self._walk, self._paths, self._table]
+        arrays: list[np.ndarray] = [
+            self._nodes,
+            self._values,
+            self._head,
+            self._settings_record,
+            self._paths,
+            self._table,
+        ]
         arrays += [self._gumbel, self._considered]
         lengths = [len(self._nodes), self._values.shape[1], self._paths.shape[1], self._batch, self._table.shape[1]]
         lengths += [len(self._gumbel), len(self._considered), self.settings.max_depth, self.settings.simulations]
@@ -283,7 +290,7 @@ def _step(address: int, count: int) -> int:
     nodes = carray(_pointer(at.nodes), (at.room,), NODE)
     values = carray(_pointer(at.values), (at.room, at.returns), np.float64)
     head = carray(_pointer(at.head), (1,), HEAD)
-    walk = carray(_pointer(at.walk), (1,), WALK)
+    settings = carray(_pointer(at.settings), (1,), SETTINGS)
     paths = carray(_pointer(at.paths), (at.batch, at.path), np.int32)
     table = carray(_pointer(at.table), (at.batch, at.columns), np.float64)
     gumbel = carray(_pointer(at.gumbel), (at.draws,), np.float64)
@@ -291,15 +298,15 @@ def _step(address: int, count: int) -> int:
     actions = at.columns - 2 - 2 * max(at.returns // 2, 1)
     if head[0].size + at.out * actions > at.room:
         return NO_ROOM
-    if walk[0].proofs and not _provable(paths, table, at.out):
+    if settings[0].proofs and not _provable(paths, table, at.out):
         return UNPROVABLE
     if at.out > 0:
-        _tell(nodes, values, head, walk, paths, table, at.out, at.max_depth)
+        _tell(nodes, values, head, settings, paths, table, at.out, at.max_depth)
         at.out = 0
     if count > 0:
-        if walk[0].selection == GUMBEL and at.turns == 0 and nodes[0].children > 0:
+        if settings[0].selection == GUMBEL and at.turns == 0 and nodes[0].children > 0:
             return NO_GUMBEL
-        at.out = _next_leaves(nodes, values, head, walk, paths, gumbel, considered, count, at.simulations)
+        at.out = _next_leaves(nodes, values, head, settings, paths, gumbel, considered, count, at.simulations)
     return at.out
 
 
@@ -319,7 +326,7 @@ def _next_leaves(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     paths: np.ndarray,
     gumbel: np.ndarray,
     considered: np.ndarray,
@@ -331,18 +338,18 @@ def _next_leaves(
     over = SOLVED | FAILED  # a root that was refused is not asked again
     lost = 0
     while found < count and nodes[0].visits + nodes[0].pending < simulations and not nodes[0].flags & over:
-        leaf, depth, flags = _select(nodes, values, head, walk, paths[found], gumbel, considered)
+        leaf, depth, flags = _select(nodes, values, head, settings, paths[found], gumbel, considered)
         if leaf < 0:
             break
         if flags & SOLVED and flags & FAILED:  # chance led there again: another outcome is drawn
-            _abandon(nodes, values, walk, paths[found], depth)
+            _abandon(nodes, values, settings, paths[found], depth)
             lost += 1
             if lost == MOST_DRAWS:
                 break
             continue
         if flags & (VALUED | SOLVED):
             nothing[:] = 0.0
-            _back_up(nodes, values, head, walk, paths[found], depth, nothing)
+            _back_up(nodes, values, head, settings, paths[found], depth, nothing)
             continue
         paths[found, LEAF] = leaf
         paths[found, DEPTH] = depth
@@ -355,14 +362,14 @@ def _tell(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     paths: np.ndarray,
     table: np.ndarray,
     told: int,
     max_depth: int,
 ) -> None:
     columns = max(values.shape[1] // 2, 1)
-    players = 2 if walk[0].zero_sum else columns
+    players = 2 if settings[0].zero_sum else columns
     back = np.empty(columns)
     for i in range(told):
         leaf, depth = paths[i, LEAF], paths[i, DEPTH]
@@ -374,19 +381,19 @@ def _tell(
         has_priors = terminal or (_finite(priors) and priors.max() >= 0.0)
         if not (known_mover and has_priors and _finite(returns) and _finite(rewards)):
             head[0].failed += 1
-            _abandon(nodes, values, walk, paths[i], depth)
+            _abandon(nodes, values, settings, paths[i], depth)
             continue
         mover = int(max(row[TABLE_MOVER], CHANCE))  # TERMINAL where the episode is over
-        _tell_leaf(nodes, values, head, walk, leaf, depth < max_depth, priors, rewards, terminal, mover)
-        if walk[0].selection == GUMBEL:
+        _tell_leaf(nodes, values, head, settings, leaf, depth < max_depth, priors, rewards, terminal, mover)
+        if settings[0].selection == GUMBEL:
             mover = max(mover, 0)
             if values.shape[1] > 0:
                 nodes[leaf].hint = returns[mover]
             else:
-                nodes[leaf].hint = -returns[0] if walk[0].zero_sum and mover == 1 else returns[0]
+                nodes[leaf].hint = -returns[0] if settings[0].zero_sum and mover == 1 else returns[0]
         for column in range(columns):
             back[column] = 0.0 if terminal else returns[column]
-        _back_up(nodes, values, head, walk, paths[i], depth, back)
+        _back_up(nodes, values, head, settings, paths[i], depth, back)
 
 
 @njit(cache=True, fastmath={"reassoc"})
@@ -403,7 +410,7 @@ def _tell_leaf(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     leaf: int,
     expand: bool,
     priors: np.ndarray,
@@ -422,9 +429,9 @@ def _tell_leaf(
                 values[leaf, half + each] = rewards[each]
             record.reward = rewards[chooser]
         else:
-            record.reward = -rewards[0] if walk[0].zero_sum and chooser == 1 else rewards[0]
+            record.reward = -rewards[0] if settings[0].zero_sum and chooser == 1 else rewards[0]
     if terminal:
-        record.flags |= TERMINAL | VALUED
+        record.flags |= ENDED | VALUED
         return
     if not expand or record.flags & EXPANDED:
         return

@@ -16,7 +16,7 @@ from ..rules.backup import UNPROVEN
 from ..rules.gumbel import gumbel_draws, halving_plan, why_not_planned
 from .ascent import _abandon, _back_up, _release
 from .descent import PATH_TOO_SHORT, _select
-from .nodes import HEAD, NODE, WALK, _add_children, _path
+from .nodes import HEAD, NODE, SETTINGS, _add_children, _path
 
 
 class _Entries:
@@ -37,9 +37,9 @@ class _Entries:
     def prepare(self) -> None:
         """Compile the kernels, or read them from numba's cache."""
         say_if_compiling(_select, "the search")
-        nodes, values, head, walk = np.zeros(1, NODE), np.zeros((1, 0)), np.zeros(1, HEAD), np.zeros(1, WALK)
+        nodes, values, head, settings = np.zeros(1, NODE), np.zeros((1, 0)), np.zeros(1, HEAD), np.zeros(1, SETTINGS)
         path, numbers, whole = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int64)
-        tree = (nodes, values, head, walk)
+        tree = (nodes, values, head, settings)
         self.select = entry(_select, *tree, path, numbers, whole)
         self.back_up = entry(_back_up_from, *tree, path, 0, numbers)
         self.add_children = entry(_add_children, nodes, head, 0, numbers, numbers, whole, whole)
@@ -158,12 +158,14 @@ class NodeArrays:
         self.size = first + count
         return first
 
-    def select(self, walk: np.ndarray) -> tuple[int, int, int]:
+    def select(self, settings: np.ndarray) -> tuple[int, int, int]:
         """Walk to a leaf and mark it under way: (leaf, depth, flags); the leaf is −1 where that leaf already is."""
-        found = _ENTRIES.select(self._nodes, self._values, self._head, walk, self._path, self._gumbel, self._considered)
+        found = _ENTRIES.select(
+            self._nodes, self._values, self._head, settings, self._path, self._gumbel, self._considered
+        )
         if found[0] == PATH_TOO_SHORT:
             self._path = np.zeros(2 * len(self._path), np.int32)
-            return self.select(walk)
+            return self.select(settings)
         return found
 
     @property
@@ -179,17 +181,19 @@ class NodeArrays:
         """The nodes of the last :meth:`select`: int32 ``[depth + 1]``."""
         return self._path[: depth + 1].copy()
 
-    def back_up(self, leaf: int, value: float | np.ndarray, walk: np.ndarray, path: np.ndarray | None = None) -> None:
+    def back_up(
+        self, leaf: int, value: float | np.ndarray, settings: np.ndarray, path: np.ndarray | None = None
+    ) -> None:
         """Tell the value of a selected leaf's state to all nodes above it: of player 0, or float64 ``[players]`` where
         all returns are kept. ``path``: how the simulation came there, where the leaf has several parents."""
         path = _PARENTS if path is None else path
         self._returns.fill(value) if isinstance(value, float) else np.copyto(self._returns, value)
-        _ENTRIES.back_up(self._nodes, self._values, self._head, walk, path, leaf, self._returns)
+        _ENTRIES.back_up(self._nodes, self._values, self._head, settings, path, leaf, self._returns)
 
-    def take_back(self, leaf: int, walk: np.ndarray, path: np.ndarray | None = None) -> None:
+    def take_back(self, leaf: int, settings: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back; the leaf is not tried again, unless it is the root."""
         path = _path(self._nodes, leaf) if path is None else path
-        _abandon(self._nodes, self._values, walk, path, len(path) - 1)
+        _abandon(self._nodes, self._values, settings, path, len(path) - 1)
 
     def release(self, leaf: int, path: np.ndarray | None = None) -> None:
         """Forget a selection, as if it had not been made."""
@@ -206,14 +210,14 @@ def _back_up_from(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     path: np.ndarray,
     leaf: int,
     returns: np.ndarray,
 ) -> None:
     """:func:`_back_up` over ``path``; over the leaf's parents where that is empty."""
     taken = path if path.shape[0] > 0 else _path(nodes, leaf)
-    _back_up(nodes, values, head, walk, taken, taken.shape[0] - 1, returns)
+    _back_up(nodes, values, head, settings, taken, taken.shape[0] - 1, returns)
 
 
 def _listed(state: Any) -> Any:

@@ -27,13 +27,13 @@ from ..rules.selection import widened
 from .nodes import (
     BUSY,
     CHANCE,
+    ENDED,
     EXPANDED,
     FAILED,
     INCOMPLETE,
     INFORMATION,
     NORMALISE_TREE,
     SOLVED,
-    TERMINAL,
     VALUED,
     _source,
     discount_into,
@@ -47,7 +47,7 @@ def _proof_for(proof: int, player: int) -> int:
 
 
 @njit(cache=True)
-def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, child: int, player: int) -> float:
+def _solved_return(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, child: int, player: int) -> float:
     """What the action into a solved node is known to return to ``player``, who took it (to any, where all returns are
     kept): ±∞ where a win or loss is proven, −∞ where nothing is known, since it failed or is no action.
 
@@ -58,7 +58,7 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
     record, state = nodes[child], nodes[source]
     if record.visits == 0 and (record.flags | state.flags) & FAILED:
         return -np.inf
-    if walk[0].proofs and state.proof != UNPROVEN:
+    if settings[0].proofs and state.proof != UNPROVEN:
         proof = _proof_for(int(state.proof), player)
         return np.inf if proof == WIN else (-np.inf if proof == LOSS else 0.0)
     if record.flags & VALUED:
@@ -71,12 +71,12 @@ def _solved_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, chil
     if values.shape[1] > 0:
         return values[source, player] / visits
     known = state.value_sum / visits
-    against = source != child and walk[0].zero_sum and max(nodes[state.parent].player, 0) != player
+    against = source != child and settings[0].zero_sum and max(nodes[state.parent].player, 0) != player
     return -known if against else known
 
 
 @njit(cache=True)
-def _remember(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) -> None:
+def _remember(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, node: int) -> None:
     """Keep what a solved state is worth as the mean of the action into it (``value_sum``, where that has no visit): who
     moves takes the best of its actions, of several players each its own best (max^n). Of several players the mean stays
     where an action is missing or failed: who moves may have something better, and of it the others know nothing."""
@@ -85,20 +85,20 @@ def _remember(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int
     best, chosen = -np.inf, -1
     complete = not record.flags & INCOMPLETE
     for child in range(record.first_child, record.first_child + record.children):
-        known = _solved_return(nodes, values, walk, child, mover)
+        known = _solved_return(nodes, values, settings, child, mover)
         complete = complete and not (nodes[child].flags | nodes[_source(nodes, child)].flags) & FAILED
         if known > best:
             best, chosen = known, child
     if chosen < 0:
         return
     visits = max(record.visits, 1)
-    discount = discount_into(record.player, walk[0].discount)
+    discount = discount_into(record.player, settings[0].discount)
     if values.shape[1] == 0:
         record.value_sum = visits * (best if node == 0 else action_return(record.reward, discount, best))
     elif complete:
         half = values.shape[1] // 2
         for player in range(half):
-            known = _solved_return(nodes, values, walk, chosen, player)
+            known = _solved_return(nodes, values, settings, chosen, player)
             if node > 0:
                 known = action_return(values[node, half + player], discount, known)
             values[node, player] = visits * known
@@ -106,7 +106,7 @@ def _remember(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int
 
 
 @njit(cache=True)
-def _settle(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) -> bool:
+def _settle(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, node: int) -> bool:
     """Mark a state solved where its children allow it, with its proof or with what it is known to be worth; whether it
     is. An action that is missing counts as a child of which nothing is proven."""
     record = nodes[node]
@@ -120,7 +120,7 @@ def _settle(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) 
             continue  # it never comes
         source = _source(nodes, child)
         solved = bool((nodes[child].flags | nodes[source].flags) & SOLVED)
-        if not solved and not walk[0].proofs:
+        if not solved and not settings[0].proofs:
             return False
         proof = int(nodes[source].proof)
         all_solved = all_solved and solved
@@ -130,24 +130,24 @@ def _settle(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int) 
         alike = alike and proof == first_proof
         best = proof_of_children(best, _proof_for(proof, record.player))
     if record.player == CHANCE:
-        if not (all_solved and walk[0].proofs and alike and first_proof != UNPROVEN):
+        if not (all_solved and settings[0].proofs and alike and first_proof != UNPROVEN):
             return False
         record.proof = first_proof
-    elif walk[0].proofs and (best == WIN or all_solved):
+    elif settings[0].proofs and (best == WIN or all_solved):
         record.proof = _proof_for(best, record.player)
     elif not all_solved:
         return False
     record.flags |= SOLVED
-    if not walk[0].proofs:
-        _remember(nodes, values, walk, node)
+    if not settings[0].proofs:
+        _remember(nodes, values, settings, node)
     return True
 
 
 @njit(cache=True)
-def _close_above(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+def _close_above(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, path: np.ndarray, depth: int) -> None:
     """The node at ``depth`` of the path is solved: mark each one above it that follows from it."""
     for i in range(depth - 1, -1, -1):
-        if not _settle(nodes, values, walk, _source(nodes, path[i])):
+        if not _settle(nodes, values, settings, _source(nodes, path[i])):
             return
 
 
@@ -181,18 +181,18 @@ def _back_up(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     path: np.ndarray,
     depth: int,
     returns: np.ndarray,
 ) -> None:
     """Tell the value of the state at the end of ``path`` to all nodes on it. ``returns``: float64 ``[players]``, or of
     player 0 alone where one number says all; overwritten."""
-    rules = walk[0]
+    rules = settings[0]
     leaf = _source(nodes, path[depth])
     nodes[leaf].flags &= ~(BUSY | FAILED)
     if nodes[leaf].flags & SOLVED and not nodes[leaf].flags & VALUED:
-        _take_mean(nodes, values, walk, path, depth, returns)
+        _take_mean(nodes, values, settings, path, depth, returns)
     ends = rules.solve and nodes[leaf].children == 0 and nodes[leaf].flags & (VALUED | EXPANDED)
     if ends:
         nodes[leaf].flags |= SOLVED
@@ -200,23 +200,23 @@ def _back_up(
             chooser = max(nodes[_source(nodes, path[depth - 1])].player, 0) if depth else 0
             nodes[leaf].proof = proof_of_outcome(seen_by(nodes[leaf].reward, chooser))
         if rules.proofs:  # so that what is proven goes up with this simulation
-            _close_above(nodes, values, walk, path, depth)
+            _close_above(nodes, values, settings, path, depth)
     if values.shape[1] > 0:
-        _back_up_all(nodes, values, head, walk, path, depth, returns)
+        _back_up_all(nodes, values, head, settings, path, depth, returns)
     else:
-        _back_up_one(nodes, head, walk, path, depth, returns[0])
+        _back_up_one(nodes, head, settings, path, depth, returns[0])
     if ends and not rules.proofs:  # by what this simulation found
-        _close_above(nodes, values, walk, path, depth)
+        _close_above(nodes, values, settings, path, depth)
 
 
 @njit(cache=True)
 def _take_mean(
-    nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int, returns: np.ndarray
+    nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, path: np.ndarray, depth: int, returns: np.ndarray
 ) -> None:
     """Into ``returns`` what earlier simulations found of the state at the end of ``path``, which nobody is asked about
     again."""
     record = nodes[path[depth]]
-    discount = discount_into(nodes[_source(nodes, path[depth])].player, walk[0].discount)
+    discount = discount_into(nodes[_source(nodes, path[depth])].player, settings[0].discount)
     returns[:] = 0.0
     if record.visits == 0 or discount == 0.0:
         return
@@ -226,16 +226,16 @@ def _take_mean(
             returns[player] = (values[path[depth], player] / record.visits - earned) / discount
         return
     value = (record.value_sum / record.visits - record.reward) / discount
-    against = walk[0].zero_sum and depth > 0 and nodes[_source(nodes, path[depth - 1])].player == 1
+    against = settings[0].zero_sum and depth > 0 and nodes[_source(nodes, path[depth - 1])].player == 1
     returns[0] = -value if against else value
 
 
 @njit(cache=True)
 def _back_up_one(
-    nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int, value: float
+    nodes: np.ndarray, head: np.ndarray, settings: np.ndarray, path: np.ndarray, depth: int, value: float
 ) -> None:
     """:func:`_back_up` where one number says all: ``value`` is for player 0."""
-    rules = walk[0]
+    rules = settings[0]
     for i in range(depth, -1, -1):
         record = nodes[path[i]]
         source = _source(nodes, path[i])
@@ -245,7 +245,7 @@ def _back_up_one(
             value = _value_of_children(nodes, source, rules.backup)
             if rules.zero_sum and nodes[source].player == 1:
                 value = -value
-        if rules.proofs and not nodes[source].flags & TERMINAL and nodes[source].proof != UNPROVEN:
+        if rules.proofs and not nodes[source].flags & ENDED and nodes[source].proof != UNPROVEN:
             value = proven_value(nodes[source].proof, value)
         chooser = nodes[source].player if i == 0 else nodes[_source(nodes, path[i - 1])].player
         against = rules.zero_sum and chooser == 1
@@ -274,14 +274,14 @@ def _back_up_all(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     path: np.ndarray,
     depth: int,
     returns: np.ndarray,
 ) -> None:
     """:func:`_back_up` with one return a player. Under the rules that take a best child, the player to move takes it by
     its own return, and the others get what that child holds for them (max^n)."""
-    rules = walk[0]
+    rules = settings[0]
     players = values.shape[1] // 2
     for i in range(depth, -1, -1):
         node = path[i]
@@ -336,7 +336,7 @@ def _returns_of_children(nodes: np.ndarray, values: np.ndarray, source: int, rul
 def _back_up_information(
     nodes: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     path: np.ndarray,
     rewards: np.ndarray,
     returns: np.ndarray,
@@ -353,9 +353,9 @@ def _back_up_information(
         player = record.player
         if not record.flags & INFORMATION:
             for each in range(returns.shape[0]):
-                returns[each] = action_return(rewards[i, each], walk[0].discount, returns[each])
+                returns[each] = action_return(rewards[i, each], settings[0].discount, returns[each])
         record.value_sum += returns[max(player, 0)]
-        if walk[0].normalise == NORMALISE_TREE and i > 0:
+        if settings[0].normalise == NORMALISE_TREE and i > 0:
             head[0].low, head[0].high = widened(head[0].low, head[0].high, record.value_sum / record.visits)
 
 
@@ -368,7 +368,7 @@ def _release(nodes: np.ndarray, path: np.ndarray, depth: int) -> None:
 
 
 @njit(cache=True)
-def _abandon(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.ndarray, depth: int) -> None:
+def _abandon(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, path: np.ndarray, depth: int) -> None:
     """Take a simulation back whose leaf could not be evaluated; the leaf is not tried again, unless it is the root, or
     the tree one of information sets, whose next determinisation may be another."""
     _release(nodes, path, depth)
@@ -376,4 +376,4 @@ def _abandon(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, path: np.n
     nodes[leaf].flags |= FAILED
     if depth > 0 and not nodes[0].flags & INFORMATION:
         nodes[leaf].flags |= SOLVED
-        _close_above(nodes, values, walk, path, depth)
+        _close_above(nodes, values, settings, path, depth)

@@ -73,13 +73,13 @@ def _uniform(head: np.ndarray) -> float:
 
 
 @njit(cache=True)
-def _state_value(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: int, source: int) -> float:
+def _state_value(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, node: int, source: int) -> float:
     """V of a node's state for its player to move, from Q of the action into it: (Q − r) / γ. Zero where nothing is
     known. The rarer cases stand apart, so that this is short enough to be inlined into the walk."""
     if nodes[source].flags & SHARED:
         value_sum, visits = _sums_of_children(nodes, source)
         return visit_weighted_value(value_sum, visits) if visits > 0.0 else 0.0
-    discount = discount_into(nodes[source].player, walk[0].discount)
+    discount = discount_into(nodes[source].player, settings[0].discount)
     record = nodes[node]
     if record.visits == 0 or discount == 0.0:
         return 0.0
@@ -89,7 +89,7 @@ def _state_value(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, node: 
     if node == 0:
         return mean
     value = (mean - record.reward) / discount
-    return value if not walk[0].zero_sum else _in_view_of_mover(nodes, node, source, value)
+    return value if not settings[0].zero_sum else _in_view_of_mover(nodes, node, source, value)
 
 
 @njit(cache=True)
@@ -120,8 +120,10 @@ def _visits_of_shared(nodes: np.ndarray, source: int) -> float:
 
 
 @njit(cache=True)
-def _bounds(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, source: int, value: float) -> tuple[float, float]:
-    if walk[0].normalise == NORMALISE_TREE:
+def _bounds(
+    nodes: np.ndarray, head: np.ndarray, settings: np.ndarray, source: int, value: float
+) -> tuple[float, float]:
+    if settings[0].normalise == NORMALISE_TREE:
         return head[0].low, head[0].high
     low, high = value, value
     for child in range(nodes[source].first_child, nodes[source].first_child + nodes[source].children):
@@ -149,7 +151,7 @@ def _ucb1(value: float, visits: float, parent_visits: float, exploration: float,
 def _best_by_rule(
     nodes: np.ndarray,
     values: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     first: int,
     last: int,
     rule: Callable[..., float],
@@ -179,13 +181,13 @@ def _best_by_rule(
                 best_score = score
                 best = child
         else:
-            known = _known_return(nodes, values, walk, child)
+            known = _known_return(nodes, values, settings, child)
             if known > best_known:
                 best_known = known
                 solved = child
     if solved < 0:
         return best
-    score = _known_score(nodes[solved], walk[0], best_known)
+    score = _known_score(nodes[solved], settings[0], best_known)
     return solved if score > best_score or (score == best_score and solved < best) else best
 
 
@@ -200,11 +202,11 @@ def _known_score(record: Any, rules: Any, known: float) -> float:
 
 
 @njit(cache=True)
-def _known_return(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, child: int) -> float:
+def _known_return(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, child: int) -> float:
     """What a solved child is known to return to who chooses: −∞ where it is lost or failed, ∞ where it wins."""
     if (nodes[child].flags | nodes[_source(nodes, child)].flags) & FAILED:
         return -np.inf
-    return _solved_return(nodes, values, walk, child, max(nodes[nodes[child].parent].player, 0))
+    return _solved_return(nodes, values, settings, child, max(nodes[nodes[child].parent].player, 0))
 
 
 @njit(cache=True)
@@ -260,25 +262,25 @@ def _is_open(nodes: np.ndarray, child: int) -> bool:
 
 @njit(inline="always")
 def _best_scoring_child(
-    nodes: np.ndarray, values: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, source: int
+    nodes: np.ndarray, values: np.ndarray, head: np.ndarray, settings: np.ndarray, node: int, source: int
 ) -> int:
     """The child with the largest score; −1 where all are lost."""
-    rules = walk[0]
+    rules = settings[0]
     parent_visits = _visits_of_state(nodes, node, source)
     parent_value = 0.0
     of_parent = rules.first_play == FIRST_PLAY_PARENT or rules.first_play == FIRST_PLAY_REDUCED
     if of_parent or rules.normalise != NORMALISE_NOT:
-        parent_value = _state_value(nodes, values, walk, node, source)
+        parent_value = _state_value(nodes, values, settings, node, source)
     if rules.plain:
         first = nodes[source].first_child
         last = first + nodes[source].children
         weight, loss = rules.exploration, rules.virtual_loss
         if rules.selection == PUCT:
-            return _best_by_rule(nodes, values, walk, first, last, puct, weight, loss, parent_visits, parent_value)
+            return _best_by_rule(nodes, values, settings, first, last, puct, weight, loss, parent_visits, parent_value)
         if rules.selection == UCB1:
-            return _best_by_rule(nodes, values, walk, first, last, _ucb1, weight, loss, parent_visits, parent_value)
-        return _best_by_rule(nodes, values, walk, first, last, uct, weight, loss, parent_visits, parent_value)
-    return _best_with_options(nodes, values, head, walk, source, parent_visits, parent_value)
+            return _best_by_rule(nodes, values, settings, first, last, _ucb1, weight, loss, parent_visits, parent_value)
+        return _best_by_rule(nodes, values, settings, first, last, uct, weight, loss, parent_visits, parent_value)
+    return _best_with_options(nodes, values, head, settings, source, parent_visits, parent_value)
 
 
 @njit(cache=True)
@@ -286,15 +288,15 @@ def _best_with_options(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     source: int,
     parent_visits: float,
     parent_value: float,
 ) -> int:
-    rules = walk[0]
+    rules = settings[0]
     low, high = 0.0, 0.0
     if rules.normalise != NORMALISE_NOT:
-        low, high = _bounds(nodes, head, walk, source, parent_value)
+        low, high = _bounds(nodes, head, settings, source, parent_value)
     visited_prior = _visited_prior(nodes, source) if rules.first_play == FIRST_PLAY_REDUCED else 0.0
     best = solved = -1
     best_score = best_known = -np.inf
@@ -305,7 +307,7 @@ def _best_with_options(
     first = nodes[source].first_child
     for child in range(first, first + nodes[source].children):
         if not _is_open(nodes, child):
-            known = _known_return(nodes, values, walk, child)
+            known = _known_return(nodes, values, settings, child)
             if known > best_known:
                 best_known = known
                 solved = child
@@ -335,13 +337,13 @@ def _best_with_options(
 
 
 @njit(cache=True)
-def _known_child(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, source: int) -> int:
+def _known_child(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, source: int) -> int:
     """The child of a solved node by which it is known what that is worth: the best, the first of equals; where all are
     lost the first visited, and −1 where none is."""
     first = nodes[source].first_child
     best, best_known = -1, -np.inf
     for child in range(first, first + nodes[source].children):
-        known = _known_return(nodes, values, walk, child)
+        known = _known_return(nodes, values, settings, child)
         lost = known == -np.inf and nodes[child].visits > 0 and not nodes[child].flags & FAILED
         if known > best_known or (best < 0 and lost):
             best, best_known = child, known
@@ -349,7 +351,7 @@ def _known_child(nodes: np.ndarray, values: np.ndarray, walk: np.ndarray, source
 
 
 @njit(cache=True)
-def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, candidates: np.ndarray) -> int:
+def _best_of(nodes: np.ndarray, head: np.ndarray, settings: np.ndarray, node: int, candidates: np.ndarray) -> int:
     """Which of the actions that are available in this determinisation scores best, each against its own availability
     count in place of the parent's visits (Cowling, Powley and Whitehouse, 2012), and with its share of their prior."""
     available = nodes[candidates]
@@ -367,13 +369,13 @@ def _best_of(nodes: np.ndarray, head: np.ndarray, walk: np.ndarray, node: int, c
         if mass > 0.0:
             record.prior /= mass
         score = _score_with_options(
-            record, walk[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
+            record, settings[0], float(nodes[child].hint), parent_value, 0.0, head[0].low, head[0].high
         )
         if score > best_score:
             best_score = score
             best = child
             equals = 1
-        elif walk[0].random_ties and score == best_score:
+        elif settings[0].random_ties and score == best_score:
             equals += 1
             if _uniform(head) * equals < 1.0:
                 best = child
@@ -432,11 +434,11 @@ def _open_children(nodes: np.ndarray, source: int) -> np.ndarray:
 
 
 @njit(cache=True)
-def _gumbel_root_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray, considered: np.ndarray) -> int:
+def _gumbel_root_child(nodes: np.ndarray, settings: np.ndarray, gumbel: np.ndarray, considered: np.ndarray) -> int:
     """The root's child for the next simulation under sequential halving (Gumbel MuZero, Algorithm 2); −1 where every
     child is lost."""
     values, visits, prior = _arrays_of_children(nodes, 0)
-    rules = walk[0]
+    rules = settings[0]
     sigma = completed(
         values, visits, prior, nodes[0].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
     )
@@ -446,10 +448,10 @@ def _gumbel_root_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray, 
 
 
 @njit(cache=True)
-def _gumbel_final_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray) -> int:
+def _gumbel_final_child(nodes: np.ndarray, settings: np.ndarray, gumbel: np.ndarray) -> int:
     """The root's child to play in the end: the best of the most visited, a lost one only where all are."""
     values, visits, prior = _arrays_of_children(nodes, 0)
-    rules = walk[0]
+    rules = settings[0]
     sigma = completed(
         values, visits, prior, nodes[0].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
     )
@@ -459,17 +461,17 @@ def _gumbel_final_child(nodes: np.ndarray, walk: np.ndarray, gumbel: np.ndarray)
 
 
 @njit(cache=True)
-def _gumbel_child(nodes: np.ndarray, walk: np.ndarray, source: int) -> int:
-    policy = np.where(_open_children(nodes, source), _improved_policy(nodes, walk, source), -np.inf)
+def _gumbel_child(nodes: np.ndarray, settings: np.ndarray, source: int) -> int:
+    policy = np.where(_open_children(nodes, source), _improved_policy(nodes, settings, source), -np.inf)
     chosen = interior_choice(policy, _started_visits(nodes, source))
     return nodes[source].first_child + chosen if chosen >= 0 else -1
 
 
 @njit(cache=True)
-def _improved_policy(nodes: np.ndarray, walk: np.ndarray, source: int) -> np.ndarray:
+def _improved_policy(nodes: np.ndarray, settings: np.ndarray, source: int) -> np.ndarray:
     """What Gumbel MuZero makes of a node's prior and of what was found below it: float64 ``[children]``."""
     values, visits, prior = _arrays_of_children(nodes, source)
-    rules = walk[0]
+    rules = settings[0]
     sigma = completed(
         values, visits, prior, nodes[source].hint, rules.value_scale, rules.maxvisit_init, rules.rescale_values
     )
@@ -481,7 +483,7 @@ def _select(
     nodes: np.ndarray,
     values: np.ndarray,
     head: np.ndarray,
-    walk: np.ndarray,
+    settings: np.ndarray,
     path: np.ndarray,
     gumbel: np.ndarray,
     considered: np.ndarray,
@@ -506,17 +508,21 @@ def _select(
         if nodes[source].player == CHANCE:
             child = _outcome(nodes, head, source)
         elif nodes[source].flags & SOLVED:
-            child = _known_child(nodes, values, walk, source)
+            child = _known_child(nodes, values, settings, source)
             if child < 0:
                 break
-        elif walk[0].selection == GUMBEL:
-            child = _gumbel_child(nodes, walk, source) if depth else _gumbel_root_child(nodes, walk, gumbel, considered)
+        elif settings[0].selection == GUMBEL:
+            child = (
+                _gumbel_child(nodes, settings, source)
+                if depth
+                else _gumbel_root_child(nodes, settings, gumbel, considered)
+            )
         else:
-            child = _best_scoring_child(nodes, values, head, walk, node, source)
+            child = _best_scoring_child(nodes, values, head, settings, node, source)
         if child < 0:  # all children were lost on paths that do not lead through this node
-            if not _settle(nodes, values, walk, source):
+            if not _settle(nodes, values, settings, source):
                 return -1, depth, nodes[source].flags
-            _close_above(nodes, values, walk, path, depth)
+            _close_above(nodes, values, settings, path, depth)
             if nodes[0].flags & SOLVED:
                 return -1, 0, nodes[0].flags
             node = 0
@@ -528,7 +534,7 @@ def _select(
     source = _source(nodes, node)
     flags = nodes[source].flags | nodes[node].flags
     under_way = nodes[node].pending > 0 or nodes[source].flags & BUSY
-    if under_way and not flags & SOLVED and (walk[0].solve or not flags & VALUED):
+    if under_way and not flags & SOLVED and (settings[0].solve or not flags & VALUED):
         return -1, depth, flags
     nodes[source].flags |= BUSY
     for i in range(depth + 1):

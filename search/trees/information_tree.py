@@ -196,9 +196,9 @@ class InformationTree(Tree):
         priors = self._nodes["prior"][edges].astype(np.float64)
         self._nodes["prior"][edges] = priors / priors.sum()
 
-    def choose_available(self, node: int, edges: np.ndarray, walk: np.ndarray) -> int:
+    def choose_available(self, node: int, edges: np.ndarray, settings: np.ndarray) -> int:
         """Which of these actions of an information set the rule takes; each counts as available once more."""
-        return int(_best_of(self._nodes, self._head, walk, node, edges))
+        return int(_best_of(self._nodes, self._head, settings, node, edges))
 
     def close_edge(self, edge: int, edges: np.ndarray, error: str) -> None:
         """The step of ``edge``, chosen among ``edges``, failed: it is not tried again, and nothing was chosen."""
@@ -207,9 +207,11 @@ class InformationTree(Tree):
         self._nodes["flags"][edge] |= FAILED
         self._nodes["hint"][edges] -= 1.0
 
-    def back_up_information(self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, walk: np.ndarray) -> None:
+    def back_up_information(
+        self, path: np.ndarray, rewards: np.ndarray, returns: np.ndarray, settings: np.ndarray
+    ) -> None:
         """Tell a simulation's returns (float64 ``[players]``) to its path; ``rewards``: float64 ``[path, players]``."""
-        _back_up_information(self._nodes, self._head, walk, path, rewards, returns)
+        _back_up_information(self._nodes, self._head, settings, path, rewards, returns)
 
     def _append(
         self,

@@ -64,7 +64,7 @@ NODE: Final = np.dtype(
 assert NODE.itemsize == 40
 
 EXPANDED: Final = 1
-TERMINAL: Final = 2
+ENDED: Final = 2
 VALUED: Final = 4  # terminal, and its return is known
 SOLVED: Final = 8
 FAILED: Final = 16  # a model or simulator call about this node failed
@@ -98,7 +98,7 @@ HEAD: Final = np.dtype(
 """What one tree has beside its nodes: how many, the bounds of its values, the state of its random numbers, and
 how many leaves failed (``arrays.py``)."""
 
-WALK: Final = np.dtype(
+SETTINGS: Final = np.dtype(
     [
         ("plain", np.bool_),
         ("selection", np.int64),

@@ -16,7 +16,7 @@ from ..rules.targets import FinalRule, visit_shares
 from .arrays import NodeArrays
 from .ascent import _solved_return
 from .descent import _improved_policy
-from .nodes import INFORMATION, LINKED, SHARED, SOLVED, TERMINAL, _path
+from .nodes import ENDED, INFORMATION, LINKED, SHARED, SOLVED, _path
 
 _NAMES: Final = {LOSS: "loss", DRAW: "draw", UNPROVEN: "", WIN: "win"}
 _WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs
@@ -28,8 +28,8 @@ class Reading(NodeArrays):
 
     zero_sum: bool
 
-    def walk_to_read(self) -> np.ndarray:
-        """What the kernels need to know to read this tree: :data:`nodes.WALK` ``[1]``."""
+    def settings_to_read(self) -> np.ndarray:
+        """What the kernels need to know to read this tree: :data:`nodes.SETTINGS` ``[1]``."""
         raise NotImplementedError
 
     def parent(self, node: int) -> int:
@@ -86,10 +86,10 @@ class Reading(NodeArrays):
         where something is, else :meth:`mean`; NaN where it was never visited."""
         record = self._nodes[node]
         proof = self._proof(node)
-        if proof != UNPROVEN and record["visits"] and not self.has(node, TERMINAL):
+        if proof != UNPROVEN and record["visits"] and not self.has(node, ENDED):
             return (float(record["reward"]) if self.parent(node) >= 0 else 0.0) + float(_WORTH[proof])
         if record["visits"] and self.has(node, LINKED) and self.is_solved(node):
-            return float(_solved_return(self._nodes, self._values, self.walk_to_read(), node, self.chooser(node)))
+            return float(_solved_return(self._nodes, self._values, self.settings_to_read(), node, self.chooser(node)))
         return self.mean(node)
 
     def mean(self, node: int) -> float:
@@ -158,10 +158,10 @@ class Reading(NodeArrays):
         children = self._child_indices(node)
         known = np.full(len(children), np.nan)
         if not self.is_chance(node):
-            flags, walk, mover = self._nodes["flags"], self.walk_to_read(), self._mover(node)
+            flags, settings, mover = self._nodes["flags"], self.settings_to_read(), self._mover(node)
             solved = (flags[children] | flags[self._sources(children)]) & SOLVED
             for i in np.flatnonzero(solved).tolist():
-                known[i] = _solved_return(self._nodes, self._values, walk, int(children[i]), mover)
+                known[i] = _solved_return(self._nodes, self._values, settings, int(children[i]), mover)
         return known
 
     def child_values(self, node: int = 0) -> np.ndarray:
@@ -173,11 +173,11 @@ class Reading(NodeArrays):
         values = np.where(visited, nodes["value_sum"][children] / np.maximum(visits, 1), np.nan)
         proofs = nodes["proof"][sources]
         proofs = _OPPOSITE[proofs] if mover == 1 else proofs
-        proven = visited & (proofs != UNPROVEN) & (flags & TERMINAL == 0)
+        proven = visited & (proofs != UNPROVEN) & (flags & ENDED == 0)
         values[proven] = nodes["reward"][children][proven] + _WORTH[proofs[proven]]
         solved = (flags | nodes["flags"][sources]) & SOLVED != 0
         for i in np.flatnonzero(visited & ~proven & solved & (flags & LINKED != 0)).tolist():
-            values[i] = _solved_return(nodes, self._values, self.walk_to_read(), int(children[i]), mover)
+            values[i] = _solved_return(nodes, self._values, self.settings_to_read(), int(children[i]), mover)
         return values
 
     def shares(self, node: int, is_gumbel: bool, final: FinalRule) -> np.ndarray:
@@ -186,7 +186,7 @@ class Reading(NodeArrays):
         search with ``gumbel`` the improved policy (``rules/gumbel.py``)."""
         known, visits, values = self.child_numbers(node)
         if is_gumbel and visits.any():
-            return _improved_policy(self._nodes, self.walk_to_read(), self.source(node))
+            return _improved_policy(self._nodes, self.settings_to_read(), self.source(node))
         return visit_shares(visits, values, self._of_children(node, "prior"), known, final)
 
     def _child_indices(self, node: int) -> np.ndarray:

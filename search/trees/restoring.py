@@ -13,7 +13,7 @@ from ...envs.play.transcript import Turn
 from ...envs.simulator import Simulator
 from ..rules.selection import rule_in
 from .ascent import _solved_return
-from .nodes import EXPANDED, FAILED, LINKED, TERMINAL, UNSTEPPED, _subtree, discount_into
+from .nodes import ENDED, EXPANDED, FAILED, LINKED, UNSTEPPED, _subtree, discount_into
 from .transcripts import Transcripts
 
 
@@ -64,7 +64,7 @@ class Restoring(Transcripts):
             for node, state in enumerate(self._states):
                 if node:
                     depths.append(depths[self.parent(node)] + 1)
-                if not self.has(node, TERMINAL | LINKED | UNSTEPPED):
+                if not self.has(node, ENDED | LINKED | UNSTEPPED):
                     self.known.setdefault((depths[node], state), node)
 
     def beside_nodes(self) -> dict[str, Any]:
@@ -157,10 +157,12 @@ class Restoring(Transcripts):
     def _keep_known(self) -> None:
         """What is known of solved states that other nodes hold, as the means of the edges to them, since these may hold
         them next."""
-        nodes, walk = self._nodes, self.walk_to_read()
+        nodes, settings = self._nodes, self.settings_to_read()
         for edge in np.flatnonzero(nodes["flags"][: self.size] & LINKED).tolist():
             if self.is_solved(edge) and not self.proof(edge) and not self.has(self.source(edge), FAILED):
                 visits = max(self.visits(edge), 1)
                 for player in range(self.players if self._values.shape[1] else 0):
-                    self._values[edge, player] = visits * _solved_return(nodes, self._values, walk, edge, player)
-                nodes["value_sum"][edge] = visits * _solved_return(nodes, self._values, walk, edge, self.chooser(edge))
+                    self._values[edge, player] = visits * _solved_return(nodes, self._values, settings, edge, player)
+                nodes["value_sum"][edge] = visits * _solved_return(
+                    nodes, self._values, settings, edge, self.chooser(edge)
+                )

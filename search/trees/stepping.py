@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...envs.checked import checked_player, checked_rewards
-from ...envs.simulator import CHANCE, Simulator
-from ...envs.simulator import TERMINAL as GAME_OVER
-from .nodes import OUTCOMES, TERMINAL, VALUED
+from ...envs.simulator import CHANCE, TERMINAL, Simulator
+from .nodes import ENDED, OUTCOMES, VALUED
 
 
 class Refused(ValueError):  # noqa: N818 - it is the settings that are refused
@@ -45,10 +44,10 @@ def stepped(simulator: Simulator[Any], before: Any, action: str, chooser: int, r
     numbers that no tree can hold, and :class:`Refused` where game and settings do not go together."""
     state = simulator.step(before, action)
     player = checked_player(simulator, state)
-    over = player == GAME_OVER
+    over = player == TERMINAL
     flags = 0
     if over:
-        flags = TERMINAL if rules.hidden else TERMINAL | VALUED
+        flags = ENDED if rules.hidden else ENDED | VALUED
     elif player == CHANCE:
         flags = OUTCOMES
     if rules.hidden:

@@ -10,7 +10,7 @@ from typing import Any
 from ...envs.play.task import Root
 from ...envs.play.transcript import Transcript, Turn, acted, observed, said
 from ...envs.simulator import Simulator
-from .nodes import FAILED, TERMINAL, UNSTEPPED
+from .nodes import ENDED, FAILED, UNSTEPPED
 from .reading import Reading
 
 
@@ -90,7 +90,7 @@ class Transcripts(Reading):
         that no simulation reached counts as not terminal."""
         if self.simulator is not None and self.has(node, UNSTEPPED) and not self.has(node, FAILED):
             self.step_into(node)
-        return self.has(node, TERMINAL)
+        return self.has(node, ENDED)
 
     def agent_turn(self, node: int) -> Turn:
         """The turn in which the agent took the action into ``node``, with its tokens where the policy logged them."""

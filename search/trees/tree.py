@@ -24,11 +24,11 @@ from .nodes import (
     INCOMPLETE,
     LINKED,
     MAX_CHILDREN,
+    SETTINGS,
     SHARED,
     SOLVED,
     UNSTEPPED,
     VALUED,
-    WALK,
     _path,
 )
 from .restoring import Restoring
@@ -129,17 +129,17 @@ class Tree(Restoring):
         """The root's child that Gumbel MuZero plays."""
         if not self.has_gumbel():
             raise ValueError("the root has no Gumbel draws; search with selection='gumbel'")
-        return int(_gumbel_final_child(self._nodes, self.walk_to_read(), self._gumbel))
+        return int(_gumbel_final_child(self._nodes, self.settings_to_read(), self._gumbel))
 
-    def walk_to_read(self) -> np.ndarray:
-        """As :meth:`Reading.walk_to_read`: the numbers of ``gumbel`` by the settings, proofs wherever there can be
+    def settings_to_read(self) -> np.ndarray:
+        """As :meth:`Reading.settings_to_read`: the numbers of ``gumbel`` by the settings, proofs wherever there can be
         some."""
-        walk = np.zeros(1, WALK)
-        walk["discount"], walk["zero_sum"], walk["proofs"] = self.discount, self.zero_sum, self.zero_sum
+        record = np.zeros(1, SETTINGS)
+        record["discount"], record["zero_sum"], record["proofs"] = self.discount, self.zero_sum, self.zero_sum
         options = rule_in(self.settings)[1]
         for name, usual in (("value_scale", VALUE_SCALE), ("maxvisit_init", MAXVISIT_INIT), ("rescale_values", True)):
-            walk[name] = options.get(name, usual)
-        return walk
+            record[name] = options.get(name, usual)
+        return record
 
     def bytes_to_grow(self) -> int:
         """Bytes that this tree takes (arrays, list slots, states and texts without what they share), and those that the
@@ -274,15 +274,15 @@ class Tree(Restoring):
         self._nodes["pending"] = 0
         self._nodes["flags"] &= np.int16(~BUSY)
 
-    def abandon(self, leaf: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
+    def abandon(self, leaf: int, error: str, record: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take a selected leaf's simulation back: it could not be evaluated, for the reason given."""
         self.count_failure(error)
-        self.take_back(leaf, walk, path)
+        self.take_back(leaf, record, path)
 
-    def close_action(self, child: int, error: str, walk: np.ndarray, path: np.ndarray | None = None) -> None:
+    def close_action(self, child: int, error: str, record: np.ndarray, path: np.ndarray | None = None) -> None:
         """Take back the simulation that selected an action whose step failed; it is not tried again."""
         self.last_error = error
-        self.take_back(child, walk, path)
+        self.take_back(child, record, path)
 
     def luck(self, drawn: bool = False) -> tuple[int, Any]:
         """Where the random numbers of selection are: the tree's own, and where they are ``drawn`` from it, ``rng``."""
