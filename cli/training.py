@@ -37,6 +37,13 @@ class Trainer(enum.StrEnum):
     TRL = "trl"
 
 
+class Outcome(enum.StrEnum):
+    """What makes an episode a good one."""
+
+    SUCCESS = "success"
+    REWARD = "reward"
+
+
 class Reference(enum.StrEnum):
     """Where DPO's reference log-probabilities come from."""
 
@@ -180,8 +187,9 @@ def collect(
             moved(done / total, about)
 
         found = collect_into(out, settings, how, Path(model), round, progress)
-    show(f"{out}: {found['tries']} tries of {found['goals']} goals, {found['solved_goals']} solved, "
-         f"{found['model_calls']} model calls{'; done already' if done_before else ''}")  # fmt: skip
+    solved = f", {found['solved_goals']} solved" if "solved_goals" in found else ""
+    again = "; done already" if done_before else ""
+    show(f"{out}: {found['tries']} tries of {found['goals']} goals{solved}, {found['model_calls']} model calls{again}")
 
 
 @reported
@@ -217,6 +225,14 @@ def train(
             metavar="RUN",
             help="Try each learning rate of the recipe, and keep the best on the validation goals of this run: a name "
             "(web_shop), a YAML file, or an ENV. Default: train once, at the recipe's first rate.",
+            rich_help_panel=WITH_RECIPE,
+        ),
+    ] = None,
+    outcome: Annotated[
+        Outcome | None,
+        typer.Option(
+            help="What whole episodes are good by, for recipes that learn from these: success (default), or more "
+            "reward than the mean. With --validate it is the run's.",
             rich_help_panel=WITH_RECIPE,
         ),
     ] = None,
@@ -292,8 +308,7 @@ def train(
 
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 1.5e-3
     """
-    from ..search.files import check_model_output, check_writable
-    from ..search.store import anchors_beside, load_pairs
+    from ..search.store import load_pairs
     from ..training.preference import PreferenceSettings, has_logged, logged_fault, train_step_dpo
     from ..training.settings import SettingsError, build, check_seed, override
     from ..training.supervised import SupervisedSettings, train_sft
@@ -307,11 +322,12 @@ def train(
             {"--method": method, "--reference": reference, **options},
             "--recipe says how the model learns; change one setting with --set learn.preference.epochs=…",
         )
-        check_model_output(out, pairs, anchors_beside(pairs), model)
-        check_writable(out)
-        _train_recipe(recipe, validate, pairs, model, out, seed, history, assignments or ())
+        if validate is not None:
+            refuse({"--outcome": outcome}, "--validate names a run, which says what it searches for")
+        _check_output(out, pairs, model)
+        _train_recipe(recipe, validate, outcome, pairs, model, out, seed, history, assignments or ())
         return
-    refuse({"--validate": validate}, "it tries the learning rates of a --recipe, and none is given")
+    refuse({"--validate": validate, "--outcome": outcome}, "it goes with a --recipe, and none is given")
     method = method or Method.STEP_DPO
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
     given = {name: value for name, value in given.items() if value is not None}
@@ -321,8 +337,7 @@ def train(
         refuse({"--sft-weight": sft_weight, "--reference": reference}, "--trainer trl has its own (--set sft_weight=…)")
         if epochs is not None:
             given["num_train_epochs"] = given.pop("epochs")
-        check_model_output(out, pairs, anchors_beside(pairs), model)
-        check_writable(out)
+        _check_output(out, pairs, model)
         _train_trl(pairs, model, out, override(given, assignments or ()), seed, history)
         return
     useless = [name for name in ("beta", "sft_weight") if name in given] + ["reference"] * (reference is not None)
@@ -331,11 +346,9 @@ def train(
     kind = PreferenceSettings if method is Method.STEP_DPO else SupervisedSettings
     settings: Any = build(kind, override(given, assignments or ()))
     check_seed(seed)
-    check_model_output(out, pairs, anchors_beside(pairs), model)
-    check_writable(out)
+    _check_output(out, pairs, model)
     rows = load_pairs(pairs)
-    ours = any(pair.kind for pair in rows)  # who wrote the others' prompts meant them to be read whole
-    policy = model_named(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")
+    policy = _starting_model(model, history, rows)
     logged = has_logged(rows) if reference is None else reference is Reference.LOGGED
     if method is Method.STEP_DPO and not logged and reference is None:
         typer.echo(
@@ -365,13 +378,28 @@ def train(
     show(f"{out}: {'SFT' if method is Method.SFT else 'step-DPO'} on {_lost(counts)}; {', '.join(told)}")
 
 
+def _check_output(out: Path, pairs: Path, model: str) -> None:
+    """Raises where the trained model cannot be written, or would be written over what it is made of."""
+    from ..search.files import check_model_output, check_writable
+    from ..search.store import anchors_beside
+
+    check_model_output(out, pairs, anchors_beside(pairs), model)
+    check_writable(out)
+
+
+def _starting_model(model: str, history: str | None, rows: Sequence[Any]) -> Any:
+    """The model that trains on these pairs, by default reading what those who wrote them meant to be read: the last
+    observation of ours, the whole of others' prompts."""
+    ours = any(pair.kind for pair in rows)
+    return model_named(model, history, dtype="float32", usual="last_observation" if ours else "all_turns")
+
+
 def _train_trl(pairs: Path, model: str, out: Path, settings: Mapping[str, Any], seed: int, history: str | None) -> None:
     from ..search.store import load_pairs
     from ..training.trl_trainer import train_with_trl
 
     rows = load_pairs(pairs)
-    usual = "last_observation" if any(pair.kind for pair in rows) else "all_turns"
-    policy = model_named(model, history, dtype="float32", usual=usual)
+    policy = _starting_model(model, history, rows)
     with bar("train", float(settings.get("num_train_epochs", 3))) as moved:
         counts, last = train_with_trl(
             policy, rows, settings, seed, lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}")
@@ -382,8 +410,8 @@ def _train_trl(pairs: Path, model: str, out: Path, settings: Mapping[str, Any], 
 
 
 def _train_recipe(
-    recipe: str, validate: str | None, pairs: Path, model: str, out: Path, seed: int, history: str | None,
-    assignments: Sequence[str],
+    recipe: str, validate: str | None, outcome: Outcome | None, pairs: Path, model: str, out: Path, seed: int,
+    history: str | None, assignments: Sequence[str],
 ) -> None:  # fmt: skip
     from ..agents.named import check_model
     from ..training.loop.by_hand import train_best, train_once
@@ -401,6 +429,7 @@ def _train_recipe(
                 how,
                 policy,
                 load_rows(pairs, how.learn.takes),
+                (outcome or Outcome.SUCCESS).value,
                 seed,
                 lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}"),
             )

@@ -18,6 +18,8 @@ UTF-8 bytes |
 the end |
 | ``outcome_figures(state) -> Mapping[str, float]`` | further figures of a finished episode, as whether there was a \
 deal; a name may be missing where it has no meaning | none |
+| ``histories: int`` | how many histories a zero-sum game of two players has, where they are few: a policy's \
+exploitability is then measured beside its results | it is not |
 | ``goal_count: int`` | how many numbered goals the split has, ``reset(options={"goal": i})`` for i from 0 on | \
 episodes are named by seeds |
 | ``never_repeats: bool`` | legal actions never lead to a position twice in an episode: a search then need not step \

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
 from branchwise.search.settings import SearchSettings
+from branchwise.search.store import load_episodes, save_episodes
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
 from branchwise.training.loop.graph import stages_of
@@ -105,6 +106,33 @@ def test_a_recipe_without_validation_trains_its_first_rate_and_says_so(run: Path
     )
     assert done.exit_code == 2
     assert "--recipe says how the model learns" in done.output
+
+
+@pytest.mark.parametrize("recipe", ["multi_turn_kto", "oreo"])
+def test_a_recipe_that_learns_from_whole_episodes_by_hand(recipe: str, run: Path, tmp_path: Path) -> None:
+    """In place of pairs their file holds episodes. Good ones are told from bad ones by what the run searches for."""
+    episodes, base = tmp_path / "episodes.jsonl", run / "base" / "model"
+    said = command("pairs", run / "round_1" / "episodes", "--recipe", recipe, "--out", episodes)
+    kept = load_episodes(episodes)
+    assert f"{len(kept)} episodes" in said
+    words = ("train", episodes, "--recipe", recipe, "--model", base)
+    for outcome in ("success", "reward"):
+        command(*words, "--out", tmp_path / outcome, "--outcome", outcome)
+    written = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("success", "reward")}
+    if recipe == "oreo":  # a draw is no success, and a return of its own; it is no win above the mean either
+        assert written["success"] != written["reward"]
+    assert (base / "model.safetensors").read_bytes() not in written.values()
+    command(*words, "--out", tmp_path / "best", "--validate", run / "config.yaml")
+    save_episodes(episodes, [episode for episode in kept if episode.success])
+    for more in (("--outcome", "success"), ()):
+        done = CliRunner().invoke(cli.app, list(map(str, (*words, "--out", tmp_path / "none", *more))))
+        assert done.exit_code == 2
+        assert "nothing can be learned from these" in done.output
+    done = CliRunner().invoke(
+        cli.app, list(map(str, (*words, "--out", "x", "--outcome", "reward", "--validate", run / "config.yaml")))
+    )
+    assert done.exit_code == 2
+    assert "--outcome: --validate names a run" in " ".join(done.output.split())
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_search_extraction import built
 from test_search_store import grown
 from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -22,8 +23,9 @@ from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.files import check_writable
+from branchwise.search.pooling import pooled
 from branchwise.search.store import load_pairs, save_pairs, save_trees
-from branchwise.training.loop.extract import extract
+from branchwise.training.loop.extract import SiblingPairs, extract
 from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.preference import (
     PreferenceSettings,
@@ -208,6 +210,22 @@ def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recip
     (tmp_path / "figures.json").write_text(json.dumps({"round": 1, "history": "all_turns", "by": "success"}))
     rows, _ = extract(load_recipe(recipe).extract, tmp_path, np.random.default_rng(0))
     assert sum(not row.rejected for row in rows) == len(steps)
+
+
+def test_pairs_may_ask_the_loss_for_more_where_values_differ_more() -> None:
+    tree = built({"n": 10, "children": {"a": {"n": 6, "q": 0.5}, "b": {"n": 3, "q": 0.25}, "c": {"n": 1, "q": -1.0}}})
+    usual, _ = SiblingPairs().from_tree(tree, 1)
+    assert {(pair.margin, pair.weight) for pair in usual} == {(0.0, 1.0)}
+    pairs, _ = SiblingPairs(margin=0.5, weight="difference").from_tree(tree, 1)
+    assert [(pair.rejected[0].text, pair.margin, pair.weight) for pair in pairs] == [
+        ("c", 0.75, 1.5),
+        ("b", 0.125, 0.25),
+    ]
+    of_games, _ = SiblingPairs(margin=2.0).from_positions(pooled([tree], lambda seen: seen[-1].text)[0])
+    assert [(pair.rejected[0].text, pair.margin, pair.weight) for pair in of_games] == [
+        ("c", 3.0, 1.0),
+        ("b", 0.5, 1.0),
+    ]
 
 
 # ---- what is refused, and what is counted -----------------------------------------------------------------------

@@ -272,6 +272,7 @@ LIMITS: list[tuple[Any, str, tuple[Any, ...], tuple[Any, ...]]] = [
     *((kind(), "per_task", (1, MOST), (0, -1, MOST + 1)) for kind in (Successes, TrajectoryPairs)),
     *((BestPaths(), name, (1, MOST), (0, -1, MOST + 1)) for name in ("paths", "visits")),
     (SiblingPairs(), "threshold", (0.0,), (BELOW_0,)),
+    (SiblingPairs(), "weight", ("difference",), ("visits",)),
     (BestOf(), "proposals", (1, MOST), (0, MOST + 1)),
     (BestOf(), "temperature", (ABOVE_0,), (0.0,)),
     (STEP_DPO, "rates", ((ABOVE_0,), (0.1, 0.2)), ((0.0,), (0.1, BELOW_0), (0.1, 0.2, 0.1))),

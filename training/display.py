@@ -37,7 +37,7 @@ LINE_EVERY = 10.0
 """Seconds between two plain lines of one stage."""
 
 SHARES = ("success", "validation_success", "reading_accuracy", "explained_variance")
-COUNTS = ("pairs", "rows")
+COUNTS = ("pairs", "rows", "nodes")
 
 
 def key_figure(figures: Mapping[str, Any]) -> str:

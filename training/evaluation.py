@@ -28,7 +28,8 @@ class ResultRow:
     """One row of a results table. Rates are shares in [0, 1]; ``steps`` and ``model_calls`` are means an episode and a
     decision; ``seconds_per_decision`` is wall-clock time in this run, batching included; ``kind`` is the agent's
     (``readable.KINDS``), where it is known. ``figures`` has for each further figure of the environment
-    (``abilities.figures_of``) its ``mean`` with ``low`` and ``high``, over the ``episodes`` that have it."""
+    (``abilities.figures_of``) its ``mean`` with ``low`` and ``high``, over the ``episodes`` that have it, and of a
+    policy in a small game its ``exploitability``, which is computed and has a ``mean`` alone."""
 
     agent: str
     env: str

@@ -127,6 +127,7 @@ class KuhnPoker(Simulator[KuhnState]):
     zero_sum = True
     hides = True
     never_repeats = True
+    histories = 58
     array_range = (0, 1)
 
     def __init__(self, invalid_loses: bool = False) -> None:

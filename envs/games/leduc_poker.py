@@ -175,6 +175,7 @@ class LeducPoker(Simulator[LeducState]):
     zero_sum = True
     hides = True
     never_repeats = True
+    histories = 9_457
     array_range = (0, 1)
 
     def __init__(self, invalid_loses: bool = False) -> None:

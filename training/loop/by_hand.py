@@ -22,6 +22,7 @@ from .collect import collect
 from .extract import Rows, extract, load_rows
 from .judge import validate
 from .learn import best_candidate
+from .learners import Outcome
 from .recipe import Recipe, RunConfig
 from .slots import Policy
 from .tasks import generator
@@ -83,10 +84,17 @@ def rows_of(collection: Path, recipe: Recipe) -> tuple[Rows, dict[str, int]]:
 
 
 def train_once(
-    recipe: Recipe, policy: LanguageModel, rows: Rows, seed: int, tell: Callable[[Any], None]
+    recipe: Recipe, policy: LanguageModel, rows: Rows, outcome: Outcome, seed: int, tell: Callable[[Any], None]
 ) -> Mapping[str, float]:
     """Train ``policy`` in place as ``recipe`` learns, at its first learning rate; the last metrics."""
-    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, "success", seed, tell)[-1]
+    _check_rows(recipe, rows, outcome)
+    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, outcome, seed, tell)[-1]
+
+
+def _check_rows(recipe: Recipe, rows: Rows, outcome: Outcome) -> None:
+    """Raises ``ValueError`` where the rows teach nothing, such as episodes that are all alike by their ``outcome``."""
+    if fault := recipe.learn.fault(rows, outcome):
+        raise ValueError(f"nothing can be learned from these {len(rows)} rows by their {outcome}: {fault}")
 
 
 def train_best(
@@ -95,11 +103,13 @@ def train_best(
     """Train a candidate for each learning rate of ``recipe`` on the rows of a file and write the best to ``out``, or
     the model as it was where none is better on the validation tasks of ``config``. The figures before, of what was
     written, and of all candidates."""
+    rows = load_rows(pairs, recipe.learn.takes)
+    _check_rows(recipe, rows, config.outcome)
     context = StageContext(out.parent, out, tell)
     parts = {"policy": model}
     _as_a_worker()
     start = LanguageModel.load(model, history=config.history)
     before = validate(config, agent_of(context, config, Policy(), parts, {"policy": start}))
-    best, found, tried = best_candidate(context, config, recipe, parts, load_rows(pairs, recipe.learn.takes), before)
+    best, found, tried = best_candidate(context, config, recipe, parts, rows, before)
     best.save(out)
     return before, found, tried

@@ -286,12 +286,13 @@ def _name_of(task: Mapping[str, Any]) -> str:
 
 def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
     counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
-    solved = {_name_of(tree.task) for tree in trees if best_paths(tree)[0]}
+    alone = [tree for tree in trees if tree.players == 1]
+    solved = {"solved_goals": len({_name_of(tree.task) for tree in alone if best_paths(tree)[0]})} if alone else {}
     return {
         "goals": len({_name_of(tree.task) for tree in trees}),
         "tries": counters["simulations"],
         "nodes": sum(len(tree) for tree in trees),
-        "solved_goals": len(solved),
+        **solved,  # of self-play's trees nobody solves a goal
         "model_calls": 0,  # where no model was asked
         "prompts": 0,
         **{name: int(count) for name, count in sorted(counters.items())},

@@ -8,7 +8,7 @@ of ``search.extraction``; here are their settings, as recipes name them.
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal
 
@@ -109,6 +109,10 @@ class SiblingPairs:
     """At most so many a node, those of the largest difference first."""
     visits: int = GAME_VISITS
     """Games: the least visits of a node whose counts are added to those of its equals; roots' always are."""
+    margin: float = 0.0
+    """So many times the difference of value is the margin of a pair's loss (as ODPO, arXiv:2402.10571)."""
+    weight: Literal["equal", "difference"] = "equal"
+    """How much a pair counts in the loss: all alike, or as much as its difference of value."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -116,13 +120,31 @@ class SiblingPairs:
         if self.threshold < 0:
             raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
 
+    @property
+    def counts(self) -> str:
+        """What the pairs bring for the loss, in words."""
+        given = {"margins": self.margin != 0, "weights": self.weight != "equal"}
+        return " and ".join(name for name, is_given in given.items() if is_given)
+
     def from_tree(self, tree: Tree, round: int) -> Found:
-        return sibling_pairs(
-            tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
+        return self._counted(
+            *sibling_pairs(
+                tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
+            )
         )
 
     def from_positions(self, positions: Sequence[Position]) -> Found:
-        return pooled_pairs(positions, self.threshold, self.min_visits, per_position=self.per_node)
+        return self._counted(*pooled_pairs(positions, self.threshold, self.min_visits, per_position=self.per_node))
+
+    def _counted(self, pairs: Sequence[PreferencePair], dropped: Counter[str]) -> Found:
+        """The pairs with their margins and weights for the loss."""
+        kept = []
+        for pair in pairs:
+            gap = pair.chosen_q - pair.rejected_q
+            kept.append(
+                replace(pair, margin=self.margin * gap, weight=gap if self.weight == "difference" else pair.weight)
+            )
+        return kept, dropped
 
 
 @dataclass(frozen=True, slots=True)

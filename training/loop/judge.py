@@ -7,9 +7,11 @@ from typing import Any
 
 from ...agents.critics import ValueModel
 from ...envs.play.agent import Agent
+from ...envs.play.players import PolicyAgent
 from ...search.engine import is_zero_sum
 from ...search.store import save_episodes
 from ..evaluation import evaluate
+from ..exploitability import can_be_solved, exploitability
 from ..stages import StageContext, figures, read_from
 from ..value import bounds, train_value_model, value_rows
 from .agents import AgentSpec, agent_of, policy_in
@@ -27,7 +29,11 @@ def judge(context: StageContext, *, config: RunConfig, spec: AgentSpec) -> dict[
         progress=lambda done: context.tell(done, len(tasks), f"{done} of {len(tasks)} episodes"),
     )  # fmt: skip
     save_episodes(context.folder / "episodes.jsonl", episodes)
-    return {**asdict(row), "kind": spec.kind}
+    found = {**asdict(row), "kind": spec.kind}
+    game = searched_simulator(config)
+    if isinstance(agent, PolicyAgent) and can_be_solved(game):
+        found["figures"]["exploitability"] = {"mean": exploitability(agent.policy, game).exploitability}
+    return found
 
 
 def validate(config: RunConfig, agent: Agent) -> dict[str, Any]:

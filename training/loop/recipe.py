@@ -34,6 +34,7 @@ from ..settings import (
 from ..stages import plain_name
 from ..supervised import SupervisedSettings
 from ..value import ValueSettings
+from .extract import SiblingPairs
 from .learners import Preference
 from .slots import ACT, COLLECT, EXTRACT, LEARN, Act, Collect, Extractor, Learn, Policy, Trees
 
@@ -97,6 +98,9 @@ class Recipe:
                 )
         if isinstance(self.learn, Preference) and not any(extractor.compares for extractor in self.extract.values()):
             raise ValueError(f"extract {', '.join(self.extract)} gives no pairs to compare; add one, or learn sft")
+        for name, extractor in self.extract.items():
+            if isinstance(extractor, SiblingPairs) and extractor.counts and not isinstance(self.learn, Preference):
+                raise ValueError(f"extract.{name} gives pairs {extractor.counts}, which only a preference loss reads")
         made = {"policy", self.learn.makes}
         if missing := [part for part in self.act.needs if part not in made]:
             raise ValueError(f"act needs {' and '.join(missing)}, which learn does not make; change learn or act")
