@@ -6,8 +6,9 @@ Loaded at first use, so that importing one module of this package does not load 
 have a search of their own behind ``branchwise.search.compiled``.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from ..envs.lazily import loaded_lazily
 
 if TYPE_CHECKING:
     from ..envs.play.task import Root as Root
@@ -62,65 +63,53 @@ if TYPE_CHECKING:
     from .trees.information_tree import InformationTree as InformationTree
     from .trees.tree import Tree as Tree
 
-_HOMES: Final = {
-    "..envs.play.task": ("Root",),
-    ".answers": ("action", "child_table", "principal_variation"),
-    ".engine": ("SearchStopped", "extend", "search"),
-    ".evaluation": (
-        "Evaluator",
-        "Leaf",
-        "Mixed",
-        "PolicyRollout",
-        "RandomRollout",
-        "RankingCritic",
-        "Repeated",
-        "ValueFunction",
-    ),
-    ".expansion": ("Critic",),
-    ".extraction": (
-        "PreferencePair",
-        "anchors",
-        "best_path_pairs",
-        "best_paths",
-        "rollout_anchors",
-        "sibling_pairs",
-        "successful_trajectories",
-        "trajectory_pairs",
-    ),
-    ".graph": ("outline", "to_dot", "to_networkx"),
-    ".presets": ("preset", "suited_settings"),
-    ".progress": ("SearchBar",),
-    ".resume": ("search_into",),
-    ".rules.options": (
-        "AlphaZero",
-        "Gumbel",
-        "Minimax",
-        "PUcb",
-        "Puct",
-        "Softmax",
-        "Ucb1",
-        "Uct",
-        "UctBonus",
-    ),
-    ".selfplay": ("self_play",),
-    ".settings": ("SearchSettings",),
-    ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),
-    ".trees.array_tree": ("ArrayTree",),
-    ".trees.information_tree": ("InformationTree",),
-    ".trees.tree": ("Tree",),
-}
-_HOME: Final = {name: home for home, names in _HOMES.items() for name in names}
-
-__all__ = sorted(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_HOME[name], __name__), name)
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = loaded_lazily(
+    __name__,
+    {
+        "..envs.play.task": ("Root",),
+        ".answers": ("action", "child_table", "principal_variation"),
+        ".engine": ("SearchStopped", "extend", "search"),
+        ".evaluation": (
+            "Evaluator",
+            "Leaf",
+            "Mixed",
+            "PolicyRollout",
+            "RandomRollout",
+            "RankingCritic",
+            "Repeated",
+            "ValueFunction",
+        ),
+        ".expansion": ("Critic",),
+        ".extraction": (
+            "PreferencePair",
+            "anchors",
+            "best_path_pairs",
+            "best_paths",
+            "rollout_anchors",
+            "sibling_pairs",
+            "successful_trajectories",
+            "trajectory_pairs",
+        ),
+        ".graph": ("outline", "to_dot", "to_networkx"),
+        ".presets": ("preset", "suited_settings"),
+        ".progress": ("SearchBar",),
+        ".resume": ("search_into",),
+        ".rules.options": (
+            "AlphaZero",
+            "Gumbel",
+            "Minimax",
+            "PUcb",
+            "Puct",
+            "Softmax",
+            "Ucb1",
+            "Uct",
+            "UctBonus",
+        ),
+        ".selfplay": ("self_play",),
+        ".settings": ("SearchSettings",),
+        ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),
+        ".trees.array_tree": ("ArrayTree",),
+        ".trees.information_tree": ("InformationTree",),
+        ".trees.tree": ("Tree",),
+    },
+)

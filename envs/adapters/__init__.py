@@ -5,8 +5,9 @@
 Each file is loaded at the first use of a name in it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from ..lazily import loaded_lazily
 
 if TYPE_CHECKING:
     from .branching import CannotBranch as CannotBranch
@@ -17,23 +18,12 @@ if TYPE_CHECKING:
     from .open_spiel import OpenSpielState as OpenSpielState
     from .pettingzoo import PettingZooSimulator as PettingZooSimulator
 
-_FILES: Final = {
-    "CannotBranch": "branching",
-    "GymnasiumSimulator": "gymnasium",
-    "GymnasiumState": "gymnasium",
-    "OpenSpielSimulator": "open_spiel",
-    "OpenSpielState": "open_spiel",
-    "PettingZooSimulator": "pettingzoo",
-    "describe": "gymnasium",
-}
-__all__ = sorted(_FILES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_FILES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = loaded_lazily(
+    __name__,
+    {
+        ".branching": ("CannotBranch",),
+        ".gymnasium": ("GymnasiumSimulator", "GymnasiumState", "describe"),
+        ".open_spiel": ("OpenSpielSimulator", "OpenSpielState"),
+        ".pettingzoo": ("PettingZooSimulator",),
+    },
+)

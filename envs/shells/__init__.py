@@ -5,8 +5,9 @@
 Each file is loaded at the first use of a name in it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
+
+from ..lazily import loaded_lazily
 
 if TYPE_CHECKING:
     from .discrete import DiscreteActions as DiscreteActions
@@ -16,22 +17,12 @@ if TYPE_CHECKING:
     from .zoo import SimulatorAECEnv as SimulatorAECEnv
     from .zoo import SimulatorParallelEnv as SimulatorParallelEnv
 
-_FILES: Final = {
-    "DiscreteActions": "discrete",
-    "SimulatorAECEnv": "zoo",
-    "SimulatorEnv": "gym",
-    "SimulatorParallelEnv": "zoo",
-    "SimulatorVectorEnv": "vector",
-    "UnicodeText": "gym",
-}
-__all__ = sorted(_FILES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _FILES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_FILES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__, __all__ = loaded_lazily(
+    __name__,
+    {
+        ".discrete": ("DiscreteActions",),
+        ".gym": ("SimulatorEnv", "UnicodeText"),
+        ".vector": ("SimulatorVectorEnv",),
+        ".zoo": ("SimulatorAECEnv", "SimulatorParallelEnv"),
+    },
+)
