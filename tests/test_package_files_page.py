@@ -23,7 +23,7 @@ from branchwise.search.trees import nodes
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text(encoding="utf-8")
 WORDS = {
-    "EXPANDED": "expanded", "TERMINAL": "terminal", "VALUED": "value known", "SOLVED": "solved", "FAILED": "failed",
+    "EXPANDED": "expanded", "ENDED": "terminal", "VALUED": "value known", "SOLVED": "solved", "FAILED": "failed",
     "INVALID": "invalid action", "LINKED": "leads to a state that another node holds", "SHARED": "such a state",
     "BUSY": "an evaluation under way", "INFORMATION": "an information set", "OUTCOMES": "a chance node",
     "INCOMPLETE": "an action is missing here", "UNSTEPPED": "the simulator was not stepped into it",
