@@ -24,8 +24,9 @@ from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_nam
 from branchwise.training.loop.run import check_run
 from branchwise.training.loop.tasks import simulator_of, suited
 from branchwise.training.report import write_report
+from branchwise.training.run_folder import further_figures, read_run
 from branchwise.training.settings import SettingsError
-from branchwise.training.stages import do_stage, figures
+from branchwise.training.stages import FIGURES, do_stage, figures, read_figures
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import ValueSettings
 
@@ -81,14 +82,18 @@ def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, t
         critic_goals=4,
         critic=ValueSettings(descent=SupervisedSettings(learning_rate=1e-3, epochs=1.0)),
         acting=SearchSettings(simulations=4, hide_outcome=True),
-        oracle_simulations=4,
     )
     check_run(config)
     for stage in stages_of(config):
         do_stage(stage, tmp_path, lambda done, total, note: None)
-    assert {
-        figures(tmp_path, f"evaluation/{agent}")["episodes"] for agent in ("step_dpo+mcts", "step_dpo+mcts_oracle")
-    } == {6}
+    rows = {folder.name: read_figures(folder / FIGURES) for folder in (tmp_path / "evaluation").iterdir()}
+    assert rows["step_dpo+mcts"]["episodes"] == 6
+    assert not [agent for agent in rows if "oracle" in agent], "what is tried out tells nothing of the game played"
+    known = {agent for agent, row in rows.items() if "exploitability" in row["figures"]}
+    assert known == ({"behaviour_cloning", "step_dpo"} if name == "KuhnPoker" else set())
+    assert all(rows[agent]["figures"]["exploitability"]["mean"] > 0 for agent in known)
+    assert write_report(tmp_path).is_file()
+    assert [line.startswith("Exploitability: ") for line in further_figures(read_run(tmp_path))] == [True] * bool(known)
     assert figures(tmp_path, "critic")["rows"] > 10
     critic = ValueModel.load(tmp_path / "critic" / "model")
     assert -critic.low == critic.high > 0

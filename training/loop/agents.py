@@ -74,7 +74,7 @@ def agent_of(
         critic = read_from(context.run / parts["value"], lambda folder: ValueModel.load(folder / "model"))
         return SearchingAgent(policy, CriticEvaluator(critic), suited(config, act.settings), name=name)
     rollout = PolicyRollout(policy, temperature=config.temperature)
-    settings = replace(suited(config, act.settings), hide_outcome=False)
+    settings = replace(act.settings, hide_outcome=False)
     return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: with_outcome(config, simulator))
 
 

@@ -73,7 +73,10 @@ def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[Agent
         seeing = Search(replace(config.acting, simulations=config.oracle_simulations), "outcome")
         for name, policy in ((BASE, "base"), (config.search_recipe, parts[config.search_recipe]["policy"])):
             rows.append(AgentSpec(f"{name}+mcts", "search", learned, {"policy": policy, "value": "critic"}))
-            rows.append(AgentSpec(f"{name}+mcts_oracle", "oracle", seeing, {"policy": policy}))
+            if (
+                source_of(config).row.players == 1
+            ):  # the end of a game that is tried out tells nothing of the one played
+                rows.append(AgentSpec(f"{name}+mcts_oracle", "oracle", seeing, {"policy": policy}))
     return rows
 
 

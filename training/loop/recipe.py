@@ -191,7 +191,7 @@ class RunConfig:
         them to settings that are laid over the recipe's own.
     search_recipe: the one that acts with search beside the base (empty: nobody does). In a game only where two players'
         returns are opposite; ``acting`` and ``critic_search`` get what suits hidden information, and the rules say who
-        wins the states that the search tries out.
+        wins the states that the search tries out, so that there is no row with an oracle.
     critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
         leaves; how it searches them; how the critic is trained.
     """
