@@ -360,6 +360,8 @@ def test_an_option_of_a_rule_that_stands_beside_the_rule_is_sent_to_it() -> None
 
 def test_a_rule_is_named_and_then_given_options() -> None:
     assert load_config("smoke", ["search.selection=uct"]).search.rule == Uct()
+    other = load_config("web_shop", ["search.selection.uct.exploration=0.5"])  # the run's own rule is puct
+    assert other.search.rule == Uct(exploration=0.5)
     named = load_config("smoke", ["search.selection=uct", "search.selection.uct.exploration=0.5"])
     assert named.search.rule == Uct(exploration=0.5)
     assert load_config("smoke", ["search.selection={uct: {exploration: 0.5}}"]) == named

@@ -125,8 +125,9 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
         place = result
         for key, after in zip(path, keys[1:], strict=True):
             inner = place.get(key)
-            if inner == after:
-                inner = {}  # ``selection: puct`` is ``selection: {puct: {}}``
+            another_rule = key == "selection" and not (isinstance(inner, dict) and after in inner)
+            if inner == after or another_rule:
+                inner = {}  # ``selection: puct`` is ``selection: {puct: {}}``; another rule begins with its defaults
             if not isinstance(inner, dict | None):
                 raise SettingsError(f"--set {assignment!r}: {key}={inner!r} has no settings of its own")
             place[key] = dict(inner or {})
