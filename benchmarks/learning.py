@@ -17,7 +17,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from branchwise.search.store import load_episodes
+from branchwise.search.records import load_episodes
 from branchwise.training.display import ProgressDisplay
 from branchwise.training.evaluation import paired_difference, wilson
 from branchwise.training.loop import RunConfig, load_config, run_loop

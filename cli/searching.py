@@ -254,7 +254,8 @@ def pairs(
     Example: branchwise pairs trees.parquet --out pairs.jsonl --threshold 0.2
     """
     from ..search.files import check_output
-    from ..search.store import anchors_beside, check_replaceable, load_trees
+    from ..search.records import anchors_beside, check_replaceable
+    from ..search.store import load_trees
 
     if recipe is not None:
         from ..training.loop.by_hand import rows_of
@@ -307,7 +308,7 @@ def _save_rows(
     out: Path, rows: Sequence["PreferencePair"], dropped: Mapping[str, int], nothing: str, cure: str = ""
 ) -> None:
     """Write the rows, and say what they are and what was left out. Raises ValueError where there are none."""
-    from ..search.store import anchors_beside, save_pairs
+    from ..search.records import anchors_beside, save_pairs
 
     lost = ", ".join(f"{count} {reason}" for reason, count in Counter(dropped).most_common())
     if not rows:

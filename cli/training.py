@@ -308,7 +308,7 @@ def train(
 
     Example: branchwise train pairs.jsonl --model runs/web_shop/base/model --out better --learning-rate 1.5e-3
     """
-    from ..search.store import load_pairs
+    from ..search.records import load_pairs
     from ..training.preference import PreferenceSettings, has_logged, logged_fault, train_step_dpo
     from ..training.settings import SettingsError, build, check_seed, override
     from ..training.supervised import SupervisedSettings, train_sft
@@ -381,7 +381,7 @@ def train(
 def _check_output(out: Path, pairs: Path, model: str) -> None:
     """Raises where the trained model cannot be written, or would be written over what it is made of."""
     from ..search.files import check_model_output, check_writable
-    from ..search.store import anchors_beside
+    from ..search.records import anchors_beside
 
     check_model_output(out, pairs, anchors_beside(pairs), model)
     check_writable(out)
@@ -395,7 +395,7 @@ def _starting_model(model: str, history: str | None, rows: Sequence[Any]) -> Any
 
 
 def _train_trl(pairs: Path, model: str, out: Path, settings: Mapping[str, Any], seed: int, history: str | None) -> None:
-    from ..search.store import load_pairs
+    from ..search.records import load_pairs
     from ..training.trl_trainer import train_with_trl
 
     rows = load_pairs(pairs)

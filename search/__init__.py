@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from .presets import preset as preset
     from .presets import suited_settings as suited_settings
     from .progress import SearchBar as SearchBar
+    from .records import load_episodes as load_episodes
+    from .records import load_pairs as load_pairs
+    from .records import save_episodes as save_episodes
+    from .records import save_pairs as save_pairs
     from .resume import search_into as search_into
     from .rules.options import AlphaZero as AlphaZero
     from .rules.options import Gumbel as Gumbel
@@ -53,11 +57,7 @@ if TYPE_CHECKING:
     from .rules.options import UctBonus as UctBonus
     from .selfplay import self_play as self_play
     from .settings import SearchSettings as SearchSettings
-    from .store import load_episodes as load_episodes
-    from .store import load_pairs as load_pairs
     from .store import load_trees as load_trees
-    from .store import save_episodes as save_episodes
-    from .store import save_pairs as save_pairs
     from .store import save_trees as save_trees
     from .trees.array_tree import ArrayTree as ArrayTree
     from .trees.information_tree import InformationTree as InformationTree
@@ -107,7 +107,8 @@ __getattr__, __dir__, __all__ = loaded_lazily(
         ),
         ".selfplay": ("self_play",),
         ".settings": ("SearchSettings",),
-        ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),
+        ".records": ("load_episodes", "load_pairs", "save_episodes", "save_pairs"),
+        ".store": ("load_trees", "save_trees"),
         ".trees.array_tree": ("ArrayTree",),
         ".trees.information_tree": ("InformationTree",),
         ".trees.tree": ("Tree",),

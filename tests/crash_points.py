@@ -29,7 +29,7 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.files import atomically, make_folder, write_folder
 from branchwise.search.locks import only_writer
-from branchwise.search.store import load_pairs, save_pairs
+from branchwise.search.records import load_pairs, save_pairs
 from branchwise.training.stages import FIGURES, Stage, StageContext, check_stages, do_stage, figures
 
 

@@ -14,7 +14,8 @@ import pytest
 from branchwise import __version__, cli, simulator_for
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import observed
-from branchwise.search.store import load_pairs, load_trees
+from branchwise.search.records import load_pairs
+from branchwise.search.store import load_trees
 from branchwise.training.loop.scratch import words_of
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.rows import sft_rows, step_key

@@ -20,8 +20,9 @@ from branchwise.search import resume
 from branchwise.search.engine import Root
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.locks import only_writer
+from branchwise.search.records import load_pairs
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_pairs, load_trees
+from branchwise.search.store import load_trees
 from branchwise.training.trainer import OptimiserSettings, optimise
 
 GAME = "TicTacToe-v0"

@@ -10,7 +10,8 @@ from branchwise.envs.play.task import start
 from branchwise.envs.registry import environments
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.presets import preset, suited_settings
-from branchwise.search.store import load_pairs, load_trees, save_trees
+from branchwise.search.records import load_pairs
+from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.information_tree import InformationTree
 from branchwise.search.trees.tree import Tree
 

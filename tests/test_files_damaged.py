@@ -31,7 +31,8 @@ from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.store import load_episodes, load_pairs, load_trees, save_episodes, save_pairs, save_trees
+from branchwise.search.records import load_episodes, load_pairs, save_episodes, save_pairs
+from branchwise.search.store import load_trees, save_trees
 from branchwise.training.loop.recipe import load_config, load_recipe
 from branchwise.training.settings import MAX_ENTRIES
 

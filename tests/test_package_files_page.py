@@ -17,8 +17,9 @@ from branchwise.envs.play.transcript import Turn
 from branchwise.envs.registry import simulator_for
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
+from branchwise.search.records import save_episodes
 from branchwise.search.rules import backup
-from branchwise.search.store import save_episodes, save_trees
+from branchwise.search.store import save_trees
 from branchwise.search.trees import nodes
 
 PAGE = (Path(__file__).resolve().parents[1] / "docs" / "files.md").read_text(encoding="utf-8")

@@ -19,7 +19,8 @@ from branchwise.envs.registry import simulator_for
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import sibling_pairs
-from branchwise.search.store import save_episodes, save_pairs, save_trees
+from branchwise.search.records import save_episodes, save_pairs
+from branchwise.search.store import save_trees
 from branchwise.training.display import key_figure
 from branchwise.training.evaluation import evaluate
 from branchwise.training.report import _curve, _round_row, agent_name, read_run, render, write_report

@@ -15,7 +15,8 @@ from branchwise.search import compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
-from branchwise.search.store import load_pairs, load_trees, save_pairs, save_trees
+from branchwise.search.records import load_pairs, save_pairs
+from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.nodes import INFORMATION
 from branchwise.search.trees.tree import Tree
 

@@ -16,7 +16,7 @@ from branchwise.envs.play.episode import Episode
 from branchwise.envs.play.transcript import Turn, acted, observed
 from branchwise.search.calls import ROUNDING
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.store import anchors_beside, load_episodes, load_pairs, save_episodes, save_pairs
+from branchwise.search.records import anchors_beside, load_episodes, load_pairs, save_episodes, save_pairs
 
 Q, X, R, Y, Z = (
     {"role": role, "content": text}

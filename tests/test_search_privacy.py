@@ -15,7 +15,8 @@ from branchwise.envs.wrappers import ListedActions
 from branchwise.search.engine import extend, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
-from branchwise.search.store import load_pairs, load_trees, save_pairs, save_trees
+from branchwise.search.records import load_pairs, save_pairs
+from branchwise.search.store import load_trees, save_trees
 from branchwise.search.trees.tree import Tree
 
 GAMES = [row.id for row in environments() if row.players > 1 and not row.extra]

@@ -22,7 +22,8 @@ from branchwise.search.engine import Root, SearchSettings, extend, search
 from branchwise.search.evaluation import PolicyRollout
 from branchwise.search.extraction import PreferencePair, anchors, sibling_pairs
 from branchwise.search.graph import outline, to_networkx
-from branchwise.search.store import atomically, load_pairs, load_trees, save_episodes, save_pairs, save_trees
+from branchwise.search.records import load_pairs, save_episodes, save_pairs
+from branchwise.search.store import atomically, load_trees, save_trees
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import NODE
 from branchwise.search.trees.tree import Tree

@@ -18,7 +18,7 @@ from branchwise import cli, simulator_for
 from branchwise.agents.searching import RolloutSearcher
 from branchwise.envs.opponents import random_opponent
 from branchwise.envs.play.players import ScriptedAgent
-from branchwise.search.store import load_episodes
+from branchwise.search.records import load_episodes
 from branchwise.training.benchmark import Benchmark
 from branchwise.training.evaluation import evaluate
 

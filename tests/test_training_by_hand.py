@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 
 from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
+from branchwise.search.records import load_episodes, save_episodes
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_episodes, save_episodes
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
 from branchwise.training.loop.graph import stages_of

@@ -15,8 +15,8 @@ from branchwise.envs.play.players import scripted_agents
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.task import TaskSource
 from branchwise.envs.play.transcript import acted, messages, observed
-from branchwise.search import store
-from branchwise.search.store import load_demonstrations, save_episodes
+from branchwise.search import records
+from branchwise.search.records import load_demonstrations, save_episodes
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_config, recipes_named
 from branchwise.training.loop.run import run_loop
@@ -139,7 +139,7 @@ def test_what_is_wrong_with_a_file_is_said_before_the_run_s_folder_is_made(kind:
 def test_a_line_beyond_the_limit_is_refused_before_it_is_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(records, "LONGEST_LINE", 1000)
     path = tmp_path / "shown.jsonl"
     path.write_bytes(said(USER, AGENT) + b"\n" + b" " * 995 + b"[1]\n\n")
     with pytest.raises(ValueError, match="line 2: list where an object is expected"):  # the limit itself is read

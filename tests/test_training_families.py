@@ -14,9 +14,9 @@ from flat_settings import flat_settings
 from branchwise.agents.critics import ValueModel
 from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
+from branchwise.search.records import load_episodes, load_pairs
 from branchwise.search.rules.options import Puct
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_episodes, load_pairs
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import run as run_module
 from branchwise.training.loop.graph import stages_of

@@ -24,7 +24,8 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair, best_paths, sibling_pairs
 from branchwise.search.files import check_writable
 from branchwise.search.pooling import pooled
-from branchwise.search.store import load_pairs, save_pairs, save_trees
+from branchwise.search.records import load_pairs, save_pairs
+from branchwise.search.store import save_trees
 from branchwise.training.loop.extract import SiblingPairs, extract
 from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.preference import (

@@ -15,9 +15,9 @@ from branchwise.agents.best_of import BestOfAgent, LogRatio
 from branchwise.agents.language_model import LanguageModel
 from branchwise.envs.play.task import TaskSource, start
 from branchwise.search.presets import PRESETS, preset
+from branchwise.search.records import load_episodes, load_pairs
 from branchwise.search.rules.options import Puct, Uct
 from branchwise.search.settings import SearchSettings
-from branchwise.search.store import load_episodes, load_pairs
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
 from branchwise.training.loop.graph import stages_of

@@ -13,7 +13,7 @@ from stage_functions import Silent
 from branchwise.envs.play.task import TaskSource, start
 from branchwise.envs.registry import environment_row
 from branchwise.envs.views import SinglePlayerView
-from branchwise.search.store import load_episodes
+from branchwise.search.records import load_episodes
 from branchwise.training.loop import collect as collect_module
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_config, recipes_named

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.extraction import PreferencePair
-from branchwise.search.store import save_pairs
+from branchwise.search.records import save_pairs
 
 TRL = Path(sys.executable).with_name("trl")
 CONFIG = """

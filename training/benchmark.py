@@ -29,7 +29,7 @@ from ..envs.play.playing import run_episodes
 from ..envs.play.task import Task
 from ..envs.simulator import Simulator
 from ..search.files import atomically
-from ..search.store import episode_from_json, episode_line
+from ..search.records import episode_from_json, episode_line
 from .evaluation import ResultRow, summarise
 
 SETTINGS: Final = "bench.json"

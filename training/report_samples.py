@@ -14,7 +14,8 @@ from ..envs.play.episode import Episode
 from ..envs.play.transcript import Turn
 from ..search import Tree
 from ..search.extraction import PreferencePair
-from ..search.store import load_episodes, load_pairs, load_trees
+from ..search.records import load_episodes, load_pairs
+from ..search.store import load_trees
 from .evaluation import PairedDifference, paired_difference
 from .readable import BASE, agent_name, kind_of
 from .report_pictures import PairMark, named, tree_picture

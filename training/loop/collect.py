@@ -40,8 +40,8 @@ from ...search import (
     self_play,
 )
 from ...search.extraction import PreferencePair, best_paths, rollout_anchors
+from ...search.records import load_episodes, save_episodes
 from ...search.stepwise import step_rollouts
-from ...search.store import load_episodes, save_episodes
 from ..stages import StageContext
 from .agents import policy_in
 from .extract import GAME_VISITS

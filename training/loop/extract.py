@@ -28,7 +28,7 @@ from ...search.extraction import (
     trajectory_pairs,
 )
 from ...search.pooling import Position, pooled, pooled_answers, pooled_pairs
-from ...search.store import load_episodes, save_episodes
+from ...search.records import load_episodes, save_episodes
 from ...search.typed import check_fields
 from ..rows import without_repeats
 from ..settings import check_counts
@@ -290,7 +290,7 @@ def save_rows(path: Path, rows: Rows) -> None:
 
 
 def load_rows(path: Path, kind: Kind) -> Rows:
-    """The rows of a file. Raises what ``search.store`` does."""
+    """The rows of a file. Raises what ``search.records`` does."""
     return load_episodes(path) if kind == "episodes" else load_pairs(path)
 
 

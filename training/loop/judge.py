@@ -9,7 +9,7 @@ from ...agents.critics import ValueModel
 from ...envs.play.agent import Agent
 from ...envs.play.players import PolicyAgent
 from ...search.engine import is_zero_sum
-from ...search.store import save_episodes
+from ...search.records import save_episodes
 from ..evaluation import evaluate
 from ..exploitability import can_be_solved, exploitability
 from ..stages import StageContext, figures, read_from

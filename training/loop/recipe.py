@@ -121,7 +121,7 @@ class BaseSettings:
     demonstrations, demonstrators, cloning: episodes shown; who plays them, players by rule with their shares (names
         that ``branchwise envs --json`` shows, or ``module:name``); how they are trained.
     demonstrations_file: in place of both, a JSONL file of which all is shown, whatever ``demonstrations`` says:
-        episodes, or conversations as ``messages`` (``search.store.load_demonstrations``).
+        episodes, or conversations as ``messages`` (``search.records.load_demonstrations``).
     """
 
     width: int = 64

@@ -20,8 +20,8 @@ from ...search import RandomRollout, RankingCritic, SearchSettings, search
 from ...search.engine import is_zero_sum
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
+from ...search.records import load_demonstrations
 from ...search.rules.options import from_flat
-from ...search.store import load_demonstrations
 from ..evaluation import ResultRow, row_of
 from ..pool import run_stages
 from ..readable import row_order

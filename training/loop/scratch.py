@@ -2,7 +2,7 @@
 
 *Demonstrations* come from players by rule, one of whom plays each episode, drawn by its share: a mixture of a good one
 and of one with systematic habits gives a base that is mediocre through what it was shown. Or they are read from a file
-(``search.store.load_demonstrations``), whoever played them. *Lessons* come first where
+(``search.records.load_demonstrations``), whoever played them. *Lessons* come first where
 the environment has some: pages followed by questions, with the loss on the answers. A model that cannot read learns
 nothing from search; the gate measures answers on pages of the validation split.
 
@@ -27,7 +27,7 @@ from ...envs.play.playing import Playing, play
 from ...envs.play.task import FIRST_SEED, TaskSource, start
 from ...envs.play.transcript import Transcript
 from ...envs.simulator import Simulator
-from ...search.store import load_demonstrations
+from ...search.records import load_demonstrations
 from ..rows import sft_rows
 from ..supervised import SupervisedSettings, train_supervised
 from .recipe import BaseSettings
