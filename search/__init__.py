@@ -58,7 +58,6 @@ if TYPE_CHECKING:
     from .store import save_episodes as save_episodes
     from .store import save_pairs as save_pairs
     from .store import save_trees as save_trees
-    from .trees.array_tree import ArrayTree as ArrayTree
     from .trees.information_tree import InformationTree as InformationTree
     from .trees.tree import Tree as Tree
 
@@ -105,7 +104,6 @@ _HOMES: Final = {
     ".selfplay": ("self_play",),
     ".settings": ("SearchSettings",),
     ".store": ("load_episodes", "load_pairs", "load_trees", "save_episodes", "save_pairs", "save_trees"),
-    ".trees.array_tree": ("ArrayTree",),
     ".trees.information_tree": ("InformationTree",),
     ".trees.tree": ("Tree",),
 }

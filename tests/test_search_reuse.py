@@ -26,7 +26,6 @@ from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.rules.options import Gumbel, Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import FAILED, INVALID, LINKED, SOLVED
 from branchwise.search.trees.tree import Tree
@@ -364,11 +363,6 @@ def test_actions_of_prior_zero_are_not_considered(shares: tuple[float, ...], pos
     flat = ValueFunction(lambda simulator, state, transcript: 0.0)
     [tree] = search(Shop(), [root], Sure(*shares), flat, PLAN, generator())  # type: ignore[arg-type]
     assert {tree.actions[child] for child in tree.children() if tree.visits(child)} == possible
-    array = ArrayTree(PLAN, actions=5, rng=generator())
-    leaves = array.next()
-    while len(leaves):
-        leaves = array.step(np.zeros(len(leaves)), np.tile(shares, (len(leaves), 1)))
-    assert {"abcde"[i] for i in np.flatnonzero(array.visits())} == possible
 
 
 @njit(cache=True)
@@ -404,20 +398,6 @@ def test_a_gumbel_search_goes_on_without_actions_whose_evaluation_fails(lost: se
     assert not any(visits[action] for action in lost)
     assert np.isfinite(tree.value(0))
     assert tree.best_action() not in lost or len(lost) == 5
-
-
-def test_an_array_tree_goes_on_without_leaves_that_fail_and_movers_that_are_nobody() -> None:
-    array = ArrayTree(PLAN, actions=5, rng=generator())
-    leaves, asked = array.next(), []
-    while len(leaves):
-        asked += leaves.tolist()
-        array.movers[:1] = 7 if leaves[0] == 2 else 0
-        value = np.nan if leaves[0] == 3 else 0.5
-        leaves = array.step(np.full(1, value), np.full((1, 5), 0.2))
-    assert asked.count(2) == asked.count(3) == 1
-    assert array.failed == 2
-    assert array.visits()[[1, 2]].tolist() == [0, 0]
-    assert array.visits().sum() == 31
 
 
 def test_a_root_that_never_evaluates_ends_a_gumbel_search() -> None:
