@@ -77,7 +77,6 @@ CORE: dict[str, tuple[str, ...]] = {
     "search/compiled/loop.py": COMPILED,
     "search/compiled/gumbel.py": ("search_compiled", "search_reuse", *COMPILED),
     "search/compiled/tree.py": ("search_compiled_tree", "search_compiled", "search_proven", *COMPILED),
-    "search/compiled/store.py": ("search_compiled_store", "files_*", *COMPILED),
     "agents/prompting.py": ("agents_prompting", *AGENTS),
     "agents/packing.py": ("agents_packing", "agents_language_model", *AGENTS),
     "agents/forward.py": ("agents_language_model", *AGENTS),

@@ -32,13 +32,12 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
-from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy, save_compiled
+from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
 from branchwise.search.compiled.engine import _Run
 from branchwise.search.compiled.loop import exploration_scale
 from branchwise.search.engine import Root
 from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
-from branchwise.search.interruption import Interruption
 from branchwise.search.rules.options import AlphaZero, Gumbel, Puct, Ucb1, Uct
 from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
@@ -505,8 +504,7 @@ def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
     settings = SearchSettings(simulations=64, selection="gumbel", solve=False)
     [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(0))
     assert isinstance(tree, CompiledTree)
-    with Interruption([tree], None, save_compiled) as interruption:
-        run = _Run([tree], settings, game.rules.rollout, None, None, interruption)
+    run = _Run([tree], settings, game.rules.rollout, None, None)
     given = run._given(tree)
     drawn, plan = given[2], given[3]
     for expected in (drawn, np.full(9, 7.0)):
@@ -609,8 +607,7 @@ def test_scales_beyond_those_that_are_remembered_are_computed_anew() -> None:
     settings = SearchSettings(simulations=300, selection=Uct(exploration=1.0))
     [whole] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(board_value), settings)
     tree = CompiledTree(game, game.rules, game.reset(0), settings, 0)
-    with Interruption([tree], None, save_compiled) as interruption:
-        run = _Run([tree], settings, board_value, None, None, interruption)
+    run = _Run([tree], settings, board_value, None, None)
     rules, _, walk, choices = run._given(tree)
     scales = np.full(30, 777.0, np.float32)
     scales[:20] = 0.0

@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -32,7 +31,6 @@ from ..border import check_simulator_methods, checked_settings, generators
 from ..engine import Progress, Root, SearchStopped, checked_roots
 from ..engine import search as search_in_general
 from ..evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
-from ..interruption import Interruption
 from ..rules.gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
 from ..rules.options import Gumbel, Uct, numbers_of
 from ..settings import SearchSettings
@@ -57,8 +55,7 @@ from .loop import (
     WEIGHT_UCB1,
     WEIGHT_UCT,
 )
-from .store import save_compiled
-from .tree import CompiledTree, tries_each_once
+from .tree import CompiledTree
 
 MOST_SIMULATIONS: Final = 1 << 24
 MOST_NODES: Final = (1 << 31) - 1
@@ -129,7 +126,6 @@ def search(
     progress: Progress | None = None,
     *,
     workers: int = 1,
-    autosave: str | Path | None = None,
 ) -> "list[CompiledTree] | list[Tree]":
     """Grow one tree from each root: all of them :class:`CompiledTree`, or all ``Tree`` where something is not compiled.
 
@@ -137,8 +133,7 @@ def search(
     generator, of which each tree takes a number (and its Gumbel draws) in turn, one generator a root, or a seed;
     default 0. ``workers``:
     threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
-    16,384 simulations of a tree, nodes and bytes also where memory has to grow. ``autosave``: on Ctrl-C or SIGTERM stop
-    there, write the trees (``store.load_compiled``), and raise KeyboardInterrupt or SystemExit.
+    16,384 simulations of a tree, nodes and bytes also where memory has to grow.
     Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations; TypeError for arguments
     of another type; SearchStopped where a kernel gave no number.
     """
@@ -156,7 +151,6 @@ def search(
             settings,
             rng,
             progress,
-            autosave=autosave,
         )
     roots, given = checked_roots(simulator, roots), generators(rng)
     rngs = [given] * len(roots) if isinstance(given, np.random.Generator) else given
@@ -171,7 +165,7 @@ def search(
             tree.gumbel = gumbel_draws(generator, count, settings.rule.gumbel_scale)
         tree.random = int(generator.integers(1 << 62))
         trees.append(tree)
-    return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
+    return _grow(trees, policy, evaluator, settings, progress, workers)
 
 
 def extend(
@@ -182,7 +176,6 @@ def extend(
     progress: Progress | None = None,
     *,
     workers: int = 1,
-    autosave: str | Path | None = None,
 ) -> list[CompiledTree]:
     """Go on with trees of one game until each has had ``settings.simulations`` simulations, earlier ones included;
     returns them. ``settings``: None for the trees' own.
@@ -216,7 +209,7 @@ def extend(
     for tree in trees:
         if tree.simulations < settings.simulations:
             tree.settings = settings
-    return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
+    return _grow(trees, policy, evaluator, settings, progress, workers)
 
 
 def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
@@ -244,7 +237,6 @@ def _grow(
     settings: SearchSettings,
     progress: Progress | None,
     workers: int,
-    autosave: str | Path | None,
 ) -> list[CompiledTree]:
     if settings.simulations > MOST_SIMULATIONS:
         raise ValueError(f"simulations={settings.simulations}; a compiled tree holds at most 2²⁴")
@@ -252,15 +244,13 @@ def _grow(
         return trees
     kernel = evaluator.kernel if isinstance(evaluator, KernelEvaluator) else trees[0].rules.rollout
     prior = policy.kernel if isinstance(policy, KernelPolicy) else None
-    with Interruption(trees, autosave, save_compiled) as interruption:
-        run = _Run(trees, settings, kernel, prior, progress, interruption)
-        if workers == 1 or len(trees) == 1:
-            for tree in trees:
-                run.grow(tree)
-        else:
-            with ThreadPoolExecutor(workers) as threads:
-                list(threads.map(run.grow, trees))
-        interruption.leave_if_asked()
+    run = _Run(trees, settings, kernel, prior, progress)
+    if workers == 1 or len(trees) == 1:
+        for tree in trees:
+            run.grow(tree)
+    else:
+        with ThreadPoolExecutor(workers) as threads:
+            list(threads.map(run.grow, trees))
     return trees
 
 
@@ -308,11 +298,10 @@ class _Plan:
         self.reason = _why_not(settings)
         self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
         self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
+        first_play = "infinite" if settings.rule.name == "uct" else settings.unvisited_value
         self.fixed = {
             "WEIGHT": _WEIGHTS.get(settings.rule.name, WEIGHT_PUCT),
-            "UNVISITED": UNVISITED_FIRST
-            if tries_each_once(settings)
-            else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
+            "UNVISITED": _UNVISITED.get(first_play, UNVISITED_ZERO),
             "ALPHAZERO": settings.rule.name == "alphazero",
             "RANDOM_TIES": settings.random_ties,
         }
@@ -347,10 +336,8 @@ class _Run:
         kernel: Any,
         prior: Any,
         progress: Progress | None,
-        interruption: Interruption,
     ) -> None:
         self.settings = settings
-        self.interruption = interruption
         self.plan = _plan(settings)
         self.compiled, self.given = self.plan.loop(trees[0].rules, kernel, prior)
         self.deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
@@ -398,8 +385,6 @@ class _Run:
                 nodes = larger
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 tree.stopped = "seconds"
-            if self.interruption.asked:
-                tree.stopped = "interrupted"
             if self.told is not None:
                 self.told.add(tree, done)
             self.check_finite(tree, nodes[:1])  # a chunk looks at the root and at what it added, the end at everything

@@ -5,8 +5,8 @@ Node 0 is the root, the children of a node lie side by side, and the value of a 
 into it for the player who chose it (of the root: for the player to move there), as in ``trees/tree.py``. A node that
 was visited once has no children yet.
 
-Not here: saving (``store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction`` and
-``graph``).
+Not here: saving, extraction and pictures (:meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction``
+and ``graph``).
 """
 
 from copy import copy
@@ -323,11 +323,6 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
             if tree.proof(child):
                 total[tree.action(child)] = (total[tree.action(child)][0], tree.value(child))
     return total
-
-
-def tries_each_once(settings: SearchSettings) -> bool:
-    """Whether a compiled search visits every child of a node before any twice, in the order of their records."""
-    return settings.rule.name == "uct" or settings.unvisited_value == "infinite"
 
 
 @njit(cache=True)
