@@ -18,7 +18,7 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
+from branchwise.search.compiled import CompiledTree, KernelEvaluator
 from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
@@ -76,7 +76,7 @@ def resumed(tree: Tree, chosen: SearchSettings) -> Tree:
 
 
 def compiled_resumed(tree: CompiledTree, chosen: SearchSettings | None = None) -> CompiledTree:
-    return compiled.extend([tree], None, KernelEvaluator(board_value), chosen)[0]
+    return compiled.extend([tree], KernelEvaluator(board_value), chosen)[0]
 
 
 def stopped(rule: str, simulations: int, nodes: int, **others: Any) -> Tree:
@@ -337,23 +337,6 @@ def test_actions_of_prior_zero_are_not_considered(shares: tuple[float, ...], pos
     flat = ValueFunction(lambda simulator, state, transcript: 0.0)
     [tree] = search(Shop(), [root], Sure(*shares), flat, PLAN, generator())  # type: ignore[arg-type]
     assert {tree.actions[child] for child in tree.children() if tree.visits(child)} == possible
-
-
-@njit(cache=True)
-def likes_the_middle(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    for i in range(count):
-        logits[i] = 0.0 if actions[i] == 4 else -np.inf
-    if state[0] | state[1]:
-        logits[:count] = 0.0
-
-
-def test_actions_of_prior_zero_are_not_considered_in_compiled_search() -> None:
-    arguments = (KernelPolicy(likes_the_middle), KernelEvaluator(board_value), PLAN, generator())
-    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], *arguments)
-    assert {
-        tree.actions[c] if isinstance(tree, Tree) else tree.action(c) for c in tree.children() if tree.visits(c)
-    } == {GAME.rules.action_text(4)}
-    assert tree.best_action() == GAME.rules.action_text(4)
 
 
 @pytest.mark.parametrize("lost", [{"b"}, {"a", "c", "d"}, set("abcde")])

@@ -8,7 +8,6 @@ game, ``tree.py`` holds the trees.
 from .engine import (
     MOST_SIMULATIONS,
     KernelEvaluator,
-    KernelPolicy,
     SearchingPlayer,
     extend,
     search,
@@ -20,7 +19,6 @@ __all__ = [
     "MOST_SIMULATIONS",
     "CompiledTree",
     "KernelEvaluator",
-    "KernelPolicy",
     "SearchingPlayer",
     "extend",
     "merged",

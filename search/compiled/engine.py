@@ -11,7 +11,7 @@ The first search of a game compiles for some seconds, says so, and keeps the res
 Kernels release Python's lock: ``workers`` threads search several trees at once, and several trees of one root together
 are root parallelisation (``tree.merged``).
 
-Not here: policies and evaluators that are asked in Python, chance nodes, hidden information. A tree is limited to 2²⁴
+Not here: policies, evaluators that are asked in Python, chance nodes, hidden information. A tree is limited to 2²⁴
 simulations, the largest count that float32 holds.
 """
 
@@ -31,7 +31,7 @@ from ..border import check_simulator_methods, checked_settings, generators
 from ..engine import Progress, Root, SearchStopped, checked_roots
 from ..engine import search as search_in_general
 from ..evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
-from ..rules.gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
+from ..rules.gumbel import gumbel_draws, not_planned, why_not_planned
 from ..rules.options import Gumbel, Uct, numbers_of
 from ..settings import SearchSettings
 from ..trees.stepping import Refused
@@ -40,7 +40,6 @@ from . import gumbel as gumbel_loop
 from . import loop as plain_loop
 from .build import built
 from .loop import (
-    CHOICE,
     COMPILED_NODE,
     RULES,
     SOLVED,
@@ -108,18 +107,10 @@ class KernelEvaluator(Evaluator):
         return np.array(values, np.float64).reshape(len(leaves), -1)
 
 
-class KernelPolicy:
-    """Priors by a numba kernel ``(state, actions, count, logits)`` that writes the logits of the first ``count`` codes
-    of ``actions`` into ``logits`` (float64). For compiled searches alone: other policies read transcripts."""
-
-    def __init__(self, kernel: Any) -> None:
-        self.kernel = kernel
-
-
 def search(
     simulator: Simulator[Any],
     roots: Sequence[Root],
-    policy: Policy | PolicyFunction | KernelPolicy | None = None,
+    policy: Policy | PolicyFunction | None = None,
     evaluator: Evaluator | LeafFunction | None = None,
     settings: SearchSettings | None = None,
     rng: np.random.Generator | Sequence[np.random.Generator] | int | None = None,
@@ -131,9 +122,8 @@ def search(
 
     ``policy``: None for equal priors. ``evaluator``: None for random roll-outs to the end of the game. ``rng``: one
     generator, of which each tree takes a number (and its Gumbel draws) in turn, one generator a root, or a seed;
-    default 0. ``workers``:
-    threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
-    16,384 simulations of a tree, nodes and bytes also where memory has to grow.
+    default 0. ``workers``: threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and
+    ``max_bytes`` are looked at every 16,384 simulations of a tree, nodes and bytes also where memory has to grow.
     Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations; TypeError for arguments
     of another type; SearchStopped where a kernel gave no number.
     """
@@ -141,8 +131,6 @@ def search(
     check_simulator_methods(simulator)
     reason = why_not_compiled(simulator, policy, evaluator, settings)
     if reason:
-        if isinstance(policy, KernelPolicy):
-            raise ValueError(f"{reason}, and a KernelPolicy cannot be asked by the general engine; pass another policy")
         return search_in_general(
             simulator,
             roots,
@@ -165,12 +153,11 @@ def search(
             tree.gumbel = gumbel_draws(generator, count, settings.rule.gumbel_scale)
         tree.random = int(generator.integers(1 << 62))
         trees.append(tree)
-    return _grow(trees, policy, evaluator, settings, progress, workers)
+    return _grow(trees, evaluator, settings, progress, workers)
 
 
 def extend(
     trees: list[CompiledTree],
-    policy: KernelPolicy | Policy | None = None,
     evaluator: Evaluator | None = None,
     settings: SearchSettings | None = None,
     progress: Progress | None = None,
@@ -191,7 +178,7 @@ def extend(
         if any(tree.settings != settings for tree in trees):
             raise ValueError("the trees were searched with different settings; pass those to go on with")
     settings = checked_settings(settings)
-    reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
+    reason = why_not_compiled(trees[0].simulator, None, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")
     for tree in trees:
@@ -209,7 +196,7 @@ def extend(
     for tree in trees:
         if tree.simulations < settings.simulations:
             tree.settings = settings
-    return _grow(trees, policy, evaluator, settings, progress, workers)
+    return _grow(trees, evaluator, settings, progress, workers)
 
 
 def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
@@ -218,12 +205,9 @@ def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
     if not isinstance(rule, Gumbel) or tree.simulations >= settings.simulations:
         return
     children = tree.children(0)
-    visits, prior = (
-        tree.nodes[name][children.start : children.stop].astype(np.float64) for name in ("visits", "factor")
-    )
-    plan = halving_plan(prior, numbers_of(tree.settings.rule)["considered"], tree.settings.simulations)
+    visits, prior = tree.nodes["visits"][children.start : children.stop], np.ones(len(children))
     is_drawn = len(tree.gumbel) > 0
-    reason = why_not_planned(visits, prior, is_drawn, plan, rule.considered, settings.simulations)
+    reason = why_not_planned(visits, prior, is_drawn, tree.gumbel_plan(), rule.considered, settings.simulations)
     if not is_drawn and not reason:
         reason = "it has no draws for its root"
     if reason:
@@ -232,7 +216,6 @@ def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
 
 def _grow(
     trees: list[CompiledTree],
-    policy: Any,
     evaluator: Any,
     settings: SearchSettings,
     progress: Progress | None,
@@ -243,8 +226,7 @@ def _grow(
     if not trees:
         return trees
     kernel = evaluator.kernel if isinstance(evaluator, KernelEvaluator) else trees[0].rules.rollout
-    prior = policy.kernel if isinstance(policy, KernelPolicy) else None
-    run = _Run(trees, settings, kernel, prior, progress)
+    run = _Run(trees, settings, kernel, progress)
     if workers == 1 or len(trees) == 1:
         for tree in trees:
             run.grow(tree)
@@ -256,7 +238,7 @@ def _grow(
 
 def why_not_compiled(
     simulator: Simulator[Any],
-    policy: "Policy | PolicyFunction | KernelPolicy | None",
+    policy: Policy | PolicyFunction | None,
     evaluator: Evaluator | LeafFunction | None,
     settings: SearchSettings,
 ) -> str:
@@ -264,7 +246,7 @@ def why_not_compiled(
     rules = getattr(simulator, "rules", None)
     if not isinstance(rules, CompiledRules):
         return f"{type(simulator).__name__} has no compiled rules"
-    if policy is not None and not isinstance(policy, KernelPolicy):
+    if policy is not None:
         return f"{type(policy).__name__} is asked in Python"
     if evaluator is None:
         if settings.discount != 1.0:
@@ -296,7 +278,7 @@ class _Plan:
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.reason = _why_not(settings)
-        self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
+        self.loops: dict[tuple[CompiledRules, Any], tuple[Any, np.ndarray]] = {}
         self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
         first_play = "infinite" if settings.rule.name == "uct" else settings.unvisited_value
         self.fixed = {
@@ -308,9 +290,9 @@ class _Plan:
         if settings.rule.name == "gumbel":
             self.fixed = {"WEIGHT": WEIGHT_PUCT, "UNVISITED": UNVISITED_ZERO}
 
-    def loop(self, rules: CompiledRules, kernel: Any, prior: Any) -> tuple[Any, np.ndarray]:
+    def loop(self, rules: CompiledRules, kernel: Any) -> tuple[Any, np.ndarray]:
         """The compiled loop of a game, and the settings as it reads them."""
-        known = self.loops.get((rules, kernel, prior))
+        known = self.loops.get((rules, kernel))
         if known is None:
             module = gumbel_loop if self.settings.rule.name == "gumbel" else plain_loop
             given = np.zeros(1, RULES)
@@ -321,8 +303,8 @@ class _Plan:
             fixed = dict(self.fixed)
             if module is plain_loop:
                 fixed["SOLVE"] = self.settings.proves if rules.players == 2 else self.settings.solve
-            known = built(module, "grow", rules, kernel, prior, tuple(fixed.items())), given
-            self.loops[rules, kernel, prior] = known
+            known = built(module, "grow", rules, kernel, tuple(fixed.items())), given
+            self.loops[rules, kernel] = known
         return known
 
 
@@ -334,12 +316,11 @@ class _Run:
         trees: list[CompiledTree],
         settings: SearchSettings,
         kernel: Any,
-        prior: Any,
         progress: Progress | None,
     ) -> None:
         self.settings = settings
         self.plan = _plan(settings)
-        self.compiled, self.given = self.plan.loop(trees[0].rules, kernel, prior)
+        self.compiled, self.given = self.plan.loop(trees[0].rules, kernel)
         self.deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
         self.most_nodes = settings.max_nodes or MOST_NODES
         self.memory_limit = "max_nodes"
@@ -347,8 +328,7 @@ class _Run:
             fitting = max(1, settings.max_bytes // COMPILED_NODE.itemsize // len(trees))
             if fitting < self.most_nodes:
                 self.most_nodes, self.memory_limit = fitting, "max_bytes"
-        kernels = [("value_sum", kernel is not trees[0].rules.rollout), ("factor", prior is not None)]
-        self.from_kernels = [name for name, given in kernels if given]
+        self.own_values = kernel is not trees[0].rules.rollout
         self.told = None if progress is None else _Told(progress, trees)
 
     def grow(self, tree: CompiledTree) -> None:
@@ -395,23 +375,21 @@ class _Run:
             _copy(nodes[:size], tree.nodes)
 
     def check_finite(self, tree: CompiledTree, nodes: np.ndarray) -> None:
-        """Raise SearchStopped where what a caller's kernels gave made one of these nodes' numbers no number."""
-        if not all(np.isfinite(nodes[name]).all() for name in self.from_kernels):
+        """Raise SearchStopped where what a caller's kernel gave made one of these nodes' sums no number."""
+        if self.own_values and not np.isfinite(nodes["value_sum"]).all():
             raise SearchStopped(
-                f"the kernel of a KernelEvaluator or KernelPolicy gave {tree.rules.name} NaN, infinity, or values"
-                " whose sum is beyond what float32 holds (3.4e38)",
+                f"the kernel of a KernelEvaluator gave {tree.rules.name} NaN, infinity, or values whose sum is beyond"
+                " what float32 holds (3.4e38)",
                 [tree],
             )
 
     def _given(self, tree: CompiledTree) -> tuple[np.ndarray, ...]:
         """The arguments of the compiled loop that do not change while a tree grows."""
-        settings = self.settings
         walk = np.zeros(tree.rules.max_depth + 1, STEP)  # a tree may be deeper than this search's max_depth
-        choices = np.zeros(tree.rules.max_actions, CHOICE)
-        if settings.rule.name != "gumbel":
-            return self.given, self.plan.scales, walk, choices
-        plan = np.zeros(max(settings.simulations - 1, 1), np.int64)
-        return self.given, tree.gumbel, np.full(len(tree.gumbel), np.nan), plan, walk, choices
+        actions = np.zeros(tree.rules.max_actions, np.int64)
+        if self.settings.rule.name != "gumbel":
+            return self.given, self.plan.scales, walk, actions
+        return self.given, tree.gumbel, tree.gumbel_plan(), walk, actions, np.zeros(tree.rules.max_actions)
 
 
 class _Told:
