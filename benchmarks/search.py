@@ -9,9 +9,7 @@ search of that kind.
   alone, and reading alone as many random blocks of children, in an array of the tree's size, as the walks read.
 - *mctx*: ``gumbel_muzero_policy`` on CPU, compiled beforehand, with a model that answers zeros, 16 actions, against
   ``selection="gumbel"`` with equal priors and a kernel that answers zero.
-- *plain Python*: a tree of objects with ``__slots__`` under PUCT, 16 actions, against the same search compiled, and
-  against ``ArrayTree`` with a model outside (numpy arrays of constants, so that the tree alone is measured): the cost
-  of one external evaluation, singly and in batches of 64 leaves.
+- *plain Python*: a tree of objects with ``__slots__`` under PUCT, 16 actions, against the same search compiled.
 - *two workers*: wall time of two trees of connect four one after the other, over that of two threads; needs two idle
   cores, and is the one row that is not CPU time.
 
@@ -55,7 +53,6 @@ from branchwise.search.compiled.loop import COMPILED_NODE
 from branchwise.search.engine import Root
 from branchwise.search.rules.options import Gumbel, Puct, Uct
 from branchwise.search.settings import SearchSettings
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.nodes import NODE
 
 OUTPUT = Path(__file__).resolve().parent / "results" / "search.json"
@@ -65,9 +62,6 @@ QUOTED = {
     ("OpenSpiel MCTSBot: connect_four", "10000"): "OpenSpiel's C++ `MCTSBot`, connect four, 10,000 simulations",
     ("OpenSpiel MCTSBot: breakthrough", "10000"): "OpenSpiel's C++ `MCTSBot`, breakthrough, 10,000 simulations",
     ("mctx gumbel_muzero_policy, CPU", "64 x 800"): "mctx on CPU, Gumbel, 64 trees of 800 simulations",
-    ("plain-Python tree: ArrayTree, 64 leaves", "16, 1e5 nodes"): (
-        "a tree of Python objects, 100,000 nodes, the model outside, 64 leaves a call"
-    ),
 }  # the rows that the README shows
 WIDTH = 16
 SHORTEST_TURN = 0.02  # seconds
@@ -328,43 +322,19 @@ def search_with_objects(simulations: int, exploration: float = 2.5) -> None:
             up = up.parent
 
 
-def search_with_arrays(simulations: int, batch: int) -> None:
-    settings = SearchSettings(
-        simulations=simulations, selection=Puct(exploration=2.5), leaves_per_tree=batch, solve=False, uniform_prior=0.0
-    )
-    tree = ArrayTree(settings, actions=WIDTH)
-    tree.priors[:] = 1 / WIDTH
-    tree.values[:] = np.arange(batch)[:, None] * 37 % 1024 / 1023
-    values = tree.values[:, 0]
-    leaves = tree.next(batch)
-    turn = 0
-    while len(leaves):
-        turn += 1
-        values[turn % batch] = (turn * 37 & 1023) / 1023
-        leaves = tree.step()
-
-
 def against_python(quick: bool) -> list[Row]:
     simulations = 100_000 // WIDTH
     game, evaluator = Wide(), compiled.KernelEvaluator(hashed_value)
     few = SearchSettings(simulations=simulations, selection=Puct(exploration=2.5), solve=False)
     rng = np.random.default_rng(0)
-    work = {
-        "objects": lambda: search_with_objects(simulations),
-        "compiled": lambda: compiled.search(game, [Root(0)], None, evaluator, few, rng),
-        "singly": lambda: search_with_arrays(simulations, 1),
-        "batches": lambda: search_with_arrays(simulations, 64),
-    }
-    times = turns(2 if quick else 7, work)
-    size, rows = "16, 1e5 nodes", []
-    for name, ours in (
-        ("compiled search", "compiled"),
-        ("ArrayTree, leaf by leaf", "singly"),
-        ("ArrayTree, 64 leaves", "batches"),
-    ):
-        pair = {"ours": times[ours], "peer": times["objects"]}
-        rows.append(row(f"plain-Python tree: {name}", size, pair, simulations))
-    return rows
+    times = turns(
+        2 if quick else 7,
+        {
+            "ours": lambda: compiled.search(game, [Root(0)], None, evaluator, few, rng),
+            "peer": lambda: search_with_objects(simulations),
+        },
+    )
+    return [row("plain-Python tree: compiled search", "16, 1e5 nodes", times, simulations)]
 
 
 # ---- workers, memory ------------------------------------------------------------------------------------------------

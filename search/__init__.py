@@ -59,7 +59,6 @@ if TYPE_CHECKING:
     from .settings import SearchSettings as SearchSettings
     from .store import load_trees as load_trees
     from .store import save_trees as save_trees
-    from .trees.array_tree import ArrayTree as ArrayTree
     from .trees.information_tree import InformationTree as InformationTree
     from .trees.tree import Tree as Tree
 
@@ -109,7 +108,6 @@ __getattr__, __dir__, __all__ = loaded_lazily(
         ".settings": ("SearchSettings",),
         ".records": ("load_episodes", "load_pairs", "save_episodes", "save_pairs"),
         ".store": ("load_trees", "save_trees"),
-        ".trees.array_tree": ("ArrayTree",),
         ".trees.information_tree": ("InformationTree",),
         ".trees.tree": ("Tree",),
     },

@@ -2,27 +2,23 @@
 
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
+from .trees.tree import Tree
+
 
 class Interruption:
     """Within this context the first SIGINT or SIGTERM only asks; :meth:`leave_if_asked` writes the trees to
-    ``autosave`` (by ``save``; default ``store.save_trees``) and raises KeyboardInterrupt or SystemExit(143). A second
-    signal raises at once. Without ``autosave``, or outside the main thread, signals do what they always did.
+    ``autosave`` (``store.save_trees``) and raises KeyboardInterrupt or SystemExit(143). A second signal raises at once.
+    Without ``autosave``, or outside the main thread, signals do what they always did.
     """
 
-    def __init__(
-        self,
-        trees: Sequence[Any],
-        autosave: str | Path | None,
-        save: Callable[[Any, Sequence[Any]], None] | None = None,
-    ) -> None:
+    def __init__(self, trees: Sequence[Tree], autosave: str | Path | None) -> None:
         self.trees = trees
         self.autosave = autosave
-        self.save = save
         self.asked = 0
         self._before: dict[int, Any] = {}
 
@@ -46,7 +42,7 @@ class Interruption:
         from .store import save_trees  # the store reads trees and pairs; only this way out needs it
 
         assert self.autosave is not None
-        (self.save or save_trees)(self.autosave, self.trees)
+        save_trees(self.autosave, self.trees)
         self._leave(self.asked)
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -44,28 +44,6 @@ def board_value(state: tuple[int, int], random: int) -> tuple[float, int]:
 
 
 @njit(cache=True)
-def skewed_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    for i in range(count):
-        logits[i] = (mixed(state[0] * 3 + state[1] + actions[i]) & 7) / 4.0
-
-
-@njit(cache=True)
-def no_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    logits[:count] = 0.0
-
-
-@njit(cache=True)
-def masking_logits(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    skewed_logits(state, actions, count, logits)
-    logits[1] = -1e4
-
-
-@njit(cache=True)
-def falling_value(state: tuple[int, int], random: int) -> tuple[float, int]:
-    return 12.0 - 2.0 * state[1], random
-
-
-@njit(cache=True)
 def maze_legal_above_two(state: tuple[int, int], actions: Any) -> int:
     return maze_legal(state, actions) if state[1] < 2 else 0
 
@@ -127,7 +105,7 @@ class CostlyMaze(Maze):
 
 
 def assert_same_as_general(tree: CompiledTree, node: int, other: Tree, there: int) -> None:
-    """The compiled tree has a node's children one visit later, and sorts them by prior under ``uct``: compare by
+    """The compiled tree has a node's children one visit later, and in another order where ties are random: compare by
     action, as far as both were visited."""
     assert tree.visits(node) == other.visits(there)
     if not tree.visits(node):

@@ -26,8 +26,6 @@ from branchwise.envs.play.transcript import acted, observed
 from branchwise.envs.registry import simulator_for
 from branchwise.envs.web_shop import files as shop_files
 from branchwise.envs.web_shop.files import FileCatalogue
-from branchwise.search import compiled
-from branchwise.search.compiled.store import load_compiled, save_compiled
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
@@ -69,7 +67,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_trees(
         folder / "trees.parquet", search(TicTacToe(), ROOTS, None, RandomRollout(), settings, np.random.default_rng(0))
     )
-    save_compiled(folder / "trees.npz", compiled.search(TicTacToe(), ROOTS, settings=settings))
     save_pairs(folder / "pairs.jsonl", [PAIR])
     save_pairs(folder / "both.jsonl", [PAIR, PreferencePair(PAIR.prompt, PAIR.chosen)])
     save_episodes(folder / "episodes.jsonl", [Episode({"seed": 0}, (observed("a"), acted("b")), (1.0,), True, 1)])
@@ -108,7 +105,6 @@ def camp() -> dict[str, Any]:
 MODEL_FILES = ("config.json", "generation_config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json")
 LOADERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
     "trees": ("trees.parquet", load_trees),
-    "compiled trees": ("trees.npz", lambda path: load_compiled(path, TicTacToe(), ROOTS)),
     "pairs": ("pairs.jsonl", load_pairs),
     "anchors": ("both.anchors.jsonl", lambda path: load_pairs(path.with_name("both.jsonl"))),
     "episodes": ("episodes.jsonl", load_episodes),

@@ -1,8 +1,6 @@
 """Files from strangers: none calls anything, none fills the memory, and what is wrong with one is said in a line."""
 
-import io
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +13,7 @@ from flat_settings import flat_settings
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.search import compiled, files
-from branchwise.search.compiled.store import load_compiled, save_compiled
+from branchwise.search import files
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.store import _SCHEMA, GENERATORS, load_trees, save_trees
@@ -75,17 +72,6 @@ def test_every_generator_of_the_list_comes_back(name: str, tmp_path: Path) -> No
     assert loaded.rng.random() == tree.rng.random()
 
 
-def test_compiled_trees_are_read_without_pickles(tmp_path: Path) -> None:
-    class Boom:
-        def __reduce__(self) -> Any:
-            return (pytest.fail, ("a pickle was run",))
-
-    path = tmp_path / "trees.npz"
-    np.savez(path, about=np.array([Boom()], object), allow_pickle=True)
-    with pytest.raises(ValueError, match="expected a file of save_compiled"):
-        load_compiled(path, GAME, ROOTS)
-
-
 # ---- what becomes large ------------------------------------------------------------------------------------------
 
 
@@ -120,36 +106,6 @@ def test_a_tree_file_of_endless_equal_rows_is_refused(
     finally:
         pa.set_memory_pool(usual)
     assert counted.max_memory() < 2**20  # no column was read, of which each takes some 2**18
-
-
-def test_a_packed_file_of_compiled_trees_that_unpacks_beyond_the_limit_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(files, "MAX_UNPACKED", 2**23)
-    path = tmp_path / "trees.npz"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed, packed.open("nodes_0.npy", "w") as member:
-        for _ in range(9):
-            member.write(bytes(2**20))
-    assert path.stat().st_size < 2**15
-    with pytest.raises(ValueError, match=r"unpack to .*; the limit is"):
-        load_compiled(path, GAME, ROOTS)
-
-
-def test_an_array_of_a_size_that_nobody_has_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "trees.npz"
-    save_compiled(path, compiled.search(GAME, ROOTS, settings=SearchSettings(simulations=50, selection="uct")))
-    header = io.BytesIO()
-    with zipfile.ZipFile(path) as before, zipfile.ZipFile(tmp_path / "bomb.npz", "w") as after:
-        for name in before.namelist():
-            content = before.read(name)
-            if name == "nodes_0.npy":
-                with np.load(path) as file:
-                    shown = {"descr": np.lib.format.dtype_to_descr(file["nodes_0"].dtype), "fortran_order": False}
-                np.lib.format.write_array_header_1_0(header, {**shown, "shape": (10**13,)})
-                content = header.getvalue()
-            after.writestr(name, content)
-    with pytest.raises(ValueError, match="expected a file of save_compiled"):
-        load_compiled(tmp_path / "bomb.npz", GAME, ROOTS)
 
 
 # ---- what a kernel would read ------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 import math
 import pickle
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -15,12 +14,8 @@ from compiled_search import (
     MazeState,
     assert_same_as_general,
     board_value,
-    falling_value,
-    masking_logits,
     maze_legal_above_two,
     maze_value,
-    no_logits,
-    skewed_logits,
 )
 from flat_settings import changed, flat, flat_settings
 from numba import njit
@@ -29,18 +24,17 @@ from branchwise.envs.games.board import BoardGame, BoardState
 from branchwise.envs.games.connect_four import ConnectFour, has_four
 from branchwise.envs.games.kernels import CompiledRules, next_random
 from branchwise.envs.games.tic_tac_toe import TicTacToe
-from branchwise.envs.play.transcript import observed
+from branchwise.envs.play.policy import FunctionPolicy
 from branchwise.envs.simulator import TERMINAL
 from branchwise.search import compiled
-from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy, save_compiled
+from branchwise.search.compiled import CompiledTree, KernelEvaluator
 from branchwise.search.compiled.engine import _Run
 from branchwise.search.compiled.loop import exploration_scale
 from branchwise.search.engine import Root
 from branchwise.search.engine import search as general_search
 from branchwise.search.evaluation import RandomRollout, ValueFunction
-from branchwise.search.interruption import Interruption
 from branchwise.search.rules.options import AlphaZero, Gumbel, Puct, Ucb1, Uct
-from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, puct, ucb1, uct
+from branchwise.search.rules.selection import alphazero_exploration, puct, ucb1, uct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.tree import Tree
 
@@ -63,9 +57,9 @@ def draw(random: int) -> tuple[int, int]:
 class Twin:
     """The loop of ``compiled_loop.py``, with objects, float64 and the formulas of ``selection.py``."""
 
-    def __init__(self, rules: CompiledRules, root: Any, settings: SearchSettings, random: int, value: Any, prior: Any):
+    def __init__(self, rules: CompiledRules, root: Any, settings: SearchSettings, random: int, value: Any):
         self.rules, self.state, self.settings, self.random = rules, root, flat(settings), random
-        self.value, self.prior = value, prior
+        self.value = value
         self.root = TwinNode()
         self.first = settings.rule.name == "uct" or settings.unvisited_value == "infinite"
         self.sign = -1.0 if rules.players == 2 else 1.0
@@ -88,18 +82,7 @@ class Twin:
     def expand(self, node: TwinNode, state: Any) -> None:
         codes = np.zeros(self.rules.max_actions, np.int64)
         count = self.rules.legal(state, codes)
-        priors = np.full(count, 1.0 / count)
-        if self.prior is not None:
-            logits = np.zeros(self.rules.max_actions)
-            self.prior(state, codes, count, logits)
-            priors = mixed_prior(logits[:count], self.settings.prior_temperature, self.settings.uniform_prior)
-        node.children = [TwinNode(int(code), float(prior)) for code, prior in zip(codes[:count], priors, strict=True)]
-        if self.first and self.prior is not None:
-            node.children.sort(key=lambda child: -child.prior)
-            for i, child in enumerate(node.children if self.settings.random_ties else ()):
-                equals = sum(other.prior == child.prior for other in node.children[i:])
-                if equals > 1:
-                    self.exchange(child, node.children[i + self.index(equals)])
+        node.children = [TwinNode(int(code), 1.0 / count) for code in codes[:count]]
 
     def known(self, child: TwinNode) -> float:
         value = child.value_sum / child.visits
@@ -129,7 +112,7 @@ class Twin:
         settings = self.settings
         unvisited = node.visits - 1
         if self.first and unvisited < len(node.children):
-            if settings.random_ties and self.prior is None:
+            if settings.random_ties:
                 other = unvisited + self.index(len(node.children) - unvisited)
                 self.exchange(node.children[unvisited], node.children[other])
             return node.children[unvisited]
@@ -245,32 +228,17 @@ def test_every_node_equals_the_twin(simulator: Any, variant: str) -> None:
         [tree] = compiled.search(simulator, [Root(state)], None, evaluator, settings, generator)
         assert isinstance(tree, CompiledTree)
         random = int(np.random.default_rng(seed).integers(1 << 62))
-        twin = Twin(simulator.rules, simulator.rules.encode(state), settings, random, value, None)
+        twin = Twin(simulator.rules, simulator.rules.encode(state), settings, random, value)
         assert assert_same(tree, 0, twin.run(settings.simulations)) == len(tree)
         assert tree.random == twin.random
 
 
-@pytest.mark.parametrize("random_ties", [False, True])
-@pytest.mark.parametrize("selection", ["uct", "puct"])
-def test_priors_of_a_kernel_policy_are_used_as_the_twin_uses_them(selection: Any, random_ties: bool) -> None:
-    options: dict[str, Any] = {"random_ties": True, "solve": False} if random_ties else {}
-    settings = flat_settings(simulations=500, selection=selection, exploration=1.5, prior_temperature=0.7, **options)
-    game = Maze()
-    state = game.reset(3)
-    arguments = (KernelPolicy(skewed_logits), KernelEvaluator(maze_value), settings, np.random.default_rng(0))
-    [tree] = compiled.search(game, [Root(state)], *arguments)
-    random = int(np.random.default_rng(0).integers(1 << 62))
-    twin = Twin(game.rules, game.rules.encode(state), settings, random, maze_value, skewed_logits)
-    assert assert_same(tree, 0, twin.run(500)) == len(tree)
-    assert tree.random == twin.random
-
-
-def test_equal_priors_are_tried_in_random_order() -> None:
-    """Nine equal priors and eight visits of children: each action is left out by about one seed in nine."""
+def test_actions_are_tried_in_random_order() -> None:
+    """Nine actions and eight visits of children: each is left out by about one seed in nine."""
     game, left_out = TicTacToe(), set()
     settings = SearchSettings(simulations=9, selection="uct", random_ties=True)
     for seed in range(40):
-        [tree] = compiled.search(game, [Root(game.reset(0))], KernelPolicy(no_logits), None, settings, seed)
+        [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, seed)
         left_out |= {tree.action(child) for child in tree.children() if not tree.visits(child)}  # type: ignore[union-attr]
     assert len(left_out) > 6
 
@@ -282,27 +250,6 @@ def test_scales_are_those_of_the_formulas() -> None:
 # ---- the general engine -------------------------------------------------------------------------------------------
 
 
-class MazeLogits:
-    """A kernel's logits for the general engine, which shows a policy the last observation: a place."""
-
-    calls = 0
-
-    def __init__(self, kernel: Any = skewed_logits) -> None:
-        self.kernel = kernel
-
-    def score(self, transcripts: Sequence[Any], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        answers = []
-        for transcript, actions in zip(transcripts, candidates, strict=True):
-            place, depth = (int(word) for word in transcript[-1].text.split())
-            logits = np.zeros(len(actions))
-            self.kernel((place, depth), np.arange(len(actions)), len(actions), logits)
-            answers.append(logits - np.log(np.exp(logits).sum()))
-        return answers
-
-    def propose(self, transcripts: Any, n: int, rngs: Any) -> list[list[Any]]:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -311,7 +258,7 @@ class MazeLogits:
         SearchSettings(simulations=400, selection=Ucb1(exploration=1.0)),
         SearchSettings(simulations=400, selection=Ucb1(exploration=1.0, unvisited_value="infinite")),
         SearchSettings(simulations=400, selection=Puct(exploration=1.5, unvisited_value="zero"), discount=0.5),
-        SearchSettings(simulations=400, selection=Puct(exploration=1.5), discount=0.0),
+        SearchSettings(simulations=400, selection=Puct(exploration=1.3), discount=0.0),
         SearchSettings(
             simulations=400, selection=Puct(exploration=1.5, unvisited_value="reduced", fpu_value=0.4), discount=0.5
         ),
@@ -328,32 +275,14 @@ class MazeLogits:
     ],
     ids=lambda settings: str(settings.rule),
 )
-def test_the_general_engine_grows_the_same_tree_in_a_maze_with_priors(settings: SearchSettings) -> None:
+def test_the_general_engine_grows_the_same_tree_in_a_maze(settings: SearchSettings) -> None:
     game = Maze()
-    state = game.reset(5)
-    evaluator = KernelEvaluator(maze_value)
-    root = Root(state, (observed(game.observation(state)),))
-    [tree] = compiled.search(game, [root], KernelPolicy(skewed_logits), evaluator, settings, [np.random.default_rng(2)])
-    [other] = general_search(game, [root], MazeLogits(), evaluator, settings, [np.random.default_rng(2)])
+    root, evaluator = Root(game.reset(5)), KernelEvaluator(maze_value)
+    [tree] = compiled.search(game, [root], None, evaluator, settings, [np.random.default_rng(2)])
+    [other] = general_search(game, [root], None, evaluator, settings, [np.random.default_rng(2)])
     assert isinstance(tree, CompiledTree)
     assert_same_as_general(tree, 0, other, 0)
     assert tree.best_action() == other.best_action()
-
-
-def test_gumbel_goes_on_where_the_largest_value_is_that_of_an_impossible_action() -> None:
-    """Below each state all is worth less than the evaluator says of it, so what an unvisited action of prior zero is
-    taken to be worth is the most; σ of the others is then e^-1000 of its σ and less."""
-    settings = SearchSettings(simulations=200, selection=Gumbel(value_scale=20.0), solve=False, uniform_prior=0.0)
-    game = Maze()
-    state = game.reset(5)
-    root, evaluator = Root(state, (observed(game.observation(state)),)), KernelEvaluator(falling_value)
-    [tree] = compiled.search(
-        game, [root], KernelPolicy(masking_logits), evaluator, settings, [np.random.default_rng(2)]
-    )
-    [other] = general_search(game, [root], MazeLogits(masking_logits), evaluator, settings, [np.random.default_rng(2)])
-    assert isinstance(tree, CompiledTree)
-    assert_same_as_general(tree, 0, other, 0)
-    assert all(not tree.visits(child) for child in range(len(tree)) if tree.action(child) == "1")
 
 
 @njit
@@ -421,8 +350,8 @@ def test_what_is_not_compiled_goes_to_the_general_engine() -> None:
     ]
     assert all(isinstance(trees[0], Tree) for trees in compiled_kinds)
     assert "backup='bellman'" in compiled.why_not_compiled(game, None, None, SearchSettings(backup="bellman"))
-    with pytest.raises(ValueError, match="backup='bellman' is not compiled, and a KernelPolicy"):
-        compiled.search(game, [root], KernelPolicy(skewed_logits), None, SearchSettings(backup="bellman"))
+    asked = compiled.why_not_compiled(game, FunctionPolicy(lambda *_: [0.0]), None, SearchSettings())
+    assert asked == "FunctionPolicy is asked in Python"
 
 
 # ---- solved games -------------------------------------------------------------------------------------------------
@@ -500,23 +429,6 @@ def test_connect_four_end_games_are_played_perfectly() -> None:
 # ---- work that is done once -----------------------------------------------------------------------------------------
 
 
-def test_the_plan_of_a_compiled_gumbel_search_is_made_once() -> None:
-    game = TicTacToe()
-    settings = SearchSettings(simulations=64, selection="gumbel", solve=False)
-    [tree] = compiled.search(game, [Root(game.reset(0))], None, None, settings, np.random.default_rng(0))
-    assert isinstance(tree, CompiledTree)
-    with Interruption([tree], None, save_compiled) as interruption:
-        run = _Run([tree], settings, game.rules.rollout, None, None, interruption)
-    given = run._given(tree)
-    drawn, plan = given[2], given[3]
-    for expected in (drawn, np.full(9, 7.0)):
-        run.compiled(tree.nodes, len(tree), game.rules.encode(tree.state), tree.random, 0, *given)
-        assert np.isfinite(drawn).all()
-        assert np.array_equal(drawn, expected)
-        assert plan.any() == (expected is drawn)
-        drawn[:], plan[:] = 7.0, 0  # what a second call would overwrite
-
-
 def test_a_compiled_gumbel_search_plays_what_it_drew_where_all_actions_are_worth_the_same() -> None:
     @njit
     def nothing(state: tuple[int, int], random: int) -> tuple[float, int]:
@@ -547,7 +459,7 @@ def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_con
     settings = changed(settings, exploration=1000.0)  # to the end of the tree
     solved = 0
     for simulations in (150, 400, 4_000):  # partly solved, further, and to the end; the tree grows in between
-        compiled.extend([tree], None, KernelEvaluator(maze_value), replace(settings, simulations=simulations))
+        compiled.extend([tree], KernelEvaluator(maze_value), replace(settings, simulations=simulations))
         general = tree.to_tree()
         with monkeypatch.context() as patched:
             patched.setattr(CompiledTree, "to_tree", None)
@@ -561,7 +473,9 @@ def test_known_returns_of_one_player_are_those_of_the_general_tree_without_a_con
     assert solved > 100
 
 
-def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_of_a_kernel_are_checked_where_they_are_new_and_once_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     checked, isfinite = [0], np.isfinite
 
     def counting(numbers: Any) -> Any:
@@ -570,10 +484,10 @@ def test_numbers_of_kernels_are_checked_where_they_are_new_and_once_in_the_end(m
 
     monkeypatch.setattr(np, "isfinite", counting)
     monkeypatch.setattr("branchwise.search.compiled.engine._CHUNK", 20)
-    settings = SearchSettings(simulations=1000, selection=Puct(exploration=1.5), prior_temperature=0.7)
-    kernels = KernelPolicy(skewed_logits), KernelEvaluator(maze_value)
-    [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], *kernels, settings, np.random.default_rng(0))
-    assert checked[0] <= 2 * (2 * len(tree) + 50)  # two numbers of each node, twice; the root 50 times more
+    settings = SearchSettings(simulations=1000, selection=Puct(exploration=1.5))
+    kernel = KernelEvaluator(maze_value)
+    [tree] = compiled.search(Maze(), [Root(Maze().reset(3))], None, kernel, settings, np.random.default_rng(0))
+    assert checked[0] <= 2 * len(tree) + 50  # each node twice; the root 50 times more
 
 
 @pytest.mark.parametrize("discount", [1.0, 0.5])
@@ -609,13 +523,12 @@ def test_scales_beyond_those_that_are_remembered_are_computed_anew() -> None:
     settings = SearchSettings(simulations=300, selection=Uct(exploration=1.0))
     [whole] = compiled.search(game, [Root(game.reset(0))], None, KernelEvaluator(board_value), settings)
     tree = CompiledTree(game, game.rules, game.reset(0), settings, 0)
-    with Interruption([tree], None, save_compiled) as interruption:
-        run = _Run([tree], settings, board_value, None, None, interruption)
-    rules, _, walk, choices = run._given(tree)
+    run = _Run([tree], settings, board_value, None)
+    rules, _, walk, actions = run._given(tree)
     scales = np.full(30, 777.0, np.float32)
     scales[:20] = 0.0
     nodes = np.zeros(4_000, tree.nodes.dtype)
-    size, _, done = run.compiled(nodes, 1, game.rules.encode(tree.state), 0, 300, rules, scales[:20], walk, choices)
+    size, _, done = run.compiled(nodes, 1, game.rules.encode(tree.state), 0, 300, rules, scales[:20], walk, actions)
     assert done == 300
     assert np.array_equal(nodes[:size], whole.nodes)
     assert scales[10:20].tolist() == pytest.approx([exploration_scale(n, 1.0, 1.0) for n in range(10, 20)])

@@ -181,8 +181,8 @@ def test_a_compiled_search_goes_on_as_it_began(change: dict[str, Any]) -> None:
     trees = compiled.search(game, [Root(game.reset(0))], None, kernel, settings)
     [name] = change
     with pytest.raises(ValueError, match=f"tree 0 was grown with {name}=.*; go on with that"):
-        compiled.extend(trees, None, kernel, changed(settings, simulations=14, **change))  # type: ignore[arg-type]
-    compiled.extend(trees, None, kernel, replace(settings, simulations=14))  # type: ignore[arg-type]
+        compiled.extend(trees, kernel, changed(settings, simulations=14, **change))  # type: ignore[arg-type]
+    compiled.extend(trees, kernel, replace(settings, simulations=14))  # type: ignore[arg-type]
     assert trees[0].visits(0) == 14
 
 
@@ -289,7 +289,7 @@ def test_a_gumbel_tree_that_goes_on_deeper_counts_the_visits_of_children() -> No
     quick.settings = deep  # as if both had been planned for 90 and stopped at 30: one action is considered throughout
     plan = halving_plan(np.full(7, 1 / 7), 1, 90).tolist()
     tree.take_beside_nodes({**tree.beside_nodes(), "considered": plan})
-    compiled.extend([quick], None, kernel, deep)  # type: ignore[arg-type]
+    compiled.extend([quick], kernel, deep)  # type: ignore[arg-type]
     extend(game, [tree], None, kernel, deep)
     below = [[each.visits(n) for n in each.children(each.children(0)[0])] for each in (quick, tree)]
     assert sum(below[0]) == 59

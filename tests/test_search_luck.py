@@ -10,11 +10,10 @@ from table_game import TableGame
 
 from branchwise.envs.play.transcript import observed
 from branchwise.envs.simulator import CHANCE, Simulator
-from branchwise.search.engine import Root, SearchSettings, search
+from branchwise.search.engine import Root, search
 from branchwise.search.evaluation import PolicyRollout, RandomRollout
 from branchwise.search.extraction import anchors, best_path_pairs, best_paths, sibling_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.descent import _outcome
 from branchwise.search.trees.stepping import Refused
@@ -143,14 +142,6 @@ def test_an_outcome_that_cannot_come_neither_comes_nor_leaves_anything_open() ->
     tree = grown(TableGame(table, 2, True), lambda *_: 0.0)
     assert tree.proof(0) == "win"
     assert tree.stopped == "solved"
-    arrays = ArrayTree(SearchSettings(simulations=60, selection="uct"), 2, players=2, zero_sum=True)
-    leaves = arrays.next()
-    while len(leaves):  # the root is chance, and one of its two outcomes none; the other wins
-        arrays.movers[0], arrays.terminal[0] = (CHANCE, 0) if leaves[0] == 0 else (0, 1)
-        arrays.rewards[0] = float(leaves[0] > 0)
-        leaves = arrays.step([0.0], [[-1.0, 1.0]])
-    assert arrays.visits().tolist() == [0, 1]
-    assert arrays.value() == 1.0
 
 
 def test_what_rounding_leaves_over_goes_to_an_outcome_that_can_come() -> None:

@@ -1,4 +1,4 @@
-"""Single options of the search, each against a hand-made case; and the trees of arrays alone against the engine's."""
+"""Single options of the search, each against a hand-made case."""
 
 import io
 import math
@@ -20,9 +20,7 @@ from branchwise.search.answers import action, principal_variation
 from branchwise.search.engine import Root, SearchSettings, SearchStopped, search
 from branchwise.search.evaluation import Leaf, RankingCritic, ValueFunction
 from branchwise.search.progress import SearchBar
-from branchwise.search.rules.backup import UNPROVEN
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.nodes import EXPANDED
 from branchwise.search.trees.tree import Tree
 
@@ -103,108 +101,6 @@ def grown(simulator: Simulator[Any], policy: Any = None, evaluator: Any = None, 
     rng = np.random.default_rng(seed)
     [tree] = search(simulator, [Root(simulator.reset(0))], policy, judge, settings, [rng], **hooks)
     return tree
-
-
-# ---- trees of arrays alone --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-@pytest.mark.parametrize("players", [1, 2, 3, 9])
-@pytest.mark.parametrize(
-    "rules",
-    [
-        {},
-        {"solve": False, "simulations": 600},  # ends come again and again
-        {"selection": "uct", "discount": 0.9},
-        {"selection": "alphazero", "backup": "bellman", "normalise": "tree"},
-        {"selection": "gumbel", "solve": False, "considered": 2},
-        {"random_ties": True, "exploration": 0.0, "unvisited_value": "zero"},
-    ],
-)
-def test_arrays_alone_grow_the_engines_tree(rules: dict[str, Any], players: int, batch: int) -> None:
-    if batch > 1 and not rules.get("solve", True):
-        pytest.skip("terminals that come again are backed up at once there, and at the end of the round by the engine")
-    simulator = Bush(players)
-    options = {
-        "simulations": 90 if batch == 1 else 24,
-        "exploration": 1.0,
-        "uniform_prior": 0.0,
-        "leaves_per_tree": batch,
-        **rules,
-    }
-    expected = grown(simulator, Priors(), **options)
-    tree = ArrayTree(flat_settings(**options), WIDTH, players, players == 2, np.random.default_rng(0))
-    states = {0: simulator.reset(0)}
-    leaves = tree.next(batch)
-    while len(leaves):
-        for row, (leaf, parent, into) in enumerate(
-            zip(leaves.tolist(), tree.parents(leaves).tolist(), tree.actions_into(leaves).tolist(), strict=True)
-        ):
-            if parent >= 0:
-                states[leaf] = simulator.step(states[parent], str(into))
-            state = states[leaf]
-            mover = simulator.current_player(state)
-            columns = tree.values.shape[1]
-            tree.terminal[row] = mover == TERMINAL
-            tree.movers[row] = max(mover, 0)
-            tree.rewards[row] = simulator.rewards(state)[:columns]
-            tree.values[row] = worth(state, players, players == 2)[:columns]
-            tree.priors[row] = [0.2, 0.5, 0.3]
-        leaves = tree.step()
-    assert tree.visits().tolist() == [expected.visits(child) for child in expected.children()]
-    q_values = np.nan_to_num([expected.value(child) for child in expected.children()])
-    np.testing.assert_allclose(tree.q_values(), q_values, rtol=1e-6)
-
-
-def test_a_leaf_without_a_number_is_taken_back_and_counted() -> None:
-    tree = ArrayTree(SearchSettings(simulations=10), WIDTH)
-    leaves = tree.next()
-    leaves = tree.step(np.array([0.5]), np.full((1, WIDTH), 1 / WIDTH))
-    lost = int(leaves[0])
-    leaves = tree.step(np.array([np.nan]), np.full((1, WIDTH), 1 / WIDTH))
-    assert tree.failed == 1
-    assert lost not in leaves
-    while len(leaves):
-        leaves = tree.step(np.array([0.5]), np.full((1, WIDTH), 1 / WIDTH))
-    assert tree.visits().sum() == 9
-    assert tree.visits()[lost - 1] == 0
-
-
-@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 1e39])
-@pytest.mark.parametrize("where", ["values", "rewards", "priors"])
-def test_no_array_of_a_model_is_believed(where: str, number: float) -> None:
-    """Each time action 1 of the root is reached, one number of the model's is none; the other's opposite hides none."""
-    tree = ArrayTree(SearchSettings(simulations=30, selection="uct", max_depth=1, solve=False), WIDTH, players=2)
-    leaves = tree.next()
-    while len(leaves):
-        tree.values[:], tree.rewards[:], tree.priors[:] = 0.0, 0.0, 1 / WIDTH
-        if tree.actions_into(leaves)[0] == 1:
-            getattr(tree, where)[0, :2] = number, -number
-        leaves = tree.step()
-    assert tree.failed == 1
-    assert tree.visits().tolist()[1] == 0
-    assert tree.visits().sum() == 29
-    assert np.isfinite(tree.nodes["value_sum"]).all()
-
-
-def test_a_state_without_an_action_that_is_no_end_proves_nothing() -> None:
-    tree = ArrayTree(SearchSettings(simulations=30, selection="uct"), WIDTH, players=2, zero_sum=True)
-    leaves = tree.next()
-    while len(leaves):
-        blocked = tree.actions_into(leaves)[0] == 1 and tree.parents(leaves)[0] == 0
-        tree.movers[:] = float(tree.parents(leaves)[0] == 0)
-        leaves = tree.step(np.zeros(1), np.full((1, WIDTH), -1.0 if blocked else 1 / WIDTH))
-    assert tree.failed == 1
-    assert (tree.nodes["proof"][: 1 + WIDTH] == UNPROVEN).all()
-
-
-def test_a_negative_prior_is_no_action() -> None:
-    tree = ArrayTree(SearchSettings(simulations=60, selection="uct"), WIDTH)
-    leaves = tree.next()
-    while len(leaves):
-        leaves = tree.step(np.zeros(1), np.array([[0.5, -1.0, 0.5]]))
-    assert tree.visits()[1] == 0
-    assert tree.visits().sum() == 59
 
 
 # ---- proposals --------------------------------------------------------------------------------------------------

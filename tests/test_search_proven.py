@@ -1,4 +1,4 @@
-"""What a search hands out to play and to learn from agrees with what is proven: general, compiled and array trees."""
+"""What a search hands out to play and to learn from agrees with what is proven: general and compiled trees."""
 
 from functools import cache
 from typing import Any
@@ -23,7 +23,6 @@ from branchwise.search.rules.backup import DRAW, LOSS, WIN
 from branchwise.search.rules.gumbel import root_answer
 from branchwise.search.rules.targets import best_of, playable, visit_shares
 from branchwise.search.settings import SearchSettings, settings_record
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import BUSY, ENDED, EXPANDED, FAILED, SOLVED, VALUED
 from branchwise.search.trees.tree import Tree
@@ -153,28 +152,6 @@ def test_what_one_of_several_compiled_trees_has_proven_counts_in_their_merged_ta
     together = few.root_table()["6"][0] + many.root_table()["6"][0]
     assert merged([few, many])["6"] == merged([many, few])["6"] == (together, 1.0)
     assert merged([many, many])["6"] == (2 * many.root_table()["6"][0], 1.0)
-
-
-def test_an_array_tree_hands_out_what_is_proven() -> None:
-    tree = ArrayTree(SearchSettings(simulations=200, selection="alphazero"), actions=9, players=2, zero_sum=True)
-    states: dict[int, BoardState] = {0: WINS}
-    leaves = tree.next()
-    while len(leaves):
-        leaf = int(leaves[0])
-        if leaf:
-            parent, action = int(tree.parents(leaves)[0]), str(int(tree.actions_into(leaves)[0]) + 1)
-            states[leaf] = GAME.step(states[parent], action)
-        state = states[leaf]
-        over = GAME.current_player(state) == TERMINAL
-        legal = [] if over else GAME.legal_actions(state)
-        tree.terminal[0], tree.rewards[0] = over, GAME.rewards(state)[0]
-        tree.movers[0] = 0 if over else GAME.current_player(state)
-        tree.priors[0] = [1.0 / max(len(legal), 1) if str(i + 1) in legal else -1.0 for i in range(9)]
-        tree.values[0] = 0.0
-        leaves = tree.step()
-    assert tree.policy_target().tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0]
-    assert tree.value() == 1.0
-    assert tree.q_values()[5] == 1.0
 
 
 @pytest.mark.parametrize("simulations", [3, 8, 20, 60, 400])
@@ -585,6 +562,19 @@ def test_shares_where_nothing_has_a_visit_or_a_prior_are_equal() -> None:
     assert visit_shares(none, none, none, np.full(2, NAN)).tolist() == [0.5, 0.5]
     assert visit_shares(none, none, none, np.array([NAN, -INF])).tolist() == [1.0, 0.0]
     assert visit_shares(none, none, np.array([0.25, 0.5]), np.full(2, NAN)) == pytest.approx([1 / 3, 2 / 3])
+
+
+def test_the_values_of_children_are_their_rewards_and_what_is_proven() -> None:
+    tree = Tree(None, None, (), players=2, zero_sum=True)
+    tree.add_children(0, Children(["a", "b"], [None] * 2, np.full(2, 0.5), [0.0] * 2, [0.5] * 2, [0, 0]))
+    tree.nodes["visits"][1:], tree.nodes["proof"][1:] = 4, [WIN, LOSS]
+    assert tree.child_values().tolist() == [1.5, -0.5]
+    tree.nodes["player"][0] = 1
+    assert tree.child_values().tolist() == [-0.5, 1.5]
+    tree.nodes["flags"][1] |= ENDED
+    assert tree.child_values().tolist() == [0.0, 1.5]
+    tree.nodes["visits"][2] = 0
+    np.testing.assert_array_equal(tree.child_values(), [0.0, NAN])
 
 
 # ---- writing a tree, by hand ----------------------------------------------------------------------------------------

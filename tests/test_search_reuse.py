@@ -2,6 +2,7 @@
 what happens when the search goes on after the root was moved, or below an earlier limit of depth.
 """
 
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,7 @@ from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import Transcript, acted, observed
 from branchwise.envs.simulator import TERMINAL, Simulator
 from branchwise.search import compiled
-from branchwise.search.compiled import CompiledTree, KernelEvaluator, KernelPolicy
-from branchwise.search.compiled.store import load_compiled, save_compiled
+from branchwise.search.compiled import CompiledTree, KernelEvaluator
 from branchwise.search.engine import Root, SearchStopped, extend, search
 from branchwise.search.evaluation import ValueFunction
 from branchwise.search.resume import search_into
@@ -26,7 +26,6 @@ from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.rules.options import Gumbel, Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.search.store import load_trees, save_trees
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import FAILED, INVALID, LINKED, SOLVED
 from branchwise.search.trees.tree import Tree
@@ -77,7 +76,7 @@ def resumed(tree: Tree, chosen: SearchSettings) -> Tree:
 
 
 def compiled_resumed(tree: CompiledTree, chosen: SearchSettings | None = None) -> CompiledTree:
-    return compiled.extend([tree], None, KernelEvaluator(board_value), chosen)[0]
+    return compiled.extend([tree], KernelEvaluator(board_value), chosen)[0]
 
 
 def stopped(rule: str, simulations: int, nodes: int, **others: Any) -> Tree:
@@ -124,13 +123,11 @@ def test_an_interrupted_search_that_is_resumed_equals_one_go(rule: str, tmp_path
 
 
 @pytest.mark.parametrize("rule", COMPILED)
-def test_an_interrupted_compiled_search_that_is_resumed_equals_one_go(rule: str, tmp_path: Any) -> None:
+def test_an_interrupted_compiled_search_that_is_resumed_equals_one_go(rule: str) -> None:
     part, whole = compiled_grown(rule, 600, max_nodes=400), compiled_grown(rule, 600)
     assert part.stopped == "max_nodes"
     assert 1 < part.simulations < 600
-    save_compiled(tmp_path / "trees.npz", [part])
-    [loaded] = load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
-    for tree in (part, loaded):
+    for tree in (part, pickle.loads(pickle.dumps(part))):
         assert np.array_equal(compiled_resumed(tree, settings(rule, 600)).nodes, whole.nodes)
         assert tree.best_action() == whole.best_action()
 
@@ -281,30 +278,6 @@ def test_compiled_trees_of_different_games_or_settings_are_not_extended_together
         compiled.extend([one, three])  # type: ignore[list-item]
 
 
-def test_a_compiled_gumbel_tree_of_one_simulation_is_read_back(tmp_path: Any) -> None:
-    tree = compiled_grown("gumbel", 1)
-    save_compiled(tmp_path / "trees.npz", [tree])
-    [loaded] = load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
-    assert loaded.gumbel.tolist() == tree.gumbel.tolist()
-
-
-@pytest.mark.parametrize("visits", [0, -5])
-def test_a_file_whose_visits_lead_a_kernel_astray_is_refused(visits: int, tmp_path: Any) -> None:
-    tree = compiled_grown("uct", 200)
-    tree.nodes["visits"][1] = visits
-    save_compiled(tmp_path / "trees.npz", [tree])
-    with pytest.raises(ValueError, match=r"node 1: .*damaged"):
-        load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
-
-
-def test_a_file_that_counts_its_simulations_wrongly_is_refused(tmp_path: Any) -> None:
-    tree = compiled_grown("gumbel", 64)
-    tree.simulations = 10
-    save_compiled(tmp_path / "trees.npz", [tree])
-    with pytest.raises(ValueError, match="simulations=10 and 64 visits"):
-        load_compiled(tmp_path / "trees.npz", GAME, [Root(GAME.reset(0))])
-
-
 @pytest.mark.parametrize(("name", "value"), [("max_actions", 256), ("max_actions", 0), ("players", 3)])
 def test_rules_beyond_what_a_compiled_node_holds_are_refused(name: str, value: int) -> None:
     given = {"name": "x", "players": 2, "words": 1, "max_actions": 9, "max_depth": 9, "legal": None, "step": None}
@@ -364,28 +337,6 @@ def test_actions_of_prior_zero_are_not_considered(shares: tuple[float, ...], pos
     flat = ValueFunction(lambda simulator, state, transcript: 0.0)
     [tree] = search(Shop(), [root], Sure(*shares), flat, PLAN, generator())  # type: ignore[arg-type]
     assert {tree.actions[child] for child in tree.children() if tree.visits(child)} == possible
-    array = ArrayTree(PLAN, actions=5, rng=generator())
-    leaves = array.next()
-    while len(leaves):
-        leaves = array.step(np.zeros(len(leaves)), np.tile(shares, (len(leaves), 1)))
-    assert {"abcde"[i] for i in np.flatnonzero(array.visits())} == possible
-
-
-@njit(cache=True)
-def likes_the_middle(state: tuple[int, int], actions: Any, count: int, logits: Any) -> None:
-    for i in range(count):
-        logits[i] = 0.0 if actions[i] == 4 else -np.inf
-    if state[0] | state[1]:
-        logits[:count] = 0.0
-
-
-def test_actions_of_prior_zero_are_not_considered_in_compiled_search() -> None:
-    arguments = (KernelPolicy(likes_the_middle), KernelEvaluator(board_value), PLAN, generator())
-    [tree] = compiled.search(GAME, [Root(GAME.reset(0))], *arguments)
-    assert {
-        tree.actions[c] if isinstance(tree, Tree) else tree.action(c) for c in tree.children() if tree.visits(c)
-    } == {GAME.rules.action_text(4)}
-    assert tree.best_action() == GAME.rules.action_text(4)
 
 
 @pytest.mark.parametrize("lost", [{"b"}, {"a", "c", "d"}, set("abcde")])
@@ -404,20 +355,6 @@ def test_a_gumbel_search_goes_on_without_actions_whose_evaluation_fails(lost: se
     assert not any(visits[action] for action in lost)
     assert np.isfinite(tree.value(0))
     assert tree.best_action() not in lost or len(lost) == 5
-
-
-def test_an_array_tree_goes_on_without_leaves_that_fail_and_movers_that_are_nobody() -> None:
-    array = ArrayTree(PLAN, actions=5, rng=generator())
-    leaves, asked = array.next(), []
-    while len(leaves):
-        asked += leaves.tolist()
-        array.movers[:1] = 7 if leaves[0] == 2 else 0
-        value = np.nan if leaves[0] == 3 else 0.5
-        leaves = array.step(np.full(1, value), np.full((1, 5), 0.2))
-    assert asked.count(2) == asked.count(3) == 1
-    assert array.failed == 2
-    assert array.visits()[[1, 2]].tolist() == [0, 0]
-    assert array.visits().sum() == 31
 
 
 def test_a_root_that_never_evaluates_ends_a_gumbel_search() -> None:

@@ -255,6 +255,15 @@ def test_known_returns_of_solved_actions_are_the_best_below_each(name: str) -> N
     assert compared > 20
 
 
+@pytest.mark.parametrize("name", SEARCHES)
+def test_the_values_of_the_children_of_a_node_are_those_of_each(name: str) -> None:
+    game, options = SEARCHES[name]
+    for tree in grown(Sums(**game), flat_settings(**{"simulations": 200, "exploration": 1.0, **options}), Digits()):
+        for node in range(len(tree)):
+            values = [tree.value(child) for child in tree.children(node)]
+            np.testing.assert_array_equal(tree.child_values(node), values)
+
+
 @pytest.mark.parametrize("name", [name for name, (_, options) in SEARCHES.items() if "information" not in options])
 def test_a_rerooted_tree_is_sound_and_a_saved_one_grows_on_as_it_would(name: str, tmp_path: Path) -> None:
     game, options = SEARCHES[name]

@@ -11,7 +11,6 @@ from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search.engine import Root, search
 from branchwise.search.extraction import sibling_pairs
 from branchwise.search.settings import SearchSettings
-from branchwise.search.trees.array_tree import ArrayTree
 from branchwise.search.trees.nodes import LINKED
 from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
@@ -244,80 +243,34 @@ def test_a_draw_stays_in_the_race() -> None:
     assert tree.value(1) == pytest.approx(plain.value(1), abs=0.1)
 
 
-def array_tree(judge: Any, actions: int = 2, limit: int = 1000, **options: Any) -> ArrayTree:
-    """A tree of arrays: the root's one action leads to chance, its outcome to a node of two ends, 1 and 0."""
-    tree = ArrayTree(flat_settings(**options), actions=actions)
-    leaves, asked = tree.next(), 0
-    while len(leaves):
-        asked += 1
-        assert asked < limit, "a search without end"
-        depth, node = 0, int(leaves[0])
-        action = int(tree.actions_into(leaves)[0])
-        while node:
-            node, depth = int(tree.parents(np.array([node]))[0]), depth + 1
-        tree.movers[0] = CHANCE if depth == 1 else 0
-        tree.terminal[0] = depth == 3
-        tree.rewards[0] = 1.0 - action if depth == 3 else 0.0
-        open_actions = [1.0, -1.0] if depth < 2 else [0.5, 0.5]
-        leaves = tree.step(np.array([judge(depth)]), np.array([open_actions]))
-    return tree
+class Coin(Written):
+    """The root's one action leads to chance, its one outcome to a node of two ends, 1 and 0."""
+
+    moves: ClassVar = {"root": {"bet": "coin"}, "coin": {"heads": "heads"}, "heads": {"a": "won", "b": "lost"}}
+    pays: ClassVar = {"won": (1.0,)}
+    luck: ClassVar = ("coin",)
 
 
 def test_an_outcome_of_chance_that_is_solved_is_not_asked_about_again() -> None:
-    asked: list[int] = []
-    tree = array_tree(lambda depth: asked.append(depth) or 0.1, simulations=500)
-    assert asked == [0, 1, 2, 3, 3]
+    asked: list[str] = []
+    tree = grown(Coin(), lambda _, state, __: asked.append(state) or 0.1, simulations=500)
+    assert asked == ["root", "heads"]
     assert tree.value() > 0.98  # not 0.1
 
 
 def test_an_outcome_of_chance_that_failed_is_not_asked_about_again() -> None:
-    """Where there is no other, the search is over."""
-    asked: list[int] = []
-    tree = array_tree(lambda depth: asked.append(depth) or (np.nan if depth == 2 else 0.0), simulations=50)
-    assert asked == [0, 1, 2]
-    assert tree.failed == 1
-    assert tree.visits().sum() == 1
+    asked: list[str] = []
+
+    def judge(simulator: Any, state: str, transcript: Any) -> float:
+        asked.append(state)
+        return np.nan if state == "heads" else 0.0
+
+    tree = grown(Coin(), judge, simulations=50, max_failed_share=1.0)
+    assert asked == ["root", "heads"]
+    assert tree.counters["failed_leaves"] == 1
 
 
 def test_a_target_by_value_is_that_of_the_action_that_is_played() -> None:
     tree = grown(Lure(), simulations=60, final="value")
     actions, shares = tree.policy_target()
     assert shares[actions.index(tree.best_action())] > 0.0
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"noise": 0.25},
-        {"critic_weight": 0.5},
-        {"widening": 1.0},
-        {"hide_outcome": True},
-        {"transpositions": True},
-        {"information": "single_observer"},
-        {"seconds": 1.0},
-        {"max_nodes": 5},
-        {"max_bytes": 1000},
-        {"max_model_calls": 3},
-        {"stop_decided": True},
-        {"selection": "softmax"},
-        {"selection": "uct_bonus"},
-        {"unvisited_value": "prior"},
-    ],
-)
-def test_a_tree_of_arrays_refuses_settings_that_it_does_not_read(options: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"an ArrayTree .*{next(iter(options.values()))}|an ArrayTree has neither"):
-        ArrayTree(flat_settings(**options), actions=2)
-
-
-def test_the_best_return_of_one_of_two_players_is_refused_by_trees_of_arrays_too() -> None:
-    with pytest.raises(ValueError, match="backup='max' keeps the best return of one player, and there are 2"):
-        ArrayTree(SearchSettings(backup="max"), actions=2, players=2, zero_sum=True)
-
-
-@pytest.mark.parametrize("mover", [TERMINAL, -200.0, -np.inf])
-def test_nobody_moves_at_an_end(mover: float) -> None:
-    tree = ArrayTree(SearchSettings(simulations=3), actions=1, players=3)
-    tree.next()
-    tree.terminal[0], tree.movers[0] = 1.0, mover
-    tree.tell(np.zeros((1, 3)), np.ones((1, 1)))
-    assert (tree.failed, tree.value()) == (0, 0.0)

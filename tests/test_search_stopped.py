@@ -332,18 +332,10 @@ def no_value(state: Any, random: int) -> tuple[float, int]:
     return np.nan, random
 
 
-@njit
-def no_logits(state: Any, actions: np.ndarray, count: int, logits: np.ndarray) -> None:
-    logits[0] = np.nan
-
-
-@pytest.mark.parametrize("given", [{"evaluator": no_value}, {"policy": no_logits}], ids=["values", "logits"])
-def test_a_kernel_that_gives_no_number_stops_a_compiled_search(given: dict[str, Any]) -> None:
-    game, kinds = TicTacToe(), {"evaluator": compiled.KernelEvaluator, "policy": compiled.KernelPolicy}
-    kernels: dict[str, Any] = {name: kinds[name](kernel) for name, kernel in given.items()}
-    settings = SearchSettings(simulations=50, selection="puct")
+def test_a_kernel_that_gives_no_number_stops_a_compiled_search() -> None:
+    game, settings = TicTacToe(), SearchSettings(simulations=50, selection="puct")
     with pytest.raises(SearchStopped, match="gave tic_tac_toe NaN, infinity, or values whose sum is beyond"):
-        compiled.search(game, [Root(game.reset(0))], settings=settings, **kernels)
+        compiled.search(game, [Root(game.reset(0))], None, compiled.KernelEvaluator(no_value), settings)
 
 
 @pytest.mark.parametrize(

@@ -467,6 +467,20 @@ def test_numbers_that_steer_a_tree_are_read_up_to_their_limits(change: Any, faul
         load_trees(path)
 
 
+def test_a_file_of_an_earlier_version_that_counted_failed_leaves_beside_the_nodes_is_read(tmp_path: FilePath) -> None:
+    path = tmp_path / "trees.parquet"
+    save_trees(path, grown())
+
+    def earlier(abouts: Any) -> Any:
+        written = json.loads(abouts[0])
+        written["head"]["failed"] = 0
+        return [json.dumps(written), *abouts[1:]]
+
+    expected = load_trees(path)[0].beside_nodes()
+    rewritten(path, "about", earlier)
+    assert load_trees(path)[0].beside_nodes() == expected
+
+
 @pytest.mark.parametrize(
     ("name", "node", "value"),
     [

@@ -2,31 +2,26 @@
 the trees of ``branchwise.search.search`` in a fraction of a microsecond a simulation beside the roll-out itself.
 
 ``engine.py`` says what is compiled and calls the loops (``loop.py``, ``gumbel.py``), ``build.py`` compiles them once a
-game, ``tree.py`` and ``store.py`` hold the trees, in memory and as files.
+game, ``tree.py`` holds the trees.
 """
 
 from .engine import (
     MOST_SIMULATIONS,
     KernelEvaluator,
-    KernelPolicy,
     SearchingPlayer,
     extend,
     search,
     why_not_compiled,
 )
-from .store import load_compiled, save_compiled
 from .tree import CompiledTree, merged
 
 __all__ = [
     "MOST_SIMULATIONS",
     "CompiledTree",
     "KernelEvaluator",
-    "KernelPolicy",
     "SearchingPlayer",
     "extend",
-    "load_compiled",
     "merged",
-    "save_compiled",
     "search",
     "why_not_compiled",
 ]

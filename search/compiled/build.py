@@ -27,23 +27,17 @@ from . import loop as plain_loop
 
 
 @lru_cache(maxsize=64)
-def built(
-    loop: ModuleType, name: str, rules: CompiledRules, value: Any, prior: Any, fixed: tuple[tuple[str, int], ...]
-) -> Any:
-    """The compiled function ``name`` of the module ``loop`` for a game, a kernel for values of leaves, and one for
-    logits of actions, or None. ``loop`` is ``loop.py`` or a module that replaces some of its functions; ``fixed``
-    are further names with their values."""
-    parts = [rules.legal, rules.step, value, *([] if prior is None else [prior])]
-    digest, lasting = _digest(loop, rules, parts, fixed)
+def built(loop: ModuleType, name: str, rules: CompiledRules, value: Any, fixed: tuple[tuple[str, int], ...]) -> Any:
+    """The compiled function ``name`` of the module ``loop`` for a game and a kernel for values of leaves. ``loop`` is
+    ``loop.py`` or a module that replaces some of its functions; ``fixed`` are further names with their values."""
+    digest, lasting = _digest(loop, rules, value, fixed)
     given = {
         **vars(plain_loop),
         **vars(loop),
         "game_legal": rules.legal,
         "game_step": rules.step,
         "game_value": value,
-        "game_prior": prior,
         "TWO_PLAYERS": rules.players == 2,
-        "HAS_PRIOR": prior is not None,
         **dict(fixed),
     }
     for function in [item for item in given.values() if isinstance(item, FunctionType)]:
@@ -57,14 +51,12 @@ def built(
     return compiled
 
 
-def _digest(
-    loop: ModuleType, rules: CompiledRules, parts: list[Any], fixed: tuple[tuple[str, int], ...]
-) -> tuple[str, bool]:
+def _digest(loop: ModuleType, rules: CompiledRules, value: Any, fixed: tuple[tuple[str, int], ...]) -> tuple[str, bool]:
     """Sixteen letters that name all that decides what the compiled functions do, and whether that could all be read."""
     lasting = True
     files = {loop.__file__, plain_loop.__file__, kernels.__file__, *rules.sources}
-    found = hashlib.sha256(f"{rules.players} {len(parts)} {fixed}".encode())
-    for part in parts:
+    found = hashlib.sha256(f"{rules.players} {fixed}".encode())
+    for part in (rules.legal, rules.step, value):
         function = part.py_func
         try:
             files.add(inspect.getsourcefile(function))

@@ -11,7 +11,7 @@ The first search of a game compiles for some seconds, says so, and keeps the res
 Kernels release Python's lock: ``workers`` threads search several trees at once, and several trees of one root together
 are root parallelisation (``tree.merged``).
 
-Not here: policies and evaluators that are asked in Python, chance nodes, hidden information. A tree is limited to 2²⁴
+Not here: policies, evaluators that are asked in Python, chance nodes, hidden information. A tree is limited to 2²⁴
 simulations, the largest count that float32 holds.
 """
 
@@ -19,7 +19,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
@@ -32,8 +31,7 @@ from ..border import check_simulator_methods, checked_settings, generators
 from ..engine import Progress, Root, SearchStopped, checked_roots
 from ..engine import search as search_in_general
 from ..evaluation import Evaluator, Leaf, LeafFunction, RandomRollout
-from ..interruption import Interruption
-from ..rules.gumbel import gumbel_draws, halving_plan, not_planned, why_not_planned
+from ..rules.gumbel import gumbel_draws, not_planned, why_not_planned
 from ..rules.options import Gumbel, Uct, numbers_of
 from ..settings import SearchSettings
 from ..trees.stepping import Refused
@@ -42,7 +40,6 @@ from . import gumbel as gumbel_loop
 from . import loop as plain_loop
 from .build import built
 from .loop import (
-    CHOICE,
     COMPILED_NODE,
     RULES,
     SOLVED,
@@ -57,8 +54,7 @@ from .loop import (
     WEIGHT_UCB1,
     WEIGHT_UCT,
 )
-from .store import save_compiled
-from .tree import CompiledTree, tries_each_once
+from .tree import CompiledTree
 
 MOST_SIMULATIONS: Final = 1 << 24
 MOST_NODES: Final = (1 << 31) - 1
@@ -111,34 +107,23 @@ class KernelEvaluator(Evaluator):
         return np.array(values, np.float64).reshape(len(leaves), -1)
 
 
-class KernelPolicy:
-    """Priors by a numba kernel ``(state, actions, count, logits)`` that writes the logits of the first ``count`` codes
-    of ``actions`` into ``logits`` (float64). For compiled searches alone: other policies read transcripts."""
-
-    def __init__(self, kernel: Any) -> None:
-        self.kernel = kernel
-
-
 def search(
     simulator: Simulator[Any],
     roots: Sequence[Root],
-    policy: Policy | PolicyFunction | KernelPolicy | None = None,
+    policy: Policy | PolicyFunction | None = None,
     evaluator: Evaluator | LeafFunction | None = None,
     settings: SearchSettings | None = None,
     rng: np.random.Generator | Sequence[np.random.Generator] | int | None = None,
     progress: Progress | None = None,
     *,
     workers: int = 1,
-    autosave: str | Path | None = None,
 ) -> "list[CompiledTree] | list[Tree]":
     """Grow one tree from each root: all of them :class:`CompiledTree`, or all ``Tree`` where something is not compiled.
 
     ``policy``: None for equal priors. ``evaluator``: None for random roll-outs to the end of the game. ``rng``: one
     generator, of which each tree takes a number (and its Gumbel draws) in turn, one generator a root, or a seed;
-    default 0. ``workers``:
-    threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and ``max_bytes`` are looked at every
-    16,384 simulations of a tree, nodes and bytes also where memory has to grow. ``autosave``: on Ctrl-C or SIGTERM stop
-    there, write the trees (``store.load_compiled``), and raise KeyboardInterrupt or SystemExit.
+    default 0. ``workers``: threads that search trees side by side. ``settings.seconds``, ``max_nodes`` and
+    ``max_bytes`` are looked at every 16,384 simulations of a tree, nodes and bytes also where memory has to grow.
     Raises ValueError for a root where no player is to move, and for more than 2²⁴ simulations; TypeError for arguments
     of another type; SearchStopped where a kernel gave no number.
     """
@@ -146,8 +131,6 @@ def search(
     check_simulator_methods(simulator)
     reason = why_not_compiled(simulator, policy, evaluator, settings)
     if reason:
-        if isinstance(policy, KernelPolicy):
-            raise ValueError(f"{reason}, and a KernelPolicy cannot be asked by the general engine; pass another policy")
         return search_in_general(
             simulator,
             roots,
@@ -156,7 +139,6 @@ def search(
             settings,
             rng,
             progress,
-            autosave=autosave,
         )
     roots, given = checked_roots(simulator, roots), generators(rng)
     rngs = [given] * len(roots) if isinstance(given, np.random.Generator) else given
@@ -171,18 +153,16 @@ def search(
             tree.gumbel = gumbel_draws(generator, count, settings.rule.gumbel_scale)
         tree.random = int(generator.integers(1 << 62))
         trees.append(tree)
-    return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
+    return _grow(trees, evaluator, settings, progress, workers)
 
 
 def extend(
     trees: list[CompiledTree],
-    policy: KernelPolicy | Policy | None = None,
     evaluator: Evaluator | None = None,
     settings: SearchSettings | None = None,
     progress: Progress | None = None,
     *,
     workers: int = 1,
-    autosave: str | Path | None = None,
 ) -> list[CompiledTree]:
     """Go on with trees of one game until each has had ``settings.simulations`` simulations, earlier ones included;
     returns them. ``settings``: None for the trees' own.
@@ -198,7 +178,7 @@ def extend(
         if any(tree.settings != settings for tree in trees):
             raise ValueError("the trees were searched with different settings; pass those to go on with")
     settings = checked_settings(settings)
-    reason = why_not_compiled(trees[0].simulator, policy, evaluator, settings)
+    reason = why_not_compiled(trees[0].simulator, None, evaluator, settings)
     if reason:
         raise ValueError(f"{reason}; a compiled tree goes on with what is compiled")
     for tree in trees:
@@ -216,7 +196,7 @@ def extend(
     for tree in trees:
         if tree.simulations < settings.simulations:
             tree.settings = settings
-    return _grow(trees, policy, evaluator, settings, progress, workers, autosave)
+    return _grow(trees, evaluator, settings, progress, workers)
 
 
 def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
@@ -225,12 +205,9 @@ def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
     if not isinstance(rule, Gumbel) or tree.simulations >= settings.simulations:
         return
     children = tree.children(0)
-    visits, prior = (
-        tree.nodes[name][children.start : children.stop].astype(np.float64) for name in ("visits", "factor")
-    )
-    plan = halving_plan(prior, numbers_of(tree.settings.rule)["considered"], tree.settings.simulations)
+    visits, prior = tree.nodes["visits"][children.start : children.stop], np.ones(len(children))
     is_drawn = len(tree.gumbel) > 0
-    reason = why_not_planned(visits, prior, is_drawn, plan, rule.considered, settings.simulations)
+    reason = why_not_planned(visits, prior, is_drawn, tree.gumbel_plan(), rule.considered, settings.simulations)
     if not is_drawn and not reason:
         reason = "it has no draws for its root"
     if reason:
@@ -239,34 +216,29 @@ def _check_plan(tree: CompiledTree, settings: SearchSettings) -> None:
 
 def _grow(
     trees: list[CompiledTree],
-    policy: Any,
     evaluator: Any,
     settings: SearchSettings,
     progress: Progress | None,
     workers: int,
-    autosave: str | Path | None,
 ) -> list[CompiledTree]:
     if settings.simulations > MOST_SIMULATIONS:
         raise ValueError(f"simulations={settings.simulations}; a compiled tree holds at most 2²⁴")
     if not trees:
         return trees
     kernel = evaluator.kernel if isinstance(evaluator, KernelEvaluator) else trees[0].rules.rollout
-    prior = policy.kernel if isinstance(policy, KernelPolicy) else None
-    with Interruption(trees, autosave, save_compiled) as interruption:
-        run = _Run(trees, settings, kernel, prior, progress, interruption)
-        if workers == 1 or len(trees) == 1:
-            for tree in trees:
-                run.grow(tree)
-        else:
-            with ThreadPoolExecutor(workers) as threads:
-                list(threads.map(run.grow, trees))
-        interruption.leave_if_asked()
+    run = _Run(trees, settings, kernel, progress)
+    if workers == 1 or len(trees) == 1:
+        for tree in trees:
+            run.grow(tree)
+    else:
+        with ThreadPoolExecutor(workers) as threads:
+            list(threads.map(run.grow, trees))
     return trees
 
 
 def why_not_compiled(
     simulator: Simulator[Any],
-    policy: "Policy | PolicyFunction | KernelPolicy | None",
+    policy: Policy | PolicyFunction | None,
     evaluator: Evaluator | LeafFunction | None,
     settings: SearchSettings,
 ) -> str:
@@ -274,7 +246,7 @@ def why_not_compiled(
     rules = getattr(simulator, "rules", None)
     if not isinstance(rules, CompiledRules):
         return f"{type(simulator).__name__} has no compiled rules"
-    if policy is not None and not isinstance(policy, KernelPolicy):
+    if policy is not None:
         return f"{type(policy).__name__} is asked in Python"
     if evaluator is None:
         if settings.discount != 1.0:
@@ -306,22 +278,21 @@ class _Plan:
     def __init__(self, settings: SearchSettings) -> None:
         self.settings = settings
         self.reason = _why_not(settings)
-        self.loops: dict[tuple[CompiledRules, Any, Any], tuple[Any, np.ndarray]] = {}
+        self.loops: dict[tuple[CompiledRules, Any], tuple[Any, np.ndarray]] = {}
         self.scales = np.zeros(_REMEMBERED_SCALES, np.float32)  # the loop writes there what it has computed
+        first_play = "infinite" if settings.rule.name == "uct" else settings.unvisited_value
         self.fixed = {
             "WEIGHT": _WEIGHTS.get(settings.rule.name, WEIGHT_PUCT),
-            "UNVISITED": UNVISITED_FIRST
-            if tries_each_once(settings)
-            else _UNVISITED.get(settings.unvisited_value, UNVISITED_ZERO),
+            "UNVISITED": _UNVISITED.get(first_play, UNVISITED_ZERO),
             "ALPHAZERO": settings.rule.name == "alphazero",
             "RANDOM_TIES": settings.random_ties,
         }
         if settings.rule.name == "gumbel":
             self.fixed = {"WEIGHT": WEIGHT_PUCT, "UNVISITED": UNVISITED_ZERO}
 
-    def loop(self, rules: CompiledRules, kernel: Any, prior: Any) -> tuple[Any, np.ndarray]:
+    def loop(self, rules: CompiledRules, kernel: Any) -> tuple[Any, np.ndarray]:
         """The compiled loop of a game, and the settings as it reads them."""
-        known = self.loops.get((rules, kernel, prior))
+        known = self.loops.get((rules, kernel))
         if known is None:
             module = gumbel_loop if self.settings.rule.name == "gumbel" else plain_loop
             given = np.zeros(1, RULES)
@@ -332,8 +303,8 @@ class _Plan:
             fixed = dict(self.fixed)
             if module is plain_loop:
                 fixed["SOLVE"] = self.settings.proves if rules.players == 2 else self.settings.solve
-            known = built(module, "grow", rules, kernel, prior, tuple(fixed.items())), given
-            self.loops[rules, kernel, prior] = known
+            known = built(module, "grow", rules, kernel, tuple(fixed.items())), given
+            self.loops[rules, kernel] = known
         return known
 
 
@@ -345,14 +316,11 @@ class _Run:
         trees: list[CompiledTree],
         settings: SearchSettings,
         kernel: Any,
-        prior: Any,
         progress: Progress | None,
-        interruption: Interruption,
     ) -> None:
         self.settings = settings
-        self.interruption = interruption
         self.plan = _plan(settings)
-        self.compiled, self.given = self.plan.loop(trees[0].rules, kernel, prior)
+        self.compiled, self.given = self.plan.loop(trees[0].rules, kernel)
         self.deadline = None if settings.seconds is None else time.monotonic() + settings.seconds
         self.most_nodes = settings.max_nodes or MOST_NODES
         self.memory_limit = "max_nodes"
@@ -360,8 +328,7 @@ class _Run:
             fitting = max(1, settings.max_bytes // COMPILED_NODE.itemsize // len(trees))
             if fitting < self.most_nodes:
                 self.most_nodes, self.memory_limit = fitting, "max_bytes"
-        kernels = [("value_sum", kernel is not trees[0].rules.rollout), ("factor", prior is not None)]
-        self.from_kernels = [name for name, given in kernels if given]
+        self.own_values = kernel is not trees[0].rules.rollout
         self.told = None if progress is None else _Told(progress, trees)
 
     def grow(self, tree: CompiledTree) -> None:
@@ -398,8 +365,6 @@ class _Run:
                 nodes = larger
             if self.deadline is not None and time.monotonic() >= self.deadline:
                 tree.stopped = "seconds"
-            if self.interruption.asked:
-                tree.stopped = "interrupted"
             if self.told is not None:
                 self.told.add(tree, done)
             self.check_finite(tree, nodes[:1])  # a chunk looks at the root and at what it added, the end at everything
@@ -410,23 +375,21 @@ class _Run:
             _copy(nodes[:size], tree.nodes)
 
     def check_finite(self, tree: CompiledTree, nodes: np.ndarray) -> None:
-        """Raise SearchStopped where what a caller's kernels gave made one of these nodes' numbers no number."""
-        if not all(np.isfinite(nodes[name]).all() for name in self.from_kernels):
+        """Raise SearchStopped where what a caller's kernel gave made one of these nodes' sums no number."""
+        if self.own_values and not np.isfinite(nodes["value_sum"]).all():
             raise SearchStopped(
-                f"the kernel of a KernelEvaluator or KernelPolicy gave {tree.rules.name} NaN, infinity, or values"
-                " whose sum is beyond what float32 holds (3.4e38)",
+                f"the kernel of a KernelEvaluator gave {tree.rules.name} NaN, infinity, or values whose sum is beyond"
+                " what float32 holds (3.4e38)",
                 [tree],
             )
 
     def _given(self, tree: CompiledTree) -> tuple[np.ndarray, ...]:
         """The arguments of the compiled loop that do not change while a tree grows."""
-        settings = self.settings
         walk = np.zeros(tree.rules.max_depth + 1, STEP)  # a tree may be deeper than this search's max_depth
-        choices = np.zeros(tree.rules.max_actions, CHOICE)
-        if settings.rule.name != "gumbel":
-            return self.given, self.plan.scales, walk, choices
-        plan = np.zeros(max(settings.simulations - 1, 1), np.int64)
-        return self.given, tree.gumbel, np.full(len(tree.gumbel), np.nan), plan, walk, choices
+        actions = np.zeros(tree.rules.max_actions, np.int64)
+        if self.settings.rule.name != "gumbel":
+            return self.given, self.plan.scales, walk, actions
+        return self.given, tree.gumbel, tree.gumbel_plan(), walk, actions, np.zeros(tree.rules.max_actions)
 
 
 class _Told:

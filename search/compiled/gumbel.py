@@ -2,8 +2,8 @@
 
 As ``loop.py``, with two differences in a node's record: ``value_sum`` holds what the evaluator said of the
 node's own state (the formulas need it), so that ``value`` is a running mean, rounded as the sums there; and ``factor``
-is the prior P. The formulas stand here once more because they read the records in place, without arrays of their own:
-that makes a simulation about three times as fast. The tests hold both together.
+is the prior P, the same for all. The formulas stand here once more because they read the records in place, without
+arrays of their own: that makes a simulation about three times as fast. The tests hold both together.
 
 Where all completed values of a node are equal, σ is zero and π' the prior: no exponentials are needed.
 """
@@ -13,12 +13,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..rules.gumbel import LOWEST_SCORE, halving_plan
+from ..rules.gumbel import LOWEST_SCORE
 from .loop import LATE, OVER, TWO_PLAYERS, expand, game_step, game_value, rounded
 
 FASTMATH: Final = {"reassoc", "contract"}  # sums need not wait for each other
 _SMALLEST: Final = np.finfo(np.float64).tiny
-_LEAST_MASS: Final = 1e-200  # far below any prior that float32 holds
 
 
 def span_of(nodes: np.ndarray, node: int) -> Any:
@@ -61,9 +60,9 @@ def completed_children(
     return total, filling, low, high, scale
 
 
-def root_child(nodes: np.ndarray, drawn: np.ndarray, plan: np.ndarray, rules: np.ndarray) -> int:
-    """The root's child for the next simulation of sequential halving (``gumbel.root_choice``); ``drawn``: g + logits,
-    the largest logit being zero. No child is ever lost here, so that one has the count of the plan's turn."""
+def root_child(nodes: np.ndarray, gumbel: np.ndarray, plan: np.ndarray, rules: np.ndarray) -> int:
+    """The root's child for the next simulation of sequential halving (``gumbel.root_choice``). No child is ever lost
+    here, so that one has the count of the plan's turn."""
     first, count = span_of(nodes, 0)
     total, filling, low, _, scale = completed_children(nodes, first, count, float(nodes[0].value_sum), rules)
     wanted = plan[total]
@@ -72,49 +71,18 @@ def root_child(nodes: np.ndarray, drawn: np.ndarray, plan: np.ndarray, rules: np
     for i in range(count):
         child = nodes[np.uint64(first + i)]
         value = float(child.value) if child.visits > 0 else filling
-        score = max(LOWEST_SCORE, drawn[i] + scale * (value - low))
+        score = max(LOWEST_SCORE, gumbel[i] + scale * (value - low))
         if child.visits == wanted and score > best_score:
             best_score = score
             best = i
     return first + best
 
 
-def likeliest_child(nodes: np.ndarray, first: int, count: int) -> int:
-    """The child with the largest prior, the first of equals."""
-    best = 0
-    largest = nodes[np.uint64(first)].factor
-    for i in range(1, count):
-        prior = nodes[np.uint64(first + i)].factor
-        if prior > largest:
-            largest = prior
-            best = i
-    return first + best
-
-
-def possible_policy(
-    nodes: np.ndarray, first: int, count: int, filling: float, scale: float, policy: np.ndarray
-) -> float:
-    """Into ``policy`` P · exp(σ) where the largest value is that of a child of prior zero: σ counts from the largest of
-    the others, or all would vanish. Returns their sum."""
-    high = -np.inf
-    for i in range(count):
-        child = nodes[np.uint64(first + i)]
-        policy[i] = float(child.value) if child.visits > 0 else filling
-        if child.factor > 0.0:
-            high = max(high, policy[i])
-    mass = 0.0
-    for i in range(count):
-        prior = float(nodes[np.uint64(first + i)].factor)
-        policy[i] = prior * math.exp(scale * (policy[i] - high)) if prior > 0.0 else 0.0
-        mass += policy[i]
-    return mass
-
-
 def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.ndarray) -> int:
     """argmax π'(a) − N(a) / (1 + ΣN) (``gumbel.interior_choice``); ``policy``: room for π'."""
     first, count = span_of(nodes, node)
     if nodes[node].visits == 1:  # all completed values are the node's own: π' is the prior
-        return likeliest_child(nodes, first, count)
+        return first
     total, filling, _, high, scale = completed_children(nodes, first, count, float(nodes[node].value_sum), rules)
     mass = 1.0
     if scale > 0.0:
@@ -124,8 +92,6 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.n
             value = float(child.value) if child.visits > 0 else filling
             policy[i] = float(child.factor) * math.exp(scale * (value - high))
             mass += policy[i]
-        if mass < _LEAST_MASS:
-            mass = possible_policy(nodes, first, count, filling, scale, policy)
     turns = (1.0 + total) / mass  # all scores times 1 + ΣN: the same child is best
     best = 0
     best_score = -np.inf
@@ -137,17 +103,6 @@ def interior_child(nodes: np.ndarray, node: int, policy: np.ndarray, rules: np.n
             best_score = score
             best = i
     return first + best
-
-
-def prepare_root(nodes: np.ndarray, gumbel: np.ndarray, drawn: np.ndarray, plan: np.ndarray, considered: int) -> None:
-    """Into ``drawn`` g + logits of the root's children, the largest logit being zero; into ``plan`` their visits."""
-    first, count = span_of(nodes, 0)
-    prior = np.empty(count)
-    for i in range(count):
-        prior[i] = nodes[first + i].factor
-    for i in range(count):
-        drawn[i] = gumbel[i] + np.log(prior[i] / prior.max())
-    plan[:] = halving_plan(prior, considered, plan.shape[0] + 1)
 
 
 def back_up(nodes: np.ndarray, walk: np.ndarray, depth: int, value: float, discount: float) -> None:
@@ -168,25 +123,17 @@ def grow(
     simulations: int,
     rules: np.ndarray,
     gumbel: np.ndarray,
-    drawn: np.ndarray,
     plan: np.ndarray,
     walk: np.ndarray,
-    choices: np.ndarray,
+    actions: np.ndarray,
+    policy: np.ndarray,
 ) -> tuple[int, int, int]:
-    """``loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``drawn``:
-    room for as many, NaN before the root has children, and what :func:`prepare_root` made of them from then on;
-    ``plan``: room for ``gumbel.halving_plan``, int64, of at least the simulations that the root will
-    have had."""
+    """``loop.grow`` under the Gumbel rule; ``gumbel``: the draws of the root's children, float64; ``plan``:
+    ``gumbel.halving_plan``, of at least the simulations that the root will have had; ``policy``: room for a number a
+    legal action, float64."""
     discount = rules[0].discount
-    uniform = rules[0].uniform_prior
-    temperature = rules[0].prior_temperature
     max_depth = rules[0].max_depth
-    actions = choices["action"]
-    scratch = choices["logit"]
-    last_start = nodes.shape[0] - choices.shape[0]
-    considered = rules[0].considered
-    if nodes[0].children > 0 and np.isnan(drawn[0]):  # once a search: the plan is as long as the search
-        prepare_root(nodes, gumbel, drawn, plan, considered)
+    last_start = nodes.shape[0] - actions.shape[0]
     done = 0
     walk[0].node = 0
     while done < simulations and size <= last_start:
@@ -202,14 +149,12 @@ def grow(
                     break
                 if here.visits == 0:
                     break
-                count = expand(nodes, node, size, state, actions, scratch, temperature, uniform)
+                count = expand(nodes, node, size, state, actions)
                 size += count
                 if here.flags & LATE or count == 0:  # as in ``loop.grow``
                     break
-                if node == 0:
-                    prepare_root(nodes, gumbel, drawn, plan, considered)
             at_root = depth == 0
-            node = root_child(nodes, drawn, plan, rules) if at_root else interior_child(nodes, node, scratch, rules)
+            node = root_child(nodes, gumbel, plan, rules) if at_root else interior_child(nodes, node, policy, rules)
             state, reward, over = game_step(state, nodes[np.uint64(node)].action)
             depth += 1
             walk[depth].node = node

@@ -12,7 +12,7 @@ With N the parent's visits and n the child's, every compiled rule has the form Q
 
     uct         c(N) = c √(2 ln N)     w = 1/√n, remembered as factor
     ucb1        c(N) = c √(ln N)       w = 1/√(1 + n), remembered as factor
-    puct        c(N) = c √N            w = P/(1 + n), with P as factor
+    puct        c(N) = c √N            w = P/(1 + n), with P as factor: priors are equal
     alphazero   as puct, c growing with N
 
 (``rules/selection.py`` has the formulas; the tests hold them together.) The numbers are float32: scores are off by
@@ -20,9 +20,9 @@ about 1e-7 of their size, and sums of ±1 and 0 are exact. Other sums are rounde
 so that means are off by about 1e-5 of the returns' size after 2²⁴ visits; rounded to the nearest, each addition to a
 large sum would err the same way, and a mean of returns 0.3 would be 0.27.
 
-Random ties: where every child is tried once before any is tried twice, the order of a node's children is drawn when
-they are made (with a policy, of those of equal prior), and the first of equals is taken, as in OpenSpiel's ``MCTSBot``;
-a draw at each tie would cost a fifth of the time. Under the other rules each tie is drawn.
+Random ties: where every child is tried once before any is tried twice, the order of a node's children is drawn once,
+and the first of equals is taken, as in OpenSpiel's ``MCTSBot``; a draw at each tie would cost a fifth of the time.
+Under the other rules each tie is drawn.
 
 What is proven goes up as in MCTS-Solver (Winands, Björnsson and Saito, 2008): a node with a winning child is lost for
 the player who moved into it, a node all of whose children are proven has the best of them, and a proven loss is not
@@ -80,9 +80,7 @@ BEYOND_RETURNS: Final = np.float32(1e30)
 game_legal: Any = None
 game_step: Any = None
 game_value: Any = None
-game_prior: Any = None
 TWO_PLAYERS = True
-HAS_PRIOR = False
 # What the settings fix at compile time.
 WEIGHT = WEIGHT_UCT
 UNVISITED = UNVISITED_FIRST
@@ -96,11 +94,8 @@ RULES: Final = np.dtype(
         ("exploration", np.float64),
         ("exploration_base", np.float64),
         ("discount", np.float64),
-        ("uniform_prior", np.float64),
-        ("prior_temperature", np.float64),
         ("max_depth", np.int64),
         ("fpu_value", np.float64),
-        ("considered", np.int64),
         ("value_scale", np.float64),
         ("maxvisit_init", np.float64),
         ("rescale_values", np.bool_),
@@ -110,9 +105,6 @@ RULES: Final = np.dtype(
 
 STEP: Final = np.dtype([("node", np.int64), ("reward", np.float64)], align=True)
 """A step of the walk: the node that it reached, and what it earned the player who took it."""
-
-CHOICE: Final = np.dtype([("action", np.int64), ("logit", np.float64)], align=True)
-"""Room for the legal actions of one state."""
 
 
 def exploration_scale(visits: float, exploration: float, base: float) -> float:
@@ -136,58 +128,17 @@ def rounded(exact: Any, visits: int) -> Any:
     return np.float32(np.int64(bits & ~0x1FFFFFFF).view(np.float64))
 
 
-def softmax(logits: np.ndarray, count: int, temperature: float, uniform: float) -> None:
-    """In place, the first ``count`` logits → λ / count + (1 − λ) · softmax(logits / temperature), λ = ``uniform``
-    (``selection.mixed_prior``)."""
-    largest = logits[0]
-    for i in range(1, count):
-        largest = max(largest, logits[i])
-    total = 0.0
-    for i in range(count):
-        logits[i] = math.exp((logits[i] - largest) / temperature)
-        total += logits[i]
-    for i in range(count):
-        logits[i] = uniform / count + (1.0 - uniform) * logits[i] / total
-
-
-def sort_by_prior(actions: np.ndarray, priors: np.ndarray, count: int) -> None:
-    """In place, the largest prior first; equal ones keep their order."""
-    for i in range(1, count):
-        action, prior = actions[i], priors[i]
-        place = i
-        while place > 0 and priors[place - 1] < prior:
-            actions[place], priors[place] = actions[place - 1], priors[place - 1]
-            place -= 1
-        actions[place], priors[place] = action, prior
-
-
-def expand(
-    nodes: np.ndarray,
-    node: int,
-    size: int,
-    state: Any,
-    actions: np.ndarray,
-    priors: np.ndarray,
-    temperature: float,
-    uniform: float,
-) -> int:
+def expand(nodes: np.ndarray, node: int, size: int, state: Any, actions: np.ndarray) -> int:
     """Give a node its children, the records from ``size`` on, which are all zeros; returns how many."""
     count = game_legal(state, actions)
     nodes[node].first_child = size
     nodes[node].children = count
-    if HAS_PRIOR:
-        game_prior(state, actions, count, priors)
-        softmax(priors, count, temperature, uniform)
-        if UNVISITED == UNVISITED_FIRST:
-            sort_by_prior(actions, priors, count)
     even = np.float32(1.0 / max(count, 1))
     for i in range(count):
         child = nodes[np.uint64(size + i)]
         child.action = actions[i]
         if WEIGHT == WEIGHT_UCB1:
             child.factor = np.float32(1.0)
-        elif HAS_PRIOR:
-            child.factor = priors[i]
         elif WEIGHT == WEIGHT_PUCT:
             child.factor = even
     return count
@@ -204,19 +155,6 @@ def exchange_unvisited(nodes: np.ndarray, child: int, others: int, random: int) 
     return random
 
 
-def shuffle_equals(nodes: np.ndarray, first: int, priors: np.ndarray, count: int, random: int) -> int:
-    """Put new children of equal priors, which follow each other, into random order."""
-    end = 0
-    for i in range(count):
-        if i == end:
-            end += 1
-            while end < count and priors[end] == priors[i]:
-                end += 1
-        if end - i > 1:
-            random = exchange_unvisited(nodes, first + i, end - 1 - i, random)
-    return random
-
-
 def prepare_late(nodes: np.ndarray, node: int, random: int) -> int:
     """Prepare the children of a node that was at the depth limit of an earlier search. The count of its visits does not
     say which of them comes next, so each has a value beyond all returns until its first visit, in random order where
@@ -224,7 +162,7 @@ def prepare_late(nodes: np.ndarray, node: int, random: int) -> int:
     first: Any = np.int64(nodes[node].first_child)  # signed: numba makes floats of mixed sums
     count: Any = np.int64(nodes[node].children)
     for i in range(count):
-        if RANDOM_TIES and not HAS_PRIOR:
+        if RANDOM_TIES:
             random = exchange_unvisited(nodes, first + i, count - 1 - i, random)
         nodes[first + i].value = BEYOND_RETURNS
     return random
@@ -404,26 +342,22 @@ def grow(
     rules: np.ndarray,
     scales: np.ndarray,
     walk: np.ndarray,
-    choices: np.ndarray,
+    actions: np.ndarray,
 ) -> tuple[int, int, int]:
     """Up to ``simulations`` simulations from ``root``, the state of node 0: (nodes in use, state of the random numbers,
     simulations done). Ends early where the records run short, or the root is solved.
 
     ``nodes``: :data:`COMPILED_NODE` ``[any]``, zeros from ``size`` on; ``rules``: :data:`RULES` ``[1]``; ``scales``:
     room to remember :func:`exploration_scale` by visits, float32, zeros at first; ``walk``: :data:`STEP`
-    ``[longest game + 1]``; ``choices``: :data:`CHOICE`, one for each action that a state can have.
+    ``[longest game + 1]``; ``actions``: room for the legal actions of one state, int64.
     """
     exploration = rules[0].exploration
     base = rules[0].exploration_base
     discount = rules[0].discount
-    uniform = rules[0].uniform_prior
-    temperature = rules[0].prior_temperature
     max_depth = rules[0].max_depth
     fpu_value = rules[0].fpu_value
-    actions = choices["action"]
-    priors = choices["logit"]
     remembered = scales.shape[0]
-    last_start = nodes.shape[0] - choices.shape[0]
+    last_start = nodes.shape[0] - actions.shape[0]
     done = 0
     walk[0].node = 0
     while done < simulations and size <= last_start and not nodes[0].flags & (SOLVED | UNPROVABLE):
@@ -442,9 +376,7 @@ def grow(
                     break
                 if visits == 0:
                     break
-                count = expand(nodes, node, size, state, actions, priors, temperature, uniform)
-                if RANDOM_TIES and HAS_PRIOR and UNVISITED == UNVISITED_FIRST:
-                    random = shuffle_equals(nodes, size, priors, count, random)
+                count = expand(nodes, node, size, state, actions)
                 size += count
                 if here.flags & LATE and UNVISITED == UNVISITED_FIRST:
                     random = prepare_late(nodes, node, random)
@@ -453,7 +385,7 @@ def grow(
             first = here.first_child
             if UNVISITED == UNVISITED_FIRST and visits <= count and not here.flags & LATE:
                 child = first + visits - 1
-                if RANDOM_TIES and not HAS_PRIOR:
+                if RANDOM_TIES:
                     random = exchange_unvisited(nodes, child, count - visits, random)
             else:
                 scale = scales[visits] if visits < remembered else np.float32(0.0)

@@ -5,8 +5,8 @@ Node 0 is the root, the children of a node lie side by side, and the value of a 
 into it for the player who chose it (of the root: for the player to move there), as in ``trees/tree.py``. A node that
 was visited once has no children yet.
 
-Not here: saving (``store.py``; :meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction`` and
-``graph``).
+Not here: saving, extraction and pictures (:meth:`CompiledTree.to_tree` makes a ``Tree`` for ``store``, ``extraction``
+and ``graph``).
 """
 
 from copy import copy
@@ -111,12 +111,6 @@ class CompiledTree:
             return float(record["value"])
         return float(record["value_sum"]) / int(record["visits"])
 
-    def prior(self, node: int) -> float:
-        """P of the action into the node; without a policy, and where the rule does not keep it (``uct``, ``ucb1``), its
-        share among its siblings is not known, and this is NaN."""
-        keeps = self.settings.rule.name in ("puct", "alphazero", "gumbel")
-        return float(self.nodes[node]["factor"]) if keeps and node else float("nan")
-
     def proof(self, node: int = 0) -> str:
         """``win``, ``draw`` or ``loss``, as proven for the player whose :meth:`value` it is; empty where it is not."""
         return _NAMES[int(self.nodes[node]["flags"]) & PROOF]
@@ -138,16 +132,12 @@ class CompiledTree:
         if final not in ("visits", "value"):
             raise ValueError(f"final is {final!r}; expected 'visits' or 'value'")
         children = self.children(node)
-        best = best_of(*self._child_numbers(node), self._priors(node), final)
+        best = best_of(*self._child_numbers(node), np.ones(len(children)), final)
         return children[best] if best >= 0 else -1
 
     def _child_numbers(self, node: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """What :mod:`targets` reads of a node's children: known returns, visits and values, float64 ``[children]``."""
         return self.known_returns(node), self._of(self.children(node), "visits"), self._child_values(node)
-
-    def _priors(self, node: int) -> np.ndarray:
-        """The priors of a node's children, equal where the rule does not keep them: float64 ``[children]``."""
-        return np.nan_to_num(np.array([self.prior(child) for child in self.children(node)], np.float64), nan=1.0)
 
     def known_returns(self, node: int = 0) -> np.ndarray:
         """What each solved child of a node is known to return to who moves, as ``targets.playable`` takes it: float64
@@ -170,14 +160,14 @@ class CompiledTree:
     def policy_target(self, node: int = 0) -> tuple[list[str], np.ndarray]:
         """The actions of a node and the share of visits that each got, nothing for an action that what is proven rules
         out (``rules/targets.py``); after ``gumbel`` the improved policy: float64 ``[children]``, sum 1. Where none was
-        visited the prior, as far as the rule keeps it (:meth:`prior`)."""
+        visited the shares are equal."""
         children = self.children(node)
         actions = [self.action(child) for child in children]
         visits = self._of(children, "visits")
         if visits.any() and self.settings.rule.name == "gumbel":
             return actions, self._gumbel_answer(node)[1]
         known, _, values = self._child_numbers(node)
-        return actions, visit_shares(visits, values, self._priors(node), known, self.settings.final)
+        return actions, visit_shares(visits, values, np.ones(len(children)), known, self.settings.final)
 
     def principal_variation(self, final: FinalRule | None = None) -> list[str]:
         """The best action, the best answer to it, and so on, as far as children were visited."""
@@ -269,9 +259,7 @@ class CompiledTree:
         for node in range(count):
             children = self.children(node)
             if children:
-                priors = source["factor"][children.start : children.stop]
-                keeps = self.settings.rule.name in ("puct", "alphazero", "gumbel")
-                nodes["prior"][children.start : children.stop] = priors if keeps else 1.0 / len(children)
+                nodes["prior"][children.start : children.stop] = 1.0 / len(children)
         nodes["prior"][0] = 1.0
         nodes["reward"] = [
             self.simulator.rewards(state)[max(chooser, 0)] if node else 0.0
@@ -287,15 +275,18 @@ class CompiledTree:
         tree.settings = self.settings.as_json()
         tree.counters["simulations"] = self.simulations
         if len(self.gumbel):
-            prior = self._of(self.children(0), "factor")
-            plan = halving_plan(prior, numbers_of(self.settings.rule)["considered"], self.settings.simulations)
-            drawn = {"gumbel": self.gumbel.tolist(), "considered": plan.tolist()}
+            drawn = {"gumbel": self.gumbel.tolist(), "considered": self.gumbel_plan().tolist()}
             tree.take_beside_nodes({**tree.beside_nodes(), **drawn})
         return tree
 
     def _of(self, children: range, name: str) -> np.ndarray:
         """A field of children: float64 ``[children]``."""
         return self.nodes[name][children.start : children.stop].astype(np.float64)
+
+    def gumbel_plan(self) -> np.ndarray:
+        """``gumbel.halving_plan`` of the root's children for a search by the tree's settings."""
+        considered = numbers_of(self.settings.rule)["considered"]
+        return halving_plan(np.ones(len(self.gumbel)), considered, self.settings.simulations)
 
     def _gumbel_answer(self, node: int = 0) -> tuple[int, np.ndarray]:
         """``gumbel.root_answer`` of a node; its choice is the root's alone."""
@@ -323,11 +314,6 @@ def merged(trees: list[CompiledTree]) -> dict[str, tuple[int, float]]:
             if tree.proof(child):
                 total[tree.action(child)] = (total[tree.action(child)][0], tree.value(child))
     return total
-
-
-def tries_each_once(settings: SearchSettings) -> bool:
-    """Whether a compiled search visits every child of a node before any twice, in the order of their records."""
-    return settings.rule.name == "uct" or settings.unvisited_value == "infinite"
 
 
 @njit(cache=True)

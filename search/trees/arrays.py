@@ -1,7 +1,7 @@
 """The numbers that every tree has: its arrays, their growth, and the kernels of ``descent.py``, ``ascent.py`` and
 ``nodes.py`` called on them.
 
-Not here: the words (``tree.py``), the trees without words (``array_tree.py``).
+Not here: the words (``tree.py``).
 """
 
 import hashlib
@@ -40,9 +40,9 @@ class _Entries:
         nodes, values, head, settings = np.zeros(1, NODE), np.zeros((1, 0)), np.zeros(1, HEAD), np.zeros(1, SETTINGS)
         path, numbers, whole = np.zeros(1, np.int32), np.zeros(1), np.zeros(1, np.int64)
         tree = (nodes, values, head, settings)
-        self.select = entry(_select, *tree, path, numbers, whole)
-        self.back_up = entry(_back_up_from, *tree, path, 0, numbers)
-        self.add_children = entry(_add_children, nodes, head, 0, numbers, numbers, whole, whole)
+        self.select = _entry(_select, *tree, path, numbers, whole)
+        self.back_up = _entry(_back_up_from, *tree, path, 0, numbers)
+        self.add_children = _entry(_add_children, nodes, head, 0, numbers, numbers, whole, whole)
         self.ready = True
 
 
@@ -50,7 +50,7 @@ _ENTRIES = _Entries()
 _PARENTS = np.zeros(0, np.int32)  # the path of a leaf that was reached by its parents
 
 
-def entry(kernel: Any, *arguments: Any) -> Callable[..., Any]:
+def _entry(kernel: Any, *arguments: Any) -> Callable[..., Any]:
     """The compiled ``kernel`` for arguments of these types, behind the dispatcher."""
     signature = tuple(typeof(argument) for argument in arguments)
     kernel.compile(signature)

@@ -49,7 +49,7 @@ def _proof_for(proof: int, player: int) -> int:
 @njit(cache=True)
 def _solved_return(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, child: int, player: int) -> float:
     """What the action into a solved node is known to return to ``player``, who took it (to any, where all returns are
-    kept): ±∞ where a win or loss is proven, −∞ where nothing is known, since it failed or is no action.
+    kept): ±∞ where a win or loss is proven, −∞ where nothing is known, since it failed or had no visit.
 
     Where nothing is proven a solved node keeps it as its mean (:func:`_remember`), for other edges to the same state
     too: what a step earns is read off the state that it leads to.

@@ -92,11 +92,10 @@ HEAD: Final = np.dtype(
         ("low", np.float64),
         ("high", np.float64),
         ("noise", np.uint64),
-        ("failed", np.int64),
     ]
 )
-"""What one tree has beside its nodes: how many, the bounds of its values, the state of its random numbers, and
-how many leaves failed (``arrays.py``)."""
+"""What one tree has beside its nodes: how many, the bounds of its values, the state of its random numbers
+(``arrays.py``)."""
 
 SETTINGS: Final = np.dtype(
     [

@@ -1,22 +1,22 @@
-"""What can be read of a tree's numbers, with words or without: who moves, visits, means, what is proven, and the
-numbers by which an action is chosen and learned from (``rules/targets.py``).
+"""What can be read of a tree's numbers: who moves, visits, means, what is proven, and the numbers by which an action
+is chosen and learned from (``rules/targets.py``).
 
 Values are those of the player who chose the action (``nodes.py``). A linked node is read through its source.
 Not here: texts, states and transcripts (``transcripts.py``), the line of play and tables (``search/answers.py``).
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 
 from ...envs.simulator import CHANCE
 from ..rules.backup import DRAW, LOSS, UNPROVEN, WIN, opposite_proof
-from ..rules.targets import FinalRule, visit_shares
+from ..rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
+from ..rules.selection import rule_in
 from .arrays import NodeArrays
 from .ascent import _solved_return
-from .descent import _improved_policy
-from .nodes import ENDED, INFORMATION, LINKED, SHARED, SOLVED, _path
+from .nodes import ENDED, INFORMATION, LINKED, SETTINGS, SHARED, SOLVED, _path
 
 _NAMES: Final = {LOSS: "loss", DRAW: "draw", UNPROVEN: "", WIN: "win"}
 _WORTH: Final = np.array([-1.0, 0.0, np.nan, 1.0])  # by the codes of proofs
@@ -27,10 +27,18 @@ class Reading(NodeArrays):
     """The arrays of a tree, as questions. ``zero_sum``: whether one player's return is the other's opposite."""
 
     zero_sum: bool
+    discount: float
+    settings: dict[str, Any]
 
     def settings_to_read(self) -> np.ndarray:
-        """What the kernels need to know to read this tree: :data:`nodes.SETTINGS` ``[1]``."""
-        raise NotImplementedError
+        """What the kernels need to know to read this tree, :data:`nodes.SETTINGS` ``[1]``: the numbers of ``gumbel`` by
+        the settings, proofs wherever there can be some."""
+        record = np.zeros(1, SETTINGS)
+        record["discount"], record["zero_sum"], record["proofs"] = self.discount, self.zero_sum, self.zero_sum
+        options = rule_in(self.settings)[1]
+        for name, usual in (("value_scale", VALUE_SCALE), ("maxvisit_init", MAXVISIT_INIT), ("rescale_values", True)):
+            record[name] = options.get(name, usual)
+        return record
 
     def parent(self, node: int) -> int:
         """The parent's index; −1 for the root."""
@@ -179,15 +187,6 @@ class Reading(NodeArrays):
         for i in np.flatnonzero(visited & ~proven & solved & (flags & LINKED != 0)).tolist():
             values[i] = _solved_return(nodes, self._values, self.settings_to_read(), int(children[i]), mover)
         return values
-
-    def shares(self, node: int, is_gumbel: bool, final: FinalRule) -> np.ndarray:
-        """What a policy would learn at a node: float64 ``[children]``, sum 1. The share of its children's visits that
-        each got (of their prior where none was visited), nothing for an action that what is proven rules out; after a
-        search with ``gumbel`` the improved policy (``rules/gumbel.py``)."""
-        known, visits, values = self.child_numbers(node)
-        if is_gumbel and visits.any():
-            return _improved_policy(self._nodes, self.settings_to_read(), self.source(node))
-        return visit_shares(visits, values, self._of_children(node, "prior"), known, final)
 
     def _child_indices(self, node: int) -> np.ndarray:
         """:meth:`children` as int64 ``[children]``."""

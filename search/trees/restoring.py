@@ -21,8 +21,6 @@ class Restoring(Transcripts):
     """A tree with words that can become another; what these are is said in :class:`~branchwise.search.trees.tree.Tree`,
     which sets them."""
 
-    discount: float
-    settings: dict[str, Any]
     counters: dict[str, int]
     noisy: bool
     stopped: str
@@ -69,8 +67,8 @@ class Restoring(Transcripts):
 
     def beside_nodes(self) -> dict[str, Any]:
         """What steers the tree beside its nodes, as JSON-able numbers."""
-        head = {name: self._head[name][0].item() for name in ("low", "high", "noise", "failed")}
-        head |= {name: repr(head[name]) for name in ("low", "high")}  # JSON has no infinity
+        head: dict[str, Any] = {"noise": self.draws}
+        head |= {name: repr(self._head[name][0].item()) for name in ("low", "high")}  # JSON has no infinity
         return {"head": head, "gumbel": self._gumbel.tolist(), "considered": self._considered.tolist()} | {
             "noisy": self.noisy,
             "stopped": self.stopped,
@@ -79,8 +77,8 @@ class Restoring(Transcripts):
 
     def take_beside_nodes(self, beside: dict[str, Any]) -> None:
         """Set what :meth:`beside_nodes` gave."""
-        for name, value in beside["head"].items():
-            self._head[name] = float(value) if name in ("low", "high") else value
+        head = beside["head"]
+        self._head["low"], self._head["high"], self.draws = float(head["low"]), float(head["high"]), head["noise"]
         self._gumbel = np.array(beside["gumbel"], np.float64)
         self._considered = np.array(beside["considered"], np.int64)
         self.noisy, self.stopped = bool(beside["noisy"]), str(beside["stopped"])

@@ -13,18 +13,16 @@ import numpy as np
 
 from ...envs.play.transcript import Transcript
 from ...envs.simulator import CHANCE, Simulator
-from ..rules.gumbel import MAXVISIT_INIT, VALUE_SCALE
 from ..rules.selection import noisy_prior, rule_in
-from ..rules.targets import FinalRule, best_of
+from ..rules.targets import FinalRule, best_of, visit_shares
 from .children import Children
-from .descent import _gumbel_final_child
+from .descent import _gumbel_final_child, _improved_policy
 from .nodes import (
     BUSY,
     FAILED,
     INCOMPLETE,
     LINKED,
     MAX_CHILDREN,
-    SETTINGS,
     SHARED,
     SOLVED,
     UNSTEPPED,
@@ -131,16 +129,6 @@ class Tree(Restoring):
             raise ValueError("the root has no Gumbel draws; search with selection='gumbel'")
         return int(_gumbel_final_child(self._nodes, self.settings_to_read(), self._gumbel))
 
-    def settings_to_read(self) -> np.ndarray:
-        """As :meth:`Reading.settings_to_read`: the numbers of ``gumbel`` by the settings, proofs wherever there can be
-        some."""
-        record = np.zeros(1, SETTINGS)
-        record["discount"], record["zero_sum"], record["proofs"] = self.discount, self.zero_sum, self.zero_sum
-        options = rule_in(self.settings)[1]
-        for name, usual in (("value_scale", VALUE_SCALE), ("maxvisit_init", MAXVISIT_INIT), ("rescale_values", True)):
-            record[name] = options.get(name, usual)
-        return record
-
     def bytes_to_grow(self) -> int:
         """Bytes that this tree takes (arrays, list slots, states and texts without what they share), and those that the
         next growth of the arrays will take for a while."""
@@ -162,9 +150,12 @@ class Tree(Restoring):
         """The actions of ``node`` and the share of its children's visits that each got: float64 ``[children]``,
         sum 1 (the prior where none was visited), nothing for an action that what is proven rules out
         (``rules/targets.py``). After a search with ``gumbel`` the improved policy (``rules/gumbel.py``)."""
-        is_gumbel = rule_in(self.settings)[0] == "gumbel"
-        shares = self.shares(node, is_gumbel, self.settings.get("final", "visits"))
-        return [self.actions[child] for child in self.children(node)], shares
+        actions = [self.actions[child] for child in self.children(node)]
+        known, visits, values = self.child_numbers(node)
+        if rule_in(self.settings)[0] == "gumbel" and visits.any():
+            return actions, _improved_policy(self._nodes, self.settings_to_read(), self.source(node))
+        prior, final = self._of_children(node, "prior"), self.settings.get("final", "visits")
+        return actions, visit_shares(visits, values, prior, known, final)
 
     # ---- growing ----------------------------------------------------------------------------------------------
 
