@@ -21,7 +21,8 @@ from .language_model import LanguageModel
 
 
 class Ranker(Protocol):
-    """What actions are worth, before they are tried."""
+    """What actions are worth, before they are tried. It may say how many ``prompts`` are scored for it at a decision;
+    else that is one."""
 
     def values(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
         """A value for each candidate after each transcript: float64 ``[k]``."""
@@ -31,6 +32,8 @@ class Ranker(Protocol):
 class LogRatio:
     """``log π_q(a | s) − log π(a | s)`` of the models ``q`` and ``policy``, summed over the tokens of an action;
     ``per_token`` divides it by their number, as the code released with the paper does."""
+
+    prompts = 2
 
     def __init__(self, q: LanguageModel, policy: LanguageModel, per_token: bool = False) -> None:
         self.q = q
@@ -51,13 +54,15 @@ class LogRatio:
 class BestOfAgent:
     """Plays the best by ``ranker`` of ``proposals`` actions that ``policy`` draws at ``temperature`` (listed actions;
     in free text the policy's own). A policy that proposes nothing acts with the empty text, which environments count
-    as an invalid action. Each action that is drawn or ranked is a model call."""
+    as an invalid action. A model call is an action that is sampled in free text, or a prompt whose actions are
+    scored."""
 
     def __init__(
         self, policy: Policy, ranker: Ranker, proposals: int = 5, temperature: float = 1.0, name: str = "best_of"
     ) -> None:
         self.policy = policy
         self.ranker = ranker
+        self.prompts: int = getattr(ranker, "prompts", 1)
         self.proposals = proposals
         self.temperature = temperature
         self.name = name
@@ -75,7 +80,11 @@ class BestOfAgent:
         chosen = [texts[0] if texts else "" for texts in candidates]
         for place, own in zip(asked, values, strict=True):
             chosen[place] = candidates[place][int(np.argmax(own))]
-        return [Decision(text, self.proposals + len(texts)) for text, texts in zip(chosen, candidates, strict=True)]
+        calls = [self.prompts if len(texts) > 1 else 0 for texts in candidates]
+        for place, state in enumerate(states):
+            legal = simulator.legal_actions(state)
+            calls[place] += self.proposals if legal is None else bool(legal)
+        return [Decision(text, spent) for text, spent in zip(chosen, calls, strict=True)]
 
     def _candidates(
         self, simulator: Simulator[Any], states: Sequence[Any], transcripts: Sequence[Transcript],

@@ -258,15 +258,14 @@ def pairs(
     from ..search.store import load_trees
 
     if recipe is not None:
-        from ..training.loop.by_hand import rows_of
+        from ..training.loop.by_hand import recipe_for, rows_of
         from ..training.loop.extract import save_rows
-        from ..training.loop.recipe import load_recipe
 
         refuse(
             {"--extract": extract, "--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors},
             "--recipe says what is extracted",
         )
-        how = load_recipe(recipe)
+        how = recipe_for(source, recipe)
         for written in (out, anchors_beside(out)):
             check_output(written)
         check_replaceable(out)

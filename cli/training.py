@@ -15,7 +15,6 @@ from .options import (
     WITHOUT_RECIPE,
     HistoryOption,
     RunArgument,
-    SeedOption,
     model_named,
     output_folder,
     refuse,
@@ -154,6 +153,14 @@ def collect(
         ),
     ],
     round: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="The round; each has goals of its own.")] = 1,
+    earlier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="From round 2 on, for recipes that sample a share of the episodes with the model of the round before.",
+            parser=os.path.expanduser,
+        ),
+    ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
@@ -165,20 +172,23 @@ def collect(
 ) -> None:
     """Collect what a recipe learns from: episodes, trees or steps, as a round of the loop does.
 
-    Goals, budget of model calls and random draws are those of the run, so the files equal those of a round of the loop.
+    Goals, budget of model calls, random draws and the settings of the recipe are those of the run, so the files equal
+    those of a round of the loop.
     Then `branchwise pairs` extracts what is learned from.
 
     Example: branchwise collect web_shop --recipe step_dpo --model runs/web_shop/base/model --out collected
     """
     from ..agents.named import check_model
     from ..search.locks import only_writer
-    from ..training.loop.by_hand import collect_into
-    from ..training.loop.recipe import load_recipe, run_of
+    from ..training.loop.by_hand import collect_into, recipe_in
+    from ..training.loop.recipe import run_of
     from ..training.loop.run import check_run
     from ..training.stages import is_finished
 
-    how, settings = load_recipe(recipe), run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="])
-    check_model(model, note)
+    settings = run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="])
+    how = recipe_in(settings, recipe)
+    for each in filter(None, (model, earlier)):
+        check_model(each, note)
     check_run(settings)
     done_before = is_finished(out.parent, out.name)
     with only_writer(out), bar(out.name, 1) as moved:
@@ -186,7 +196,8 @@ def collect(
         def progress(done: float, total: float, about: str) -> None:
             moved(done / total, about)
 
-        found = collect_into(out, settings, how, Path(model), round, progress)
+        before = Path(earlier) if earlier else None
+        found = collect_into(out, settings, how, Path(model), round, progress, before)
     solved = f", {found['solved_goals']} solved" if "solved_goals" in found else ""
     again = "; done already" if done_before else ""
     show(f"{out}: {found['tries']} tries of {found['goals']} goals{solved}, {found['model_calls']} model calls{again}")
@@ -285,7 +296,10 @@ def train(
             rich_help_panel=WITHOUT_RECIPE,
         ),
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="The seed of all draws; default 0, with --validate the run's."),
+    ] = None,
     history: HistoryOption = None,
     assignments: Annotated[
         list[str] | None,
@@ -327,6 +341,7 @@ def train(
         _check_output(out, pairs, model)
         _train_recipe(recipe, validate, outcome, pairs, model, out, seed, history, assignments or ())
         return
+    seed = seed or 0
     refuse({"--validate": validate, "--outcome": outcome}, "it goes with a --recipe, and none is given")
     method = method or Method.STEP_DPO
     given: dict[str, Any] = {"learning_rate": learning_rate, "epochs": epochs, "beta": beta, "sft_weight": sft_weight}
@@ -410,19 +425,20 @@ def _train_trl(pairs: Path, model: str, out: Path, settings: Mapping[str, Any], 
 
 
 def _train_recipe(
-    recipe: str, validate: str | None, outcome: Outcome | None, pairs: Path, model: str, out: Path, seed: int,
+    recipe: str, validate: str | None, outcome: Outcome | None, pairs: Path, model: str, out: Path, seed: int | None,
     history: str | None, assignments: Sequence[str],
 ) -> None:  # fmt: skip
     from ..agents.named import check_model
-    from ..training.loop.by_hand import train_best, train_once
+    from ..training.loop.by_hand import recipe_in, train_best, train_once
     from ..training.loop.extract import load_rows
     from ..training.loop.recipe import load_recipe, run_of
     from ..training.readable import number
     from ..training.settings import override
 
-    how = load_recipe(recipe, override({}, assignments))
+    changes = override({}, assignments)
     check_model(model, note)
     if validate is None:
+        how = load_recipe(recipe, changes)
         policy = model_named(model, history, dtype="float32")
         with bar("train", how.learn.epochs) as moved:
             last = train_once(
@@ -430,7 +446,7 @@ def _train_recipe(
                 policy,
                 load_rows(pairs, how.learn.takes),
                 (outcome or Outcome.SUCCESS).value,
-                seed,
+                seed or 0,
                 lambda row: moved(row["epoch"], f"loss {row['loss']:.3f}"),
             )
         policy.save(out)
@@ -439,9 +455,9 @@ def _train_recipe(
         )
         show(f"{out}: {recipe} at learning rate {number(how.rates[0])}{others}; loss {last['loss']:.3f}")
         return
-    config = run_of(
-        validate, [f"seed={seed}", f"model={model}", "search_recipe=", *([f"history={history}"] if history else [])]
-    )
+    given = {"seed": seed, "model": model, "history": history}
+    config = run_of(validate, ["search_recipe=", *(f"{k}={v}" for k, v in given.items() if v is not None)])
+    how = recipe_in(config, recipe, changes)
     with bar("train", 1) as moved:
         before, found, tried = train_best(
             pairs, out, config, how, Path(model), lambda done, total, about: moved(done / total, about)

@@ -20,6 +20,8 @@ a game.
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,40 +94,51 @@ def pooled_answers(positions: Sequence[Position], soft: float = 1.0) -> list[Pre
 
 
 def pooled_pairs(
-    positions: Sequence[Position], threshold: float = 0.1, min_visits: int = 1, *, per_position: int | None = None
+    positions: Sequence[Position],
+    threshold: float = 0.1,
+    min_visits: int = 1,
+    *,
+    contrast: Literal["best", "all"] = "best",
+    per_position: int | None = None,
 ) -> tuple[list[PreferencePair], Dropped]:
-    """The action to play of each position against each other one with Q smaller by at least ``threshold``, both
-    visited at least ``min_visits`` times over all trees or solved. ``per_position``: at most so many, the largest
-    differences first. Dropped reasons: ``too few visits``, ``below threshold``, ``over per_position`` (pairs), ``no
-    contrast`` (positions)."""
+    """The action to play of each position against each other one, or with ``contrast="all"`` each two actions, where
+    Q differs by at least ``threshold``, both visited at least ``min_visits`` times over all trees or solved.
+    ``per_position``: at most so many, the largest differences first. Dropped reasons: ``too few visits``, ``tie``,
+    ``below threshold``, ``over per_position`` (pairs), ``no contrast`` (positions)."""
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for position in positions:
-        best = position.best()
+        best, values = position.best(), position.values
         seen = (position.visits >= max(min_visits, 1)) | (~np.isnan(position.known) & (position.visits > 0))
         if best < 0 or not seen[best]:
             dropped["too few visits"] += 1
             continue
-        worse = []
-        for place in range(len(position.actions)):
-            if place == best:
-                continue
-            if not seen[place]:
-                dropped["too few visits"] += 1
-            elif position.values[best] - position.values[place] < threshold or place == best:
+        places = np.flatnonzero(seen).tolist()
+        dropped["too few visits"] += len(position.actions) - len(places)
+        compared = (
+            [(best, place) for place in places if place != best]
+            if contrast == "best"
+            else [(a, b) if values[a] >= values[b] else (b, a) for a, b in combinations(places, 2)]
+        )
+        found = []
+        for better, worse in compared:
+            gap = values[better] - values[worse]
+            if gap == 0:
+                dropped["tie"] += 1
+            elif gap < threshold:
                 dropped["below threshold"] += 1
             else:
-                worse.append(place)
-        worse.sort(key=lambda place: (position.values[place], place))
+                found.append((better, worse))
+        found.sort(key=lambda pair: (values[pair[1]] - values[pair[0]], pair))
         if per_position is not None:
-            dropped["over per_position"] += max(len(worse) - per_position, 0)
-            worse = worse[:per_position]
-        dropped["no contrast"] += not worse
-        for place in worse:
+            dropped["over per_position"] += max(len(found) - per_position, 0)
+            found = found[:per_position]
+        dropped["no contrast"] += not found
+        for better, place in found:
             other = position.examples[place]
             pairs.append(
                 replace(
-                    _row(position, best, 1.0),
+                    _row(position, better, 1.0),
                     rejected=other.chosen,
                     rejected_q=float(position.values[place]),
                     rejected_visits=int(position.visits[place]),

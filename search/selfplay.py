@@ -24,6 +24,7 @@ from . import compiled
 from .answers import action
 from .engine import search
 from .evaluation import Evaluator
+from .expansion import Critic
 from .settings import SearchSettings
 from .trees.tree import Tree
 
@@ -36,11 +37,12 @@ def self_play(
     settings: SearchSettings,
     rngs: Sequence[np.random.Generator],
     temperature: float = 1.0,
+    critic: Critic | None = None,
     least_visits: int = 0,
 ) -> list[Tree]:
     """Play ``tasks`` (one generator each) to their ends; the trees of all decisions, in the order in which they were
-    made. ``least_visits``: of compiled searches what is below nodes with fewer visits is dropped. Raises what
-    ``engine.search`` raises."""
+    made. ``critic``: as of ``engine.search``. ``least_visits``: of compiled searches what is below nodes with fewer
+    visits is dropped. Raises what ``engine.search`` raises."""
     trees: list[Tree] = []
     roots = [start(simulator, task) for task in tasks]
     games = [
@@ -48,7 +50,7 @@ def self_play(
         for number, (root, rng) in enumerate(zip(roots, rngs, strict=True))
     ]
 
-    is_compiled = not compiled.why_not_compiled(simulator, policy, evaluator, settings)
+    is_compiled = critic is None and not compiled.why_not_compiled(simulator, policy, evaluator, settings)
 
     def decide(running: Sequence[Playing]) -> list[str]:
         starts, own = [game.root(tasks[game.number]) for game in running], [game.rng for game in running]
@@ -57,7 +59,7 @@ def self_play(
             grown = compiled.search(simulator, starts, None, evaluator, settings, own)
             found = [_as_tree(tree, root, least_visits) for tree, root in zip(grown, starts, strict=True)]
         else:
-            found = search(simulator, starts, policy, evaluator, settings, own)
+            found = search(simulator, starts, policy, evaluator, settings, own, critic=critic)
         for tree in found:
             tree.index = len(trees)
             trees.append(tree)

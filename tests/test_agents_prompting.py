@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+import transformers
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 from word_models import word_tokenizer
@@ -392,6 +393,7 @@ def test_a_tokenizer_s_own_truncation_and_padding_change_no_ids() -> None:
 def test_a_conversation_beyond_a_tokenizer_s_own_length_is_read_whole_and_logs_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    transformers.utils.logging.set_verbosity_warning()  # a command of another test may have hushed it
     tokenizer = make_tokenizer(THINKING)
     tokenizer.add_tokens([AddedToken("</think>", special=False)])
     tokenizer.model_max_length = 2

@@ -56,6 +56,17 @@ def test_pairs_need_visits_on_both_sides_and_are_at_most_so_many_a_position() ->
     assert dropped["over per_position"] == 1
 
 
+def test_all_pairs_of_a_position_set_the_larger_value_against_the_smaller() -> None:
+    positions, _ = pooled([FIRST, SECOND], last)  # a 0.5, b 7.2 / 11, c −1
+    pairs, dropped = pooled_pairs(positions, 0.2, 1, contrast="all")
+    assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("b", "c"), ("a", "c")]
+    assert pairs[1].chosen_q == 0.5
+    assert dropped["below threshold"] == 1
+    equal = built({"n": 9, "children": {"a": {"n": 6, "q": 0.5}, "b": {"n": 2, "q": 0.5}}})
+    for contrast in ("all", "best"):
+        assert pooled_pairs(pooled([equal], last)[0], 0.0, 1, contrast=contrast)[1]["tie"] == 1
+
+
 def test_inner_nodes_with_few_visits_are_left_out() -> None:
     tree = built({"n": 9, "children": {"a": {"n": 8, "q": 0.5, "children": {"x": {"n": 4}, "y": {"n": 3}}}}})
     assert len(pooled([tree], last, min_visits=8)[0]) == 2

@@ -13,6 +13,7 @@ from branchwise.search.records import load_episodes, save_episodes
 from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
+from branchwise.training.loop.by_hand import recipe_for
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_recipe
 from branchwise.training.loop.tasks import simulator_of, tasks_of
@@ -23,6 +24,7 @@ from branchwise.training.supervised import SupervisedSettings
 RUN = RunConfig(
     env="TicTacToe",
     env_options={"opponents": "random"},
+    seed=3,
     outcome="reward",
     rounds=1,
     train_goals=12,
@@ -36,7 +38,7 @@ RUN = RunConfig(
     leaves="random",
     search=SearchSettings(simulations=64, proposals=3, revisit=True, uniform_prior=1.0),
     recipes={
-        "rft": load_recipe("rft"),
+        "rft": load_recipe("rft", {"rates": [3e-3]}),
         "eager": load_recipe("tree_sft", {"rates": [3e-3, 1e-2], "learn": {"sft": {"epochs": 8}}}),
     },
     search_recipe="",
@@ -63,11 +65,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("recipe", "file"), [("rft", "episodes.jsonl"), ("eager", "trees.parquet")])
 def test_a_round_by_hand_equals_a_round_of_the_loop(recipe: str, file: str, run: Path, tmp_path: Path) -> None:
-    config, base, recipe_file = run / "config.yaml", run / "base" / "model", run / f"{recipe}.yaml"
+    """The settings that the run lays over a recipe are its settings here too."""
+    config, base = run / "config.yaml", run / "base" / "model"
     collected, pairs, better = tmp_path / "collected", tmp_path / "pairs.jsonl", tmp_path / "better"
-    command("collect", config, "--recipe", recipe_file, "--model", base, "--out", collected)
-    command("pairs", collected, "--recipe", recipe_file, "--out", pairs)
-    said = command("train", pairs, "--recipe", recipe_file, "--model", base, "--out", better, "--validate", config)
+    command("collect", config, "--recipe", recipe, "--model", base, "--out", collected)
+    command("pairs", collected, "--recipe", recipe, "--out", pairs)
+    said = command("train", pairs, "--recipe", recipe, "--model", base, "--out", better, "--validate", config)
     model = run / recipe / "round_1" / "model"
     for mine, theirs in (
         (collected / file, run / "round_1" / RUN.recipes[recipe].collect.gives / file),
@@ -78,6 +81,31 @@ def test_a_round_by_hand_equals_a_round_of_the_loop(recipe: str, file: str, run:
     tried = figures(run, f"{recipe}/round_1/model")
     assert tried["promoted"], "else the models are equal whatever was trained"
     assert f"{tried['validation_reward']:.3f} after" in said
+
+
+def test_the_pairs_of_a_round_of_the_loop_are_extracted_as_its_run_says(run: Path, tmp_path: Path) -> None:
+    assert recipe_for(run / "round_1" / "trees", "eager") == RUN.recipes["eager"]
+    assert recipe_for(run / "round_1" / "trees", "step_q") == load_recipe("step_q")
+    command("pairs", run / "round_1" / "trees", "--recipe", "eager", "--out", tmp_path / "pairs.jsonl")
+    assert (tmp_path / "pairs.jsonl").read_bytes() == (run / "eager/round_1/model/pairs.jsonl").read_bytes()
+
+
+def test_a_share_of_the_model_of_the_round_before(run: Path, tmp_path: Path) -> None:
+    config, base = run / "config.yaml", run / "base" / "model"
+    words = ["collect", config, "--recipe", "multi_turn_dpo", "--model", base, "--set", "model_calls=400", "--out"]
+    for more, why in (
+        (["--round", 2], "give it with --earlier"),
+        (["--earlier", base], "round 1 of this recipe samples nothing with an earlier model; leave it out"),
+    ):
+        done = CliRunner().invoke(cli.app, [*map(str, (*words, tmp_path / "none", *more))])
+        assert done.exit_code == 2
+        assert why in " ".join(done.output.split())
+    better = run / "eager" / "round_1" / "model" / "model"
+    command(*words, tmp_path / "two", "--round", 2, "--earlier", base)
+    command(*words, tmp_path / "other", "--round", 2, "--earlier", better)
+    both = [load_episodes(tmp_path / name / "episodes.jsonl") for name in ("two", "other")]
+    same = sum(one == other for one, other in zip(*both, strict=False))
+    assert 0 < same < min(map(len, both)), "the model's own episodes, and not those of the one before"
 
 
 def test_a_collection_with_other_settings_is_not_taken_for_this_one(run: Path, tmp_path: Path) -> None:

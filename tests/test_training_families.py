@@ -12,21 +12,27 @@ import pytest
 from flat_settings import flat_settings
 
 from branchwise.agents.critics import ValueModel
+from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.small_model import make_model, make_tokenizer
+from branchwise.envs.play.episode import Episode
 from branchwise.envs.play.task import TaskSource
 from branchwise.search.presets import suited_settings
 from branchwise.search.records import load_episodes, load_pairs
 from branchwise.search.rules.options import Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import row_of
+from branchwise.training.loop import collect as collecting
 from branchwise.training.loop import run as run_module
+from branchwise.training.loop.collect import collect_episodes
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named
+from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named, run_of
 from branchwise.training.loop.run import check_run
-from branchwise.training.loop.tasks import simulator_of, suited
+from branchwise.training.loop.slots import Episodes
+from branchwise.training.loop.tasks import simulator_of
 from branchwise.training.report import write_report
 from branchwise.training.run_folder import further_figures, read_run
 from branchwise.training.settings import SettingsError
-from branchwise.training.stages import FIGURES, do_stage, figures, read_figures
+from branchwise.training.stages import FIGURES, StageContext, do_stage, figures, read_figures
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import ValueSettings
 
@@ -75,13 +81,15 @@ def tiny(name: str) -> RunConfig:
 
 @pytest.mark.parametrize("name", ["TicTacToe", "KuhnPoker"])
 def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, tmp_path: Path) -> None:
+    game = TaskSource(name).behind_view().simulator("train")
     config = replace(
         tiny(name),
         recipes=recipes_named("step_dpo"),
         search_recipe="step_dpo",
         critic_goals=4,
         critic=ValueSettings(descent=SupervisedSettings(learning_rate=1e-3, epochs=1.0)),
-        acting=SearchSettings(simulations=4, hide_outcome=True),
+        critic_search=flat_settings(simulations=8, **suited_settings(game)),
+        acting=flat_settings(simulations=4, **suited_settings(game)),
     )
     check_run(config)
     for stage in stages_of(config):
@@ -100,16 +108,64 @@ def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, t
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_what_acts_with_search_gets_what_suits_the_game(name: str) -> None:
-    config = replace(
-        tiny(name), acting=SearchSettings(simulations=4, selection=Puct(exploration=1.5), hide_outcome=True)
-    )
+def test_every_search_of_a_run_begins_with_what_suits_the_game(name: str) -> None:
+    """What is left out, that is: what the run says itself stays, also where it says the default."""
+    said = ["acting.selection.puct.exploration=1.25", "search.normalise='no'", f"env_options={FAMILIES[name][0]}"]
+    config = run_of(name, said)
     game = TaskSource(name, FAMILIES[name][0]).behind_view().simulator("train")
-    found = suited(config, config.acting)
-    assert found.hide_outcome == (game.players == 1), "a game's rules say who wins what is tried out"
-    assert (found.simulations, found.rule) == (4, Puct(exploration=1.5)), "what a run says itself stays"
-    hidden = bool(suited_settings(game))
-    assert (found.information, found.normalise) == (("single_observer", "tree") if hidden else ("perfect", "no"))
+    hidden = game.players > 1 and bool(suited_settings(game))
+    for found in (config.search, config.acting, config.critic_search):
+        assert found.information == ("single_observer" if hidden else "perfect")
+    assert config.acting.rule == Puct(exploration=1.25)
+    assert config.acting.hide_outcome == (game.players == 1), "a game's rules say who wins what is tried out"
+    assert (config.search.normalise, config.critic_search.normalise) == ("no", "tree" if hidden else "no")
+    assert config.critic_search.simulations == 8
+
+
+@pytest.mark.parametrize(
+    ("env", "change", "cure"),
+    [
+        ("LeducPoker", {}, r"search\.information=perfect: .* hides something .* take single_observer"),
+        ("MathTool", {"leaves": "random"}, "leaves=random: .* lists no actions"),
+    ],
+)
+def test_a_search_that_would_fail_or_see_too_much_is_refused_before_the_run(
+    env: str, change: dict[str, Any], cure: str
+) -> None:
+    config = replace(tiny(env), search=SearchSettings(simulations=8), **change)
+    with pytest.raises(SettingsError, match=cure):
+        check_run(config)
+
+
+def test_the_policy_ranks_in_self_play_too(tmp_path: Path) -> None:
+    config = replace(tiny("TicTacToe"), recipes=recipes_named("agent_q"), train_goals=2)
+    check_run(config)
+    for stage in stages_of(config)[:2]:
+        do_stage(stage, tmp_path, lambda done, total, note: None)
+    assert figures(tmp_path, "round_1/trees")["nodes"] > 2
+
+
+def test_no_two_seeds_and_no_two_rounds_sample_with_the_same_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def played(simulator: Any, tasks: Any, agent: Any, seed: int, done: Any) -> list[Episode]:
+        used.append(seed)
+        return [Episode({}, (), (0.0,), False, 1, 0, 10)]
+
+    monkeypatch.setattr(collecting, "run_episodes", played)
+    tokenizer = make_tokenizer(["x"])
+    policy = LanguageModel(make_model(tokenizer, width=8, layers=1, heads=1, seed=0), tokenizer)
+    monkeypatch.setattr(collecting, "policy_in", lambda *_: policy)
+    for seed in range(3):
+        for round in (1, 2):
+            folder = tmp_path / f"{seed}_{round}"
+            folder.mkdir()
+            context = StageContext(tmp_path, folder, lambda *_: None)
+            config = replace(tiny("TicTacToe"), seed=seed, model_calls=50)
+            collect_episodes(context, config, Episodes(earlier=0.5), round, "base", "base")
+    assert len(set(used)) == len(used) == 3 * 2 * 6
 
 
 def test_a_critic_of_a_game_with_other_returns_is_refused_before_the_run() -> None:

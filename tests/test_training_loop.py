@@ -411,6 +411,19 @@ def test_settings_of_another_version_are_read_with_defaults_or_refused_by_name(t
         ({"extract": {"sibling_pairs": {"per_node": 0}}}, "per_node=0; expected at least 1"),
         ({"extract": {"sibling_pairs": {"per_task": 3}}}, r"unknown setting extract\.sibling_pairs\.per_task"),
         ({"extract": {"sibling_pairs": {"margin": 1}}, "learn": "sft"}, "gives pairs margins, which only a preference"),
+        ({"extract": {"best_path_pairs": {"threshold": -1}}}, r"threshold=-1\.0; expected the least difference"),
+        (
+            {"collect": "episodes", "extract": {"trajectory_pairs": {"threshold": -0.1}}},
+            r"threshold=-0\.1; expected the least difference",
+        ),
+        (
+            {
+                "collect": "episodes",
+                "extract": "trajectory_pairs",
+                "learn": {"preference": {"label_smoothing": "visits"}},
+            },
+            "label_smoothing=visits reads the visits of a tree",
+        ),
         ({"summary": 7}, "summary=7 is int; expected str"),
         ({7: 7}, "unknown setting 7"),
     ],

@@ -27,7 +27,7 @@ from rich.text import Text
 from ..envs.terminal import printable, printable_line, wrapped
 from .evaluation import ResultRow
 from .readable import agent_name, duration, interval, kind_of, number, percent
-from .stages import best_candidate
+from .stages import best_tried
 
 FIGURES = ("success % [95 %]", "reward [95 %]", "invalid %", "steps", "calls", "time")
 WIDEST = 10_000
@@ -50,7 +50,7 @@ def key_figure(figures: Mapping[str, Any]) -> str:
     'success 50.0\\u202f%'
     """
     if figures.get("promoted") is False:
-        figures = {**figures, **best_candidate(figures)}
+        figures = {**figures, **best_tried(figures)}
     promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
     for name in SHARES:
         if isinstance(figures.get(name), int | float) and math.isfinite(figures[name]):

@@ -35,7 +35,7 @@ from .readable import (
 from .report_pictures import Curve, chart
 from .report_samples import sample_episodes, sample_tree
 from .run_folder import Round, Run, read_run, unchanged, unchanged_note
-from .stages import SCORES, best_candidate
+from .stages import SCORES, best_tried
 
 __all__ = ["Run", "agent_name", "read_run", "render", "write_report"]
 
@@ -207,7 +207,7 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
     rejected = []
     for r in run.rounds:
         promoted = r.figures.get("promoted", True)
-        value = _finite(r.figures.get(key) if promoted else best_candidate(r.figures).get(key, r.figures.get(key)))
+        value = _finite(r.figures.get(key) if promoted else best_tried(r.figures).get(key, r.figures.get(key)))
         if r.recipe != recipe or value is None:
             continue
         if promoted:
@@ -229,7 +229,7 @@ def _round_row(r: Round) -> dict[str, Any]:
     figures = r.figures
     dropped = figures.get("dropped") or {}
     candidates = figures.get("candidates") or []
-    chosen = best_candidate(r.figures)
+    chosen = best_tried(r.figures)
     chosen_by = next((name for name in SCORES if name in figures), SCORES[0])
     return {
         "recipe": agent_name(r.recipe),

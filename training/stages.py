@@ -125,7 +125,7 @@ UNKNOWN: Final = ("chosen_logp_per_token", "explained_variance", "auc", "error",
 COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds")
 
 
-def best_candidate(found: Mapping[str, Any]) -> dict[str, Any]:
+def best_tried(found: Mapping[str, Any]) -> dict[str, Any]:
     """Of the settings that a round tried the one that did best on validation tasks; empty where none was tried."""
     candidates: Sequence[dict[str, Any]] = found.get("candidates") or ({},)
     return max(candidates, key=lambda one: next((one[name] for name in SCORES if name in one), -math.inf))

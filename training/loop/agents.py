@@ -19,7 +19,7 @@ from ..readable import Kind
 from ..stages import StageContext, read_from
 from .recipe import RunConfig
 from .slots import Act, BestOf, Policy
-from .tasks import suited, with_outcome
+from .tasks import with_outcome
 
 Parts = Mapping[str, str | Path]
 """An agent's models by what they are (``policy``, ``q``, ``value``): the stages that made them, or folders."""
@@ -72,7 +72,7 @@ def agent_of(
     policy = model("policy")
     if act.leaves == "value":
         critic = read_from(context.run / parts["value"], lambda folder: ValueModel.load(folder / "model"))
-        return SearchingAgent(policy, CriticEvaluator(critic), suited(config, act.settings), name=name)
+        return SearchingAgent(policy, CriticEvaluator(critic), act.settings, name=name)
     rollout = PolicyRollout(policy, temperature=config.temperature)
     settings = replace(act.settings, hide_outcome=False)
     return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: with_outcome(config, simulator))

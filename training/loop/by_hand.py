@@ -15,20 +15,23 @@ import yaml
 from ...agents.language_model import LanguageModel
 from ...agents.named import hush
 from ...search.files import atomically, make_folder
-from ..settings import SettingsError, as_dict, read_yaml
+from ..settings import SettingsError, as_dict, build, build_from, read_yaml
 from ..stages import FIGURES, Stage, StageContext, do_stage, is_finished, partial_folder, read_figures
 from .agents import agent_of
-from .collect import collect
+from .collect import collect, least_visits
 from .extract import Rows, extract, load_rows
 from .judge import validate
 from .learn import best_candidate
 from .learners import Outcome
-from .recipe import Recipe, RunConfig
-from .slots import Policy
+from .recipe import Recipe, RunConfig, laid_over, load_recipe
+from .run import CONFIG
+from .slots import Episodes, Policy
 from .tasks import generator
 
 SETTINGS: Final = "collection.yaml"
 """What a collection by hand was made with: its folder is not mistaken for another's."""
+RECIPE: Final = "the_recipe"
+"""What the recipe of a collection by hand is called beside those of its run."""
 Tell = Callable[[float, float, str], None]
 
 
@@ -38,31 +41,73 @@ def _as_a_worker() -> None:
     torch.set_num_threads(1)
 
 
+def recipe_in(run: RunConfig, name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe of that name as a run has it, else ours or that of a file; ``changes`` laid over it."""
+    if name not in run.recipes:
+        return load_recipe(name, changes)
+    return build(Recipe, laid_over(as_dict(run.recipes[name]), changes or {}), f"recipes.{name}.")
+
+
+def recipe_for(collection: Path, name: str) -> Recipe:
+    """The same for the folder of a collection, of whose run it knows: by hand, or of a round of the loop."""
+    settings = collection / SETTINGS
+    files = [settings, *(parent / CONFIG for parent in list(collection.resolve().parents)[:4])]
+    for file in files:
+        if file.is_file():
+            found = read_yaml(file)
+            recipes = (found.get("run") or {} if file == settings else found).get("recipes") or {}
+            if isinstance(recipes, Mapping) and name in recipes:
+                return build_from(file, Recipe, recipes[name])
+            break
+    return load_recipe(name)
+
+
 def collect_into(
-    out: Path, config: RunConfig, recipe: Recipe, model: Path, round: int, tell: Tell
+    out: Path, config: RunConfig, recipe: Recipe, model: Path, round: int, tell: Tell, earlier: Path | None = None
 ) -> Mapping[str, Any]:
-    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already. Raises
-    :class:`SettingsError` where the folder holds a collection with other settings."""
-    config_data, slot = as_dict(config), as_dict(recipe)["collect"]
-    del config_data["recipes"]
+    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already.
+    ``earlier``: the model of the round before, of which a recipe may sample a share. Raises :class:`SettingsError`
+    where the folder holds a collection with other settings, or the recipe needs an earlier model that is not given."""
+    share = recipe.collect.earlier if isinstance(recipe.collect, Episodes) else 0.0
+    if bool(share and round > 1) != (earlier is not None):
+        raise SettingsError(
+            f"round {round} of this recipe samples {share:g} of its calls with the model of the round before: give it "
+            "with --earlier"
+            if earlier is None
+            else f"--earlier: round {round} of this recipe samples nothing with an earlier model; leave it out"
+        )
+    config = replace(config, recipes={**config.recipes, RECIPE: recipe})
     settings = {
         "model": str(model.resolve() if model.exists() else model),
+        **({"earlier": str(earlier.resolve() if earlier.exists() else earlier)} if earlier else {}),
         "round": round,
-        "collect": slot,
-        "run": config_data,
+        "collect": as_dict(recipe)["collect"],
+        "least_visits": least_visits(config),
+        "run": as_dict(config),
     }
     make_folder(out.parent)
     _as_a_worker()
     for folder in (out, partial_folder(out)):
-        if (folder / SETTINGS).is_file() and (before := read_yaml(folder / SETTINGS)) != settings:
-            changed = [name for name in settings if before.get(name) != settings[name]]
+        if (folder / SETTINGS).is_file() and (changed := _differing(read_yaml(folder / SETTINGS), settings)):
             raise SettingsError(
                 f"{folder} holds a collection with other settings ({', '.join(changed)}); give another --out, or "
                 "delete the folder"
             )
-    work = partial(_collect, config=config, slot=recipe.collect, round=round, policy=model, settings=settings)
+    work = partial(_collect, config=config, slot=recipe.collect, round=round, policy=model, earlier=earlier,
+                   settings=settings)  # fmt: skip
     do_stage(Stage(out.name, work), out.parent, tell)
     return read_figures(out / FIGURES)
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """The settings that differ; what a run says of its recipes is none of a collection's."""
+
+    def parted(settings: Mapping[str, Any]) -> dict[str, Any]:
+        run = settings.get("run") or {}
+        return {**settings, "run": {name: value for name, value in run.items() if name != "recipes"}}
+
+    own, other = parted(before), parted(after)
+    return [name for name in {**own, **other} if own.get(name) != other.get(name)]
 
 
 def _collect(context: StageContext, *, settings: dict[str, Any], **arguments: Any) -> dict[str, Any]:

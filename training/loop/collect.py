@@ -4,8 +4,9 @@ Episodes are sampled as the agent would play, against itself where the run's opp
 games of several players by self-play, a tree a decision. Each is a stage of the run: batches are parts of it, so that a
 killed collection takes them up again.
 
-Budgets are equal for all recipes: an answer is a model call, and what was bought beyond the budget is cut off, since
-batches are bought whole.
+Budgets are equal for all recipes that ask a model: an answer is a model call, and what was bought beyond the budget is
+cut off, since batches are bought whole. Trees of games that ask none (random roll-outs, equal priors) cost no call:
+all goals of the round are searched, and the figures show simulations.
 """
 
 import json
@@ -44,7 +45,7 @@ from ...search.records import load_episodes, save_episodes
 from ...search.stepwise import step_rollouts
 from ..stages import StageContext
 from .agents import policy_in
-from .extract import GAME_VISITS
+from .extract import GAME_VISITS, BestPaths, SiblingPairs
 from .recipe import RunConfig
 from .slots import Collect, Episodes, StepRollouts, Trees
 from .tasks import (
@@ -56,15 +57,12 @@ from .tasks import (
     searched_simulator,
     simulator_of,
     source_of,
-    suited,
     tasks_of,
 )
 
 TREES_A_BATCH: Final = 32
 EPISODES_A_BATCH: Final = 16
 GAMES_AT_ONCE: Final = 64
-OF_EARLIER: Final = 500
-"""The first pass of an earlier model: its episodes have seeds of their own."""
 WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
 
@@ -93,7 +91,7 @@ def collect_episodes(
     share = 0.0 if earlier is None else slot.earlier
     episodes = _sampled(context, config, policy, round, (1.0 - share) * config.model_calls)
     if share and earlier is not None:
-        episodes += _sampled(context, config, earlier, round, share * config.model_calls, first=OF_EARLIER)
+        episodes += _sampled(context, config, earlier, round, share * config.model_calls, "earlier")
     calls = sum(episode.model_calls for episode in episodes)
     save_episodes(context.folder / "episodes.jsonl", episodes)
     return {
@@ -107,26 +105,29 @@ def collect_episodes(
 
 
 def _sampled(
-    context: StageContext, config: RunConfig, policy: str | Path, round: int, budget: float, first: int = 0
+    context: StageContext, config: RunConfig, policy: str | Path, round: int, budget: float, who: str = "episodes"
 ) -> list[Episode]:
-    """Episodes of a model on the round's goals for ``budget`` model calls. The passes over all goals have numbers from
-    ``first`` on, and seeds of their own."""
+    """Episodes of a model on the round's goals for ``budget`` model calls, pass after pass over all goals. ``who``
+    names the files of the passes, and their draws."""
     simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
     model = policy_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
+    model.temperature = config.temperature  # of free text
     episodes: list[Episode] = []
-    calls, passes = 0, first
+    calls = passes = 0
     while calls < budget:
-        part = context.parts / f"{passes}.jsonl"
+        part = context.parts / f"{who}_{passes}.jsonl"
         if not part.is_file():
             model.forget()  # scores of another batch differ in the last bit: a part depends on no earlier one
-            seed = config.seed + 1000 * round + passes
+            seed = int(generator(config.seed, who, str(round), str(passes)).integers(2**31))
             played = _played_alone(config, alone, agent, seed)
             save_episodes(part, run_episodes(simulator, tasks, agent, seed, done=played))
         episodes += load_episodes(part)
-        calls = sum(episode.model_calls for episode in episodes)
+        before, calls = calls, sum(episode.model_calls for episode in episodes)
         passes += 1
+        if calls == before:
+            raise ValueError("a pass over all goals asked the model nothing, so that no budget of calls ends it")
         context.tell(calls, budget, f"{len(episodes):,} episodes")
     return episodes[: _within(budget, [episode.model_calls for episode in episodes])]
 
@@ -202,20 +203,26 @@ def collect_trees(
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.train_goals)
     rng = generator(config.seed, "trees", str(round))
     trees, winners = _grow(
-        context, config, policy, tasks, slot.settings(config.search), rng, config.model_calls, round, slot.ranking
-    )
+        context, config, policy, tasks, slot.settings(config.search), rng, config.model_calls, round, slot.ranking,
+        least_visits(config),
+    )  # fmt: skip
     save_trees(context.folder / "trees.parquet", trees)
     if winners:
         save_pairs(context.folder / "winners.jsonl", winners)
     return _grown(trees)
 
 
+def least_visits(config: RunConfig) -> int:
+    """The least visits of a node of a game's tree that any recipe of the run reads; the others are not kept."""
+    extractors = [each for recipe in config.recipes.values() for each in recipe.extract.values()]
+    return min((each.visits for each in extractors if isinstance(each, SiblingPairs | BestPaths)), default=GAME_VISITS)
+
+
 def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: str, place: int) -> dict[str, Any]:
     """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
     first = config.rounds * config.train_goals + place * config.critic_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.critic_goals)
-    settings = suited(config, config.critic_search)
-    trees, _ = _grow(context, config, policy, tasks, settings, generator(config.seed, "critic", str(place)))
+    trees, _ = _grow(context, config, policy, tasks, config.critic_search, generator(config.seed, "critic", str(place)))
     save_trees(context.folder / "trees.parquet", trees)
     return _grown(trees)
 
@@ -223,9 +230,12 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
 def _grow(
     context: StageContext, config: RunConfig, model: str | Path, tasks: Sequence[Task], settings: SearchSettings,
     rng: np.random.Generator, limit: float = math.inf, round: int = 0, ranking: bool = False,
+    least_visits: int = GAME_VISITS,
 ) -> tuple[list[Tree], list[PreferencePair]]:  # fmt: skip
-    """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded."""
+    """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded.
+    ``least_visits``: of games' trees nodes with fewer are not kept."""
     simulator, policy = searched_simulator(config), policy_in(context, config, model)
+    policy.temperature = config.temperature  # of free text
     one_player = simulator.players == 1
     evaluator = (
         PolicyRollout(policy, temperature=config.temperature, keep_successes=one_player)
@@ -234,7 +244,7 @@ def _grow(
     )
     critic = RankingCritic(partial(by_likelihood, policy)) if ranking else None
     # A policy whose prior is not read and that plays no roll-outs is not asked: games are then searched compiled.
-    asked = one_player or config.leaves == "policy" or settings.uniform_prior < 1.0
+    asked = one_player or config.leaves == "policy" or settings.uniform_prior < 1.0 or ranking
     rngs = rng.spawn(len(tasks))
     trees: list[Tree] = []
     winners: list[PreferencePair] = []
@@ -248,8 +258,9 @@ def _grow(
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
                 found = self_play(
-                    simulator, some, policy if asked else None, evaluator, settings, own, least_visits=GAME_VISITS
-                )
+                    simulator, some, policy if asked else None, evaluator, settings, own, critic=critic,
+                    least_visits=least_visits,
+                )  # fmt: skip
             else:
                 roots = [start(simulator, task) for task in some]
                 found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)

@@ -38,10 +38,16 @@ Gathered = Literal["episodes", "trees", "steps"]
 Found = tuple[Sequence[PreferencePair], Counter[str]]
 Rows = Sequence[Any]
 """Pairs or episodes."""
-Kind = Literal["pairs", "episodes"]
+RowKind = Literal["pairs", "episodes"]
 
 GAME_VISITS: Final = 64
 """Of a node of a game's tree that is kept where games are searched compiled, and pooled with its equals."""
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises ``ValueError`` where a threshold is negative: the worse side would be chosen."""
+    if threshold < 0:
+        raise ValueError(f"threshold={threshold}; expected the least difference, from 0 on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Successes:
     more than their task's mean."""
 
     reads: ClassVar[Gathered] = "episodes"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = False
 
     per_task: int = 4
@@ -70,7 +76,7 @@ class TrajectoryPairs:
     that won more against one that won less."""
 
     reads: ClassVar[Gathered] = "episodes"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = True
 
     per_task: int = 4
@@ -83,6 +89,7 @@ class TrajectoryPairs:
     def __post_init__(self) -> None:
         check_fields(self)
         check_counts(self, "per_task")
+        check_threshold(self.threshold)
 
     def from_episodes(self, episodes: Sequence[Episode], by: By, round: int, rng: np.random.Generator) -> Found:
         return trajectory_pairs(
@@ -96,7 +103,7 @@ class SiblingPairs:
     """Children of one node whose values differ (Agent Q, arXiv:2408.07199, section 5.3)."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = True
 
     threshold: float = 0.1
@@ -117,8 +124,7 @@ class SiblingPairs:
     def __post_init__(self) -> None:
         check_fields(self)
         check_counts(self, "min_visits", "per_node", "visits")
-        if self.threshold < 0:
-            raise ValueError(f"threshold={self.threshold}; expected the least difference of value, from 0 on")
+        check_threshold(self.threshold)
 
     @property
     def counts(self) -> str:
@@ -134,7 +140,11 @@ class SiblingPairs:
         )
 
     def from_positions(self, positions: Sequence[Position]) -> Found:
-        return self._counted(*pooled_pairs(positions, self.threshold, self.min_visits, per_position=self.per_node))
+        return self._counted(
+            *pooled_pairs(
+                positions, self.threshold, self.min_visits, contrast=self.contrast, per_position=self.per_node
+            )
+        )
 
     def _counted(self, pairs: Sequence[PreferencePair], dropped: Counter[str]) -> Found:
         """The pairs with their margins and weights for the loss."""
@@ -153,7 +163,7 @@ class BestPathPairs:
     arXiv:2405.00451)."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = True
 
     path: Literal["terminal", "final"] = "terminal"
@@ -167,6 +177,7 @@ class BestPathPairs:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_threshold(self.threshold)
 
     def from_tree(self, tree: Tree, round: int) -> Found:
         return best_path_pairs(
@@ -180,7 +191,7 @@ class BestPaths:
     players, what the search would play at each position, all trees' counts added up."""
 
     reads: ClassVar[Gathered] = "trees"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = False
 
     paths: int = 2
@@ -204,7 +215,7 @@ class StepPairs:
     """What followed a good action against what followed the policy's own, by the means of their roll-outs (IPR)."""
 
     reads: ClassVar[Gathered] = "steps"
-    gives: ClassVar[Kind] = "pairs"
+    gives: ClassVar[RowKind] = "pairs"
     compares: ClassVar[bool] = True
 
     threshold: float = 0.01
@@ -212,6 +223,7 @@ class StepPairs:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_threshold(self.threshold)
 
     def from_steps(self, steps: Sequence[PreferencePair]) -> Found:
         kept = [step for step in steps if step.chosen_q - step.rejected_q >= self.threshold]
@@ -223,7 +235,7 @@ class Tries:
     """Whole episodes as they came, good and bad."""
 
     reads: ClassVar[Gathered] = "episodes"
-    gives: ClassVar[Kind] = "episodes"
+    gives: ClassVar[RowKind] = "episodes"
     compares: ClassVar[bool] = True
 
     per_task: int = 16
@@ -289,7 +301,7 @@ def save_rows(path: Path, rows: Rows) -> None:
         save_pairs(path, rows)
 
 
-def load_rows(path: Path, kind: Kind) -> Rows:
+def load_rows(path: Path, kind: RowKind) -> Rows:
     """The rows of a file. Raises what ``search.records`` does."""
     return load_episodes(path) if kind == "episodes" else load_pairs(path)
 

@@ -17,7 +17,7 @@ from .judge import judge, train_critic, validate
 from .learn import train_round
 from .recipe import RunConfig
 from .scratch import from_scratch
-from .slots import Episodes, Policy
+from .slots import Collect, Episodes, Policy
 from .tasks import generator, source_of
 
 
@@ -86,9 +86,14 @@ def _collection(config: RunConfig, name: str, round: int) -> str:
     kind = recipe.collect.gives
     if round > 1:
         return f"{name}/round_{round}/{kind}"
-    alike = [other for other, one in config.recipes.items() if one.collect == recipe.collect]
+    alike = [other for other, one in config.recipes.items() if _first(one.collect) == _first(recipe.collect)]
     first = next(other for other, one in config.recipes.items() if one.collect.gives == kind)
     return f"round_1/{kind}" if first in alike else f"{alike[0]}/round_1/{kind}"
+
+
+def _first(slot: Collect) -> Collect:
+    """How it collects in the first round, in which there is no earlier model."""
+    return replace(slot, earlier=0.0) if isinstance(slot, Episodes) else slot
 
 
 def make_base(context: StageContext, *, config: RunConfig) -> dict[str, Any]:

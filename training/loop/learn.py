@@ -62,6 +62,7 @@ def best_candidate(
     the figures of all candidates. A part that the agent did not have is the best candidate's whatever came before."""
     learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
+    frozen = None if start == parts["policy"] else policy_in(context, config, parts["policy"])
     best, best_found = policy_in(context, config, start), before
     to_beat = before[score] if learner.makes in parts else -math.inf
     tried = []
@@ -73,7 +74,7 @@ def best_candidate(
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
-            history = replace(learner, learning_rate=rate).train(model, rows, config.outcome, config.seed, tell)
+            history = replace(learner, learning_rate=rate).train(model, rows, config.outcome, config.seed, tell, frozen)
             shown = ("loss", "chosen_logp", "rejected_logp", "margin")
             candidate |= {name: value for name, value in history[-1].items() if name in shown}
         except TrainingStopped as stopped:

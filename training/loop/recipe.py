@@ -13,10 +13,14 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
+import gymnasium as gym
+
 from ...agents.prompting import history_named
 from ...envs.opponents import is_share
+from ...envs.play.task import TaskSource
 from ...envs.registry import environment_row
 from ...search import SearchSettings
+from ...search.presets import suited_settings
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..readable import BASE
@@ -45,6 +49,9 @@ USUAL: Final = ("rft", "tree_sft", "trajectory_dpo", "step_dpo")
 STAGES: Final = ("base", "critic", "critic_trees", "evaluation")
 SELF: Final = "self"
 """Among a game's opponents: the model that collects."""
+USUAL_ENV: Final = "branchwise/WebShop-v0"
+LEFT_OUT: Final[Mapping[str, dict[str, Any]]] = {"acting": {"hide_outcome": True}, "critic_search": {"simulations": 8}}
+"""What a run's searches are where it says nothing of them, beside the defaults of ``SearchSettings``."""
 REQUIRED: Final = {"summary", "source", "collect", "extract", "learn"}
 
 
@@ -96,6 +103,12 @@ class Recipe:
                     f"extract.{name} gives {extractor.gives}, and learn takes {self.learn.takes}; change learn, "
                     f"or take one of {', '.join(fitting)}"
                 )
+        by_visits = isinstance(self.learn, Preference) and self.learn.label_smoothing == "visits"
+        if by_visits and self.collect.gives != "trees":
+            raise ValueError(
+                f"learn.label_smoothing=visits reads the visits of a tree, and collect gives {self.collect.gives}, of "
+                "which all have as many; take pair or q"
+            )
         if isinstance(self.learn, Preference) and not any(extractor.compares for extractor in self.extract.values()):
             raise ValueError(f"extract {', '.join(self.extract)} gives no pairs to compare; add one, or learn sft")
         for name, extractor in self.extract.items():
@@ -185,18 +198,19 @@ class RunConfig:
     baselines: players by rule that have a row of the table, by name.
     leaves: what values the leaves of collecting: roll-outs by the ``policy``, or by ``random`` legal actions, which
         cost no model calls.
-    search: of collecting trees, over which a recipe lays its own.
+    search: of collecting trees, over which a recipe lays its own. In a file, this and the searches below begin with
+        what suits a game that hides something (``search.presets.suited_settings``).
     acting: the search at test time, with ``oracle_simulations`` where the outcome is seen.
     recipes: the agents that are trained, by name; in a file a list of names of recipes or of files, or a mapping from
         them to settings that are laid over the recipe's own.
     search_recipe: the one that acts with search beside the base (empty: nobody does). In a game only where two players'
-        returns are opposite; ``acting`` and ``critic_search`` get what suits hidden information, and the rules say who
-        wins the states that the search tries out, so that there is no row with an oracle.
+        returns are opposite; the rules say who wins the states that the search tries out, so that there is no row with
+        an oracle.
     critic_goals, critic_search, critic: goals that each policy that acts with search searches for the critic of its
         leaves; how it searches them; how the critic is trained.
     """
 
-    env: str = "branchwise/WebShop-v0"
+    env: str = USUAL_ENV
     env_options: dict[str, Any] = field(default_factory=dict)
     seed: int = 0
     model: str = ""
@@ -212,12 +226,12 @@ class RunConfig:
     base: BaseSettings = field(default_factory=BaseSettings)
     leaves: Literal["policy", "random"] = "policy"
     search: SearchSettings = field(default_factory=SearchSettings)
-    acting: SearchSettings = field(default_factory=lambda: SearchSettings(hide_outcome=True))
+    acting: SearchSettings = field(default_factory=lambda: SearchSettings(**LEFT_OUT["acting"]))
     oracle_simulations: int = 8
     recipes: dict[str, Recipe] = field(default_factory=lambda: recipes_named(*USUAL))
     search_recipe: str = "step_dpo"
     critic_goals: int = 1000
-    critic_search: SearchSettings = field(default_factory=lambda: SearchSettings(simulations=8))
+    critic_search: SearchSettings = field(default_factory=lambda: SearchSettings(**LEFT_OUT["critic_search"]))
     critic: ValueSettings = field(default_factory=ValueSettings)
 
     def __post_init__(self) -> None:
@@ -230,7 +244,10 @@ class RunConfig:
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
         history_named(self.history)
-        object.__setattr__(self, "env", environment_row(self.env).id)
+        row = environment_row(self.env)
+        object.__setattr__(self, "env", row.id)
+        if row.players > 1:  # the rules say who wins what is tried out, so that nothing is hidden from a search
+            object.__setattr__(self, "acting", replace(self.acting, hide_outcome=False))
         if "split" in self.env_options:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"
@@ -252,7 +269,7 @@ class RunConfig:
                     recipe.collect.settings(self.search)
                 except ValueError as error:
                     raise ValueError(f"recipes.{name}.collect.trees over the run's search: {error}") from None
-        if not self.acting.hide_outcome:
+        if row.players == 1 and not self.acting.hide_outcome:
             raise ValueError("acting.hide_outcome must be true: at test time the outcome is seen by oracle rows alone")
 
 
@@ -313,6 +330,7 @@ def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> dic
     of_recipes = [each for each in overrides if each.startswith("recipes.")]
     data = override(data, [each for each in overrides if each not in of_recipes])
     data["recipes"] = override({"recipes": _by_name(data["recipes"])}, of_recipes)["recipes"]
+    data = _suited(data)
     found = {}
     for name, changes in data["recipes"].items():
         if not isinstance(changes, Mapping):
@@ -321,12 +339,30 @@ def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> dic
         stem = name if whole else _stem(name)
         if stem in found:
             raise SettingsError(f"recipes has {stem!r} twice; name each once")
-        whole = changes.keys() >= REQUIRED
         found[stem] = dict(changes) if whole else laid_over(_recipe_data(name)[1], changes)
     data["recipes"] = found
     if isinstance(searching := data.get("search_recipe"), str):
         data["search_recipe"] = _stem(searching)
     return data
+
+
+def _suited(data: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run in which each search of a game that hides something begins with what suits it
+    (``search.presets``), and acting sees no outcome; what the run says itself lies over that."""
+    env, options = str(data.get("env", USUAL_ENV)), data.get("env_options") or {}
+    begins: dict[str, dict[str, Any]] = {"search": {}, **LEFT_OUT}
+    try:
+        row = environment_row(env)
+        if row.players > 1:
+            of_game = {name: value for name, value in options.items() if name not in ("opponents", "split")}
+            usual = suited_settings(TaskSource(row.id, of_game).behind_view().simulator("train"))
+            begins = {name: overlaid(usual, own) for name, own in {**begins, "acting": {}}.items()}
+    except (TypeError, ValueError, AttributeError, ImportError, gym.error.Error):
+        return data  # named with its cure where the settings are checked
+    laid = {
+        name: overlaid(own, said) for name, own in begins.items() if isinstance(said := data.get(name, {}), Mapping)
+    }
+    return {**data, **laid}
 
 
 def _by_name(recipes: Any) -> dict[str, Any]:
@@ -342,16 +378,21 @@ def _by_name(recipes: Any) -> dict[str, Any]:
 
 
 def laid_over(recipe: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's settings with ``changes``. A slot that changes its name begins anew; extractors are added."""
+    """A recipe's settings with ``changes``. A slot that changes its name begins anew. Of ``extract``
+    a mapping adds to the extractors, changes them, or takes one away (``best_paths: null``); names replace them all."""
     result = dict(recipe)
     for key, change in changes.items():
         before = result.get(key)
         if isinstance(before, str):
             before = {before: {}}
+        if isinstance(before, list) and key == "extract":
+            before = {name: {} for name in before}
         same = isinstance(before, Mapping) and isinstance(change, Mapping)
         if same and key in ("collect", "learn", "act"):
             same = before.keys() == change.keys()  # type: ignore[union-attr]
         result[key] = _merged(before, change) if same else change  # type: ignore[arg-type]
+        if key == "extract" and isinstance(change, Mapping):
+            result[key] = {name: value for name, value in result[key].items() if change.get(name, {}) is not None}
     return result
 
 

@@ -13,10 +13,12 @@ import gymnasium as gym
 import yaml
 
 from ...agents.language_model import check_model_folder
+from ...envs.abilities import hides
 from ...envs.json_files import json_text
 from ...envs.play.players import scripted_agents
-from ...envs.play.task import TaskSource, goal_count
-from ...search import RandomRollout, RankingCritic, SearchSettings, search
+from ...envs.play.task import TaskSource, goal_count, start
+from ...envs.simulator import Simulator
+from ...search import RandomRollout, RankingCritic, search
 from ...search.engine import is_zero_sum
 from ...search.files import atomically, make_folder
 from ...search.locks import only_writer
@@ -40,7 +42,7 @@ from ..stages import (
 from .graph import stages_of
 from .recipe import RunConfig
 from .slots import Episodes, StepRollouts, Trees
-from .tasks import searched_simulator, self_share, simulator_of, source_of, suited
+from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
 SEARCHES: Final = ("search", "acting", "critic_search")
@@ -90,7 +92,8 @@ def check_run(config: RunConfig) -> None:
                 f"split {split!r} has {goals} goals; {wanted[split]} are asked for. Lower "
                 f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
             )
-    searches = {"search": config.search, "critic_search": config.critic_search, "acting": config.acting}
+    grows_trees = any(isinstance(recipe.collect, Trees) for recipe in config.recipes.values())
+    searches = {"search": config.search} if grows_trees else {}
     ranked = set()
     for name, recipe in config.recipes.items():
         if isinstance(recipe.collect, StepRollouts):
@@ -105,17 +108,23 @@ def check_run(config: RunConfig) -> None:
             "grown by self-play anyway); leave it out"
         )
     searched = searched_simulator(config)
-    if config.search_recipe and searched.players > 1:
-        if not is_zero_sum(searched):
-            raise SettingsError(
-                f"search_recipe={config.search_recipe!r}: a critic knows the return of one player, or of two whose "
-                f"returns are opposite, and {config.env} has {searched.players} players"
-                + (" whose returns are not" if searched.players == 2 else "")
-                + "; set search_recipe to nothing (search_recipe=)"
-            )
-        for name in ("critic_search", "acting"):
-            searches[name] = _suited(config, name)
+    if config.search_recipe and searched.players > 1 and not is_zero_sum(searched):
+        raise SettingsError(
+            f"search_recipe={config.search_recipe!r}: a critic knows the return of one player, or of two whose returns "
+            f"are opposite, and {config.env} has {searched.players} players"
+            + (" whose returns are not" if searched.players == 2 else "")
+            + "; set search_recipe to nothing (search_recipe=)"
+        )
+    if config.search_recipe:
+        searches |= {"critic_search": config.critic_search, "acting": config.acting}
+    if searches:
+        _check_leaves(config, searched)
     for name, settings in searches.items():
+        if searched.players > 1 and hides(searched) and settings.information == "perfect":
+            raise SettingsError(
+                f"{name}.information=perfect: {config.env} hides something from who is to move, and such a search sees "
+                "it; take single_observer or multiple_observer, with normalise: tree"
+            )
         try:  # no trees: what is left is whether simulator and settings go together
             critic = RankingCritic(lambda *_: []) if name in ranked else None
             search(searched, [], None, RandomRollout(), replace(settings, hide_outcome=False), [], critic=critic)
@@ -123,11 +132,14 @@ def check_run(config: RunConfig) -> None:
             raise SettingsError(f"{name}: {error}; the loop passes no such part to its searches") from None
 
 
-def _suited(config: RunConfig, name: str) -> SearchSettings:
-    try:
-        return suited(config, getattr(config, name))
-    except ValueError as error:
-        raise SettingsError(f"{name}, as it suits {config.env}: {error}") from None
+def _check_leaves(config: RunConfig, searched: Simulator[Any]) -> None:
+    """Whether random roll-outs, where leaves are valued so, have actions to choose from."""
+    if config.leaves == "random":
+        [task] = goals_of(source_of(config).behind_view(), "train", 0, 1)
+        if searched.legal_actions(start(searched, task).state) is None:
+            raise SettingsError(
+                f"leaves=random: {config.env} lists no actions, of which such a roll-out takes one; use leaves=policy"
+            )
 
 
 def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:

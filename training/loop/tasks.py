@@ -8,7 +8,6 @@ episodes are sampled; all else is played against the rest of the mixture, so tha
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,7 @@ import numpy as np
 from ...envs.play.task import Task, TaskSource
 from ...envs.simulator import Simulator
 from ...envs.wrappers import SuccessOutcome
-from ...search import SearchSettings
 from ...search.extraction import By
-from ...search.presets import suited_settings
 from .recipe import SELF, RunConfig
 
 
@@ -58,19 +55,6 @@ def simulator_of(config: RunConfig, split: str, **more: Any) -> Simulator[Any]:
 def searched_simulator(config: RunConfig) -> Simulator[Any]:
     """The training split's simulator as a search meets it, which may see outcomes: a game with all its players."""
     return with_outcome(config, source_of(config).behind_view().simulator("train"))
-
-
-def suited(config: RunConfig, settings: SearchSettings) -> SearchSettings:
-    """A search's settings as they suit the run's game (``search.presets``), where they are the defaults; in a game the
-    rules say who wins the states that are tried out, so that nothing is hidden there."""
-    game = searched_simulator(config)
-    if game.players == 1:
-        return settings
-    usual = SearchSettings()
-    fields = {
-        name: value for name, value in suited_settings(game).items() if getattr(settings, name) == getattr(usual, name)
-    }
-    return replace(settings, hide_outcome=False, **fields)
 
 
 def with_outcome(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]:
