@@ -172,5 +172,5 @@ def test_nothing_above_the_environments_knows_one_of_them() -> None:
         named |= {
             f"{path.relative_to(ROOT)}: {line.strip()}" for line in ast.unparse(tree).splitlines() if own.search(line)
         }
-    allowed = ("env: str = 'branchwise/WebShop-v0'", "runs/web_shop/base/model")
+    allowed = ("USUAL_ENV: Final = 'branchwise/WebShop-v0'", "runs/web_shop/base/model")
     assert {line for line in named if not any(text in line for text in allowed)} == set()

@@ -271,6 +271,7 @@ def test_the_value_of_a_state_leaves_out_the_step_into_it(players: int, chooser:
     assert _state_value(tree._nodes, tree._values, rules, 1, 1) == pytest.approx(expected)
     assert _state_value(tree._nodes, tree._values, rules, 2, 2) == 0.0
     assert _state_value(tree._nodes, tree._values, record_of(players, discount=0.0), 1, 1) == 0.0
+    assert _state_value(tree._nodes, tree._values, record_of(players, discount=0.0), 0, 0) == pytest.approx(0.7)
 
 
 def test_of_three_players_a_state_is_worth_what_it_is_to_who_moves_there() -> None:

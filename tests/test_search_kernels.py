@@ -14,7 +14,7 @@ from branchwise.search.compiled import loop as compiled_loop
 from branchwise.search.compiled.build import built
 from branchwise.search.rules.backup import LOSS, UNPROVEN, WIN
 from branchwise.search.rules.options import Uct
-from branchwise.search.rules.selection import alphazero_exploration, mixed_prior, sibling_bounds, softmax_node, uct
+from branchwise.search.rules.selection import alphazero_exploration, sibling_bounds, softmax_node, uct
 from branchwise.search.settings import SearchSettings, settings_record
 from branchwise.search.trees.arrays import NodeArrays
 from branchwise.search.trees.ascent import _settle, _solved_return, _sums_of_children
@@ -115,33 +115,6 @@ def test_sibling_bounds_and_the_best_nodes_take_in_the_first_and_the_last() -> N
     assert softmax_node(np.array([1.0, 1.0, 9.0]), np.ones(3, np.bool_), 0.01, 1, 0.5) == 2
 
 
-@pytest.mark.parametrize(
-    "logits",
-    [
-        [-np.inf, 0.0],
-        [0.0, -np.inf, -np.inf],
-        [-900.0, 0.0, 1.0],
-        [3.0, -2.0, 0.5],
-        [900.0, 899.0],
-        [-901.0, -900.0, -902.0],
-    ],
-)
-def test_the_compiled_softmax_is_the_prior_of_selection(logits: list[float]) -> None:
-    room = np.array([*logits, 777.0])
-    compiled_loop.softmax(room, len(logits), 0.7, 0.2)
-    assert room[-1] == 777.0
-    np.testing.assert_allclose(room[:-1], mixed_prior(np.array(logits), 0.7, 0.2), rtol=1e-12)
-    assert room[:-1].sum() == pytest.approx(1.0)
-
-
-@pytest.mark.parametrize("beyond", [9.0, -9.0])
-def test_compiled_children_are_sorted_by_prior_and_equal_ones_keep_their_order(beyond: float) -> None:
-    actions, priors = np.arange(6), np.array([0.1, 0.3, 0.1, 0.4, 0.3, beyond])
-    compiled_loop.sort_by_prior(actions, priors, 5)
-    assert actions.tolist() == [3, 1, 4, 0, 2, 5]
-    assert priors.tolist() == [0.4, 0.3, 0.3, 0.1, 0.1, beyond]
-
-
 settle = njit(compiled_loop.settle)
 
 
@@ -176,20 +149,20 @@ def test_a_compiled_node_is_proven_from_all_its_children(proofs: list[int], expe
 def test_the_compiled_exploration_of_alphazero_grows_with_its_base(base: float) -> None:
     rules = TicTacToe().rules
     fixed = (("WEIGHT", compiled_loop.WEIGHT_PUCT), ("ALPHAZERO", True))
-    scale = built(compiled_loop, "exploration_scale", rules, rules.rollout, None, fixed)
+    scale = built(compiled_loop, "exploration_scale", rules, rules.rollout, fixed)
     for visits in (1, 3, 50):
         expected = alphazero_exploration(visits, base, 1.25) * math.sqrt(visits)
         assert scale(visits, 1.25, base) == pytest.approx(expected, rel=1e-9)
 
 
-def test_children_of_equal_prior_alone_change_places() -> None:
-    """The second and third of three; what stands beyond them, with the same prior, is no child."""
+def test_unvisited_children_alone_change_places() -> None:
+    """The second and third of three; what stands beyond them is no child."""
     rules = TicTacToe().rules
-    shuffle = built(compiled_loop, "shuffle_equals", rules, rules.rollout, None, ())
+    exchange = built(compiled_loop, "exchange_unvisited", rules, rules.rollout, ())
     orders = set()
     for random in range(40):
         nodes = np.asarray(records(action=[5, 6, 7, 8])).view(compiled_loop.COMPILED_NODE)
-        shuffle(nodes, 1, np.array([0.5, 0.25, 0.25, 0.25]), 3, random * 1_000_003)
+        exchange(nodes, 2, 1, random * 1_000_003)
         orders.add(tuple(nodes["action"][1:].tolist()))
     assert orders == {(5, 6, 7, 8), (5, 7, 6, 8)}
 
@@ -220,7 +193,7 @@ def test_of_solved_children_the_first_of_the_best_keeps_its_value_unless_it_is_l
 def test_the_compiled_mean_of_four_million_returns_is_their_mean(loop: Any) -> None:
     """float32 rounded to the nearest is off by more than 1e-3 here: what is added has errors of its own all one way."""
     rules = TicTacToe().rules
-    back_up = built(loop, "back_up", rules, rules.rollout, None, ())
+    back_up = built(loop, "back_up", rules, rules.rollout, ())
 
     @njit
     def back_up_all(nodes: np.ndarray, record: np.ndarray, returns: np.ndarray, visits: int) -> None:

@@ -81,7 +81,7 @@ def _state_value(nodes: np.ndarray, values: np.ndarray, settings: np.ndarray, no
         return visit_weighted_value(value_sum, visits) if visits > 0.0 else 0.0
     discount = discount_into(nodes[source].player, settings[0].discount)
     record = nodes[node]
-    if record.visits == 0 or discount == 0.0:
+    if record.visits == 0 or (discount == 0.0 and node != 0):
         return 0.0
     if values.shape[1] > 0:
         return _state_value_of_many(nodes, values, node, max(nodes[source].player, 0), discount)
