@@ -94,7 +94,8 @@ def test_a_wrapped_simulator_offers_what_it_offered_bare(env_id: str, wrapper: s
 def test_a_listed_game_keeps_its_players_and_whether_it_hides_something(env_id: str) -> None:
     bare = whole(env_id)
     listed: Any = ListedActions(bare)
-    assert hides(listed) == hides(bare) == (type(bare).resample is not Simulator.resample)
+    public = getattr(bare, "complete_information", False)
+    assert hides(listed) == hides(bare) == (type(bare).resample is not Simulator.resample and not public)
     assert (listed.players, listed.zero_sum) == (bare.players, bare.zero_sum)
     assert getattr(listed, "rules", None) is getattr(bare, "rules", None)
 

@@ -166,6 +166,7 @@ class BargainingSimulator(_Glee):
         self.discounts = None if given is None else _discounts(given)
         self.money = _whole("money", money) * 100
         self.complete_information = complete_information
+        self.hides = not complete_information
         self.increments = _increments(increments, self.money)
         self._outcomes = np.arange(self.increments, -1, -1) * (self.money // self.increments)
 
@@ -323,6 +324,7 @@ class BuyerSellerSimulator(_Glee):
         self._opening = ("offer",)  # John is an answer to an offer
         self.order = _whole("price_order", price_order) * 100
         self.complete_information = complete_information
+        self.hides = not complete_information
         self.fixed = (seller_value, buyer_value)
         for name, value in zip(("seller_value", "buyer_value"), self.fixed, strict=True):
             if value is not None:
