@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ..envs.play.transcript import Transcript
 from .extraction import Dropped, PreferencePair, expanded, step_pair
-from .rules.targets import best_of, visit_shares
+from .rules.targets import best_of
 from .trees.tree import Tree
 
 Key = Callable[[Transcript], Hashable]
@@ -50,10 +50,6 @@ class Position:
     def best(self) -> int:
         """The place of the action to play: what is proven first, then the most visited (``targets.best_of``)."""
         return best_of(self.known, self.visits, self.values, np.zeros(len(self.actions)))
-
-    def shares(self) -> NDArray[np.float64]:
-        """The share of each action in the policy target (``targets.visit_shares``), sum 1."""
-        return visit_shares(self.visits, self.values, np.zeros(len(self.actions)), self.known)
 
 
 def pooled(trees: Iterable[Tree], key: Key, min_visits: int = 1, *, round: int = 0) -> tuple[list[Position], Dropped]:
@@ -79,18 +75,9 @@ def pooled(trees: Iterable[Tree], key: Key, min_visits: int = 1, *, round: int =
     return [_position(sums, nodes[name], round) for name, sums in found.items()], +dropped
 
 
-def pooled_answers(positions: Sequence[Position], soft: float = 1.0) -> list[PreferencePair]:
-    """The action to play of each position, without a rejected side. ``soft``: rows for all actions with at least this
-    share of the position's policy target, with their shares as weights; 1 is the best action alone, with weight 1."""
-    rows = []
-    for position in positions:
-        if soft >= 1.0:
-            rows.append(_row(position, position.best(), 1.0))
-            continue
-        shares = position.shares()
-        kept = np.flatnonzero(shares >= min(soft, shares.max()))
-        rows += [_row(position, int(place), float(shares[place] / shares[kept].sum())) for place in kept]
-    return rows
+def pooled_answers(positions: Sequence[Position]) -> list[PreferencePair]:
+    """The action to play of each position, without a rejected side."""
+    return [_row(position, position.best()) for position in positions]
 
 
 def pooled_pairs(
@@ -138,7 +125,7 @@ def pooled_pairs(
             other = position.examples[place]
             pairs.append(
                 replace(
-                    _row(position, better, 1.0),
+                    _row(position, better),
                     rejected=other.chosen,
                     rejected_q=float(position.values[place]),
                     rejected_visits=int(position.visits[place]),
@@ -196,10 +183,9 @@ def _position(sums: dict[str, _Sum], nodes: int, round: int) -> Position:
     )
 
 
-def _row(position: Position, place: int, weight: float) -> PreferencePair:
+def _row(position: Position, place: int) -> PreferencePair:
     return replace(
         position.examples[place],
         chosen_q=float(np.nan_to_num(position.values[place])),
         chosen_visits=int(position.visits[place]),
-        weight=weight,
     )

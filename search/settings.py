@@ -17,7 +17,7 @@ from .typed import OneOf, check_fields
 
 Normalise = Literal["no", "tree", "siblings"]
 Information = Literal["perfect", "single_observer", "multiple_observer"]
-Final = Literal["visits", "value"]
+FinalMove = Literal["visits", "value"]
 
 LONGEST_CALL = 1e9
 """Seconds: what a thread can wait for."""
@@ -81,7 +81,7 @@ class SearchSettings:
     revisit: bool = False
     hide_outcome: bool = False
     solve: bool = True
-    final: Final = "visits"
+    final: FinalMove = "visits"
     max_failed_share: float = 0.5
     normalise: Normalise = "no"
     noise: float = 0.0

@@ -35,11 +35,6 @@ def test_the_answer_of_all_trees_is_one_row() -> None:
     assert (row.chosen[0].text, row.chosen_visits, row.round, row.rejected) == ("b", 11, 2, ())
 
 
-def test_soft_answers_are_weighted_by_their_share_of_the_visits() -> None:
-    rows = pooled_answers(pooled([FIRST, SECOND], last)[0], soft=0.1)
-    assert {row.chosen[0].text: row.weight for row in rows} == pytest.approx({"a": 6 / 17, "b": 11 / 17})
-
-
 def test_pairs_set_the_answer_against_each_that_is_worse_by_the_threshold() -> None:
     positions, _ = pooled([FIRST, SECOND], last)
     pairs, dropped = pooled_pairs(positions, threshold=0.2, min_visits=1)
