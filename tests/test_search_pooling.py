@@ -1,7 +1,6 @@
 """Equal positions of several trees, built by hand: counts add up, proofs last, few visits are left out."""
 
 import numpy as np
-import pytest
 from test_search_extraction import built
 
 from branchwise.envs.games.tic_tac_toe import TicTacToe

@@ -113,7 +113,7 @@ def _sampled(
     model = policy_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
-    model.temperature = config.temperature  # of free text
+    model.temperature = config.temperature  # of free text, where no actions are listed
     episodes: list[Episode] = []
     calls = passes = 0
     while calls < budget:
@@ -235,7 +235,7 @@ def _grow(
     """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded.
     ``least_visits``: of games' trees nodes with fewer are not kept."""
     simulator, policy = searched_simulator(config), policy_in(context, config, model)
-    policy.temperature = config.temperature  # of free text
+    policy.temperature = config.temperature or policy.temperature  # of free text: roll-outs, and what is proposed
     one_player = simulator.players == 1
     evaluator = (
         PolicyRollout(policy, temperature=config.temperature, keep_successes=one_player)

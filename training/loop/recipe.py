@@ -193,7 +193,7 @@ class RunConfig:
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
     model_calls: the budget of collecting, a round and recipe: a sampled action is one call, however many of them a
         prompt is asked for, and so is a prompt whose listed actions are scored. Nothing is learned from beyond it.
-    temperature: of sampled episodes and roll-outs.
+    temperature: of sampled episodes and roll-outs; in free text also of what is proposed at the nodes of a tree.
     outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
     baselines: players by rule that have a row of the table, by name.
     leaves: what values the leaves of collecting: roll-outs by the ``policy``, or by ``random`` legal actions, which
