@@ -151,6 +151,7 @@ def test_no_two_seeds_and_no_two_rounds_sample_with_the_same_draws(
     used = []
 
     def played(simulator: Any, tasks: Any, agent: Any, seed: int, done: Any) -> list[Episode]:
+        assert agent.policy.temperature == agent.temperature == 0.7  # the first is what free text is sampled at
         used.append(seed)
         return [Episode({}, (), (0.0,), False, 1, 0, 10)]
 
@@ -163,7 +164,7 @@ def test_no_two_seeds_and_no_two_rounds_sample_with_the_same_draws(
             folder = tmp_path / f"{seed}_{round}"
             folder.mkdir()
             context = StageContext(tmp_path, folder, lambda *_: None)
-            config = replace(tiny("TicTacToe"), seed=seed, model_calls=50)
+            config = replace(tiny("TicTacToe"), seed=seed, model_calls=50, temperature=0.7)
             collect_episodes(context, config, Episodes(earlier=0.5), round, "base", "base")
     assert len(set(used)) == len(used) == 3 * 2 * 6
 
