@@ -155,11 +155,13 @@ class Twin:
 
     def value_for_mover(self, node: Node) -> float:
         """V of the node's state for its mover: (Q − r) / γ."""
-        if not node.visits or not self.discount_into(node):
+        if not node.visits:
             return 0.0
-        player = max(node.mover, 0)
+        player, discount = max(node.mover, 0), self.discount_into(node)
         mean = node.totals[player] / node.visits
-        return mean if node.parent is None else (mean - node.earned[player]) / self.discount_into(node)
+        if node.parent is None:
+            return mean
+        return (mean - node.earned[player]) / discount if discount else 0.0
 
     def discount_into(self, node: Node) -> float:
         """Chance takes no time."""

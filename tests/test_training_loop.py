@@ -33,8 +33,9 @@ from branchwise.training.loop.extract import extract
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.learners import Preference, Sft
 from branchwise.training.loop.recipe import config_names, load_config, load_recipe, run_folder_named
-from branchwise.training.loop.run import run_loop
+from branchwise.training.loop.run import is_done, run_loop
 from branchwise.training.loop.slots import Trees
+from branchwise.training.report import write_report
 from branchwise.training.settings import SettingsError, as_dict
 from branchwise.training.stages import DamagedStage, do_stage, figures
 
@@ -44,7 +45,7 @@ AGENTS = (
 )
 
 RECIPES = Path(__file__).parents[1] / "training" / "recipes"
-TINY = ["validation_goals=2", "test_goals=3", "recipes=[rft, step_dpo]"]
+TINY = ["validation_goals=2", "test_goals=3", "recipes=[rft, step_dpo]", "base.demonstrations=600"]
 
 
 def loop(run: Path) -> list[str]:
@@ -99,17 +100,20 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
         found = json.loads(path.read_text())
         names = {*found, *found.get("dropped", {}), *(name for row in found.get("candidates", ()) for name in row)}
         assert {name for name in names if f"`{name}`" not in page} == set(), path
-    again = subprocess.run(loop(whole), capture_output=True, text=True, timeout=120)
-    assert again.returncode == 0
-    assert "done" in (again.stdout + again.stderr)
-    given = [*loop(tmp_path / "given"), "--model", str(whole / "base" / "model"), "--set", "search_recipe=''"]
-    done = subprocess.run(given, capture_output=True, text=True, timeout=400)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "reading_accuracy" not in (tmp_path / "given" / "metrics.jsonl").read_text()  # nothing was made from scratch
-    assert (tmp_path / "given" / "report.html").is_file()
-    other = subprocess.run([*loop(whole), "--set", "seed=1"], capture_output=True, text=True, timeout=120)
-    assert other.returncode == 2
-    assert "other settings (seed)" in other.stderr
+    config = load_config("smoke", TINY)
+    before = (whole / "results.json").read_bytes()
+    assert is_done(config, whole)
+    assert run_loop(config, whole, Silent())
+    assert (whole / "results.json").read_bytes() == before
+    with pytest.raises(SettingsError, match=r"other settings \(seed\)"):
+        run_loop(load_config("smoke", [*TINY, "seed=1"]), whole, Silent())
+
+    # And from a model that is given nothing is made from scratch.
+    given = load_config("smoke", [*TINY, f"model={whole / 'base' / 'model'}", "search_recipe=''"])
+    for stage in stages_of(given):
+        do_stage(stage, tmp_path / "given", lambda *_: None)
+    assert "reading_accuracy" not in figures(tmp_path / "given", "base")
+    assert write_report(tmp_path / "given").is_file()
 
 
 @pytest.mark.slow
