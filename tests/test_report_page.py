@@ -1,6 +1,7 @@
 """The report of a run: a run folder is made from real searches and episodes in a small shop, and the page is parsed."""
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -230,6 +231,36 @@ def test_players_by_rule_are_references_and_a_run_for_reward_is_told_by_reward(t
     assert "-0.500 <small>[-0.60, -0.40]</small>" in headline
     assert "0.250 <small>[0.20, 0.30]</small>" in headline
     assert "do not overlap" in headline
+
+
+def test_a_run_for_reward_draws_its_rewards_from_zero_to_both_sides(tmp_path: Path, finished: Path) -> None:
+    run = copy_of(finished, tmp_path)
+    rows = json.loads((run / "results.json").read_text())
+    for row in rows:
+        row.update(reward=-0.5, reward_low=-0.6, reward_high=-0.4)
+    rows[-1].update(reward=0.25, reward_low=0.2, reward_high=0.3)
+    write_json(run / "results.json", rows)
+    assert ">25</i>" in render(read_run(run)), "of success"
+    figures = run / "base" / "figures.json"
+    write_json(figures, {**json.loads(figures.read_text()), "validation_reward": -0.5})
+    page = render(read_run(run))
+    assert re.findall(r"<i>([^<]*)</i>", page)[:6] == ["−0.75", "−0.50", "−0.25", "0.00", "0.25", "0.50"]
+    bars = re.findall(r'class="fill" style="left:([0-9.]+)%;width:([0-9.]+)%"', page)
+    assert set(bars) == {("20.00", "40.00"), ("60.00", "20.00")}
+    assert "chosen by the mean reward on validation goals" in page
+
+
+def test_further_figures_stand_in_a_table_of_their_own(tmp_path: Path, finished: Path) -> None:
+    run = copy_of(finished, tmp_path)
+    rows = json.loads((run / "results.json").read_text())
+    assert "What else the environment measures" not in render(read_run(run))
+    rows[0]["figures"] = {"deal": {"mean": 0.5, "low": 0.25, "high": 0.75, "episodes": 40}}
+    rows[1]["figures"] = {"exploitability": {"mean": 2.5}}
+    write_json(run / "results.json", rows)
+    page = " ".join(render(read_run(run)).split())
+    assert '<th class="num">Deal</th><th class="num">Exploitability</th>' in page
+    assert '<td class="num">0.500 [0.25, 0.75]</td><td class="num">–</td>' in page
+    assert '<td class="num">–</td><td class="num">2.50</td>' in page
 
 
 def test_headline_leaves_the_oracle_out(tmp_path: Path, finished: Path) -> None:

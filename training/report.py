@@ -32,9 +32,9 @@ from .readable import (
     number,
     percent,
 )
-from .report_pictures import Curve, chart
+from .report_pictures import Curve, axis_ticks, chart, tick_label
 from .report_samples import sample_episodes, sample_tree
-from .run_folder import Round, Run, read_run, unchanged, unchanged_note
+from .run_folder import Round, Run, figure_in_words, read_run, unchanged, unchanged_note
 from .stages import SCORES, best_tried
 
 __all__ = ["Run", "agent_name", "read_run", "render", "write_report"]
@@ -62,6 +62,9 @@ def render(run: Run) -> str:
         headline=_headline(run),
         unchanged=unchanged_note(run),
         groups=_groups(run),
+        measure=_measure(run),
+        bars=_bars(run),
+        further=_further(run),
         efforts=_efforts(run),
         charts=_charts(run),
         sample=sample_episodes(run),
@@ -80,7 +83,7 @@ def _headline(run: Run) -> dict[str, Any] | None:
     better = [row for row in rows.values() if kind_of(row) in ("trained", "search")]
     if BASE not in rows or not better:
         return None
-    measure = "reward" if "validation_reward" in run.base else "success"
+    measure = _measure(run)
     best = max(better, key=lambda row: row[measure])
     plain = [row for row in better if kind_of(row) == "trained"]
     rules = [row for name, row in rows.items() if kind_of(row) == "reference" and name != BASE]
@@ -105,6 +108,45 @@ def _headline(run: Run) -> dict[str, Any] | None:
         "value": value,
         "bounds": bounds,
     }
+
+
+def _measure(run: Run) -> str:
+    """The figure by which the run chose its models: what the table draws."""
+    return "reward" if "validation_reward" in run.base else "success"
+
+
+def _bars(run: Run) -> dict[str, Any]:
+    """The drawn column: the labels of its axis, the gap between two in per cent, and for each agent where bar and
+    whisker begin and how wide they are, in per cent of the axis. Bars begin at 0."""
+    measure = _measure(run)
+    if measure == "success":
+        ticks = [0.0, 0.25, 0.5, 0.75, 1.0]
+        labels = [f"{100 * tick:.0f}" for tick in ticks]
+    else:
+        bounds = [row[f"reward_{end}"] for row in run.results for end in ("low", "high")]
+        ticks = axis_ticks(bounds or [0.0], zero=True)
+        labels = [tick_label(tick, ticks, percent=False) for tick in ticks]
+
+    def place(value: float) -> float:
+        return 100 * (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+    drawn = {}
+    for row in run.results:
+        ends = sorted((place(0.0), place(row[measure])))
+        low, high = place(row[f"{measure}_low"]), place(row[f"{measure}_high"])
+        drawn[row["agent"]] = {"bar": (ends[0], ends[1] - ends[0]), "whisker": (low, high - low)}
+    return {"labels": labels, "gap": 100 / (len(ticks) - 1), "zero": place(0.0), "of": drawn}
+
+
+def _further(run: Run) -> dict[str, Any]:
+    """What the environment measures beside success and reward: the names, and for each agent its figures in words."""
+    names = list(dict.fromkeys(name for row in run.results for name in row.get("figures", {})))
+    rows = [
+        (agent_name(row["agent"]), [figure_in_words(found[name]) if name in found else "–" for name in names])
+        for row in run.results
+        if (found := row.get("figures", {}))
+    ]
+    return {"names": [name.replace("_", " ").capitalize() for name in names], "rows": rows}
 
 
 def _groups(run: Run) -> list[dict[str, Any]]:

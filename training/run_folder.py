@@ -96,10 +96,11 @@ def further_figures(run: Run) -> Iterator[str]:
     """What the environment measures beside success and reward, a line a figure with all agents."""
     for name in dict.fromkeys(name for row in run.results for name in row.get("figures", {})):
         of = [(agent_name(row["agent"]), row["figures"][name]) for row in run.results if name in row.get("figures", {})]
-        yield f"{name.replace('_', ' ').capitalize()}: {', '.join(f'{agent} {_figure(found)}' for agent, found in of)}"
+        listed = ", ".join(f"{agent} {figure_in_words(found)}" for agent, found in of)
+        yield f"{name.replace('_', ' ').capitalize()}: {listed}"
 
 
-def _figure(found: Mapping[str, Any]) -> str:
+def figure_in_words(found: Mapping[str, Any]) -> str:
     """A mean with its interval, where it has one: what is computed and not sampled has none."""
     bounds = f" {interval(found['low'], found['high'], 1.0, 2)}" if "low" in found else ""
     return f"{number(found['mean'])}{bounds}"
