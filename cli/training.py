@@ -243,7 +243,7 @@ def train(
         Outcome | None,
         typer.Option(
             help="What whole episodes are good by, for recipes that learn from these: success (default), or more "
-            "reward than the mean. With --validate it is the run's.",
+            "reward than the mean of the task. With --validate it is the run's.",
             rich_help_panel=WITH_RECIPE,
         ),
     ] = None,
