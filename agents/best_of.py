@@ -74,25 +74,24 @@ class BestOfAgent:
         transcripts: Sequence[Transcript],
         rngs: Sequence[np.random.Generator],
     ) -> list[Decision]:
-        candidates = self._candidates(simulator, states, transcripts, rngs)
+        legal = [simulator.legal_actions(state) for state in states]
+        candidates = self._candidates(legal, transcripts, rngs)
         asked = [place for place, texts in enumerate(candidates) if len(texts) > 1]
         values = self.ranker.values([transcripts[i] for i in asked], [candidates[i] for i in asked]) if asked else []
         chosen = [texts[0] if texts else "" for texts in candidates]
         for place, own in zip(asked, values, strict=True):
             chosen[place] = candidates[place][int(np.argmax(own))]
-        calls = [self.prompts if len(texts) > 1 else 0 for texts in candidates]
-        for place, state in enumerate(states):
-            legal = simulator.legal_actions(state)
-            calls[place] += self.proposals if legal is None else bool(legal)
-        return [Decision(text, spent) for text, spent in zip(chosen, calls, strict=True)]
+        return [
+            Decision(text, (self.proposals if actions is None else bool(actions)) + self.prompts * (len(texts) > 1))
+            for text, actions, texts in zip(chosen, legal, candidates, strict=True)
+        ]
 
     def _candidates(
-        self, simulator: Simulator[Any], states: Sequence[Any], transcripts: Sequence[Transcript],
+        self, legal: Sequence[Sequence[str] | None], transcripts: Sequence[Transcript],
         rngs: Sequence[np.random.Generator],
     ) -> list[list[str]]:  # fmt: skip
-        """What is ranked in each state, the likeliest first, each text once."""
-        legal = [simulator.legal_actions(state) for state in states]
-        found: list[list[str]] = [[] for _ in states]
+        """What is ranked in each state, whose ``legal`` actions these are, the likeliest first, each text once."""
+        found: list[list[str]] = [[] for _ in legal]
         listed = [(i, actions) for i, actions in enumerate(legal) if actions]
         if listed:
             scores = self.policy.score([transcripts[i] for i, _ in listed], [actions for _, actions in listed])

@@ -34,7 +34,7 @@ from .readable import (
 )
 from .report_pictures import Curve, axis_ticks, chart, tick_label
 from .report_samples import sample_episodes, sample_tree
-from .run_folder import Round, Run, figure_in_words, read_run, unchanged, unchanged_note
+from .run_folder import Round, Run, figure_in_words, figure_names, read_run, unchanged, unchanged_note
 from .stages import SCORES, best_tried
 
 __all__ = ["Run", "agent_name", "read_run", "render", "write_report"]
@@ -140,7 +140,7 @@ def _bars(run: Run) -> dict[str, Any]:
 
 def _further(run: Run) -> dict[str, Any]:
     """What the environment measures beside success and reward: the names, and for each agent its figures in words."""
-    names = list(dict.fromkeys(name for row in run.results for name in row.get("figures", {})))
+    names = figure_names(run)
     rows = [
         (agent_name(row["agent"]), [figure_in_words(found[name]) if name in found else "–" for name in names])
         for row in run.results

@@ -92,9 +92,14 @@ def unchanged_note(run: Run) -> str:
     )
 
 
+def figure_names(run: Run) -> list[str]:
+    """The names of what the environment measures beside success and reward."""
+    return list(dict.fromkeys(name for row in run.results for name in row.get("figures", {})))
+
+
 def further_figures(run: Run) -> Iterator[str]:
     """What the environment measures beside success and reward, a line a figure with all agents."""
-    for name in dict.fromkeys(name for row in run.results for name in row.get("figures", {})):
+    for name in figure_names(run):
         of = [(agent_name(row["agent"]), row["figures"][name]) for row in run.results if name in row.get("figures", {})]
         listed = ", ".join(f"{agent} {figure_in_words(found)}" for agent, found in of)
         yield f"{name.replace('_', ' ').capitalize()}: {listed}"

@@ -148,6 +148,8 @@ class SiblingPairs:
 
     def _counted(self, pairs: Sequence[PreferencePair], dropped: Counter[str]) -> Found:
         """The pairs with their margins and weights for the loss."""
+        if not self.counts:
+            return pairs, dropped
         kept = []
         for pair in pairs:
             gap = pair.chosen_q - pair.rejected_q

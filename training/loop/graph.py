@@ -70,12 +70,11 @@ def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[Agent
     rows += [AgentSpec(name, "trained", recipe.act, parts[name]) for name, recipe in config.recipes.items()]
     if config.search_recipe:
         learned = Search(config.acting, "value")
+        is_game = source_of(config).row.players > 1  # whose end, tried out, tells nothing of the game that is played
         seeing = Search(replace(config.acting, simulations=config.oracle_simulations), "outcome")
         for name, policy in ((BASE, "base"), (config.search_recipe, parts[config.search_recipe]["policy"])):
             rows.append(AgentSpec(f"{name}+mcts", "search", learned, {"policy": policy, "value": "critic"}))
-            if (
-                source_of(config).row.players == 1
-            ):  # the end of a game that is tried out tells nothing of the one played
+            if not is_game:
                 rows.append(AgentSpec(f"{name}+mcts_oracle", "oracle", seeing, {"policy": policy}))
     return rows
 

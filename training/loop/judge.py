@@ -17,7 +17,7 @@ from ..value import bounds, train_value_model, value_rows
 from .agents import AgentSpec, agent_of, policy_in
 from .extract import trees_in
 from .recipe import RunConfig
-from .tasks import searched_simulator, simulator_of, tasks_of
+from .tasks import searched_simulator, simulator_of, source_of, tasks_of
 
 
 def judge(context: StageContext, *, config: RunConfig, spec: AgentSpec) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def judge(context: StageContext, *, config: RunConfig, spec: AgentSpec) -> dict[
     )  # fmt: skip
     save_episodes(context.folder / "episodes.jsonl", episodes)
     found = {**asdict(row), "kind": spec.kind}
-    game = searched_simulator(config)
-    if isinstance(agent, PolicyAgent) and can_be_solved(game):
+    is_game = source_of(config).row.players == 2  # asked first: other simulators are costly to make
+    if is_game and isinstance(agent, PolicyAgent) and can_be_solved(game := searched_simulator(config)):
         found["figures"]["exploitability"] = {"mean": exploitability(agent.policy, game).exploitability}
     return found
 
