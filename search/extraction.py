@@ -23,7 +23,6 @@ called an anchor. Nothing here weighs, tokenises or truncates; that is the work 
 """
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +31,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..envs.play.episode import Episode
+from ..envs.play.task import task_key
 from ..envs.play.transcript import Transcript, Turn
 from .evaluation import Rollout
 from .trees.information_tree import InformationTree
@@ -493,7 +493,7 @@ def _by_task(episodes: Sequence[Episode], dropped: Dropped) -> list[list[Episode
     groups: dict[str, list[Episode]] = {}
     for episode in episodes:
         if any(turn.is_agent for turn in episode.transcript):
-            groups.setdefault(json.dumps(episode.task, sort_keys=True, default=str), []).append(episode)
+            groups.setdefault(task_key(episode.task), []).append(episode)
         else:
             dropped["no action"] += 1
     return list(groups.values())

@@ -26,7 +26,7 @@ from ..envs.play.agent import Agent
 from ..envs.play.episode import Episode
 from ..envs.play.players import ScriptedAgent
 from ..envs.play.playing import run_episodes
-from ..envs.play.task import Task
+from ..envs.play.task import Task, task_key
 from ..envs.simulator import Simulator
 from ..search.files import atomically
 from ..search.records import episode_from_json, episode_line
@@ -77,7 +77,7 @@ class EpisodeLog:
 
     def _read(self, path: Path, tasks: Sequence[Task]) -> int:
         """Take the episodes of ``path`` that belong to ``tasks``; how many bytes of it are whole lines."""
-        numbers = {_key(task): index for index, task in enumerate(tasks)}
+        numbers = {task_key(task): index for index, task in enumerate(tasks)}
         whole = 0
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
@@ -93,7 +93,7 @@ class EpisodeLog:
                         f"{path}, line {number}: no episode that bench wrote ({error!r}); remove the file to play anew"
                     ) from error
                 whole += len(line)
-                if (index := numbers.get(_key(episode.task))) is not None:
+                if (index := numbers.get(task_key(episode.task))) is not None:
                     self.ended[index] = episode
                     self.seconds += seconds
         return whole
@@ -175,10 +175,6 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
         raise ValueError(f"{folder} holds something else than a benchmark; name another --out")
     with atomically(file) as temporary:
         temporary.write_text(json_text(settings, indent=1) + "\n")
-
-
-def _key(task: Mapping[str, Any]) -> str:
-    return json.dumps(task, sort_keys=True)
 
 
 def _file_name(agent: str) -> str:

@@ -4,13 +4,13 @@ Chosen to tell something, not to be typical: the goal is one that the base fails
 tree one with pairs at several depths. What it does not do: draw (``report_pictures.py``) or judge.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
 
 from ..envs.play.episode import Episode
+from ..envs.play.task import task_key
 from ..envs.play.transcript import Turn
 from ..search import Tree
 from ..search.extraction import PreferencePair
@@ -32,15 +32,11 @@ def sample_episodes(run: Run) -> dict[str, Any] | None:
         after_file = run.path / "evaluation" / row["agent"] / "episodes.jsonl"
         if not (before_file.is_file() and after_file.is_file()):
             continue
-        by_task = {_task_key(episode): episode for episode in load_episodes(after_file)}
-        both = [(b, by_task[_task_key(b)]) for b in load_episodes(before_file) if _task_key(b) in by_task]
+        by_task = {task_key(episode.task): episode for episode in load_episodes(after_file)}
+        both = [(b, by_task[task_key(b.task)]) for b in load_episodes(before_file) if task_key(b.task) in by_task]
         if both:
             return _compared(row["agent"], both)
     return None
-
-
-def _task_key(episode: Episode) -> str:
-    return json.dumps(episode.task, sort_keys=True)
 
 
 def _compared(agent: str, both: Sequence[tuple[Episode, Episode]]) -> dict[str, Any]:

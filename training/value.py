@@ -15,7 +15,6 @@ Of zero-sum games of two players a row is what the player to move saw, and ``q``
 acted last). What it does not do: bootstrap targets across trees, games with other returns.
 """
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ import torch
 from scipy.stats import rankdata
 
 from ..agents.critics import ValueModel
+from ..envs.play.task import task_key
 from ..envs.play.transcript import Transcript, known, observed
 from ..search import Tree
 from ..search.trees.information_tree import InformationTree
@@ -91,7 +91,7 @@ def value_rows(tree: Tree, min_visits: int = 1) -> list[ValueRow]:
             "a critic knows the return of one player, or of two whose returns are opposite, and tree "
             f"{tree.index} has {tree.players}" + (" whose returns are not" if tree.players == 2 else "")
         )
-    task = json.dumps(tree.task, sort_keys=True, default=str) if tree.task else f"tree {tree.index}"
+    task = task_key(tree.task) if tree.task else f"tree {tree.index}"
     seen = [node for node in range(len(tree)) if tree.visits(node) >= max(1, min_visits)]
     if isinstance(tree, InformationTree):
         own = [node for node in seen if tree.is_own_view(node)]

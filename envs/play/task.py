@@ -5,6 +5,7 @@ reset. Where an environment has numbered goals a task is a goal; elsewhere it is
 splits. In a game whose agent has one side the seats take turns, so that tasks 2k and 2k + 1 are one seed from both.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
@@ -44,6 +45,11 @@ class Root:
     task: dict[str, Any] = field(default_factory=dict)
     moves: tuple[str, ...] | None = None
     others: Mapping[int, Transcript] = field(default_factory=dict)
+
+
+def task_key(task: Mapping[str, Any]) -> str:
+    """One text for tasks that are equal: what episodes and trees are grouped and found by."""
+    return json.dumps(task, sort_keys=True, default=str)
 
 
 def start(simulator: Simulator[Any], task: Mapping[str, Any]) -> Root:

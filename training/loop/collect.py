@@ -9,7 +9,6 @@ cut off, since batches are bought whole. Trees of games that ask none (random ro
 all goals of the round are searched, and the figures show simulations.
 """
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from ...envs.play.agent import Agent
 from ...envs.play.episode import Episode
 from ...envs.play.players import PolicyAgent, scripted_agents
 from ...envs.play.playing import Playing, by_agents, play, run_episodes
-from ...envs.play.task import Task, start
+from ...envs.play.task import Task, start, task_key
 from ...envs.play.transcript import Transcript
 from ...search import (
     PolicyRollout,
@@ -100,7 +99,7 @@ def collect_episodes(
         "model_calls": calls,
         "prompts": calls,  # each for one action
         "success": float(np.mean([episode.success for episode in episodes])),
-        "solved_goals": len({_name_of(e.task) for e in episodes if e.success}),
+        "solved_goals": len({task_key(e.task) for e in episodes if e.success}),
     }
 
 
@@ -167,7 +166,7 @@ def collect_steps(
         played = run_episodes(simulator_of(config, "train"), tasks, expert, config.seed)
     else:
         played = _sampled(context, config, policy, round, config.model_calls / 2)
-    good = list({_name_of(episode.task): episode for episode in reversed(played) if episode.success}.values())[::-1]
+    good = list({task_key(episode.task): episode for episode in reversed(played) if episode.success}.values())[::-1]
     calls = sum(episode.model_calls for episode in played)
     agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
@@ -291,16 +290,12 @@ def _within(limit: float, costs: Sequence[int]) -> int:
     return max(1, int(np.searchsorted(np.cumsum(costs), limit, side="right")))
 
 
-def _name_of(task: Mapping[str, Any]) -> str:
-    return json.dumps(task, sort_keys=True)
-
-
 def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
     counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
     alone = [tree for tree in trees if tree.players == 1]
-    solved = {"solved_goals": len({_name_of(tree.task) for tree in alone if best_paths(tree)[0]})} if alone else {}
+    solved = {"solved_goals": len({task_key(tree.task) for tree in alone if best_paths(tree)[0]})} if alone else {}
     return {
-        "goals": len({_name_of(tree.task) for tree in trees}),
+        "goals": len({task_key(tree.task) for tree in trees}),
         "tries": counters["simulations"],
         "nodes": sum(len(tree) for tree in trees),
         **solved,  # of self-play's trees nobody solves a goal

@@ -5,7 +5,6 @@ side are anchors (all of them where the extractor ``compares`` nothing), or whol
 of ``search.extraction``; here are their settings, as recipes name them.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ import numpy as np
 
 from ...agents.prompting import history_key, history_named
 from ...envs.play.episode import Episode
+from ...envs.play.task import task_key
 from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.extraction import (
@@ -251,7 +251,7 @@ class Tries:
         taken: Counter[str] = Counter()
         kept = []
         for episode in episodes:
-            name = json.dumps(episode.task, sort_keys=True)
+            name = task_key(episode.task)
             taken[name] += 1
             if taken[name] <= self.per_task and episode.steps:
                 kept.append(episode)

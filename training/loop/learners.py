@@ -6,7 +6,6 @@ of metrics; ``frozen`` is the policy beside which a Q-model learns, where that i
 nothing could be learned from rows, else "". ``outcome`` is what a run searches for: ``success``, or ``reward``.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from ...agents.forward import positions_of
 from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
+from ...envs.play.task import task_key
 from ...search.extraction import PreferencePair
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
@@ -132,7 +132,7 @@ def _good(episodes: Sequence[Episode], outcome: Outcome) -> list[bool]:
     if outcome == "success":
         return [value > 0 for value in returns]
     of_task: dict[str, list[float]] = {}
-    tasks = [json.dumps(episode.task, sort_keys=True) for episode in episodes]
+    tasks = [task_key(episode.task) for episode in episodes]
     for task, value in zip(tasks, returns, strict=True):
         of_task.setdefault(task, []).append(value)
     means = {task: float(np.mean(values)) for task, values in of_task.items()}
