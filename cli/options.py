@@ -18,6 +18,7 @@ from .printing import note
 if TYPE_CHECKING:
     from ..agents.language_model import LanguageModel
     from ..envs.play.task import TaskSource
+    from ..training.loop.config import RunConfig
 
 MOST_GOALS: Final = 1_000_000
 MOST_SIMULATIONS: Final = 100_000_000
@@ -159,15 +160,14 @@ def source_of(
         return source, split or usual_split, source.simulator(split or usual_split)
 
 
-def env_of_run(env: str) -> tuple[str, dict[str, Any]]:
-    """The environment that is meant, and its options where ``env`` is the name or file of a run."""
-    ours = Path(__file__).parents[1] / "training" / "recipes" / f"{env}.yaml"
-    if Path(env).suffix not in (".yaml", ".yml") and not ours.is_file():
-        return env, {}
-    from ..training.loop.recipe import load_config
+def run_named(name: str) -> "RunConfig | None":
+    """The run of this name or YAML file; None where it is neither, such as the id of an environment."""
+    ours = Path(__file__).parents[1] / "training" / "recipes" / f"{name}.yaml"
+    if Path(name).suffix not in (".yaml", ".yml") and not ours.is_file():
+        return None
+    from ..training.loop.config import load_config
 
-    config = load_config(env)
-    return config.env, dict(config.env_options)
+    return load_config(name)
 
 
 def model_named(

@@ -18,11 +18,11 @@ from .options import (
     HistoryOption,
     OptionOption,
     SeedOption,
-    env_of_run,
     model_named,
     named_options,
     output_folder,
     refuse,
+    run_named,
     source_of,
 )
 from .printing import bar, console, note, print_json, reported, show
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..agents.language_model import LanguageModel
     from ..envs.play.agent import Agent
     from ..training.evaluation import ResultRow
+    from ..training.loop.config import RunConfig
     from ..training.loop.slots import BestOf
 
 IN_A_GAME: Final = "In a game"
@@ -151,8 +152,8 @@ def bench(
         str | None,
         typer.Option(
             metavar="RECIPE",
-            help="A recipe whose agent acts by best_of, such as step_q, or a YAML file. Each model has another row, in "
-            "which it plays the best of its proposals.",
+            help="A recipe whose agent acts by best_of, such as step_q, or a YAML file; as the run has it, where a run "
+            "is benchmarked. Each model has another row, in which it plays the best of its proposals.",
             rich_help_panel=WITH_Q,
         ),
     ] = None,
@@ -196,10 +197,11 @@ def bench(
     from ..search.locks import only_writer
     from ..training.benchmark import Benchmark
 
-    env, run_options = env_of_run(env)
+    run = run_named(env)
+    env, run_options = (env, {}) if run is None else (run.env, dict(run.env_options))
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
-    act = _best_of(recipe, q)
+    act = _best_of(run, recipe, q)
     view: dict[str, Any] = {"opponents": opponent, "player": player}
     view = {name: value for name, value in view.items() if value is not None}
     if environment_row(env).players > 1 and "opponents" not in run_options:
@@ -250,17 +252,19 @@ def bench(
         show(f"Episodes and results: {out}", err=as_json)
 
 
-def _best_of(recipe: str | None, q: Path | None) -> "BestOf | None":
-    """How agents of the recipe act, by the model in the folder ``q``; nothing where neither is given."""
+def _best_of(run: "RunConfig | None", recipe: str | None, q: Path | None) -> "BestOf | None":
+    """How agents of the recipe act, as ``run`` has it, by the model in the folder ``q``; nothing where neither is
+    given."""
     if recipe is None:
         if q is not None:
             raise ValueError("--q: it ranks what a recipe's agent proposes; add --recipe, such as --recipe step_q")
         return None
     from ..agents.language_model import check_model_folder
+    from ..training.loop.by_hand import recipe_in
     from ..training.loop.recipe import load_recipe
     from ..training.loop.slots import BestOf
 
-    act = load_recipe(recipe).act
+    act = (load_recipe(recipe) if run is None else recipe_in(run, recipe)).act
     if not isinstance(act, BestOf):
         useless = "--recipe" if q is None else "--recipe and --q"
         raise ValueError(f"--recipe {recipe}: its agent acts as every model does; leave out {useless}")

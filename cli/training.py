@@ -110,7 +110,7 @@ def loop(
     """
     from ..agents.named import check_model
     from ..training.display import ProgressDisplay, ResultsTable
-    from ..training.loop.recipe import load_config, run_folder_named
+    from ..training.loop.config import load_config, run_folder_named
     from ..training.loop.run import is_done, run_loop
     from ..training.run_folder import budgets, read_run
     from ..training.stages import FIGURES, is_finished
@@ -181,7 +181,7 @@ def collect(
     from ..agents.named import check_model
     from ..search.locks import only_writer
     from ..training.loop.by_hand import collect_into, recipe_in
-    from ..training.loop.recipe import run_of
+    from ..training.loop.config import run_of
     from ..training.loop.run import check_run
     from ..training.stages import is_finished
 
@@ -430,8 +430,9 @@ def _train_recipe(
 ) -> None:  # fmt: skip
     from ..agents.named import check_model
     from ..training.loop.by_hand import recipe_in, train_best, train_once
+    from ..training.loop.config import run_of
     from ..training.loop.extract import load_rows
-    from ..training.loop.recipe import load_recipe, run_of
+    from ..training.loop.recipe import load_recipe
     from ..training.readable import number
     from ..training.settings import override
 

@@ -152,18 +152,23 @@ def best_path_pairs(
 
 
 def best_paths(
-    tree: Tree, *, paths: int = 1, min_return: float = 1.0, round: int = 0
+    tree: Tree, *, paths: int = 1, by: By = "success", min_return: float = 1.0, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
     """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a
-    step that two paths share comes once. Of several players the returns and the actions are those of who moves at the
-    root. Dropped reasons: ``no terminal`` (trees), ``below min_return`` (terminals),
-    ``over paths``."""
+    step that two paths share comes once. ``by="reward"``: those with a return above the mean of the tree's visited
+    terminals, and ``min_return`` is not read. Of several players the returns and the actions are those of who moves at
+    the root. Dropped reasons: ``no terminal`` (trees), ``below min_return``, by reward ``not above mean``, ``over
+    paths`` (terminals)."""
     dropped: Dropped = Counter()
     ranked = _terminals_by_return(tree)
     if not ranked:
         dropped["no terminal"] += 1
-    good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
-    dropped["below min_return"] += len(ranked) - len(good)
+    if by == "reward":
+        mean = sum(total for total, _ in ranked) / max(len(ranked), 1)
+        good = [leaf for total, leaf in ranked if total > mean + 1e-9]
+    else:
+        good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
+    dropped["not above mean" if by == "reward" else "below min_return"] += len(ranked) - len(good)
     dropped["over paths"] += max(len(good) - paths, 0)
     player = tree.chooser(0)
     steps = dict.fromkeys(

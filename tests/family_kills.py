@@ -27,8 +27,9 @@ from test_training_families import tiny
 
 from branchwise.search.locks import only_writer
 from branchwise.training.loop import collect
+from branchwise.training.loop.config import RunConfig
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import RunConfig, recipes_named
+from branchwise.training.loop.recipe import recipes_named
 from branchwise.training.stages import do_stage
 
 

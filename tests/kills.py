@@ -36,8 +36,8 @@ from branchwise.search import resume
 from branchwise.search.engine import Root, SearchSettings
 from branchwise.search.evaluation import RandomRollout
 from branchwise.search.locks import only_writer
+from branchwise.training.loop.config import load_config
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import load_config
 from branchwise.training.stages import do_stage, figures
 
 SMALL = ["recipes=[rft, step_dpo]", "search_recipe=''", "validation_goals=2", "test_goals=3", "base.demonstrations=600"]

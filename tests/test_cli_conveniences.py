@@ -14,7 +14,7 @@ from branchwise import __version__, cli, simulator_for
 from branchwise.agents.named import agents_called
 from branchwise.envs.registry import environment_row, environments
 from branchwise.search.store import load_trees
-from branchwise.training.loop.recipe import load_config
+from branchwise.training.loop.config import load_config
 from branchwise.training.readable import row_order
 from branchwise.training.settings import SettingsError
 

@@ -31,7 +31,8 @@ from branchwise.search.evaluation import RandomRollout
 from branchwise.search.extraction import PreferencePair
 from branchwise.search.records import load_episodes, load_pairs, save_episodes, save_pairs
 from branchwise.search.store import load_trees, save_trees
-from branchwise.training.loop.recipe import load_config, load_recipe
+from branchwise.training.loop.config import load_config
+from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.settings import MAX_ENTRIES
 
 ROOTS = [Root(TicTacToe().reset(0), task={"seed": 0})]

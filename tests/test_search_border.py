@@ -25,7 +25,8 @@ from branchwise.search.evaluation import Mixed, PolicyRollout, RandomRollout, Re
 from branchwise.search.rules.options import RULES, Puct
 from branchwise.search.trees.tree import Tree
 from branchwise.testing import check_simulator
-from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_recipe
+from branchwise.training.loop.config import BaseSettings, RunConfig
+from branchwise.training.loop.recipe import Recipe, load_recipe
 from branchwise.training.preference import PreferenceSettings
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import ValueSettings

@@ -275,6 +275,16 @@ def test_best_paths_are_the_steps_to_the_best_visited_terminals() -> None:
     assert best_paths(built({"n": 1}))[1] == Counter({"no terminal": 1})
 
 
+def test_best_paths_by_reward_are_those_above_the_mean_of_the_tree_s_ends() -> None:
+    ends = {name: {"n": 1, "q": value, "r": value, "end": True} for name, value in (("a", 0.2), ("b", 0.6), ("c", 0.1))}
+    tree = built({"n": 4, "children": ends})
+    rows, dropped = best_paths(tree, paths=5, by="reward")
+    assert compared(rows) == [("b", "")]
+    assert dropped == Counter({"not above mean": 2})
+    alike = built({"n": 3, "children": {name: {"n": 1, "q": 0.5, "r": 0.5, "end": True} for name in "ab"}})
+    assert best_paths(alike, by="reward") == ([], Counter({"not above mean": 2}))
+
+
 def test_best_paths_say_how_many_were_over() -> None:
     assert best_paths(PATHS, paths=1, min_return=0.5)[1] == Counter({"below min_return": 1, "over paths": 1})
     assert best_paths(PATHS, paths=2, min_return=0.5)[1] == Counter({"below min_return": 1})

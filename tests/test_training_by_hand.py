@@ -14,8 +14,9 @@ from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
 from branchwise.training.loop.by_hand import recipe_for
+from branchwise.training.loop.config import BaseSettings, RunConfig
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_recipe
+from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.loop.tasks import simulator_of, tasks_of
 from branchwise.training.settings import as_dict
 from branchwise.training.stages import do_stage, figures

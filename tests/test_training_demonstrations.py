@@ -17,8 +17,9 @@ from branchwise.envs.play.task import TaskSource
 from branchwise.envs.play.transcript import acted, messages, observed
 from branchwise.search import records
 from branchwise.search.records import load_demonstrations, save_episodes
+from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_config, recipes_named
+from branchwise.training.loop.recipe import recipes_named
 from branchwise.training.loop.run import run_loop
 from branchwise.training.settings import SettingsError
 from branchwise.training.stages import do_stage, figures

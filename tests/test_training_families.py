@@ -24,8 +24,9 @@ from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect as collecting
 from branchwise.training.loop import run as run_module
 from branchwise.training.loop.collect import collect_episodes
+from branchwise.training.loop.config import BaseSettings, RunConfig, run_of
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, recipes_named, run_of
+from branchwise.training.loop.recipe import recipes_named
 from branchwise.training.loop.run import check_run
 from branchwise.training.loop.slots import Episodes
 from branchwise.training.loop.tasks import simulator_of

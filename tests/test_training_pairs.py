@@ -215,9 +215,9 @@ def test_a_stage_of_the_loop_takes_a_step_of_a_tree_and_of_a_roll_out_once(recip
 
 def test_pairs_may_ask_the_loss_for_more_where_values_differ_more() -> None:
     tree = built({"n": 10, "children": {"a": {"n": 6, "q": 0.5}, "b": {"n": 3, "q": 0.25}, "c": {"n": 1, "q": -1.0}}})
-    usual, _ = SiblingPairs().from_tree(tree, 1)
+    usual, _ = SiblingPairs().from_tree(tree, "success", 1)
     assert {(pair.margin, pair.weight) for pair in usual} == {(0.0, 1.0)}
-    pairs, _ = SiblingPairs(margin=0.5, weight="difference").from_tree(tree, 1)
+    pairs, _ = SiblingPairs(margin=0.5, weight="difference").from_tree(tree, "success", 1)
     assert [(pair.rejected[0].text, pair.margin, pair.weight) for pair in pairs] == [
         ("c", 0.75, 1.5),
         ("b", 0.125, 0.25),

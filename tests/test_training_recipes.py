@@ -1,5 +1,7 @@
 """Every recipe runs: two rounds in an environment that is learned within seconds, and its row of the table."""
 
+import importlib
+import json
 import math
 import shutil
 import sys
@@ -20,19 +22,14 @@ from branchwise.search.rules.options import Puct, Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
+from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import (
-    BaseSettings,
-    RunConfig,
-    load_config,
-    load_recipe,
-    recipe_names,
-    recipes_named,
-)
+from branchwise.training.loop.recipe import load_recipe, recipe_names, recipes_named
 from branchwise.training.loop.run import SEARCHES, _settings_in, check_run
 from branchwise.training.loop.slots import StepRollouts, Trees
+from branchwise.training.rows import without_repeats
 from branchwise.training.settings import SettingsError, as_dict, build
-from branchwise.training.stages import do_stage, figures
+from branchwise.training.stages import FIGURES, do_stage, figures
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -78,6 +75,42 @@ def test_a_recipe_runs_two_rounds_and_has_a_row(name: str, base: Path, tmp_path:
     row = row_of(figures(tmp_path, f"evaluation/{name}"))
     assert row.episodes == 20
     assert row.success == 0 or any(found["promoted"] for found in tried)
+
+
+sys.path.insert(0, str(EXAMPLES))
+Doors = importlib.import_module("own_environment").Doors
+OUTSIDE = 4
+
+
+class LongWalk(Doors):  # type: ignore[misc, valid-type]
+    """A quarter of a point for each room that was left; nothing that it counts as success."""
+
+    def rewards(self, state: tuple[int, int]) -> tuple[float, ...]:
+        return (0.25 * max(state[1], 0),)
+
+    def step(self, state: tuple[int, int], action: str) -> tuple[int, int]:
+        return super().step(state, action) if state[1] < 2 else (state[0], OUTSIDE)
+
+    def info(self, state: tuple[int, int]) -> dict[str, Any]:
+        return {"success": False, "invalid_action": False}
+
+
+@pytest.mark.parametrize("name", ["rft", "tree_sft", "trajectory_dpo", "step_dpo", "ipr", "multi_turn_kto", "oreo"])
+def test_a_run_for_reward_learns_from_it_where_nothing_ever_succeeds(name: str, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    (tmp_path / "base" / FIGURES).write_text(json.dumps({**figures(base, "base"), "validation_reward": 0.0}))
+    config = replace(config_of(name, rounds=1), env=f"{__name__}:LongWalk", outcome="reward")
+    stages = stages_of(config)
+    for stage in stages[1:3]:
+        do_stage(stage, tmp_path, lambda *_: None)
+    collected, learned = (figures(tmp_path, stage.name) for stage in stages[1:3])
+    assert collected["by"] == "reward"
+    assert learned["rows"] > 10
+    if name in ("rft", "trajectory_dpo", "tree_sft"):
+        pairs = load_pairs(tmp_path / stages[2].name / "pairs.jsonl")
+        assert all(pair.chosen_q > pair.rejected_q for pair in pairs if pair.rejected)
+        if name == "tree_sft":
+            assert len(pairs) == len(without_repeats(pairs))
 
 
 def test_a_mixture_of_iterations_samples_the_model_of_the_round_before(base: Path, tmp_path: Path) -> None:

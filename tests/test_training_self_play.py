@@ -15,8 +15,9 @@ from branchwise.envs.registry import environment_row
 from branchwise.envs.views import SinglePlayerView
 from branchwise.search.records import load_episodes
 from branchwise.training.loop import collect as collect_module
+from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import BaseSettings, RunConfig, load_config, recipes_named
+from branchwise.training.loop.recipe import recipes_named
 from branchwise.training.loop.run import check_run, run_loop
 from branchwise.training.loop.tasks import against_itself, simulator_of, source_of, tasks_of
 from branchwise.training.settings import SettingsError

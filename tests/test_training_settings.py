@@ -13,9 +13,10 @@ from branchwise.cli import parsed_options
 from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
+from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
 from branchwise.training.loop.learners import LEARN, Preference
-from branchwise.training.loop.recipe import BaseSettings, Recipe, RunConfig, load_config, load_recipe, recipe_names
+from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names
 from branchwise.training.loop.slots import COLLECT, BestOf
 from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
@@ -366,3 +367,37 @@ def test_a_rule_is_named_and_then_given_options() -> None:
     assert named.search.rule == Uct(exploration=0.5)
     assert load_config("smoke", ["search.selection={uct: {exploration: 0.5}}"]) == named
     assert build(RunConfig, as_dict(named)) == named
+
+
+SMALL = "env: branchwise/TicTacToe-v0\nenv_options: {opponents: random}\nbase: {demonstrators: {random: 1}}\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "overrides", "refused"),
+    [
+        ("search_recipe:\ncritic_goals: 5\nrecipes: [rft]\n", [], r"critic_goals: .*nobody acts with search"),
+        ("search_recipe:\nacting: {simulations: 5}\nrecipes: [rft]\n", [], r"acting: .*nobody acts with search"),
+        ("search_recipe:\nsearch: {simulations: 5}\nrecipes: [rft]\n", [], r"search: .*none of its recipes collects"),
+        ("search_recipe:\nleaves: random\nrecipes: [rft]\n", [], r"leaves: .*no trees are grown"),
+        ("model: some/model\nsearch_recipe:\n", [], r"base: .*starts from model=some/model"),
+        ("search_recipe: step_dpo\n", ["search_recipe=", "critic.holdout=0.25"], r"^critic: nothing"),
+        ("search_recipe: step_dpo\n", ["model=some/model", "base.width=8"], r"^base: nothing"),
+        ("search_recipe:\nleaves: random\n", [], ""),
+        ("search_recipe:\nleaves: policy\ncritic_goals: 1000\nrecipes: [rft]\n", [], ""),
+        ("critic_goals: 5\nleaves: random\nacting: {simulations: 5}\n", ["search_recipe=", "recipes=[rft]"], ""),
+        ("critic_goals: 5\n", ["model=some/model"], ""),
+    ],
+)
+def test_a_setting_that_nothing_in_the_run_reads_is_refused_where_it_is_said(
+    content: str, overrides: list[str], refused: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(SMALL + content)
+    if not refused:
+        again = tmp_path / "again.yaml"  # with every setting, whether said or not, as a run's folder has it
+        again.write_text(yaml.safe_dump(as_dict(load_config(path)), sort_keys=False))
+        assert load_config(again) == load_config(path)
+        load_config(path, overrides)
+        return
+    with pytest.raises(SettingsError, match=refused):
+        load_config(path, overrides)

@@ -10,7 +10,7 @@ What it does not do: mixed precision, several devices. A larger run belongs in a
 rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from ..agents.language_model import LanguageModel
 from ..search.extraction import PreferencePair
 from .batches import Projection, padded, projection, token_logps
 from .losses import weighted_mean
-from .rows import RowCounts, sft_rows, step_key, steps_after
+from .rows import RowCounts, Step, sft_rows, step_key, steps_after
 from .trainer import BatchLoss, OptimiserSettings, Progress, optimise
 
 
@@ -67,23 +67,25 @@ def train_sft(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[RowCounts, dict[str, float]]:
-    """Supervised training of ``policy`` in place on the chosen sides: what became of them, and the last metrics. Raises
-    as ``train_supervised``."""
-    # A step that was the better one of several contrasts is learned once.
-    chosen = [step for pair in pairs for step in steps_after(pair.prompt, pair.chosen)]
-    steps = {step_key(step, policy.history): step for step in chosen}
+    """Supervised training of ``policy`` in place on the chosen sides: what became of them, and the last metrics. A step
+    that was the better one of several contrasts is learned once; anchors are learned as often as they come. Raises as
+    ``train_supervised``."""
+    steps: list[Step] = []
+    learned: set[Hashable] = set()
+    repeated = 0
+    for pair in sorted(pairs, key=lambda pair: bool(pair.rejected)):  # anchors first
+        own = list(steps_after(pair.prompt, pair.chosen))
+        new = [step for step in own if not pair.rejected or step_key(step, policy.history) not in learned]
+        learned.update(step_key(step, policy.history) for step in own)
+        repeated += len(own) - len(new)
+        steps += new
     rows, counts = sft_rows(
-        list(steps.values()),
-        policy.tokenizer,
-        policy.history,
-        policy.max_prompt_tokens,
-        positions=positions_of(policy.model),
+        steps, policy.tokenizer, policy.history, policy.max_prompt_tokens, positions=positions_of(policy.model)
     )
-    counts.dropped["repeated steps"] += len(chosen) - len(steps)
+    counts.dropped["repeated steps"] += repeated
     if not rows:
         raise ValueError(f"none of {len(steps)} steps gave a row to train on: {dict(+counts.dropped)}")
-    history = train_supervised(policy.model, rows, settings, seed, progress)
-    return counts, history[-1]
+    return counts, train_supervised(policy.model, rows, settings, seed, progress)[-1]
 
 
 def supervised_loss(project: Projection, batch: Sequence[dict[str, Any]], device: torch.device) -> tuple[Tensor, int]:

@@ -108,7 +108,9 @@ def optimise(
     harm: Callable[[dict[str, float]], str] = lambda row: "",
     cure: str = "",
 ) -> list[dict[str, float]]:
-    """Trains the parameters of ``model`` (a module) that require gradients, in place, and returns the history.
+    """Trains the parameters of ``model`` (a module) that require gradients, in place, and returns the history. The
+    gradient is clipped as a whole; where ``model`` is a ``ModuleList``, that of each module by itself, so that a
+    value's large errors do not slow the policy beside it.
 
     ``lengths``: tokens of each row; ``loss_of`` gets int64 row numbers. ``dropout``: whether modules are in training
     mode. ``harm`` is asked after each row of the history and answers with a reason to stop, or ""; ``cure`` is what a
@@ -124,6 +126,7 @@ def optimise(
     total = settings.max_steps if settings.max_steps is not None else math.ceil(settings.epochs * batches_an_epoch)
     optimizer = adamw(model, settings.learning_rate, settings.weight_decay, settings.betas)
     batches = endless_batches(np.asarray(lengths), settings.batch_size, np.random.default_rng(seed))
+    parts = list(model) if isinstance(model, torch.nn.ModuleList) else [model]
     good = GoodState(model)
     history: list[dict[str, float]] = []
     sums: defaultdict[str, float] = defaultdict(float)
@@ -147,7 +150,8 @@ def optimise(
             batch = loss_of(next(batches))
             optimizer.zero_grad(set_to_none=True)
             batch.loss.backward()
-            norm = float(torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm))
+            norms = [torch.nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm) for part in parts]
+            norm = math.hypot(*map(float, norms))
             loss = batch.loss.item()
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 raise stop(f"the loss was {loss} and the gradient norm {norm}", step)

@@ -17,7 +17,7 @@ from ...envs.play.players import PolicyAgent, scripted_agents
 from ...search import PolicyRollout, SearchSettings
 from ..readable import Kind
 from ..stages import StageContext, read_from
-from .recipe import RunConfig
+from .config import RunConfig
 from .slots import Act, BestOf, Policy
 from .tasks import with_outcome
 

@@ -19,11 +19,12 @@ from ..settings import SettingsError, as_dict, build, build_from, read_yaml
 from ..stages import FIGURES, Stage, StageContext, do_stage, is_finished, partial_folder, read_figures
 from .agents import agent_of
 from .collect import collect, least_visits
+from .config import RunConfig
 from .extract import Rows, extract, load_rows
 from .judge import validate
 from .learn import best_candidate
 from .learners import Outcome
-from .recipe import Recipe, RunConfig, laid_over, load_recipe
+from .recipe import Recipe, laid_over, load_recipe
 from .run import CONFIG
 from .slots import Episodes, Policy
 from .tasks import generator
@@ -133,7 +134,7 @@ def train_once(
 ) -> Mapping[str, float]:
     """Train ``policy`` in place as ``recipe`` learns, at its first learning rate; the last metrics."""
     _check_rows(recipe, rows, outcome)
-    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, outcome, seed, tell)[-1]
+    return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, outcome, seed, tell)
 
 
 def _check_rows(recipe: Recipe, rows: Rows, outcome: Outcome) -> None:

@@ -44,13 +44,13 @@ from ...search.records import load_episodes, save_episodes
 from ...search.stepwise import step_rollouts
 from ..stages import StageContext
 from .agents import policy_in
+from .config import RunConfig
 from .extract import GAME_VISITS, BestPaths, SiblingPairs
-from .recipe import RunConfig
+from .learners import Outcome
 from .slots import Collect, Episodes, StepRollouts, Trees
 from .tasks import (
     SELF,
     against_itself,
-    better_by,
     generator,
     goals_of,
     searched_simulator,
@@ -78,7 +78,7 @@ def collect(
         found = collect_steps(context, config, slot, round, policy)
     else:
         found = collect_episodes(context, config, slot, round, policy, earlier)
-    about = {"seed": config.seed, "round": round, "history": config.history, "by": better_by(config)}
+    about = {"seed": config.seed, "round": round, "history": config.history, "by": config.outcome}
     return {"gives": slot.gives, **about, **found}
 
 
@@ -166,7 +166,7 @@ def collect_steps(
         played = run_episodes(simulator_of(config, "train"), tasks, expert, config.seed)
     else:
         played = _sampled(context, config, policy, round, config.model_calls / 2)
-    good = list({task_key(episode.task): episode for episode in reversed(played) if episode.success}.values())[::-1]
+    good = _good(played, config.outcome, bool(slot.expert))
     calls = sum(episode.model_calls for episode in played)
     agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
@@ -192,6 +192,19 @@ def collect_steps(
         "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls, "solved_goals": len(good),
         "rows": len(rows),
     }  # fmt: skip
+
+
+def _good(episodes: Sequence[Episode], outcome: Outcome, by_expert: bool) -> list[Episode]:
+    """Of each task the earliest episode that succeeded; by reward that of the largest, where it is above the mean of
+    the task's, or an expert's."""
+    if outcome == "success":
+        return list({task_key(each.task): each for each in reversed(episodes) if each.success}.values())[::-1]
+    of_task: dict[str, list[Episode]] = {}
+    for episode in episodes:
+        of_task.setdefault(task_key(episode.task), []).append(episode)
+    best = [max(tries, key=lambda episode: episode.total_reward) for tries in of_task.values()]
+    means = [float(np.mean([episode.total_reward for episode in tries])) for tries in of_task.values()]
+    return [one for one, mean in zip(best, means, strict=True) if by_expert or one.total_reward > mean + 1e-9]
 
 
 def collect_trees(

@@ -52,8 +52,8 @@ def check_threshold(threshold: float) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Successes:
-    """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors. In games those that won
-    more than their task's mean."""
+    """Successful episodes, imitated whole (rejection fine-tuning); beside pairs, their anchors. Where a run is for
+    reward, those with more than their task's mean."""
 
     reads: ClassVar[Gathered] = "episodes"
     gives: ClassVar[RowKind] = "pairs"
@@ -84,7 +84,7 @@ class TrajectoryPairs:
     pairing: Literal["random", "extremes"] = "random"
     """Drawn; or the best against the worst, the second best against the second worst, and so on."""
     threshold: float = 0.0
-    """Games: by more than this one episode won more than the other."""
+    """Where a run is for reward: by more than this one episode has more than the other."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -132,7 +132,7 @@ class SiblingPairs:
         given = {"margins": self.margin != 0, "weights": self.weight != "equal"}
         return " and ".join(name for name, is_given in given.items() if is_given)
 
-    def from_tree(self, tree: Tree, round: int) -> Found:
+    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
         return self._counted(
             *sibling_pairs(
                 tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
@@ -181,7 +181,7 @@ class BestPathPairs:
         check_fields(self)
         check_threshold(self.threshold)
 
-    def from_tree(self, tree: Tree, round: int) -> Found:
+    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
         return best_path_pairs(
             tree, path=self.path, against=self.against, unvisited=self.unvisited, threshold=self.threshold, round=round
         )
@@ -189,8 +189,9 @@ class BestPathPairs:
 
 @dataclass(frozen=True, slots=True)
 class BestPaths:
-    """The actions on successful paths of trees and in successful roll-outs, to be imitated; in games of several
-    players, what the search would play at each position, all trees' counts added up."""
+    """The actions on successful paths of trees and in successful roll-outs, to be imitated; where a run is for reward,
+    on paths with more than the mean of their tree's. In games of several players, what the search would play at each
+    position, all trees' counts added up."""
 
     reads: ClassVar[Gathered] = "trees"
     gives: ClassVar[RowKind] = "pairs"
@@ -205,8 +206,8 @@ class BestPaths:
         check_fields(self)
         check_counts(self, "paths", "visits")
 
-    def from_tree(self, tree: Tree, round: int) -> Found:
-        return best_paths(tree, paths=self.paths, round=round)
+    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
+        return best_paths(tree, paths=self.paths, by=by, round=round)
 
     def from_positions(self, positions: Sequence[Position]) -> Found:
         return pooled_answers(positions), Counter()
@@ -292,7 +293,8 @@ def extract(
         dropped.update(left_out)
     if tries:
         return tries, dict(dropped)
-    return pairs if about["by"] == "reward" else without_repeats(pairs, about["history"]), dict(dropped)
+    often = about["by"] == "reward" and about["gives"] == "episodes"
+    return pairs if often else without_repeats(pairs, about["history"]), dict(dropped)
 
 
 def save_rows(path: Path, rows: Rows) -> None:
@@ -336,7 +338,7 @@ def _found(
         return
     for tree in trees:
         for one in of_trees:
-            yield one.from_tree(tree, round)
+            yield one.from_tree(tree, about["by"], round)
     winners = collection / "winners.jsonl"
     if winners.is_file() and any(isinstance(each, BestPaths) for each in of_trees):
         yield read_from(collection, lambda _: load_pairs(winners)), Counter()
@@ -348,7 +350,7 @@ def _pooled(extractors: Sequence[FromTrees], trees: Sequence[Tree], about: Mappi
     by_visits: dict[int, tuple[list[Position], Counter[str]]] = {}
     for each in extractors:
         if isinstance(each, BestPathPairs):
-            yield from (each.from_tree(tree, about["round"]) for tree in trees)
+            yield from (each.from_tree(tree, about["by"], about["round"]) for tree in trees)
             continue
         if each.visits not in by_visits:
             by_visits[each.visits] = pooled(

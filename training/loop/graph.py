@@ -13,9 +13,9 @@ from ..readable import BASE
 from ..stages import Stage, StageContext
 from .agents import AgentSpec, Search, agent_of
 from .collect import collect, collect_critic_trees
+from .config import RunConfig
 from .judge import judge, train_critic, validate
 from .learn import train_round
-from .recipe import RunConfig
 from .scratch import from_scratch
 from .slots import Collect, Episodes, Policy
 from .tasks import generator, source_of

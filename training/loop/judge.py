@@ -15,8 +15,8 @@ from ..exploitability import can_be_solved, exploitability
 from ..stages import StageContext, figures, read_from
 from ..value import bounds, train_value_model, value_rows
 from .agents import AgentSpec, agent_of, policy_in
+from .config import RunConfig
 from .extract import trees_in
-from .recipe import RunConfig
 from .tasks import searched_simulator, simulator_of, source_of, tasks_of
 
 

@@ -13,10 +13,11 @@ from ..preference import action_kind_counts
 from ..stages import FIGURES, StageContext, figures, read_figures, read_from
 from ..trainer import TrainingStopped
 from .agents import Parts, agent_of, policy_in
+from .config import RunConfig
 from .extract import Rows, extract, load_rows, save_rows
 from .judge import chosen_by, validate, validation_of
-from .learners import Preference
-from .recipe import Recipe, RunConfig
+from .learners import Preference, Q
+from .recipe import Recipe
 from .tasks import generator, simulator_of
 
 
@@ -62,7 +63,7 @@ def best_candidate(
     the figures of all candidates. A part that the agent did not have is the best candidate's whatever came before."""
     learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
-    frozen = None if start == parts["policy"] else policy_in(context, config, parts["policy"])
+    policy = None if start == parts["policy"] else policy_in(context, config, parts["policy"])
     best, best_found = policy_in(context, config, start), before
     to_beat = before[score] if learner.makes in parts else -math.inf
     tried = []
@@ -74,9 +75,13 @@ def best_candidate(
 
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
-            history = replace(learner, learning_rate=rate).train(model, rows, config.outcome, config.seed, tell, frozen)
+            at_rate = replace(learner, learning_rate=rate)
+            if isinstance(at_rate, Q) and policy is not None:
+                last = at_rate.train_beside(policy, model, rows, config.seed, tell)
+            else:
+                last = at_rate.train(model, rows, config.outcome, config.seed, tell)
             shown = ("loss", "chosen_logp", "rejected_logp", "margin")
-            candidate |= {name: value for name, value in history[-1].items() if name in shown}
+            candidate |= {name: value for name, value in last.items() if name in shown}
         except TrainingStopped as stopped:
             candidate["stopped"] = str(stopped)
         model.forget()

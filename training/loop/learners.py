@@ -1,9 +1,9 @@
 """The slot *learn*: how a model learns from rows.
 
 A learner takes rows of one kind and makes one part of an agent: its ``policy``, or a ``q`` that ranks what the policy
-proposes. Its settings are those of the trainer behind it. ``train`` changes a model in place and returns the history
-of metrics; ``frozen`` is the policy beside which a Q-model learns, where that is another model. ``fault`` says why
-nothing could be learned from rows, else "". ``outcome`` is what a run searches for: ``success``, or ``reward``.
+proposes. Its settings are those of the trainer behind it. ``train`` changes a model in place and returns the last
+metrics. ``fault`` says why nothing could be learned from rows, else "". ``outcome`` is what a run searches for:
+``success``, or ``reward``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 
-from ...agents.forward import positions_of
 from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
 from ...envs.play.task import task_key
@@ -20,13 +19,12 @@ from ...search.extraction import PreferencePair
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
 from ..preference import PreferenceSettings, has_logged, train_preference
-from ..rows import sft_rows, steps_after
-from ..supervised import SupervisedSettings, train_supervised
+from ..supervised import SupervisedSettings, train_sft
 from .extract import RowKind
 
 Outcome = Literal["success", "reward"]
 Tell = Callable[[dict[str, float]], None]
-History = list[dict[str, float]]
+Metrics = dict[str, float]
 Makes = Literal["policy", "q"]
 
 
@@ -41,13 +39,9 @@ class Sft(SupervisedSettings):
         return ""
 
     def train(
-        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell,
-        frozen: LanguageModel | None = None,
-    ) -> History:  # fmt: skip
-        steps = [step for pair in rows for step in steps_after(pair.prompt, pair.chosen)]
-        limit, positions = policy.max_prompt_tokens, positions_of(policy.model)
-        tokens, _ = sft_rows(steps, policy.tokenizer, policy.history, limit, positions=positions)
-        return train_supervised(policy.model, tokens, self, seed, tell)
+        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
+    ) -> Metrics:
+        return train_sft(policy, rows, self, seed=seed, progress=tell)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +61,19 @@ class Preference(PreferenceSettings):
         return ""
 
     def train(
-        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell,
-        frozen: LanguageModel | None = None,
-    ) -> History:  # fmt: skip
-        start: Any = "start" if frozen is None else frozen.model
+        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
+    ) -> Metrics:
+        return self._descend(policy, rows, "start", seed, tell)
+
+    def _descend(
+        self, model: LanguageModel, rows: Sequence[PreferencePair], start: Any, seed: int, tell: Tell
+    ) -> Metrics:
+        """``start``: the reference where log-probabilities were not logged, or are not to be used."""
         reference = "logged" if self.reference == "logged" and has_logged(rows) else start
         return train_preference(
-            policy.model, policy.tokenizer, rows, self, reference=reference, seed=seed, history=policy.history,
-            max_tokens=policy.max_prompt_tokens, progress=tell,
-        ).history  # fmt: skip
+            model.model, model.tokenizer, rows, self, reference=reference, seed=seed, history=model.history,
+            max_tokens=model.max_prompt_tokens, progress=tell,
+        ).history[-1]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +83,12 @@ class Q(Preference):
     round."""
 
     makes: ClassVar[Makes] = "q"
+
+    def train_beside(
+        self, policy: LanguageModel, q: LanguageModel, rows: Sequence[PreferencePair], seed: int, tell: Tell
+    ) -> Metrics:
+        """As ``train``, for a Q-model that a round before has trained: ``policy`` is not it any more."""
+        return self._descend(q, rows, policy.model, seed, tell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +102,9 @@ class Kto(KtoSettings):
     def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
         return "" if len(set(_good(rows, outcome))) == 2 else "labels all alike"
 
-    def train(
-        self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell,
-        frozen: LanguageModel | None = None,
-    ) -> History:  # fmt: skip
+    def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> Metrics:
         labelled = [Labelled(row.transcript, good) for row, good in zip(rows, _good(rows, outcome), strict=True)]
-        return train_kto(policy, labelled, self, seed=seed, progress=tell).history
+        return train_kto(policy, labelled, self, seed=seed, progress=tell).history[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +117,8 @@ class Oreo(OreoSettings):
     def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
         return "" if len(set(_returns(rows, outcome))) > 1 else "returns all alike"
 
-    def train(
-        self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell,
-        frozen: LanguageModel | None = None,
-    ) -> History:  # fmt: skip
-        return train_oreo(policy, rows, self, outcome=outcome, seed=seed, progress=tell).history
+    def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> Metrics:
+        return train_oreo(policy, rows, self, outcome=outcome, seed=seed, progress=tell).history[-1]
 
 
 def _returns(episodes: Sequence[Episode], outcome: Outcome) -> list[float]:

@@ -39,8 +39,8 @@ from ..stages import (
     read_figures,
     read_from,
 )
+from .config import RunConfig
 from .graph import stages_of
-from .recipe import RunConfig
 from .slots import Episodes, StepRollouts, Trees
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 

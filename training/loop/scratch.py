@@ -30,7 +30,7 @@ from ...envs.simulator import Simulator
 from ...search.records import load_demonstrations
 from ..rows import sft_rows
 from ..supervised import SupervisedSettings, train_supervised
-from .recipe import BaseSettings
+from .config import BaseSettings
 
 Tell = Callable[[float, float, str], None]
 CHECKED_LESSONS = 200

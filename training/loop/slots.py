@@ -73,7 +73,7 @@ class StepRollouts:
     """Roll-outs a step and side."""
     expert: str = ""
     """Who plays the good episodes: a player by rule; empty: the policy itself, of whose sampled episodes the successful
-    ones are good."""
+    ones are good (where a run is for reward, the one with the largest of a task, if others have less)."""
     return_gap: float = 0.01
     """The least difference of return between a good episode and the policy's own way."""
 

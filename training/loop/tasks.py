@@ -15,8 +15,7 @@ import numpy as np
 from ...envs.play.task import Task, TaskSource
 from ...envs.simulator import Simulator
 from ...envs.wrappers import SuccessOutcome
-from ...search.extraction import By
-from .recipe import SELF, RunConfig
+from .config import SELF, RunConfig
 
 
 def source_of(config: RunConfig) -> TaskSource:
@@ -60,11 +59,6 @@ def searched_simulator(config: RunConfig) -> Simulator[Any]:
 def with_outcome(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]:
     """The simulator whose rewards are what the run searches for."""
     return SuccessOutcome(simulator) if config.outcome == "success" and simulator.players == 1 else simulator
-
-
-def better_by(config: RunConfig) -> By:
-    """What makes one episode better than another: in games what was won, where that is what is searched for."""
-    return "reward" if config.outcome == "reward" and source_of(config).row.players > 1 else "success"
 
 
 def tasks_of(config: RunConfig, split: str, round: int = 1) -> list[Task]:
