@@ -111,7 +111,12 @@ def test_a_critic_values_the_leaves_of_a_zero_sum_game_at_test_time(name: str, t
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_search_of_a_run_begins_with_what_suits_the_game(name: str) -> None:
     """What is left out, that is: what the run says itself stays, also where it says the default."""
-    said = ["acting.selection.puct.exploration=1.25", "search.normalise='no'", f"env_options={FAMILIES[name][0]}"]
+    said = [
+        "search_recipe=step_dpo",
+        "acting.selection.puct.exploration=1.25",
+        "search.normalise='no'",
+        f"env_options={FAMILIES[name][0]}",
+    ]
     config = run_of(name, said)
     game = TaskSource(name, FAMILIES[name][0]).behind_view().simulator("train")
     hidden = game.players > 1 and bool(suited_settings(game))

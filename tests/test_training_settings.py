@@ -401,3 +401,11 @@ def test_a_setting_that_nothing_in_the_run_reads_is_refused_where_it_is_said(
         return
     with pytest.raises(SettingsError, match=refused):
         load_config(path, overrides)
+
+
+def test_naming_some_of_a_run_s_recipes_keeps_what_the_run_lays_over_them() -> None:
+    whole = load_config("tic_tac_toe")
+    some = load_config("tic_tac_toe", ["recipes=[step_dpo, oreo]", "recipes.oreo.rates=[3.0e-4]"])
+    assert list(some.recipes) == ["step_dpo", "oreo"]
+    assert some.recipes["step_dpo"] == whole.recipes["step_dpo"] != load_recipe("step_dpo")
+    assert some.recipes["oreo"].rates == (3e-4,)

@@ -268,10 +268,11 @@ def _unread(config: RunConfig) -> Iterator[tuple[str, str]]:
 def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
     """The settings of a run with those of each of its recipes: where a recipe is named, those of its file, and over
     them what the run says of it."""
-    data = {**data, "recipes": _by_name(data.get("recipes", USUAL))}
+    own = _by_name(data.get("recipes", USUAL))
     of_recipes = [each for each in overrides if each.startswith("recipes.")]
-    data = override(data, [each for each in overrides if each not in of_recipes])
-    data["recipes"] = override({"recipes": _by_name(data["recipes"])}, of_recipes)["recipes"]
+    data = override({**data, "recipes": own}, [each for each in overrides if each not in of_recipes])
+    picked = {name: changes or own.get(name, {}) for name, changes in _by_name(data["recipes"]).items()}
+    data["recipes"] = override({"recipes": picked}, of_recipes)["recipes"]
     data = _suited(data)
     found = {}
     for name, changes in data["recipes"].items():
