@@ -26,7 +26,7 @@ _USUAL_RULE = Puct()
 _NORMALISE_CODES = {"no": NORMALISE_NOT, "tree": NORMALISE_TREE, "siblings": NORMALISE_SIBLINGS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SearchSettings:
     """The options of a search; the defaults suit short text environments with rewards in [0, 1].
 
