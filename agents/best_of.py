@@ -52,8 +52,8 @@ class LogRatio:
 
 
 class BestOfAgent:
-    """Plays the best by ``ranker`` of ``proposals`` actions that ``policy`` draws at ``temperature`` (listed actions;
-    in free text the policy's own). A policy that proposes nothing acts with the empty text, which environments count
+    """Plays the best by ``ranker`` of ``proposals`` actions that ``policy`` draws: listed ones at ``temperature``, free
+    text at the policy's own. A policy that proposes nothing acts with the empty text, which environments count
     as an invalid action. A model call is an action that is sampled in free text, or a prompt whose actions are
     scored."""
 

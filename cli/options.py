@@ -160,14 +160,19 @@ def source_of(
         return source, split or usual_split, source.simulator(split or usual_split)
 
 
-def run_named(name: str) -> "RunConfig | None":
-    """The run of this name or YAML file; None where it is neither, such as the id of an environment."""
-    ours = Path(__file__).parents[1] / "training" / "recipes" / f"{name}.yaml"
-    if Path(name).suffix not in (".yaml", ".yml") and not ours.is_file():
-        return None
-    from ..training.loop.config import load_config
+def run_named(name: str, recipe: str | None = None) -> "RunConfig | None":
+    """The run of this name or YAML file, with this recipe among its own; None where it is neither, such as the id of an
+    environment."""
+    from ..training.loop.config import is_run, load_config
 
-    return load_config(name)
+    return load_config(name, recipe=recipe or "") if is_run(name) else None
+
+
+def options_of_run(run: "RunConfig") -> tuple[str, dict[str, Any]]:
+    """The environment of a run, and its options as an agent meets it."""
+    from ..training.loop.tasks import source_of
+
+    return run.env, dict(source_of(run).options)
 
 
 def model_named(

@@ -20,6 +20,7 @@ from .options import (
     SeedOption,
     model_named,
     named_options,
+    options_of_run,
     output_folder,
     refuse,
     run_named,
@@ -197,8 +198,8 @@ def bench(
     from ..search.locks import only_writer
     from ..training.benchmark import Benchmark
 
-    run = run_named(env)
-    env, run_options = (env, {}) if run is None else (run.env, dict(run.env_options))
+    run = run_named(env, recipe)
+    env, run_options = (env, {}) if run is None else options_of_run(run)
     if critic is not None and not simulations:
         raise ValueError("--critic: it values the leaves of a search, and nobody searches; add --simulations")
     act = _best_of(run, recipe, q)
@@ -260,11 +261,10 @@ def _best_of(run: "RunConfig | None", recipe: str | None, q: Path | None) -> "Be
             raise ValueError("--q: it ranks what a recipe's agent proposes; add --recipe, such as --recipe step_q")
         return None
     from ..agents.language_model import check_model_folder
-    from ..training.loop.by_hand import recipe_in
-    from ..training.loop.recipe import load_recipe
+    from ..training.loop.recipe import load_recipe, recipe_stem
     from ..training.loop.slots import BestOf
 
-    act = (load_recipe(recipe) if run is None else recipe_in(run, recipe)).act
+    act = (load_recipe(recipe) if run is None else run.recipes[recipe_stem(recipe)]).act
     if not isinstance(act, BestOf):
         useless = "--recipe" if q is None else "--recipe and --q"
         raise ValueError(f"--recipe {recipe}: its agent acts as every model does; leave out {useless}")

@@ -180,13 +180,13 @@ def collect(
     """
     from ..agents.named import check_model
     from ..search.locks import only_writer
-    from ..training.loop.by_hand import collect_into, recipe_in
+    from ..training.loop.by_hand import collect_into
     from ..training.loop.config import run_of
+    from ..training.loop.recipe import recipe_stem
     from ..training.loop.run import check_run
     from ..training.stages import is_finished
 
-    settings = run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="])
-    how = recipe_in(settings, recipe)
+    settings = run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="], recipe)
     for each in filter(None, (model, earlier)):
         check_model(each, note)
     check_run(settings)
@@ -197,7 +197,7 @@ def collect(
             moved(done / total, about)
 
         before = Path(earlier) if earlier else None
-        found = collect_into(out, settings, how, Path(model), round, progress, before)
+        found = collect_into(out, settings, recipe_stem(recipe), Path(model), round, progress, before)
     solved = f", {found['solved_goals']} solved" if "solved_goals" in found else ""
     again = "; done already" if done_before else ""
     show(f"{out}: {found['tries']} tries of {found['goals']} goals{solved}, {found['model_calls']} model calls{again}")
@@ -365,6 +365,11 @@ def train(
     rows = load_pairs(pairs)
     policy = _starting_model(model, history, rows)
     logged = has_logged(rows) if reference is None else reference is Reference.LOGGED
+    if method is Method.STEP_DPO and rows and not any(pair.rejected for pair in rows):
+        raise ValueError(
+            f"none of the {len(rows)} rows has a rejected side: they are anchors, and step-DPO needs pairs. Train on "
+            "them with --method sft, or give the file of pairs, whose anchors are read with it"
+        )
     if method is Method.STEP_DPO and not logged and reference is None:
         typer.echo(
             "note: no log-probabilities were logged with these pairs; the model as it starts is the reference", err=True
@@ -429,17 +434,16 @@ def _train_recipe(
     history: str | None, assignments: Sequence[str],
 ) -> None:  # fmt: skip
     from ..agents.named import check_model
-    from ..training.loop.by_hand import recipe_in, train_best, train_once
+    from ..training.loop.by_hand import train_best, train_once
     from ..training.loop.config import run_of
     from ..training.loop.extract import load_rows
-    from ..training.loop.recipe import load_recipe
+    from ..training.loop.recipe import load_recipe, recipe_stem
     from ..training.readable import number
     from ..training.settings import override
 
-    changes = override({}, assignments)
     check_model(model, note)
     if validate is None:
-        how = load_recipe(recipe, changes)
+        how = load_recipe(recipe, override({}, assignments))
         policy = model_named(model, history, dtype="float32")
         with bar("train", how.learn.epochs) as moved:
             last = train_once(
@@ -456,9 +460,10 @@ def _train_recipe(
         )
         show(f"{out}: {recipe} at learning rate {number(how.rates[0])}{others}; loss {last['loss']:.3f}")
         return
-    given = {"seed": seed, "model": model, "history": history}
-    config = run_of(validate, ["search_recipe=", *(f"{k}={v}" for k, v in given.items() if v is not None)])
-    how = recipe_in(config, recipe, changes)
+    given = {"search_recipe": "", "seed": seed, "model": model, "history": history}
+    of_recipe = [f"recipes.{recipe_stem(recipe)}.{assignment}" for assignment in assignments]
+    config = run_of(validate, [*(f"{k}={v}" for k, v in given.items() if v is not None), *of_recipe], recipe)
+    how = config.recipes[recipe_stem(recipe)]
     with bar("train", 1) as moved:
         before, found, tried = train_best(
             pairs, out, config, how, Path(model), lambda done, total, about: moved(done / total, about)

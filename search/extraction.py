@@ -6,6 +6,7 @@ Step-level, from a tree:
   arXiv 2408.07199, section 5.3 and Algorithm 1).
 - :func:`best_path_pairs`: at each node of the best path the best child against the worst (step-level Q-value models,
   arXiv 2409.09345; MCTS-DPO, arXiv 2405.00451) or against the second best.
+- :func:`answers`: the action that a search would play, at each node (games, by self-play).
 - :func:`best_paths`: the actions of the best finished paths, without a rejected side (fine-tuning on the tree's best
   rows).
 - :func:`anchors`: good actions at nodes that give no contrast, without a rejected side. Actions that are never the
@@ -38,8 +39,8 @@ from .trees.information_tree import InformationTree
 from .trees.tree import Tree
 
 Dropped = Counter[str]
-By = Literal["success", "reward"]
-"""What makes one episode better than another."""
+Outcome = Literal["success", "reward"]
+"""What makes one episode, or one end of a tree, better than another."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def best_path_pairs(
 
 
 def best_paths(
-    tree: Tree, *, paths: int = 1, by: By = "success", min_return: float = 1.0, round: int = 0
+    tree: Tree, *, paths: int = 1, by: Outcome = "success", min_return: float = 1.0, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
     """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a
     step that two paths share comes once. ``by="reward"``: those with a return above the mean of the tree's visited
@@ -164,8 +165,11 @@ def best_paths(
     if not ranked:
         dropped["no terminal"] += 1
     if by == "reward":
-        mean = sum(total for total, _ in ranked) / max(len(ranked), 1)
-        good = [leaf for total, leaf in ranked if total > mean + 1e-9]
+        good = [
+            leaf
+            for (_, leaf), is_good in zip(ranked, above_mean([total for total, _ in ranked]), strict=True)
+            if is_good
+        ]
     else:
         good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
     dropped["not above mean" if by == "reward" else "below min_return"] += len(ranked) - len(good)
@@ -285,7 +289,7 @@ def rollout_anchors(
 def trajectory_pairs(
     episodes: Sequence[Episode],
     *,
-    by: By = "success",
+    by: Outcome = "success",
     threshold: float = 0.0,
     pairing: Literal["random", "all", "extremes"] = "random",
     per_task: int = 1,
@@ -357,7 +361,7 @@ def trajectory_pairs(
 
 
 def successful_trajectories(
-    episodes: Sequence[Episode], *, by: By = "success", per_task: int | None = None, round: int = 0
+    episodes: Sequence[Episode], *, by: Outcome = "success", per_task: int | None = None, round: int = 0
 ) -> tuple[list[PreferencePair], Dropped]:
     """The correct episodes alone, as whole trajectories; equal ones of a task come once. ``by="reward"``: those whose
     total reward is above the mean of their task's. ``per_task``: at most so many a task, the earliest; by reward those
@@ -366,12 +370,14 @@ def successful_trajectories(
     dropped: Dropped = Counter()
     for index, tries in enumerate(_by_task(episodes, dropped)):
         seen: set[tuple[str, ...]] = set()
-        mean = sum(episode.total_reward for episode in tries) / len(tries)
         if by == "reward":
             tries = sorted(tries, key=lambda episode: -episode.total_reward)
-        for episode in tries:
+            good = above_mean([episode.total_reward for episode in tries])
+        else:
+            good = [episode.success for episode in tries]
+        for episode, is_good in zip(tries, good, strict=True):
             key = tuple(turn.text for turn in episode.transcript)
-            if not (episode.total_reward > mean + 1e-9 if by == "reward" else episode.success):
+            if not is_good:
                 dropped["incorrect"] += 1
             elif key in seen:
                 dropped["duplicate"] += 1
@@ -395,6 +401,12 @@ def successful_trajectories(
                     )
                 )
     return rows, dropped
+
+
+def above_mean(returns: Sequence[float]) -> list[bool]:
+    """Which are above the mean of all, and not by rounding alone: what is good by reward, among the tries of a task."""
+    mean = sum(returns) / max(len(returns), 1)
+    return [value > mean + 1e-9 for value in returns]
 
 
 # ---- trees ------------------------------------------------------------------------------------------------------

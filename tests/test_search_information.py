@@ -455,7 +455,9 @@ def test_a_tree_of_information_sets_is_the_same_alone_and_beside_one_that_fails(
 
         propose = None
 
-    settings = SearchSettings(simulations=60, selection="puct", solve=False, information="multiple_observer", max_failed_share=1.0)
+    settings = SearchSettings(
+        simulations=60, selection="puct", solve=False, information="multiple_observer", max_failed_share=1.0
+    )
     roots = [Root(simulator.reset(seed)) for seed in range(3)]
 
     def searched(places: Sequence[int]) -> list[Any]:

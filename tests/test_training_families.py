@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from flat_settings import flat_settings
 
 from branchwise.agents.critics import ValueModel
@@ -21,18 +22,19 @@ from branchwise.search.records import load_episodes, load_pairs
 from branchwise.search.rules.options import Puct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import row_of
+from branchwise.training.loop import agents
 from branchwise.training.loop import collect as collecting
 from branchwise.training.loop import run as run_module
 from branchwise.training.loop.collect import collect_episodes
 from branchwise.training.loop.config import BaseSettings, RunConfig, run_of
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import recipes_named
+from branchwise.training.loop.recipe import load_recipe, recipes_named
 from branchwise.training.loop.run import check_run
 from branchwise.training.loop.slots import Episodes
 from branchwise.training.loop.tasks import simulator_of
 from branchwise.training.report import write_report
 from branchwise.training.run_folder import further_figures, read_run
-from branchwise.training.settings import SettingsError
+from branchwise.training.settings import SettingsError, as_dict
 from branchwise.training.stages import FIGURES, StageContext, do_stage, figures, read_figures
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import ValueSettings
@@ -164,7 +166,7 @@ def test_no_two_seeds_and_no_two_rounds_sample_with_the_same_draws(
     monkeypatch.setattr(collecting, "run_episodes", played)
     tokenizer = make_tokenizer(["x"])
     policy = LanguageModel(make_model(tokenizer, width=8, layers=1, heads=1, seed=0), tokenizer)
-    monkeypatch.setattr(collecting, "policy_in", lambda *_: policy)
+    monkeypatch.setattr(agents, "policy_in", lambda *_: policy)
     for seed in range(3):
         for round in (1, 2):
             folder = tmp_path / f"{seed}_{round}"
@@ -225,3 +227,32 @@ def test_the_loop_runs_whole_in_every_family(name: str, tmp_path: Path) -> None:
         [path] = tmp_path.glob("step_dpo/round_1/model/pairs.jsonl")
         pairs = load_pairs(path)
         assert {pair.env_id for pair in pairs} == {game.row.id}
+
+
+@pytest.mark.parametrize(
+    ("run", "overrides", "recipe", "cure"),
+    [
+        ("leduc_poker", [], "learn_from_all_cards", r"collect\.trees\.search\.information=perfect: .* hides something"),
+        ("leduc_poker", [], "step_q", r"extract\.best_path_pairs\.path=terminal: .* take path: final"),
+        ("leduc_poker", [], "ipr", r"step_rollouts: .* has 2 players"),
+        ("deal_or_no_deal", ["search.simulations=50", "leaves=random"], "step_dpo", ""),
+    ],
+)
+def test_a_recipe_by_hand_is_checked_as_one_of_the_run(
+    run: str, overrides: list[str], recipe: str, cure: str, tmp_path: Path
+) -> None:
+    if recipe == "learn_from_all_cards":
+        recipe = str(tmp_path / f"{recipe}.yaml")
+        said = {**as_dict(load_recipe("tree_sft")), "collect": {"trees": {"search": {"information": "perfect"}}}}
+        Path(recipe).write_text(yaml.safe_dump(said))
+    config = run_of(run, [*overrides, "search_recipe="], recipe)
+    if not cure:
+        check_run(config)
+        return
+    with pytest.raises(SettingsError, match=cure):
+        check_run(config)
+
+
+def test_trees_that_a_recipe_reads_whole_are_kept_whole() -> None:
+    assert collecting.least_visits(run_of("tic_tac_toe")) == 64
+    assert collecting.least_visits(run_of("tic_tac_toe", [], "mcts_dpo")) == 0

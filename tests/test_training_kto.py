@@ -22,6 +22,7 @@ from branchwise.training.kto import (
     mismatched,
     train_kto,
 )
+from branchwise.training.loop.learners import Kto
 from branchwise.training.losses import kto_baseline, kto_losses
 from branchwise.training.preference import side_references
 from branchwise.training.rows import Segment, trajectory_rows
@@ -214,3 +215,14 @@ def test_episodes_are_labelled_by_success() -> None:
 def test_settings_are_above_0(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} must be above 0"):
         KtoSettings(**{name: 0.0})
+
+
+def test_by_reward_good_is_above_the_mean_of_its_task_and_tasks_that_are_all_alike_are_left_out() -> None:
+    def of_task(seed: int, *rewards: float) -> list[Episode]:
+        return [Episode({"seed": seed}, tried("red", "one"), (reward,), False, 1) for reward in rewards]
+
+    rows = [*of_task(0, 1.0, 1.0, 1.0), *of_task(1, 0.0, 0.5), *of_task(2, -1.0)]
+    kept, dropped = Kto().usable(rows, "reward")
+    assert list(kept) == rows[3:5]
+    assert dropped == {"episodes all alike": 4}
+    assert Kto().usable(rows[:3], "reward") == ([], {"episodes all alike": 3, "labels all alike": 0})

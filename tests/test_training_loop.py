@@ -29,11 +29,11 @@ from branchwise.testing import check_simulator
 from branchwise.training.loop import collect
 from branchwise.training.loop import run as run_module
 from branchwise.training.loop import tasks as tasks_module
-from branchwise.training.loop.config import load_config, run_folder_named
+from branchwise.training.loop.config import config_names, load_config, run_folder_named
 from branchwise.training.loop.extract import extract
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.learners import Preference, Sft
-from branchwise.training.loop.recipe import config_names, load_recipe
+from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.loop.run import is_done, run_loop
 from branchwise.training.loop.slots import Trees
 from branchwise.training.report import write_report

@@ -13,10 +13,11 @@ from branchwise.cli import parsed_options
 from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
-from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
+from branchwise.training.loop.config import BaseSettings, RunConfig, load_config, run_of, unread
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names
+from branchwise.training.loop.run import _claim
 from branchwise.training.loop.slots import COLLECT, BestOf
 from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
@@ -409,3 +410,39 @@ def test_naming_some_of_a_run_s_recipes_keeps_what_the_run_lays_over_them() -> N
     assert list(some.recipes) == ["step_dpo", "oreo"]
     assert some.recipes["step_dpo"] == whole.recipes["step_dpo"] != load_recipe("step_dpo")
     assert some.recipes["oreo"].rates == (3e-4,)
+
+
+def test_the_settings_in_a_run_s_folder_are_a_run_again(tmp_path: Path) -> None:
+    for number, overrides in enumerate((["model=some/model"], ["search_recipe="], ["search_recipe=", "recipes=[rft]"])):
+        config = load_config("web_shop", overrides)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        _claim(config, folder)
+        _claim(config, folder)  # the same settings
+        again = load_config(folder / "config.yaml")
+        idle = dict(unread(config))
+        assert all(getattr(again, f.name) == getattr(config, f.name) for f in fields(RunConfig) if f.name not in idle)
+        with pytest.raises(SettingsError, match="other settings"):
+            _claim(replace(config, seed=5), folder)
+
+
+def test_a_recipe_s_file_is_known_by_its_path_and_by_its_name(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(yaml.safe_dump(as_dict(load_recipe("rft"))))
+    run = tmp_path / "run.yaml"
+    run.write_text(SMALL + f"search_recipe:\nrecipes: {{'{mine}': {{rates: [7.0e-3]}}, rft: {{}}}}\n")
+    for name in ("mine", str(mine)):
+        assert run_of(str(run), [], name).recipes["mine"].rates == (7e-3,)
+        assert list(run_of(str(run), [f"recipes=['{name}']"]).recipes) == ["mine"]
+    assert run_of(str(run), ["recipes.mine.rates=[1.0e-3]"]).recipes["mine"].rates == (1e-3,)
+    other = tmp_path / "other" / "rft.yaml"  # not the run's, whose name it has
+    other.parent.mkdir()
+    other.write_text(yaml.safe_dump({**as_dict(load_recipe("rft")), "rates": [5e-3]}))
+    assert run_of(str(run), [], str(other)).recipes["rft"].rates == (5e-3,)
+
+
+def test_all_that_a_recipe_must_say_laid_over_one_of_ours_keeps_its_rates(tmp_path: Path) -> None:
+    over = {k: v for k, v in as_dict(load_recipe("tree_sft")).items() if k not in ("rates", "act")}
+    run = tmp_path / "run.yaml"
+    run.write_text(SMALL + f"search_recipe:\nrecipes: {yaml.safe_dump({'tree_sft': over}, default_flow_style=True)}")
+    assert load_config(run).recipes["tree_sft"] == load_recipe("tree_sft")

@@ -27,6 +27,7 @@ from ..agents.critics import ValueModel
 from ..agents.forward import Forward, positions_of
 from ..agents.language_model import LanguageModel
 from ..envs.play.episode import Episode
+from ..search.extraction import Outcome
 from .batches import SideBatch, by_place, collate, likelihood, moved, projection
 from .losses import full_kl, oreo_policy_loss, oreo_value_loss, trajectory_mean
 from .rows import RowCounts, Side, trajectory_rows
@@ -77,7 +78,7 @@ def train_oreo(
     episodes: Sequence[Episode],
     settings: OreoSettings,
     *,
-    outcome: Literal["success", "reward"] = "success",
+    outcome: Outcome = "success",
     critic: ValueModel | None = None,
     reference: Any = None,
     seed: int = 0,
@@ -127,12 +128,13 @@ def train_oreo(
         seed,
         progress,
         dropout=False,
+        clipped=(policy.model, critic),  # a value's large errors do not slow the policy
         cure=f" or raise beta ({settings.beta:g})",
     )
     return OreoReport(critic, history, counts)
 
 
-def returns_of(episode: Episode, outcome: str) -> np.ndarray:
+def returns_of(episode: Episode, outcome: Outcome) -> np.ndarray:
     """The return from each agent turn of an episode on: float64 ``[turns]``."""
     turns = sum(turn.is_agent for turn in episode.transcript)
     if outcome == "success":

@@ -126,25 +126,22 @@ def train_step_dpo(
     settings: PreferenceSettings,
     *,
     logged: bool | None = None,
+    reference: LanguageModel | None = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> tuple[RowCounts, dict[str, float]]:
     """Step-DPO of ``policy`` in place: what became of the pairs, and the last metrics. The reference is what the pairs
-    logged, or, with ``logged=False``, the model as it starts, whose log-probabilities are measured before it changes;
-    by default the former where every pair has it. Raises as ``train_preference``, and ``ValueError`` for anchors alone,
-    which hold no preference."""
-    if pairs and not any(pair.rejected for pair in pairs):
-        raise ValueError(
-            f"none of the {len(pairs)} rows has a rejected side: they are anchors, and step-DPO needs pairs. Train "
-            "on them with --method sft (in Python train_sft), or give the file of pairs, whose anchors are read with it"
-        )
+    logged, or, with ``logged=False``, the model ``reference``, by default ``policy`` as it starts, whose
+    log-probabilities are measured before anything changes; where ``logged`` is left out, the former if every pair has
+    it. Raises as ``train_preference``."""
     logged = has_logged(pairs) if logged is None else logged
+    start = "start" if reference is None else reference.model
     report = train_preference(
         policy.model,
         policy.tokenizer,
         pairs,
         settings,
-        reference="logged" if logged else "start",
+        reference="logged" if logged else start,
         seed=seed,
         history=policy.history,
         max_tokens=policy.max_prompt_tokens,

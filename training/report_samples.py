@@ -20,15 +20,17 @@ from .evaluation import PairedDifference, paired_difference
 from .readable import BASE, agent_name, kind_of
 from .report_pictures import PairMark, named, tree_picture
 from .run_folder import Round, Run
+from .stages import validation_score
 
 PAIRS_SHOWN, NODES_SHOWN, LINES_SHOWN = 6, 40, 16
 
 
 def sample_episodes(run: Run) -> dict[str, Any] | None:
-    """One goal on which the base fails and the best trained agent without search succeeds."""
+    """One goal on which the base fails and the trained agent that was best on validation goals succeeds."""
     trained = [row for row in run.results if kind_of(row) == "trained"]
     before_file = run.path / "evaluation" / BASE / "episodes.jsonl"
-    for row in sorted(trained, key=lambda row: -row["success"]):
+    last = {made.recipe: made.figures for made in run.rounds}
+    for row in sorted(trained, key=lambda row: -validation_score(last.get(row["agent"], {}))):
         after_file = run.path / "evaluation" / row["agent"] / "episodes.jsonl"
         if not (before_file.is_file() and after_file.is_file()):
             continue

@@ -128,7 +128,12 @@ COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds")
 def best_tried(found: Mapping[str, Any]) -> dict[str, Any]:
     """Of the settings that a round tried the one that did best on validation tasks; empty where none was tried."""
     candidates: Sequence[dict[str, Any]] = found.get("candidates") or ({},)
-    return max(candidates, key=lambda one: next((one[name] for name in SCORES if name in one), -math.inf))
+    return max(candidates, key=validation_score)
+
+
+def validation_score(found: Mapping[str, Any]) -> float:
+    """The figure on validation tasks by which a run chooses; −∞ where there is none."""
+    return next((found[name] for name in SCORES if name in found), -math.inf)
 
 
 def figure_fault(found: Mapping[str, Any]) -> str:

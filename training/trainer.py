@@ -105,28 +105,28 @@ def optimise(
     progress: Progress | None = None,
     *,
     dropout: bool = True,
+    clipped: Sequence[torch.nn.Module] = (),
     harm: Callable[[dict[str, float]], str] = lambda row: "",
     cure: str = "",
 ) -> list[dict[str, float]]:
-    """Trains the parameters of ``model`` (a module) that require gradients, in place, and returns the history. The
-    gradient is clipped as a whole; where ``model`` is a ``ModuleList``, that of each module by itself, so that a
-    value's large errors do not slow the policy beside it.
+    """Trains the parameters of ``model`` (a module) that require gradients, in place, and returns the history.
 
     ``lengths``: tokens of each row; ``loss_of`` gets int64 row numbers. ``dropout``: whether modules are in training
-    mode. ``harm`` is asked after each row of the history and answers with a reason to stop, or ""; ``cure`` is what a
-    message advises beside a lower learning rate.
+    mode. ``clipped``: modules that ``model`` is made of, whose gradients are each clipped by themselves; by default the
+    gradient is clipped as a whole. ``harm`` is asked after each row of the history and answers with a reason to stop,
+    or ""; ``cure`` is what a message advises beside a lower learning rate.
 
     The history has a row each ``settings.log_every`` steps and one for the last step: ``step``, ``epoch``, ``loss``
-    (the mean since the row before), ``learning_rate``, ``grad_norm`` (before clipping), ``tokens`` (``trained`` so
-    far), and the learner's own columns. ``progress`` is called with each. Raises :class:`TrainingStopped`, with the
-    model back at the state of the last row, and ``ValueError`` for a seed out of range.
+    (the mean since the row before), ``learning_rate``, ``grad_norm`` (of the whole gradient, before clipping),
+    ``tokens`` (``trained`` so far), and the learner's own columns. ``progress`` is called with each. Raises
+    :class:`TrainingStopped`, with the model back at the state of the last row, and ``ValueError`` for a seed out of
+    range.
     """
     check_seed(seed)
     batches_an_epoch = math.ceil(len(lengths) / settings.batch_size)
     total = settings.max_steps if settings.max_steps is not None else math.ceil(settings.epochs * batches_an_epoch)
     optimizer = adamw(model, settings.learning_rate, settings.weight_decay, settings.betas)
     batches = endless_batches(np.asarray(lengths), settings.batch_size, np.random.default_rng(seed))
-    parts = list(model) if isinstance(model, torch.nn.ModuleList) else [model]
     good = GoodState(model)
     history: list[dict[str, float]] = []
     sums: defaultdict[str, float] = defaultdict(float)
@@ -150,7 +150,10 @@ def optimise(
             batch = loss_of(next(batches))
             optimizer.zero_grad(set_to_none=True)
             batch.loss.backward()
-            norms = [torch.nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm) for part in parts]
+            norms = [
+                torch.nn.utils.clip_grad_norm_(part.parameters(), settings.max_grad_norm)
+                for part in clipped or (model,)
+            ]
             norm = math.hypot(*map(float, norms))
             loss = batch.loss.item()
             if not (math.isfinite(loss) and math.isfinite(norm)):

@@ -3,6 +3,7 @@
 :func:`agent_of` makes one that plays, from its models' folders.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -56,6 +57,13 @@ def policy_in(context: StageContext, config: RunConfig, model: str | Path) -> La
     return read_from(context.run / model, lambda folder: LanguageModel.load(folder / "model", history=config.history))
 
 
+def sampler_in(context: StageContext, config: RunConfig, model: str | Path) -> LanguageModel:
+    """The same, to be sampled from: in free text, where no actions are listed, at the run's temperature."""
+    policy = policy_in(context, config, model)
+    policy.temperature = config.temperature or policy.temperature  # 0: the agent then takes the likeliest text
+    return policy
+
+
 def agent_of(
     context: StageContext, config: RunConfig, act: Act | Search | str, parts: Parts,
     made: Mapping[str, LanguageModel] | None = None, name: str = "candidate",
@@ -73,7 +81,7 @@ def agent_of(
     if act.leaves == "value":
         critic = read_from(context.run / parts["value"], lambda folder: ValueModel.load(folder / "model"))
         return SearchingAgent(policy, CriticEvaluator(critic), act.settings, name=name)
-    rollout = PolicyRollout(policy, temperature=config.temperature)
+    rollout = PolicyRollout(sampler_in(context, config, parts["policy"]), temperature=config.temperature)
     settings = replace(act.settings, hide_outcome=False)
     return SearchingAgent(policy, rollout, settings, name, view=lambda simulator: with_outcome(config, simulator))
 
@@ -82,5 +90,7 @@ def acting(act: Act, models: Mapping[str, LanguageModel], name: str = "candidate
     """The agent that acts so with these models, one for each part that ``act.needs``."""
     if isinstance(act, Policy):
         return PolicyAgent(models["policy"], name=name)
-    ranker = LogRatio(models["q"], models["policy"], per_token=act.normalise)
-    return BestOfAgent(models["policy"], ranker, act.proposals, act.temperature, name=name)
+    policy = copy.copy(models["policy"])
+    policy.temperature = act.temperature  # of free text
+    ranker = LogRatio(models["q"], policy, per_token=act.normalise)
+    return BestOfAgent(policy, ranker, act.proposals, act.temperature, name=name)

@@ -14,8 +14,9 @@ import yaml
 
 from ...agents.language_model import LanguageModel
 from ...agents.named import hush
+from ...search.extraction import Outcome
 from ...search.files import atomically, make_folder
-from ..settings import SettingsError, as_dict, build, build_from, read_yaml
+from ..settings import SettingsError, as_dict, build_from, read_yaml
 from ..stages import FIGURES, Stage, StageContext, do_stage, is_finished, partial_folder, read_figures
 from .agents import agent_of
 from .collect import collect, least_visits
@@ -23,16 +24,13 @@ from .config import RunConfig
 from .extract import Rows, extract, load_rows
 from .judge import validate
 from .learn import best_candidate
-from .learners import Outcome
-from .recipe import Recipe, laid_over, load_recipe
+from .recipe import Recipe, load_recipe, recipe_stem
 from .run import CONFIG
 from .slots import Episodes, Policy
 from .tasks import generator
 
 SETTINGS: Final = "collection.yaml"
 """What a collection by hand was made with: its folder is not mistaken for another's."""
-RECIPE: Final = "the_recipe"
-"""What the recipe of a collection by hand is called beside those of its run."""
 Tell = Callable[[float, float, str], None]
 
 
@@ -42,34 +40,31 @@ def _as_a_worker() -> None:
     torch.set_num_threads(1)
 
 
-def recipe_in(run: RunConfig, name: str, changes: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe of that name as a run has it, else ours or that of a file; ``changes`` laid over it."""
-    if name not in run.recipes:
-        return load_recipe(name, changes)
-    return build(Recipe, laid_over(as_dict(run.recipes[name]), changes or {}), f"recipes.{name}.")
-
-
 def recipe_for(collection: Path, name: str) -> Recipe:
-    """The same for the folder of a collection, of whose run it knows: by hand, or of a round of the loop."""
+    """The recipe as the run of a collection has it (by hand, or of a round of the loop), else ours or that of a
+    file."""
+    stem = recipe_stem(name)
     settings = collection / SETTINGS
     files = [settings, *(parent / CONFIG for parent in list(collection.resolve().parents)[:4])]
     for file in files:
         if file.is_file():
             found = read_yaml(file)
             recipes = (found.get("run") or {} if file == settings else found).get("recipes") or {}
-            if isinstance(recipes, Mapping) and name in recipes:
-                return build_from(file, Recipe, recipes[name])
+            if isinstance(recipes, Mapping) and stem in recipes:
+                return build_from(file, Recipe, recipes[stem])
             break
     return load_recipe(name)
 
 
 def collect_into(
-    out: Path, config: RunConfig, recipe: Recipe, model: Path, round: int, tell: Tell, earlier: Path | None = None
+    out: Path, config: RunConfig, recipe: str, model: Path, round: int, tell: Tell, earlier: Path | None = None
 ) -> Mapping[str, Any]:
-    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already.
+    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already. ``recipe``
+    is one of the run's.
     ``earlier``: the model of the round before, of which a recipe may sample a share. Raises :class:`SettingsError`
     where the folder holds a collection with other settings, or the recipe needs an earlier model that is not given."""
-    share = recipe.collect.earlier if isinstance(recipe.collect, Episodes) else 0.0
+    slot = config.recipes[recipe].collect
+    share = slot.earlier if isinstance(slot, Episodes) else 0.0
     if bool(share and round > 1) != (earlier is not None):
         raise SettingsError(
             f"round {round} of this recipe samples {share:g} of its calls with the model of the round before: give it "
@@ -77,12 +72,11 @@ def collect_into(
             if earlier is None
             else f"--earlier: round {round} of this recipe samples nothing with an earlier model; leave it out"
         )
-    config = replace(config, recipes={**config.recipes, RECIPE: recipe})
     settings = {
         "model": str(model.resolve() if model.exists() else model),
         **({"earlier": str(earlier.resolve() if earlier.exists() else earlier)} if earlier else {}),
         "round": round,
-        "collect": as_dict(recipe)["collect"],
+        "collect": as_dict(config.recipes[recipe])["collect"],
         "least_visits": least_visits(config),
         "run": as_dict(config),
     }
@@ -94,7 +88,7 @@ def collect_into(
                 f"{folder} holds a collection with other settings ({', '.join(changed)}); give another --out, or "
                 "delete the folder"
             )
-    work = partial(_collect, config=config, slot=recipe.collect, round=round, policy=model, earlier=earlier,
+    work = partial(_collect, config=config, slot=slot, round=round, policy=model, earlier=earlier,
                    settings=settings)  # fmt: skip
     do_stage(Stage(out.name, work), out.parent, tell)
     return read_figures(out / FIGURES)
@@ -133,14 +127,17 @@ def train_once(
     recipe: Recipe, policy: LanguageModel, rows: Rows, outcome: Outcome, seed: int, tell: Callable[[Any], None]
 ) -> Mapping[str, float]:
     """Train ``policy`` in place as ``recipe`` learns, at its first learning rate; the last metrics."""
-    _check_rows(recipe, rows, outcome)
+    rows = _usable(recipe, rows, outcome)
     return replace(recipe.learn, learning_rate=recipe.rates[0]).train(policy, rows, outcome, seed, tell)
 
 
-def _check_rows(recipe: Recipe, rows: Rows, outcome: Outcome) -> None:
+def _usable(recipe: Recipe, rows: Rows, outcome: Outcome) -> Rows:
     """Raises ``ValueError`` where the rows teach nothing, such as episodes that are all alike by their ``outcome``."""
-    if fault := recipe.learn.fault(rows, outcome):
-        raise ValueError(f"nothing can be learned from these {len(rows)} rows by their {outcome}: {fault}")
+    kept, dropped = recipe.learn.usable(rows, outcome)
+    if not kept:
+        why = ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "there are none"
+        raise ValueError(f"nothing can be learned from these {len(rows)} rows by their {outcome}: {why}")
+    return kept
 
 
 def train_best(
@@ -149,8 +146,7 @@ def train_best(
     """Train a candidate for each learning rate of ``recipe`` on the rows of a file and write the best to ``out``, or
     the model as it was where none is better on the validation tasks of ``config``. The figures before, of what was
     written, and of all candidates."""
-    rows = load_rows(pairs, recipe.learn.takes)
-    _check_rows(recipe, rows, config.outcome)
+    rows = _usable(recipe, load_rows(pairs, recipe.learn.takes), config.outcome)
     context = StageContext(out.parent, out, tell)
     parts = {"policy": model}
     _as_a_worker()

@@ -1,8 +1,8 @@
 """Collecting what recipes learn from, with a policy, under a budget of model calls.
 
 Episodes are sampled as the agent would play, against itself where the run's opponents say so; trees are searched, in
-games of several players by self-play, a tree a decision. Each is a stage of the run: batches are parts of it, so that a
-killed collection takes them up again.
+games of several players by self-play, a tree a decision. Each is a stage of the run: passes of episodes and batches of
+trees are parts of it, so that a killed collection takes them up again.
 
 Budgets are equal for all recipes that ask a model: an answer is a model call, and what was bought beyond the budget is
 cut off, since batches are bought whole. Trees of games that ask none (random roll-outs, equal priors) cost no call:
@@ -39,14 +39,13 @@ from ...search import (
     search,
     self_play,
 )
-from ...search.extraction import PreferencePair, best_paths, rollout_anchors
+from ...search.extraction import Outcome, PreferencePair, above_mean, best_paths, rollout_anchors
 from ...search.records import load_episodes, save_episodes
 from ...search.stepwise import step_rollouts
 from ..stages import StageContext
-from .agents import policy_in
+from .agents import sampler_in
 from .config import RunConfig
-from .extract import GAME_VISITS, BestPaths, SiblingPairs
-from .learners import Outcome
+from .extract import GAME_VISITS, BestPathPairs, BestPaths, SiblingPairs
 from .slots import Collect, Episodes, StepRollouts, Trees
 from .tasks import (
     SELF,
@@ -109,10 +108,9 @@ def _sampled(
     """Episodes of a model on the round's goals for ``budget`` model calls, pass after pass over all goals. ``who``
     names the files of the passes, and their draws."""
     simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
-    model = policy_in(context, config, policy)
+    model = sampler_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
-    model.temperature = config.temperature  # of free text, where no actions are listed
     episodes: list[Episode] = []
     calls = passes = 0
     while calls < budget:
@@ -163,12 +161,13 @@ def collect_steps(
     simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
     if slot.expert:
         expert = scripted_agents(config.env)[slot.expert]()
-        played = run_episodes(simulator_of(config, "train"), tasks, expert, config.seed)
+        seed = int(generator(config.seed, "expert", str(round)).integers(2**31))
+        played = run_episodes(simulator_of(config, "train"), tasks, expert, seed)
     else:
         played = _sampled(context, config, policy, round, config.model_calls / 2)
     good = _good(played, config.outcome, bool(slot.expert))
     calls = sum(episode.model_calls for episode in played)
-    agent = PolicyAgent(policy_in(context, config, policy), temperature=config.temperature)
+    agent = PolicyAgent(sampler_in(context, config, policy), temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
     rows: list[PreferencePair] = []
     costs: list[int] = []
@@ -189,8 +188,8 @@ def collect_steps(
     if rows:
         save_pairs(context.folder / "steps.jsonl", rows)
     return {
-        "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls, "solved_goals": len(good),
-        "rows": len(rows),
+        "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls,
+        "solved_goals": len({task_key(episode.task) for episode in played if episode.success}), "rows": len(rows),
     }  # fmt: skip
 
 
@@ -202,9 +201,11 @@ def _good(episodes: Sequence[Episode], outcome: Outcome, by_expert: bool) -> lis
     of_task: dict[str, list[Episode]] = {}
     for episode in episodes:
         of_task.setdefault(task_key(episode.task), []).append(episode)
-    best = [max(tries, key=lambda episode: episode.total_reward) for tries in of_task.values()]
-    means = [float(np.mean([episode.total_reward for episode in tries])) for tries in of_task.values()]
-    return [one for one, mean in zip(best, means, strict=True) if by_expert or one.total_reward > mean + 1e-9]
+    return [
+        max(tries, key=lambda episode: episode.total_reward)
+        for tries in of_task.values()
+        if by_expert or any(above_mean([episode.total_reward for episode in tries]))
+    ]
 
 
 def collect_trees(
@@ -221,12 +222,14 @@ def collect_trees(
     save_trees(context.folder / "trees.parquet", trees)
     if winners:
         save_pairs(context.folder / "winners.jsonl", winners)
-    return _grown(trees)
+    return _grown(trees, config.outcome)
 
 
 def least_visits(config: RunConfig) -> int:
     """The least visits of a node of a game's tree that any recipe of the run reads; the others are not kept."""
     extractors = [each for recipe in config.recipes.values() for each in recipe.extract.values()]
+    if any(isinstance(each, BestPathPairs) for each in extractors):
+        return 0  # it reads trees whole
     return min((each.visits for each in extractors if isinstance(each, SiblingPairs | BestPaths)), default=GAME_VISITS)
 
 
@@ -236,7 +239,7 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.critic_goals)
     trees, _ = _grow(context, config, policy, tasks, config.critic_search, generator(config.seed, "critic", str(place)))
     save_trees(context.folder / "trees.parquet", trees)
-    return _grown(trees)
+    return _grown(trees, config.outcome)
 
 
 def _grow(
@@ -246,13 +249,13 @@ def _grow(
 ) -> tuple[list[Tree], list[PreferencePair]]:  # fmt: skip
     """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded.
     ``least_visits``: of games' trees nodes with fewer are not kept."""
-    simulator, policy = searched_simulator(config), policy_in(context, config, model)
-    policy.temperature = config.temperature or policy.temperature  # of free text: roll-outs, and what is proposed
+    simulator, policy = searched_simulator(config), sampler_in(context, config, model)
     one_player = simulator.players == 1
+    keeps = one_player and config.outcome == "success"
     evaluator = (
-        PolicyRollout(policy, temperature=config.temperature, keep_successes=one_player)
+        PolicyRollout(policy, temperature=config.temperature, keep_successes=keeps)
         if config.leaves == "policy"
-        else RandomRollout(keep_successes=one_player)
+        else RandomRollout(keep_successes=keeps)
     )
     critic = RankingCritic(partial(by_likelihood, policy)) if ranking else None
     # A policy whose prior is not read and that plays no roll-outs is not asked: games are then searched compiled.
@@ -266,7 +269,7 @@ def _grow(
             break
         part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
         if not part.is_file():
-            policy.forget()  # as above
+            policy.forget()  # as for a pass of episodes
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
             if simulator.players > 1:
                 found = self_play(
@@ -303,15 +306,16 @@ def _within(limit: float, costs: Sequence[int]) -> int:
     return max(1, int(np.searchsorted(np.cumsum(costs), limit, side="right")))
 
 
-def _grown(trees: Sequence[Tree]) -> dict[str, Any]:
+def _grown(trees: Sequence[Tree], outcome: Outcome) -> dict[str, Any]:
     counters: Counter[str] = sum((Counter(tree.counters) for tree in trees), Counter())
-    alone = [tree for tree in trees if tree.players == 1]
-    solved = {"solved_goals": len({task_key(tree.task) for tree in alone if best_paths(tree)[0]})} if alone else {}
+    solved = {}
+    if outcome == "success" and (alone := [tree for tree in trees if tree.players == 1]):
+        solved = {"solved_goals": len({task_key(tree.task) for tree in alone if best_paths(tree)[0]})}
     return {
         "goals": len({task_key(tree.task) for tree in trees}),
         "tries": counters["simulations"],
         "nodes": sum(len(tree) for tree in trees),
-        **solved,  # of self-play's trees nobody solves a goal
+        **solved,
         "model_calls": 0,  # where no model was asked
         "prompts": 0,
         **{name: int(count) for name, count in sorted(counters.items())},

@@ -1,13 +1,13 @@
 """Runs, as data: an environment, goals, a model, budgets, and which recipes are compared.
 
 A run is a YAML file (``recipes/``, beside the recipes). Where it names a recipe it may lay settings over the recipe's
-own, and ``key=value`` lies over both. It is read strictly: a setting that does not exist is an error, and so is one
-that nothing in this run reads.
+own, and ``key=value`` lies over both. It is read strictly: a setting that does not exist is an error, and so is one of
+a part that this run does not have (:func:`unread`).
 """
 
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,6 +18,7 @@ from ...envs.opponents import is_share
 from ...envs.play.task import TaskSource
 from ...envs.registry import environment_row
 from ...search import SearchSettings
+from ...search.extraction import Outcome
 from ...search.presets import suited_settings
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
@@ -26,7 +27,7 @@ from ..settings import MOST_COUNT, SettingsError, build, build_from, check_count
 from ..stages import plain_name
 from ..supervised import SupervisedSettings
 from ..value import ValueSettings
-from .recipe import Recipe, config_names, laid_over, recipe_data, recipe_stem, recipes_named, settings_file
+from .recipe import FOLDER, Recipe, laid_over, recipe_data, recipe_stem, recipes_named, settings_file
 from .slots import Trees
 
 MAX_RECIPES: Final = 100
@@ -141,7 +142,7 @@ class RunConfig:
     test_goals: int = 300
     model_calls: int = 40_000
     temperature: float = 1.0
-    outcome: Literal["success", "reward"] = "success"
+    outcome: Outcome = "success"
     baselines: tuple[str, ...] = ("random",)
     base: BaseSettings = field(default_factory=BaseSettings)
     leaves: Literal["policy", "random"] = "policy"
@@ -207,8 +208,9 @@ def _check_self_play(opponents: Any) -> None:
                 raise ValueError(f"env_options.opponents: {name}={share!r}; expected a positive share")
 
 
-def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
-    """A run's settings: one of ours by name (``config_names``) or a YAML file; ``overrides`` are ``key=value``."""
+def load_config(name: str | Path, overrides: Sequence[str] = (), recipe: str = "") -> RunConfig:
+    """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``.
+    ``recipe``: one more, by name or file, where the run does not have it."""
     path = settings_file(str(name), config_names)
     data = read_yaml(path)
     if "collect" in data and "env" not in data:
@@ -216,30 +218,38 @@ def load_config(name: str | Path, overrides: Sequence[str] = ()) -> RunConfig:
             f"{str(name)!r} is a recipe, which says how one agent is trained; a run names recipes: give one of "
             f"{', '.join(config_names())}, or a file of your own with recipes: [{name}]"
         )
-    own = build_from(path, RunConfig, _with_recipes(data))  # its own faults first, with its name
+    config = build_from(path, RunConfig, _with_recipes(data))  # its own faults first, with its name
     try:
-        _check_all_read(own, data, lambda name: _with_recipes({k: v for k, v in data.items() if k != name}))
+        _check_all_read(config, data, lambda name: _with_recipes({k: v for k, v in data.items() if k != name}))
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from None
-    config = _overridden(data, overrides)
+    if overrides or recipe:
+        config = _overridden(data, overrides, recipe)
     shown = os.path.expanduser(config.base.demonstrations_file)
     base = replace(config.base, demonstrations_file=shown) if shown else config.base
     return replace(config, model=os.path.expanduser(config.model), base=base)
 
 
-def run_of(name: str, overrides: Sequence[str] = ()) -> RunConfig:
+def run_of(name: str, overrides: Sequence[str] = (), recipe: str = "") -> RunConfig:
     """As :func:`load_config`; the id of an environment is a run of it, with the default settings."""
-    if Path(name).suffix in (".yaml", ".yml") or name in config_names():
-        return load_config(name, overrides)
-    return _overridden({"env": name, "search_recipe": ""}, overrides)
+    if is_run(name):
+        return load_config(name, overrides, recipe)
+    return _overridden({"env": name, "search_recipe": ""}, overrides, recipe)
 
 
-def _overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
+def is_run(name: str) -> bool:
+    """Whether that names a run, by a name of ours or a YAML file, and no environment."""
+    return Path(name).suffix in (".yaml", ".yml") or name in config_names()
+
+
+def _overridden(data: Mapping[str, Any], overrides: Sequence[str], recipe: str) -> RunConfig:
     """The run with ``key=value`` laid over its settings, of which something must read each."""
-    config = build(RunConfig, _with_recipes(data, overrides))
+    config = build(RunConfig, _with_recipes(data, overrides, recipe))
     said = {each: each.partition("=")[0].strip().split(".")[0] for each in overrides}
     _check_all_read(
-        config, said.values(), lambda name: _with_recipes(data, [each for each in overrides if said[each] != name])
+        config,
+        said.values(),
+        lambda name: _with_recipes(data, [each for each in overrides if said[each] != name], recipe),
     )
     return config
 
@@ -247,46 +257,63 @@ def _overridden(data: Mapping[str, Any], overrides: Sequence[str]) -> RunConfig:
 def _check_all_read(config: RunConfig, said: Collection[str], without: Callable[[str], dict[str, Any]]) -> None:
     """Raises :class:`SettingsError` where a setting that was ``said`` has no effect in this run. ``without``: the
     settings as if it had not been said, which it may repeat."""
-    for name, why in _unread(config):
+    for name, why in unread(config):
         if name in said and getattr(config, name) != getattr(build(RunConfig, without(name)), name):
             raise SettingsError(f"{name}: nothing in this run reads it, since {why}; leave it out")
 
 
-def _unread(config: RunConfig) -> Iterator[tuple[str, str]]:
-    """The settings that have no effect in this run, and why."""
+def unread(config: RunConfig) -> Iterator[tuple[str, str]]:
+    """The settings of parts that this run does not have, and why."""
     if config.model:
         yield "base", f"it starts from model={config.model} and makes none"
     if not config.search_recipe:
         for name in ("acting", "oracle_simulations", "critic_goals", "critic_search", "critic"):
             yield name, "nobody acts with search (search_recipe is empty)"
+    elif environment_row(config.env).players > 1:
+        yield "oracle_simulations", "games have no row with an oracle"
     if not any(isinstance(recipe.collect, Trees) for recipe in config.recipes.values()):
         yield "search", "none of its recipes collects trees"
         if not config.search_recipe:
             yield "leaves", "no trees are grown"
 
 
-def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = ()) -> dict[str, Any]:
+def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = (), recipe: str = "") -> dict[str, Any]:
     """The settings of a run with those of each of its recipes: where a recipe is named, those of its file, and over
-    them what the run says of it."""
+    them what the run says of it. Names that ``overrides`` pick keep what the run says of them."""
     own = _by_name(data.get("recipes", USUAL))
     of_recipes = [each for each in overrides if each.startswith("recipes.")]
     data = override({**data, "recipes": own}, [each for each in overrides if each not in of_recipes])
-    picked = {name: changes or own.get(name, {}) for name, changes in _by_name(data["recipes"]).items()}
-    data["recipes"] = override({"recipes": picked}, of_recipes)["recipes"]
-    data = _suited(data)
-    found = {}
-    for name, changes in data["recipes"].items():
-        if not isinstance(changes, Mapping):
-            raise SettingsError(f"recipes.{name}={changes!r}: expected settings of its own, or nothing")
-        whole = changes.keys() >= REQUIRED
-        stem = name if whole else recipe_stem(name)
-        if stem in found:
+    named = {_in_run(name, own): changes for name, changes in _by_name(data["recipes"]).items()}
+    if recipe and _in_run(recipe, named) not in named:
+        named = {name: said for name, said in named.items() if recipe_stem(name) != recipe_stem(recipe)} | {recipe: {}}
+    files: dict[str, str] = {}
+    for name in named:
+        if (stem := recipe_stem(name)) in files:
             raise SettingsError(f"recipes has {stem!r} twice; name each once")
-        found[stem] = dict(changes) if whole else laid_over(recipe_data(name)[1], changes)
+        files[stem] = name
+    said = {stem: named[name] or own.get(name, {}) for stem, name in files.items()}
+    data = _suited({**data, "recipes": override({"recipes": said}, of_recipes)["recipes"]})
+    found = {}
+    for stem, changes in data["recipes"].items():
+        if not isinstance(changes, Mapping):
+            raise SettingsError(f"recipes.{stem}={changes!r}: expected settings of its own, or nothing")
+        file = files.get(stem, stem)
+        found[stem] = dict(changes) if _is_whole(file, changes) else laid_over(recipe_data(file)[1], changes)
     data["recipes"] = found
     if isinstance(searching := data.get("search_recipe"), str):
         data["search_recipe"] = recipe_stem(searching)
     return data
+
+
+def _in_run(name: str, own: Collection[str]) -> str:
+    """The name by which a run has a recipe, which may be the path of its file."""
+    return next((other for other in own if name in (other, recipe_stem(other))), name)
+
+
+def _is_whole(name: str, said: Mapping[str, Any]) -> bool:
+    """Whether a run says all of a recipe, as the file in its folder does, so that no file of it is read."""
+    has_file = (FOLDER / f"{name}.yaml").is_file() or Path(name).is_file()
+    return said.keys() >= ({f.name for f in fields(Recipe)} if has_file else REQUIRED)
 
 
 def _suited(data: dict[str, Any]) -> dict[str, Any]:
@@ -318,6 +345,11 @@ def _by_name(recipes: Any) -> dict[str, Any]:
     if twice := [name for name in recipes if recipes.count(name) > 1]:
         raise SettingsError(f"recipes has {twice[0]!r} twice; name each once")
     return {name: {} for name in recipes}
+
+
+def config_names() -> list[str]:
+    """The run configurations that come with the package."""
+    return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" in read_yaml(path))
 
 
 def run_folder_named(config: str | Path) -> Path:

@@ -19,7 +19,7 @@ from ...envs.play.task import task_key
 from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.extraction import (
-    By,
+    Outcome,
     PreferencePair,
     best_path_pairs,
     best_paths,
@@ -66,7 +66,7 @@ class Successes:
         check_fields(self)
         check_counts(self, "per_task")
 
-    def from_episodes(self, episodes: Sequence[Episode], by: By, round: int, rng: np.random.Generator) -> Found:
+    def from_episodes(self, episodes: Sequence[Episode], by: Outcome, round: int, rng: np.random.Generator) -> Found:
         return successful_trajectories(episodes, by=by, per_task=self.per_task, round=round)
 
 
@@ -91,7 +91,7 @@ class TrajectoryPairs:
         check_counts(self, "per_task")
         check_threshold(self.threshold)
 
-    def from_episodes(self, episodes: Sequence[Episode], by: By, round: int, rng: np.random.Generator) -> Found:
+    def from_episodes(self, episodes: Sequence[Episode], by: Outcome, round: int, rng: np.random.Generator) -> Found:
         return trajectory_pairs(
             episodes, by=by, threshold=self.threshold, pairing=self.pairing, per_task=self.per_task, rng=rng,
             round=round,
@@ -132,7 +132,7 @@ class SiblingPairs:
         given = {"margins": self.margin != 0, "weights": self.weight != "equal"}
         return " and ".join(name for name, is_given in given.items() if is_given)
 
-    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
+    def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
         return self._counted(
             *sibling_pairs(
                 tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
@@ -181,7 +181,7 @@ class BestPathPairs:
         check_fields(self)
         check_threshold(self.threshold)
 
-    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
+    def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
         return best_path_pairs(
             tree, path=self.path, against=self.against, unvisited=self.unvisited, threshold=self.threshold, round=round
         )
@@ -206,7 +206,7 @@ class BestPaths:
         check_fields(self)
         check_counts(self, "paths", "visits")
 
-    def from_tree(self, tree: Tree, by: By, round: int) -> Found:
+    def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
         return best_paths(tree, paths=self.paths, by=by, round=round)
 
     def from_positions(self, positions: Sequence[Position]) -> Found:
@@ -229,7 +229,8 @@ class StepPairs:
         check_threshold(self.threshold)
 
     def from_steps(self, steps: Sequence[PreferencePair]) -> Found:
-        kept = [step for step in steps if step.chosen_q - step.rejected_q >= self.threshold]
+        gaps = [step.chosen_q - step.rejected_q for step in steps]
+        kept = [step for step, gap in zip(steps, gaps, strict=True) if gap >= self.threshold and gap > 0]
         return kept, Counter({"below threshold": len(steps) - len(kept)})
 
 
@@ -251,12 +252,14 @@ class Tries:
     def tries(self, episodes: Sequence[Episode]) -> tuple[list[Episode], Counter[str]]:
         taken: Counter[str] = Counter()
         kept = []
-        for episode in episodes:
+        acted = [episode for episode in episodes if episode.steps]
+        for episode in acted:
             name = task_key(episode.task)
             taken[name] += 1
-            if taken[name] <= self.per_task and episode.steps:
+            if taken[name] <= self.per_task:
                 kept.append(episode)
-        return kept, Counter({"over per_task": len(episodes) - len(kept)})
+        dropped = Counter({"no action": len(episodes) - len(acted), "over per_task": len(acted) - len(kept)})
+        return kept, +dropped
 
 
 FromEpisodes = Successes | TrajectoryPairs

@@ -1,7 +1,8 @@
 """A run as a graph of stages: a base, then rounds of collect → extract → learn → validate → promote, then the table.
 
 Recipes that collect alike share the collection of the first round, in which they all are the base; later each collects
-with its own model, on the same goals and under the same budget of model calls.
+with its own model, under the same budget of model calls and on the same goals. (In games a round's trees are of
+``train_goals`` deals, its episodes of so many seats, of which a deal has several.)
 """
 
 from dataclasses import replace
@@ -56,8 +57,9 @@ def stages_of(config: RunConfig) -> list[Stage]:
             gather = partial(collect_critic_trees, config=config, policy=policy, place=place)
             stages.append(Stage(f"critic_trees/{name}", gather, (policy,)))
             collections.append(f"critic_trees/{name}")
-        learn = partial(train_critic, config=config, policy=policy, collections=tuple(collections))
-        stages.append(Stage("critic", learn, (policy, *collections)))
+        trained = searchers[config.search_recipe]
+        learn = partial(train_critic, config=config, policy=trained, collections=tuple(collections))
+        stages.append(Stage("critic", learn, (trained, *collections)))
     for spec in agents_of(config, parts):
         stages.append(Stage(f"evaluation/{spec.name}", partial(judge, config=config, spec=spec), spec.needs))
     return stages

@@ -10,13 +10,13 @@ from typing import Any
 from ...agents.language_model import LanguageModel
 from ...envs.abilities import kind_of_action
 from ..preference import action_kind_counts
-from ..stages import FIGURES, StageContext, figures, read_figures, read_from
+from ..stages import FIGURES, StageContext, best_tried, figures, read_figures, read_from
 from ..trainer import TrainingStopped
 from .agents import Parts, agent_of, policy_in
 from .config import RunConfig
 from .extract import Rows, extract, load_rows, save_rows
 from .judge import chosen_by, validate, validation_of
-from .learners import Preference, Q
+from .learners import Preference
 from .recipe import Recipe
 from .tasks import generator, simulator_of
 
@@ -30,12 +30,12 @@ def train_round(
     rng = generator(config.seed, "extract", str(round))
     rows, dropped = extract(recipe.extract, context.run / collection, rng)
     replaces = recipe.learn.makes in parts
-    if rows and (fault := recipe.learn.fault(rows, config.outcome)):
-        dropped, rows = {**dropped, fault: len(rows)}, []
     if rows:
         path = context.folder / f"{recipe.learn.takes}.jsonl"
         save_rows(path, rows)
         rows = load_rows(path, recipe.learn.takes)  # in the order of whoever trains on the file
+        rows, left_out = recipe.learn.usable(rows, config.outcome)
+        dropped |= {reason: count for reason, count in left_out.items() if count}
     found = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
     best, best_found, tried = best_candidate(context, config, recipe, parts, rows, found)
     best.save(context.folder / "model")
@@ -48,7 +48,7 @@ def train_round(
         "candidates": tried,
         f"{score}_before": found[score],
         "promoted": bool(tried) and (best_found[score] > found[score] or not replaces),
-        "chosen_logp_per_token": max(tried, key=lambda one: one[score]).get("chosen_logp") if tried else None,
+        "chosen_logp_per_token": best_tried({"candidates": tried}).get("chosen_logp"),
         **_spent(context, collection),
         **best_found,
     }
@@ -63,7 +63,7 @@ def best_candidate(
     the figures of all candidates. A part that the agent did not have is the best candidate's whatever came before."""
     learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
-    policy = None if start == parts["policy"] else policy_in(context, config, parts["policy"])
+    before_it = {"reference": policy_in(context, config, parts["policy"])} if learner.makes == "q" else {}
     best, best_found = policy_in(context, config, start), before
     to_beat = before[score] if learner.makes in parts else -math.inf
     tried = []
@@ -76,10 +76,7 @@ def best_candidate(
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
             at_rate = replace(learner, learning_rate=rate)
-            if isinstance(at_rate, Q) and policy is not None:
-                last = at_rate.train_beside(policy, model, rows, config.seed, tell)
-            else:
-                last = at_rate.train(model, rows, config.outcome, config.seed, tell)
+            last = at_rate.train(model, rows, config.outcome, config.seed, tell, **before_it)
             shown = ("loss", "chosen_logp", "rejected_logp", "margin")
             candidate |= {name: value for name, value in last.items() if name in shown}
         except TrainingStopped as stopped:

@@ -2,30 +2,28 @@
 
 A learner takes rows of one kind and makes one part of an agent: its ``policy``, or a ``q`` that ranks what the policy
 proposes. Its settings are those of the trainer behind it. ``train`` changes a model in place and returns the last
-metrics. ``fault`` says why nothing could be learned from rows, else "". ``outcome`` is what a run searches for:
-``success``, or ``reward``.
+metrics; ``usable`` are the rows from which it can learn, and how many are left out by reason. ``outcome`` is what a run
+searches for: ``success``, or ``reward``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
-import numpy as np
-
 from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
 from ...envs.play.task import task_key
-from ...search.extraction import PreferencePair
+from ...search.extraction import Outcome, PreferencePair, above_mean
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
-from ..preference import PreferenceSettings, has_logged, train_preference
+from ..preference import PreferenceSettings, train_step_dpo
 from ..supervised import SupervisedSettings, train_sft
 from .extract import RowKind
 
-Outcome = Literal["success", "reward"]
 Tell = Callable[[dict[str, float]], None]
 Metrics = dict[str, float]
 Makes = Literal["policy", "q"]
+Usable = tuple[Sequence[Any], dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,8 @@ class Sft(SupervisedSettings):
     takes: ClassVar[RowKind] = "pairs"
     makes: ClassVar[Makes] = "policy"
 
-    def fault(self, rows: Sequence[PreferencePair], outcome: Outcome) -> str:
-        return ""
+    def usable(self, rows: Sequence[PreferencePair], outcome: Outcome) -> Usable:
+        return rows, {}
 
     def train(
         self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
@@ -55,25 +53,18 @@ class Preference(PreferenceSettings):
     """The log-probabilities that were logged while collecting, where every pair has them; or the model as it starts,
     scored once."""
 
-    def fault(self, rows: Sequence[PreferencePair], outcome: Outcome) -> str:
-        if self.sft_weight == 0 and not any(row.rejected for row in rows):
-            return "no pairs"
-        return ""
+    def usable(self, rows: Sequence[PreferencePair], outcome: Outcome) -> Usable:
+        """All, or without anchors where the likelihood of chosen sides does not count."""
+        kept = [row for row in rows if row.rejected or self.sft_weight > 0]
+        return kept, {"anchors without sft_weight": len(rows) - len(kept)}
 
     def train(
-        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell
-    ) -> Metrics:
-        return self._descend(policy, rows, "start", seed, tell)
-
-    def _descend(
-        self, model: LanguageModel, rows: Sequence[PreferencePair], start: Any, seed: int, tell: Tell
-    ) -> Metrics:
-        """``start``: the reference where log-probabilities were not logged, or are not to be used."""
-        reference = "logged" if self.reference == "logged" and has_logged(rows) else start
-        return train_preference(
-            model.model, model.tokenizer, rows, self, reference=reference, seed=seed, history=model.history,
-            max_tokens=model.max_prompt_tokens, progress=tell,
-        ).history[-1]  # fmt: skip
+        self, policy: LanguageModel, rows: Sequence[PreferencePair], outcome: Outcome, seed: int, tell: Tell,
+        reference: LanguageModel | None = None,
+    ) -> Metrics:  # fmt: skip
+        """``reference``: where log-probabilities are not to be had from the rows; by default the model as it starts."""
+        logged = None if self.reference == "logged" else False
+        return train_step_dpo(policy, rows, self, logged=logged, reference=reference, seed=seed, progress=tell)[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,23 +75,22 @@ class Q(Preference):
 
     makes: ClassVar[Makes] = "q"
 
-    def train_beside(
-        self, policy: LanguageModel, q: LanguageModel, rows: Sequence[PreferencePair], seed: int, tell: Tell
-    ) -> Metrics:
-        """As ``train``, for a Q-model that a round before has trained: ``policy`` is not it any more."""
-        return self._descend(q, rows, policy.model, seed, tell)
-
 
 @dataclass(frozen=True, slots=True)
 class Kto(KtoSettings):
     """KTO on whole episodes (arXiv:2402.01306; arXiv:2409.02392): good are those that succeeded, where a run searches
-    for reward those above the mean of their task."""
+    for reward those above the mean of their task, and tasks whose episodes are all alike are left out."""
 
     takes: ClassVar[RowKind] = "episodes"
     makes: ClassVar[Makes] = "policy"
 
-    def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
-        return "" if len(set(_good(rows, outcome))) == 2 else "labels all alike"
+    def usable(self, rows: Sequence[Episode], outcome: Outcome) -> Usable:
+        """By success all, by reward those of tasks whose episodes differ; none where all have the same label."""
+        kept = rows if outcome == "success" else _of_unlike_tries(rows)
+        alike = {"episodes all alike": len(rows) - len(kept)}
+        if len(set(_good(kept, outcome))) < 2:
+            return [], {**alike, "labels all alike": len(kept)}
+        return kept, alike
 
     def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> Metrics:
         labelled = [Labelled(row.transcript, good) for row, good in zip(rows, _good(rows, outcome), strict=True)]
@@ -114,8 +104,9 @@ class Oreo(OreoSettings):
     takes: ClassVar[RowKind] = "episodes"
     makes: ClassVar[Makes] = "policy"
 
-    def fault(self, rows: Sequence[Episode], outcome: Outcome) -> str:
-        return "" if len(set(_returns(rows, outcome))) > 1 else "returns all alike"
+    def usable(self, rows: Sequence[Episode], outcome: Outcome) -> Usable:
+        """All; none where all have the same return."""
+        return (rows, {}) if len(set(_returns(rows, outcome))) > 1 else ([], {"returns all alike": len(rows)})
 
     def train(self, policy: LanguageModel, rows: Sequence[Episode], outcome: Outcome, seed: int, tell: Tell) -> Metrics:
         return train_oreo(policy, rows, self, outcome=outcome, seed=seed, progress=tell).history[-1]
@@ -125,16 +116,30 @@ def _returns(episodes: Sequence[Episode], outcome: Outcome) -> list[float]:
     return [float(episode.success) if outcome == "success" else episode.total_reward for episode in episodes]
 
 
+def _by_task(episodes: Sequence[Episode]) -> list[list[int]]:
+    """The places of the episodes of each task."""
+    places: dict[str, list[int]] = {}
+    for place, episode in enumerate(episodes):
+        places.setdefault(task_key(episode.task), []).append(place)
+    return list(places.values())
+
+
+def _of_unlike_tries(episodes: Sequence[Episode]) -> list[Episode]:
+    """The episodes of tasks of which one has more reward than another."""
+    returns = _returns(episodes, "reward")
+    unlike = {place for tries in _by_task(episodes) for place in tries if any(above_mean([returns[i] for i in tries]))}
+    return [episode for place, episode in enumerate(episodes) if place in unlike]
+
+
 def _good(episodes: Sequence[Episode], outcome: Outcome) -> list[bool]:
     returns = _returns(episodes, outcome)
     if outcome == "success":
         return [value > 0 for value in returns]
-    of_task: dict[str, list[float]] = {}
-    tasks = [task_key(episode.task) for episode in episodes]
-    for task, value in zip(tasks, returns, strict=True):
-        of_task.setdefault(task, []).append(value)
-    means = {task: float(np.mean(values)) for task, values in of_task.items()}
-    return [value > means[task] + 1e-9 for task, value in zip(tasks, returns, strict=True)]
+    good = [False] * len(episodes)
+    for tries in _by_task(episodes):
+        for place, is_good in zip(tries, above_mean([returns[i] for i in tries]), strict=True):
+            good[place] = is_good
+    return good
 
 
 Learn = Sft | Preference | Q | Kto | Oreo

@@ -131,6 +131,7 @@ def _merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, A
 
 
 def recipe_data(name: str) -> tuple[Path, dict[str, Any]]:
+    """The file of a recipe, by name or path, and what is in it."""
     path = settings_file(name, recipe_names)
     data = read_yaml(path)
     if "env" in data:
@@ -139,12 +140,8 @@ def recipe_data(name: str) -> tuple[Path, dict[str, Any]]:
 
 
 def recipe_stem(name: str) -> str:
+    """What the recipe of that name or file is called."""
     return Path(name).stem if name.endswith((".yaml", ".yml")) or "/" in name else name
-
-
-def config_names() -> list[str]:
-    """The run configurations that come with the package."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" in read_yaml(path))
 
 
 def recipe_names() -> list[str]:

@@ -39,7 +39,8 @@ from ..stages import (
     read_figures,
     read_from,
 )
-from .config import RunConfig
+from .config import RunConfig, unread
+from .extract import BestPathPairs
 from .graph import stages_of
 from .slots import Episodes, StepRollouts, Trees
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
@@ -115,6 +116,8 @@ def check_run(config: RunConfig) -> None:
             + (" whose returns are not" if searched.players == 2 else "")
             + "; set search_recipe to nothing (search_recipe=)"
         )
+    if searched.players > 1:
+        _check_best_paths(config)
     if config.search_recipe:
         searches |= {"critic_search": config.critic_search, "acting": config.acting}
     if searches:
@@ -140,6 +143,19 @@ def _check_leaves(config: RunConfig, searched: Simulator[Any]) -> None:
             raise SettingsError(
                 f"leaves=random: {config.env} lists no actions, of which such a roll-out takes one; use leaves=policy"
             )
+
+
+def _check_best_paths(config: RunConfig) -> None:
+    """Refuses, of a game, what finds nothing in trees of information sets, whose nodes are no ends of games."""
+    for name, recipe in config.recipes.items():
+        if not isinstance(recipe.collect, Trees) or recipe.collect.settings(config.search).information == "perfect":
+            continue
+        for kind, extractor in recipe.extract.items():
+            if isinstance(extractor, BestPathPairs) and extractor.path == "terminal":
+                raise SettingsError(
+                    f"recipes.{name}.extract.{kind}.path=terminal: trees of information sets have no ends to lead to; "
+                    "take path: final, or sibling_pairs"
+                )
 
 
 def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:
@@ -251,8 +267,10 @@ def _claim(config: RunConfig, run: Path) -> None:
                 "folder"
             )
         return
+    idle = dict(unread(config))
+    said = {name: value for name, value in as_dict(config).items() if name not in idle}
     with atomically(path) as partial:
-        partial.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
+        partial.write_text(yaml.safe_dump(said, sort_keys=False))
 
 
 def _settings_in(path: Path) -> RunConfig:
@@ -285,7 +303,8 @@ def _of_today(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differing(before: RunConfig, after: RunConfig) -> list[str]:
-    names = [f.name for f in fields(RunConfig) if f.name != "recipes"]
+    idle = dict(unread(after))
+    names = [f.name for f in fields(RunConfig) if f.name != "recipes" and f.name not in idle]
     changed = [name for name in names if getattr(before, name) != getattr(after, name)]
     recipes = before.recipes.keys() | after.recipes.keys()
     changed += [f"recipes.{name}" for name in recipes if before.recipes.get(name) != after.recipes.get(name)]

@@ -100,7 +100,7 @@ class BestOf:
     needs: ClassVar[tuple[str, ...]] = ("policy", "q")
 
     proposals: int = 5
-    """Sampled actions a decision; where actions are listed, the likeliest."""
+    """Sampled actions a decision; where actions are listed, without replacement."""
     temperature: float = 1.0
     """Of the samples."""
     normalise: bool = False
