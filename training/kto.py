@@ -27,7 +27,7 @@ from .batches import collate, moved, projection, side_logps
 from .losses import kto_baseline, kto_losses, weighted_mean
 from .preference import drop_above, side_references
 from .rows import RowCounts, Segment, Side, trajectory_rows
-from .trainer import BatchLoss, LossOf, OptimiserSettings, Progress, optimise
+from .trainer import BatchLoss, LossOf, Progress, TuningSettings, optimise
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Labelled:
 
 
 @dataclass(frozen=True, slots=True)
-class KtoSettings(OptimiserSettings):
+class KtoSettings(TuningSettings):
     """How :func:`train_kto` trains. The defaults suit small models trained from scratch; a pretrained model wants a
     ``learning_rate`` of 1e-6 or so."""
 
@@ -53,17 +53,9 @@ class KtoSettings(OptimiserSettings):
     max_chosen_drop: float = 3.0
     """Training stops where the tokens of good trajectories of the last ``log_every`` steps are on average this many
     nats less likely than under the reference."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of AdamW."""
-    weight_decay: float = 0.0
-    """Decoupled decay of the matrices."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's running-mean factors."""
-    log_every: int = 20
-    """Steps between two rows of the history; also how often the last good state is kept."""
 
     def __post_init__(self) -> None:
-        OptimiserSettings.__post_init__(self)
+        TuningSettings.__post_init__(self)
         for name in ("beta", "desirable_weight", "undesirable_weight", "max_chosen_drop"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")

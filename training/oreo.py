@@ -31,11 +31,11 @@ from ..search.extraction import Outcome
 from .batches import SideBatch, by_place, collate, likelihood, moved, projection
 from .losses import full_kl, oreo_policy_loss, oreo_value_loss, trajectory_mean
 from .rows import RowCounts, Side, trajectory_rows
-from .trainer import BatchLoss, LossOf, OptimiserSettings, Progress, evaluating, optimise
+from .trainer import BatchLoss, LossOf, Progress, TuningSettings, evaluating, optimise
 
 
 @dataclass(frozen=True, slots=True)
-class OreoSettings(OptimiserSettings):
+class OreoSettings(TuningSettings):
     """How :func:`train_oreo` trains. The defaults suit small models trained from scratch; the paper has a
     ``learning_rate`` of 5e-6 for models of some billion parameters."""
 
@@ -45,17 +45,9 @@ class OreoSettings(OptimiserSettings):
     """Weight of KL(π‖π_ref)."""
     level: Literal["token", "turn"] = "token"
     """What an action is: a token, or a whole agent turn."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of AdamW, for both networks."""
-    weight_decay: float = 0.0
-    """Decoupled decay of the matrices."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's running-mean factors."""
-    log_every: int = 20
-    """Steps between two rows of the history; also how often the last good state is kept."""
 
     def __post_init__(self) -> None:
-        OptimiserSettings.__post_init__(self)
+        TuningSettings.__post_init__(self)
         if self.beta <= 0:
             raise ValueError(f"beta must be above 0, got {self.beta!r}")
         if self.kl_weight < 0:

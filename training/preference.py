@@ -34,7 +34,7 @@ from ..search.extraction import PreferencePair
 from .batches import collate, learned_tokens, moved, projection, side_logps
 from .losses import Loss, pair_losses, weighted_mean
 from .rows import PreferenceRow, RowCounts, Side, preference_rows, side_length
-from .trainer import BatchLoss, LossOf, OptimiserSettings, Progress, evaluating, optimise
+from .trainer import BatchLoss, LossOf, Progress, TuningSettings, evaluating, optimise
 
 Smoothing = Literal["pair", "visits", "q"]
 REFERENCE_BATCH = 64  # rows a forward when nothing is learned
@@ -42,7 +42,7 @@ _SAMPLE = 64  # pairs whose logged log-probabilities are compared
 
 
 @dataclass(frozen=True, slots=True)
-class PreferenceSettings(OptimiserSettings):
+class PreferenceSettings(TuningSettings):
     """How :func:`train_preference` trains. The defaults suit small models trained from scratch; a pretrained model
     wants a ``learning_rate`` of 1e-6 or less and a smaller ``sft_weight``."""
 
@@ -58,19 +58,9 @@ class PreferenceSettings(OptimiserSettings):
     max_chosen_drop: float = 3.0
     """Training stops where the chosen tokens of the last ``log_every`` steps are on average this many nats less likely
     than under the reference."""
-    learning_rate: float = 3e-4
-    """Peak learning rate of AdamW: the sharp edge of step-DPO; choose it by validation success, not by pair
-    accuracy.
-    """
-    weight_decay: float = 0.0
-    """Decoupled decay of the matrices."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """AdamW's running-mean factors."""
-    log_every: int = 20
-    """Steps between two rows of the history; also how often the last good state is kept."""
 
     def __post_init__(self) -> None:
-        OptimiserSettings.__post_init__(self)
+        TuningSettings.__post_init__(self)
         for name in ("beta", "max_chosen_drop"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")

@@ -82,6 +82,21 @@ class OptimiserSettings:
             raise ValueError(f"betas must be in [0, 1), got {self.betas!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class TuningSettings(OptimiserSettings):
+    """The same with the defaults of learners that start from a policy and are held near it."""
+
+    learning_rate: float = 3e-4
+    """Peak learning rate of AdamW: the sharp edge of step-DPO; choose it by validation success, not by pair
+    accuracy."""
+    weight_decay: float = 0.0
+    """Decoupled decay of the matrices."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's running-mean factors."""
+    log_every: int = 20
+    """Steps between two rows of the history; also how often the last good state is kept."""
+
+
 @dataclass(slots=True)
 class BatchLoss:
     """What a learner hands back for a batch: ``loss``, the scalar to descend; ``trained``, how many tokens or targets
