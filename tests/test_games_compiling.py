@@ -33,6 +33,7 @@ def add(one, other):
 
 
 say_if_compiling(add, "the sum")
+say_if_compiling(add, "the sum")
 print(add(1, 2), file=sys.stderr)
 """
 

@@ -16,10 +16,14 @@ _PACKAGE: Final = Path(__file__).parents[2]
 _IMPORT: Final = re.compile(rb"^from (\.*)([\w.]+) import", re.MULTILINE)
 
 
+_said: Final[set[str]] = set()
+
+
 def say_if_compiling(kernel: Any, what: str) -> None:
-    """Say so on standard error, before the first call of ``kernel``, where neither this process nor numba's cache on
-    disk has it compiled."""
-    if not is_compiled(kernel):
+    """Say so on standard error, once in a process, before the first call of ``kernel``, where neither this process nor
+    numba's cache on disk has it compiled."""
+    if what not in _said and not is_compiled(kernel):
+        _said.add(what)
         print(f"branchwise: compiling {what}, once after installation …", file=sys.stderr, flush=True)
 
 
