@@ -3,6 +3,7 @@
 import enum
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -189,7 +190,7 @@ def collect(
     settings = run_of(run, [*(assignments or ()), f"model={model}", "search_recipe="], recipe)
     for each in filter(None, (model, earlier)):
         check_model(each, note)
-    check_run(settings)
+    check_run(replace(settings, rounds=max(settings.rounds, round)))
     done_before = is_finished(out.parent, out.name)
     with only_writer(out), bar(out.name, 1) as moved:
 

@@ -38,6 +38,7 @@ added to what a person reads |
 they are asked, none seeing what those before did | the player to move alone |
 """
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -45,6 +46,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
+from .promises import checked_fact
 from .simulator import TERMINAL, Simulator
 
 TEXT_BYTES = 1_024
@@ -239,7 +241,10 @@ def figures_of(simulator: Simulator[Any], state: Any) -> dict[str, float]:
     offered = getattr(simulator, "outcome_figures", None)
     if offered is None or simulator.current_player(state) != TERMINAL:
         return {}
-    return {name: float(value) for name, value in offered(state).items()}
+    figures = {name: float(value) for name, value in offered(state).items()}
+    if not all(map(math.isfinite, figures.values())):
+        raise ValueError(f"{type(simulator).__name__}.outcome_figures gave {figures}; return finite numbers")
+    return figures
 
 
 def success_of(simulator: Simulator[Any], state: Any, player: int) -> bool:
@@ -249,5 +254,5 @@ def success_of(simulator: Simulator[Any], state: Any, player: int) -> bool:
     if offered is not None:
         return bool(offered(state, player))
     if player == 0:
-        return bool(simulator.info(state)["success"])
+        return checked_fact(simulator, state, "success")
     return simulator.current_player(state) == TERMINAL and simulator.rewards(state)[player] > 0

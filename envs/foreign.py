@@ -51,6 +51,8 @@ def _imported(module: str, env_id: str) -> Any:
         raise ValueError(
             f"No environment {env_id!r}: there is no module {error.name!r}; install it, or run where it lies"
         ) from None
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"No environment {env_id!r}: {module} raised {type(error).__name__}: {error}") from error
 
 
 def _row_of_rules(env_id: str, made: Any) -> EnvironmentRow:

@@ -74,10 +74,13 @@ def json_lines(
             where = f"{path}, line {number}"
             try:
                 value = parse_json(line, where, expected, unique=unique)
-            except ValueError:
+            except ValueError as error:
                 if line.endswith(b"\n"):
                     raise
-                raise ValueError(f"{where}: the line has no end; the file was cut off. Write it again") from None
+                fault = str(error).removeprefix(f"{where}: ").removesuffix(f"; {expected}")
+                raise ValueError(
+                    f"{where}: the line has no end; the file was cut off ({fault}). Write it again"
+                ) from None
             yield where, value
 
 

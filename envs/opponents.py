@@ -52,7 +52,7 @@ def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = Non
     module, _, attribute = path.partition(":")
     try:
         found = getattr(import_module(module), attribute) if attribute else None
-    except (ImportError, AttributeError, ValueError) as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"opponents={name!r}: {error}; known by name: {', '.join(known)}.") from error
     if found is None:
         near = difflib.get_close_matches(name.casefold(), known, 1)
@@ -91,11 +91,14 @@ def opponent_of(said: "str | Opponent | Mapping[str, float]", named: Mapping[str
     if not isinstance(said, Mapping):
         return named_opponent(said, named)
     shares = tuple(said.values())
+    for name in said:
+        if not isinstance(name, str) and not callable(name):
+            raise ValueError(f"opponents={dict(said)!r}: expected names, each with its share, not {name!r}.")
     for share in shares:
         if not is_share(share):
             raise ValueError(f"opponents={dict(said)!r}: expected a positive share for each name, not {share!r}.")
-    if not shares:
-        raise ValueError("opponents={}: name at least one, with its share.")
+    if not shares or not math.isfinite(sum(shares)):
+        raise ValueError(f"opponents={dict(said)!r}: name at least one, with a share; their sum is to be finite.")
     return Mixture(tuple(named_opponent(name, named) for name in said), tuple(map(float, shares)))
 
 

@@ -1,6 +1,7 @@
 """What a simulator promises of a single answer, as functions that say what is wrong with one and how to mend it.
 
 Searches look at their first step by these, ``branchwise.testing.check_simulator`` at every step of whole episodes.
+:func:`checked_fact` reads one that is true or false.
 Promises about several answers (equal states behave alike, steps are pure) are in ``testing.py``.
 """
 
@@ -18,6 +19,21 @@ class Fault(NamedTuple):
 
     what: str
     cure: str
+
+
+def is_fact(value: Any) -> bool:
+    """Whether ``value`` is true or false: a bool, NumPy's too, or 1 or 0."""
+    return isinstance(value, bool | np.bool_ | int) and value in (0, 1)
+
+
+def checked_fact(simulator: Simulator[Any], state: Any, name: str) -> bool:
+    """``simulator.info(state)[name]``. Raises ValueError where it is not there, or neither true nor false."""
+    info = simulator.info(state)
+    if not isinstance(info, Mapping) or name not in info or not is_fact(info[name]):
+        raise ValueError(
+            f"{type(simulator).__name__}.info gave {shown(info)}; return a dict in which {name!r} is True or False"
+        )
+    return bool(info[name])
 
 
 def fault_of_players(simulator: Any) -> Fault | None:

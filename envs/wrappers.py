@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .abilities import hides, suggested_actions
+from .promises import checked_fact
 from .simulator import TERMINAL, Simulator
 
 
@@ -124,4 +125,4 @@ class SuccessOutcome(Wrapper):
         """What the step into ``state`` earned; shape ``[1]``."""
         if self.simulator.current_player(state) != TERMINAL:
             return (0.0,)
-        return (1.0 if self.simulator.info(state)["success"] else self.failure,)
+        return (1.0 if checked_fact(self.simulator, state, "success") else self.failure,)

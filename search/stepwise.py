@@ -4,7 +4,7 @@ At each step of a good episode a policy acts once in the agent's place and plays
 and the policy's own led to is valued by the mean return of N roll-outs. A row holds both remainders, that of the good
 episode as chosen and the policy's as rejected, with these means.
 
-What it does not do: games of several players.
+What it does not do: games of several players, and luck after the first decision.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from ..envs.play.episode import Episode
 from ..envs.play.playing import Playing, by_agents, play
 from ..envs.play.task import start
 from ..envs.play.transcript import Transcript
-from ..envs.simulator import Simulator
+from ..envs.simulator import CHANCE, Simulator
 from .extraction import Dropped, PreferencePair
 
 
@@ -52,7 +52,7 @@ def step_rollouts(
     ``episodes``: good ones of ``simulator``, whose actions are replayed; ``agent``: the policy, which samples; one
     generator an episode. A row's good remainder earned at least ``return_gap`` more than the policy's own; ``chosen_q``
     and ``rejected_q`` are the means. Dropped reasons, by step: ``same action``, ``no better``. Raises ``ValueError``
-    for a game of several players.
+    for a game of several players, and for luck between two steps of a good episode, which its actions do not tell.
     """
     if simulator.players > 1:
         raise ValueError(f"step roll-outs value what one player does, and {simulator.players} play here")
@@ -115,6 +115,10 @@ def _forks(simulator: Simulator[Any], episode: Episode, number: int, rng: np.ran
         playing = Playing(simulator, state, own, turns[:place], number)
         forks.append(_Fork(episode, state, turns[:place], turns[place:], 0.0, depth, playing))
         state = simulator.step(state, turns[place].text)
+        if simulator.current_player(state) == CHANCE:
+            raise ValueError(
+                f"step roll-outs replay an episode's actions, and {type(simulator).__name__} has luck between"
+            )
         paid.append(simulator.rewards(state)[0])
     for fork in forks:
         fork.earned = sum(paid[fork.depth :])

@@ -5,6 +5,7 @@ import json
 import math
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,31 @@ import yaml
 
 from branchwise.agents.best_of import BestOfAgent, LogRatio
 from branchwise.agents.language_model import LanguageModel
+from branchwise.envs.play.players import scripted_agents
+from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.task import TaskSource, start
+from branchwise.envs.play.transcript import Turn, acted
+from branchwise.envs.simulator import CHANCE
 from branchwise.search.presets import PRESETS, preset
-from branchwise.search.records import load_episodes, load_pairs
+from branchwise.search.records import load_episodes, load_pairs, save_episodes
 from branchwise.search.rules.options import Puct, Uct
 from branchwise.search.settings import SearchSettings
+from branchwise.search.stepwise import step_rollouts
 from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
+from branchwise.training.loop.agents import agent_of
 from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
+from branchwise.training.loop.extract import BestPathPairs
 from branchwise.training.loop.graph import stages_of
-from branchwise.training.loop.recipe import load_recipe, recipe_names, recipes_named
-from branchwise.training.loop.run import SEARCHES, _settings_in, check_run
+from branchwise.training.loop.judge import validate
+from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names, recipes_named
+from branchwise.training.loop.run import SEARCHES, _claim, _settings_in, check_run
 from branchwise.training.loop.slots import StepRollouts, Trees
+from branchwise.training.loop.tasks import simulator_of, tasks_of
 from branchwise.training.rows import without_repeats
+from branchwise.training.run_folder import read_run, unchanged
 from branchwise.training.settings import SettingsError, as_dict, build
-from branchwise.training.stages import FIGURES, do_stage, figures
+from branchwise.training.stages import FIGURES, StageContext, do_stage, figures
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -80,6 +91,7 @@ def test_a_recipe_runs_two_rounds_and_has_a_row(name: str, base: Path, tmp_path:
 sys.path.insert(0, str(EXAMPLES))
 Doors = importlib.import_module("own_environment").Doors
 OUTSIDE = 4
+RandomAgent = scripted_agents("own_environment:Doors")["random"]
 
 
 class LongWalk(Doors):  # type: ignore[misc, valid-type]
@@ -111,6 +123,128 @@ def test_a_run_for_reward_learns_from_it_where_nothing_ever_succeeds(name: str, 
         assert all(pair.chosen_q > pair.rejected_q for pair in pairs if pair.rejected)
         if name == "tree_sft":
             assert len(pairs) == len(without_repeats(pairs))
+
+
+class Fog(Doors):  # type: ignore[misc, valid-type]
+    """After each room but the last, luck turns the house by one or leaves it."""
+
+    def current_player(self, state: tuple[int, int]) -> int:
+        return CHANCE if state[1] >= 10 else super().current_player(state)
+
+    def step(self, state: tuple[int, int], action: str) -> tuple[int, int]:
+        if state[1] >= 10:
+            return (state[0] + int(action)) % 6561, state[1] - 10
+        house, room = super().step(state, action)
+        return house, room + 10 if 0 < room < OUTSIDE else room
+
+    def chance_outcomes(self, state: tuple[int, int]) -> Sequence[tuple[str, float]]:
+        return [("0", 0.5), ("1", 0.5)]
+
+
+class Endless(Doors):  # type: ignore[misc, valid-type]
+    def step(self, state: tuple[int, int], action: str) -> tuple[int, int]:
+        return state[0] + 1, 0
+
+
+class Unsure(Doors):  # type: ignore[misc, valid-type]
+    def info(self, state: tuple[int, int]) -> dict[str, Any]:
+        return {**super().info(state), "success": math.nan}
+
+
+def test_luck_between_steps_cannot_be_replayed_and_is_refused_before_the_run() -> None:
+    config = replace(config_of("ipr"), env=f"{__name__}:Fog")
+    with pytest.raises(SettingsError, match="has luck after its first decision"):
+        check_run(config)
+    simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train")
+    played = run_episodes(simulator, tasks, RandomAgent(), 0)
+    with pytest.raises(ValueError, match="Fog has luck between"):
+        step_rollouts(simulator, played, RandomAgent(), np.random.default_rng(0).spawn(len(played)))
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [("Endless", "has not ended after 10,000 steps"), ("Unsure", "a dict in which 'success' is True or False")],
+)
+def test_an_environment_that_breaks_its_word_is_named(name: str, fault: str) -> None:
+    config = replace(config_of("rft"), env=f"{__name__}:{name}")
+    with pytest.raises(ValueError, match=f"{name}.*{fault}"):
+        run_episodes(simulator_of(config, "train"), tasks_of(config, "train")[:2], RandomAgent(), 0)
+
+
+def longer(turn: Turn) -> Turn:
+    return acted(f"{turn.text} " * 100) if turn.is_agent else turn
+
+
+@pytest.mark.parametrize("name", ["rft", "trajectory_dpo", "multi_turn_kto", "oreo"])
+def test_a_round_of_which_no_row_fits_the_model_goes_on(name: str, base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    gathered, learned = stages_of(config_of(name, rounds=1))[1:3]
+    do_stage(gathered, tmp_path, lambda *_: None)
+    settings = tmp_path / "base" / "model" / "config.json"
+    settings.write_text(json.dumps({**json.loads(settings.read_text()), "max_position_embeddings": 64}))
+    file = tmp_path / gathered.name / "episodes.jsonl"
+    long = [replace(one, transcript=tuple(longer(turn) for turn in one.transcript)) for one in load_episodes(file)]
+    save_episodes(file, long)
+    do_stage(learned, tmp_path, lambda *_: None)
+    found = figures(tmp_path, f"{name}/round_1/model")
+    assert not found["promoted"]
+    assert found["candidates"] == []
+    assert found["dropped"]["no row fits the model"] > 0
+
+
+def test_a_q_model_without_candidates_is_validated_and_its_row_is_not_the_base_itself(
+    base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    config = config_of("step_q", rounds=1)
+    config.recipes["step_q"] = replace(
+        config.recipes["step_q"], extract={"best_path_pairs": BestPathPairs(threshold=5)}
+    )
+    for stage in stages_of(config):
+        do_stage(stage, tmp_path, lambda *_: None)
+    found = figures(tmp_path, "step_q/round_1/model")
+    assert (found["candidates"], found["makes"]) == ([], "q")
+    assert unchanged(read_run(tmp_path)) == []
+    again = [validate_as(config, tmp_path) for _ in "12"]
+    assert found["validation_success"] == again[0] == again[1]
+
+
+def validate_as(config: RunConfig, run: Path) -> float:
+    context = StageContext(run, run / "scratch", lambda *_: None)
+    parts = {"policy": "base", "q": "step_q/round_1/model"}
+    return validate(config, agent_of(context, config, config.recipes["step_q"].act, parts))["validation_success"]
+
+
+def test_what_another_environment_gave_is_not_learned_from(base: Path, tmp_path: Path) -> None:
+    shutil.copytree(base / "base", tmp_path / "base")
+    config = config_of("rft", rounds=1)
+    gathered, learned = stages_of(config)[1:3]
+    do_stage(gathered, tmp_path, lambda *_: None)
+    file = tmp_path / gathered.name / "episodes.jsonl"
+    file.write_text(file.read_text().replace("own_environment:Doors", "branchwise/TicTacToe-v0"))
+    with pytest.raises(
+        RuntimeError, match="collected in own_environment:Doors and holds what is of branchwise/TicTacToe-v0"
+    ):
+        do_stage(learned, tmp_path, lambda *_: None)
+
+
+@pytest.mark.parametrize(("loss", "smoothing"), [("ipo", "q"), ("hinge", "visits"), ("robust", "visits")])
+def test_a_loss_that_has_no_place_for_what_pairs_bring_is_refused_with_the_recipe(loss: str, smoothing: str) -> None:
+    step_dpo = as_dict(load_recipe("step_dpo"))
+    margins = {**step_dpo, "extract": {"sibling_pairs": {"margin": 0.5}}, "learn": {"preference": {"loss": loss}}}
+    with pytest.raises(SettingsError, match=f"margins, which loss={loss} has no place for"):
+        build(Recipe, margins)
+    smoothed = {**step_dpo, "learn": {"preference": {"loss": loss, "label_smoothing": smoothing}}}
+    with pytest.raises(SettingsError, match=f"loss={loss} has no place for label_smoothing={smoothing}"):
+        build(Recipe, smoothed)
+
+
+def test_a_run_goes_on_with_its_recipes_in_their_order(tmp_path: Path) -> None:
+    config = config_of("step_dpo", "agent_q")
+    _claim(config, tmp_path)
+    _claim(config, tmp_path)
+    with pytest.raises(SettingsError, match="the order of recipes"):
+        _claim(config_of("agent_q", "step_dpo"), tmp_path)
 
 
 def test_a_mixture_of_iterations_samples_the_model_of_the_round_before(base: Path, tmp_path: Path) -> None:

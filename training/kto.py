@@ -26,7 +26,7 @@ from ..envs.play.transcript import Transcript
 from .batches import collate, moved, projection, side_logps
 from .losses import kto_baseline, kto_losses, weighted_mean
 from .preference import drop_above, side_references
-from .rows import RowCounts, Segment, Side, trajectory_rows
+from .rows import NothingToTrain, RowCounts, Segment, Side, trajectory_rows
 from .trainer import BatchLoss, LossOf, Progress, TuningSettings, optimise
 
 
@@ -101,7 +101,7 @@ def train_kto(
     found = [row for row in found if labelled[row.source].weight > 0]
     own = [labelled[row.source] for row in found]
     if len({one.desirable for one in own}) < 2:
-        raise ValueError(
+        raise NothingToTrain(
             f"{sum(one.desirable for one in own)} good and {sum(not one.desirable for one in own)} bad trajectories "
             f"gave rows {dict(+counts.dropped)}; KTO needs both kinds: sample more, or train on the good ones alone "
             "(train_supervised)"

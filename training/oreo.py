@@ -30,7 +30,7 @@ from ..envs.play.episode import Episode
 from ..search.extraction import Outcome
 from .batches import SideBatch, by_place, collate, likelihood, moved, projection
 from .losses import full_kl, oreo_policy_loss, oreo_value_loss, trajectory_mean
-from .rows import RowCounts, Side, trajectory_rows
+from .rows import NothingToTrain, RowCounts, Side, trajectory_rows
 from .trainer import BatchLoss, LossOf, Progress, TuningSettings, evaluating, optimise
 
 
@@ -97,7 +97,7 @@ def train_oreo(
         positions_of(policy.model),
     )
     if not found:
-        raise ValueError(f"none of {len(episodes)} episodes gave a row to train on: {dict(+counts.dropped)}")
+        raise NothingToTrain(f"none of {len(episodes)} episodes gave a row to train on: {dict(+counts.dropped)}")
     returns = [returns_of(episodes[row.source], outcome) for row in found]
     low, high = float(min(map(np.min, returns))), float(max(map(np.max, returns)))
     if low == high:

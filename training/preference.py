@@ -33,7 +33,7 @@ from ..search.calls import ROUNDING
 from ..search.extraction import PreferencePair
 from .batches import collate, learned_tokens, moved, projection, side_logps
 from .losses import Loss, pair_losses, weighted_mean
-from .rows import PreferenceRow, RowCounts, Side, preference_rows, side_length
+from .rows import NothingToTrain, PreferenceRow, RowCounts, Side, preference_rows, side_length
 from .trainer import BatchLoss, LossOf, Progress, TuningSettings, evaluating, optimise
 
 Smoothing = Literal["pair", "visits", "q"]
@@ -66,6 +66,11 @@ class PreferenceSettings(TuningSettings):
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
         if self.sft_weight < 0:
             raise ValueError(f"sft_weight must be at least 0, got {self.sft_weight!r}")
+        refused = {"ipo": ("visits", "q"), "hinge": ("visits", "q"), "robust": ("visits",)}
+        if self.label_smoothing in refused.get(self.loss, ()):
+            raise ValueError(
+                f"loss={self.loss} has no place for label_smoothing={self.label_smoothing}; use loss=sigmoid, or pair"
+            )
 
 
 @dataclass(slots=True)
@@ -105,7 +110,7 @@ def train_preference(
         raise ValueError("no pairs to train on: the list is empty; lower the extraction threshold or search longer")
     rows, counts = preference_rows(pairs, tokenizer, history, max_tokens, positions_of(model))
     if not rows:
-        raise ValueError(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
+        raise NothingToTrain(f"none of {len(pairs)} pairs gave a row to train on: {dict(counts.dropped)}")
     trained = train_preference_rows(model, rows, settings, reference, seed, progress)
     return PreferenceReport(trained, counts)
 

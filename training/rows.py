@@ -97,6 +97,10 @@ class TrajectoryRow:
         return side_length(self.side)
 
 
+class NothingToTrain(ValueError):  # noqa: N818
+    """None of what was given became a row that the model can be trained on."""
+
+
 @dataclass(slots=True)
 class RowCounts:
     """What became of the input. ``truncated_prompts`` counts prompts cut to ``max_tokens``, ``dropped_turns`` the turns

@@ -75,9 +75,11 @@ def read_run(path: Path) -> Run:
 
 
 def unchanged(run: Run) -> list[str]:
-    """The recipes of which no candidate was promoted, so that their model is the base itself."""
+    """The recipes of which no candidate was promoted, so that their policy, which alone acts, is the base itself."""
     promoted: dict[str, bool] = {}
     for made in run.rounds:
+        if made.figures.get("makes", "policy") != "policy":
+            continue
         promoted[made.recipe] = promoted.get(made.recipe, False) or made.figures.get("promoted", True)
     return [recipe for recipe, any_was in promoted.items() if not any_was]
 

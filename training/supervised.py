@@ -23,7 +23,7 @@ from ..agents.language_model import LanguageModel
 from ..search.extraction import PreferencePair
 from .batches import Projection, padded, projection, token_logps
 from .losses import weighted_mean
-from .rows import RowCounts, Step, sft_rows, step_key, steps_after
+from .rows import NothingToTrain, RowCounts, Step, sft_rows, step_key, steps_after
 from .trainer import BatchLoss, OptimiserSettings, Progress, optimise
 
 
@@ -84,7 +84,7 @@ def train_sft(
     )
     counts.dropped["repeated steps"] += repeated
     if not rows:
-        raise ValueError(f"none of {len(steps)} steps gave a row to train on: {dict(+counts.dropped)}")
+        raise NothingToTrain(f"none of {len(steps)} steps gave a row to train on: {dict(+counts.dropped)}")
     return counts, train_supervised(policy.model, rows, settings, seed, progress)[-1]
 
 

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ..search.typed import check_fields
-from .settings import check_seed
+from .settings import MOST_COUNT, check_seed
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -72,6 +72,9 @@ class OptimiserSettings:
         for name in positive if self.max_steps is not None else (*positive, "epochs"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)!r}")
+        for name in ("batch_size", "log_every", "epochs", "max_steps"):
+            if (getattr(self, name) or 0) > MOST_COUNT:
+                raise ValueError(f"{name}={getattr(self, name)}; the limit is {MOST_COUNT:,}")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps must be at least 1, got {self.max_steps!r}; leave it out to count epochs")
         if not 0 <= self.warmup < 1:

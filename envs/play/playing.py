@@ -7,18 +7,22 @@ never another's. Luck is drawn with the episode's own generator and is no turn.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from ..abilities import figures_of, success_of
-from ..checked import checked_outcome, checked_player, checked_rewards
+from ..checked import LARGEST, checked_outcome, checked_player, checked_rewards
 from ..opponents import past_chance
+from ..promises import checked_fact, is_fact
 from ..simulator import CHANCE, TERMINAL, Simulator
 from .agent import Agent
 from .episode import Episode
 from .task import Root, start
 from .transcript import Transcript, Turn, acted, observed, said
+
+MOST_STEPS: Final = 10_000
+"""Of an episode that is played to its end."""
 
 
 class Playing:
@@ -79,7 +83,7 @@ class Playing:
         self.state = simulator.step(self.state, action)
         if turns is not None:
             turns[mover] = (*turns[mover], acted(action))
-            self.invalid[mover] += bool(simulator.info(self.state)["invalid_action"])
+            self.invalid[mover] += checked_fact(simulator, self.state, "invalid_action")
         self.player = checked_player(simulator, self.state)
         earned = checked_rewards(simulator, self.state)
         self.rewards.append(self._past_chance(earned) if self.player == CHANCE else earned)
@@ -121,16 +125,22 @@ class Playing:
             taken += mover == player
             if rewards:
                 rewards[max(taken, 0)] += earned[player]
+        simulator = self.simulator
+        if not all(abs(reward) <= LARGEST for reward in (*rewards, sum(rewards))):
+            raise ValueError(f"{type(simulator).__name__}: the rewards of an episode add up to more than 3.4e38")
+        truncated = simulator.truncated(self.state)
+        if not is_fact(truncated):
+            raise ValueError(f"{type(simulator).__name__}.truncated gave {truncated!r:.80}; return True or False")
         return Episode(
             task=dict(task),
             transcript=(self.transcripts or {}).get(player, ()),
             rewards=tuple(rewards),
-            success=success_of(self.simulator, self.state, player),
+            success=success_of(simulator, self.state, player),
             steps=len(rewards),
             invalid_actions=self.invalid[player],
             model_calls=self.calls[player],
-            truncated=self.simulator.truncated(self.state),
-            figures=figures_of(self.simulator, self.state),
+            truncated=bool(truncated),
+            figures=figures_of(simulator, self.state),
         )
 
 
@@ -142,7 +152,8 @@ def play(
 ) -> Iterator[Playing]:
     """Play ``episodes`` on side by side, ``at_once`` of them (``None``: all), each to its end or for ``most_steps``
     steps, and yield each when it stops. ``decide`` gives an action for each of those under way; a place that is free is
-    filled before it is asked again."""
+    filled before it is asked again. Raises ``ValueError`` for an episode that is to end and does not in
+    :data:`MOST_STEPS`."""
     waiting = iter(episodes)
     running: list[Playing] = []
     while True:
@@ -151,6 +162,9 @@ def play(
         if stopped:
             running = [episode for episode in running if episode not in stopped]
             yield from stopped
+        elif any(len(episode.movers) >= MOST_STEPS for episode in running):
+            name = type(running[0].simulator).__name__
+            raise ValueError(f"{name}: an episode has not ended after {MOST_STEPS:,} steps; give it a most of steps")
         elif running:
             for episode, action in zip(running, decide(running), strict=True):
                 episode.step(action)

@@ -132,5 +132,9 @@ class TaskSource:
 
 
 def goal_count(simulator: Simulator[Any]) -> int | None:
-    """How many numbered goals the simulator's split has (``reset(options={"goal": i})``), None where it has none."""
-    return getattr(simulator, "goal_count", None)
+    """How many numbered goals the simulator's split has (``reset(options={"goal": i})``), None where it has none.
+    Raises ``ValueError`` for a ``goal_count`` that is no number of goals."""
+    count = getattr(simulator, "goal_count", None)
+    if count is not None and (type(count) is not int or count < 1):
+        raise ValueError(f"{type(simulator).__name__}.goal_count is {count!r:.80}; expected a whole number from 1 on")
+    return count

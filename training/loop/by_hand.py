@@ -17,7 +17,7 @@ from ...agents.named import hush
 from ...search.extraction import Outcome
 from ...search.files import atomically, make_folder
 from ..settings import SettingsError, as_dict, build_from, read_yaml
-from ..stages import FIGURES, Stage, StageContext, do_stage, is_finished, partial_folder, read_figures
+from ..stages import FIGURES, Stage, StageContext, StageFailed, do_stage, is_finished, partial_folder, read_figures
 from .agents import agent_of
 from .collect import collect, least_visits
 from .config import RunConfig
@@ -90,7 +90,10 @@ def collect_into(
             )
     work = partial(_collect, config=config, slot=slot, round=round, policy=model, earlier=earlier,
                    settings=settings)  # fmt: skip
-    do_stage(Stage(out.name, work), out.parent, tell)
+    try:
+        do_stage(Stage(out.name, work), out.parent, tell)
+    except RuntimeError as error:
+        raise StageFailed(str(error)) from None
     return read_figures(out / FIGURES)
 
 

@@ -77,7 +77,7 @@ def collect(
         found = collect_steps(context, config, slot, round, policy)
     else:
         found = collect_episodes(context, config, slot, round, policy, earlier)
-    about = {"seed": config.seed, "round": round, "history": config.history, "by": config.outcome}
+    about = {"env": config.env, "seed": config.seed, "round": round, "history": config.history, "by": config.outcome}
     return {"gives": slot.gives, **about, **found}
 
 

@@ -288,7 +288,7 @@ def extract(
     tries: list[Episode] = []
     for each in extractors.values():
         if isinstance(each, Tries):
-            kept, left_out = each.tries(_episodes_in(collection))
+            kept, left_out = each.tries(_episodes_in(collection, about))
             tries += kept
             dropped.update(left_out)
     for found, left_out in _found(extractors.values(), collection, about, rng):
@@ -313,8 +313,19 @@ def load_rows(path: Path, kind: RowKind) -> Rows:
     return load_episodes(path) if kind == "episodes" else load_pairs(path)
 
 
-def _episodes_in(collection: Path) -> list[Episode]:
-    return read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
+def _episodes_in(collection: Path, about: Mapping[str, Any]) -> list[Episode]:
+    episodes = read_from(collection, lambda folder: load_episodes(folder / "episodes.jsonl"))
+    _check_env(collection, (episode.task.get("env_id") for episode in episodes), about)
+    return episodes
+
+
+def _check_env(collection: Path, found: Iterable[Any], about: Mapping[str, Any]) -> None:
+    """Raises ``ValueError`` for a collection that holds what another environment gave."""
+    if others := {str(env) for env in found} - {about.get("env", "")} if "env" in about else set():
+        raise ValueError(
+            f"{collection} was collected in {about['env']} and holds what is of {', '.join(sorted(others))}; delete "
+            "the folder, and collect again"
+        )
 
 
 def trees_in(folder: Path, simulator: Simulator[Any] | None = None) -> list[Tree]:
@@ -332,10 +343,11 @@ def _found(
     for steps_of in (each for each in extractors if isinstance(each, StepPairs)):
         yield steps_of.from_steps(read_from(collection, lambda _: load_pairs(steps)) if steps.is_file() else [])
     if of_episodes:
-        episodes = _episodes_in(collection)
+        episodes = _episodes_in(collection, about)
         for each in of_episodes:
             yield each.from_episodes(episodes, about["by"], round, rng)
     trees = read_from(collection, trees_in) if of_trees else []
+    _check_env(collection, (tree.task.get("env_id") for tree in trees), about)
     if trees and trees[0].players > 1:
         yield from _pooled(of_trees, trees, about)
         return

@@ -10,6 +10,7 @@ from typing import Any
 from ...agents.language_model import LanguageModel
 from ...envs.abilities import kind_of_action
 from ..preference import action_kind_counts
+from ..rows import NothingToTrain
 from ..stages import FIGURES, StageContext, best_tried, figures, read_figures, read_from
 from ..trainer import TrainingStopped
 from .agents import Parts, agent_of, policy_in
@@ -37,11 +38,16 @@ def train_round(
         rows, left_out = recipe.learn.usable(rows, config.outcome)
         dropped |= {reason: count for reason, count in left_out.items() if count}
     found = read_from(context.run / before, lambda folder: validation_of(config, read_figures(folder / FIGURES)))
-    best, best_found, tried = best_candidate(context, config, recipe, parts, rows, found)
+    try:
+        best, best_found, tried = best_candidate(context, config, recipe, parts, rows, found)
+    except NothingToTrain:
+        dropped = {**dropped, "no row fits the model": len(rows)}
+        best, best_found, tried = best_candidate(context, config, recipe, parts, [], found)
     best.save(context.folder / "model")
     score = chosen_by(config)
     return {
         "recipe": name,
+        "makes": recipe.learn.makes,
         "round": round,
         **_counts(config, recipe, rows),
         "dropped": dropped,
@@ -86,6 +92,8 @@ def best_candidate(
         tried.append(candidate | found)
         if found[score] > to_beat:
             best, best_found, to_beat = model, found, found[score]
+    if not tried and learner.makes not in parts:  # the agent acts otherwise than what was validated before
+        best_found = validate(config, agent_of(context, config, recipe.act, parts, {learner.makes: best}))
     return best, best_found, tried
 
 

@@ -80,6 +80,9 @@ class Recipe:
         for name, extractor in self.extract.items():
             if isinstance(extractor, SiblingPairs) and extractor.counts and not isinstance(self.learn, Preference):
                 raise ValueError(f"extract.{name} gives pairs {extractor.counts}, which only a preference loss reads")
+            has_margins = isinstance(extractor, SiblingPairs) and extractor.margin != 0
+            if has_margins and isinstance(self.learn, Preference) and self.learn.loss in ("ipo", "hinge", "robust"):
+                raise ValueError(f"extract.{name} gives pairs margins, which loss={self.learn.loss} has no place for")
         made = {"policy", self.learn.makes}
         if missing := [part for part in self.act.needs if part not in made]:
             raise ValueError(f"act needs {' and '.join(missing)}, which learn does not make; change learn or act")

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 import gymnasium as gym
+import numpy as np
 import yaml
 
 from ...agents.language_model import check_model_folder
 from ...envs.abilities import hides
 from ...envs.json_files import json_text
+from ...envs.opponents import random_opponent
 from ...envs.play.players import scripted_agents
+from ...envs.play.playing import Playing, play
 from ...envs.play.task import TaskSource, goal_count, start
 from ...envs.simulator import Simulator
 from ...search import RandomRollout, RankingCritic, search
@@ -48,6 +51,8 @@ from .tasks import goals_of, searched_simulator, self_share, simulator_of, sourc
 CONFIG: Final = "config.yaml"
 SEARCHES: Final = ("search", "acting", "critic_search")
 """The settings of a run that are those of a search."""
+LOOKED_AT: Final = 20
+"""Episodes, to see whether an environment has luck."""
 
 
 def run_loop(config: RunConfig, run: Path, display: Display, workers: int = 2) -> list[ResultRow]:
@@ -161,8 +166,23 @@ def _check_best_paths(config: RunConfig) -> None:
 def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:
     if source.row.players > 1:
         raise SettingsError(f"{where}: {config.env} has {source.row.players} players, and it values what one does")
+    if _has_luck(config):
+        raise SettingsError(
+            f"{where}: {config.env} has luck after its first decision, which no replay of actions repeats"
+        )
     if slot.expert and slot.expert not in (known := scripted_agents(config.env)):
         raise SettingsError(f"{where}.expert: {config.env} has no player {slot.expert!r}; it has {', '.join(known)}")
+
+
+def _has_luck(config: RunConfig) -> bool:
+    """Whether luck is drawn after the first decision, in some episodes of random actions."""
+    simulator = simulator_of(config, "train")
+    rng = np.random.default_rng(config.seed)
+    tasks = goals_of(source_of(config), "train", 0, min(config.train_goals, LOOKED_AT))
+    playing = [Playing(simulator, start(simulator, task).state, rng, None) for task in tasks]
+    for _ in play(playing, lambda on: [random_opponent(simulator, one.state, rng) for one in on], most_steps=100):
+        pass
+    return any(len(one.moves) > len(one.movers) for one in playing)
 
 
 def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any]) -> None:
@@ -197,7 +217,7 @@ def _check_base(config: RunConfig, source: TaskSource, players: Mapping[str, Any
 def _checked_simulator(config: RunConfig, split: str, **more: Any) -> Any:
     try:
         return simulator_of(config, split, **more)
-    except (TypeError, ValueError, gym.error.Error) as error:
+    except (TypeError, ValueError, OSError, gym.error.Error) as error:
         raise SettingsError(f"env={config.env} with env_options={config.env_options}, split {split}: {error}") from None
 
 
@@ -307,5 +327,7 @@ def _differing(before: RunConfig, after: RunConfig) -> list[str]:
     names = [f.name for f in fields(RunConfig) if f.name != "recipes" and f.name not in idle]
     changed = [name for name in names if getattr(before, name) != getattr(after, name)]
     recipes = before.recipes.keys() | after.recipes.keys()
-    changed += [f"recipes.{name}" for name in recipes if before.recipes.get(name) != after.recipes.get(name)]
-    return sorted(changed)
+    others = [f"recipes.{name}" for name in recipes if before.recipes.get(name) != after.recipes.get(name)]
+    if not others and list(before.recipes) != list(after.recipes):
+        others = ["the order of recipes"]  # the first has the collections that others share
+    return sorted([*changed, *others])
