@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ..envs.play.agent import Agent
-from ..envs.play.players import PolicyAgent, scripted_agents
+from ..envs.play.players import PolicyAgent, scripted_agent, scripted_agents
 from ..envs.registry import environment_row, environments
 from ..search.engine import SearchSettings
 from ..search.evaluation import Evaluator, PolicyRollout
@@ -33,9 +33,9 @@ def agents_called(
     tell: Callable[[str], None] = print,
 ) -> list[Agent]:
     """The agents that ``name`` stands for in ``env_id``: a player by rule (``-`` and ``_`` are the same, letters' case
-    does not matter), ``mcts`` (search with random roll-outs), or a model. With ``simulations`` a model comes twice: as
-    it is, and searching, its leaves valued by ``critic`` or, without one, by roll-outs to the outcome itself; names of
-    the latter end in ``oracle``.
+    does not matter), one's own by ``module:name``, ``mcts`` (search with random roll-outs), or a model. With
+    ``simulations`` a model comes twice: as it is, and searching, its leaves valued by ``critic`` or, without one, by
+    roll-outs to the outcome itself; names of the latter end in ``oracle``.
 
     ``tell`` is told where the Hugging Face hub is asked. Raises ValueError for a name that is nearly a player's, or a
     player's of another environment, and as :func:`language_model`.
@@ -46,6 +46,8 @@ def agents_called(
         made = scripted[known]()
         made.name = known
         return [made]
+    if ":" in name and not Path(name).exists():
+        return [scripted_agent(env_id, name)]
     if name == "mcts":
         kind = "mcts_oracle" if environment_row(env_id).players == 1 else "mcts"
         return [RolloutSearcher(simulations or ROLLOUT_SIMULATIONS, kind)]

@@ -400,7 +400,7 @@ def quoted_table(rows: list[Row]) -> str:
     for made in rows:
         if (made["name"], made["size"]) in QUOTED:
             name = QUOTED[made["name"], made["size"]]
-            lines.append(f"| {name} | {made['ours']:.3g} | {made['peer']:.3g} | {made['low']:.0f} |")
+            lines.append(f"| {name} | {made['ours']:.3g} | {made['peer']:.3g} | {int(made['low'])} |")
     return "\n".join(lines)
 
 

@@ -46,6 +46,8 @@ HistoryOption = Annotated[
 WITH_RECIPE: Final = "With a recipe"
 WITHOUT_RECIPE: Final = "Without a recipe"
 """Panels of the help of commands that go both ways."""
+RUNS: Final = "web_shop, math_tool, tic_tac_toe, connect_four, leduc_poker, bargaining, deal_or_no_deal, smoke"
+"""Of ours (a test holds it to the files)."""
 A_RECIPE: Final = "a name that `branchwise recipes` lists, or a YAML file"
 RunArgument = Annotated[
     str,

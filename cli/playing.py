@@ -22,6 +22,7 @@ from .options import (
     named_options,
     options_of_run,
     output_folder,
+    parsed_options,
     refuse,
     run_named,
     source_of,
@@ -205,7 +206,11 @@ def bench(
     act = _best_of(run, recipe, q)
     view: dict[str, Any] = {"opponents": opponent, "player": player}
     view = {name: value for name, value in view.items() if value is not None}
-    if environment_row(env).players > 1 and "opponents" not in run_options:
+    said = parsed_options(option)
+    for name, flag in (("opponents", "--opponent"), ("player", "--player")):
+        if name in said and name in view:
+            raise ValueError(f"{flag} and --option {name}=… say the same; leave one out")
+    if environment_row(env).players > 1 and not {"opponents"} & {*run_options, *said}:
         view.setdefault("opponents", "random")
     source, split, simulator = source_of(env, split, "test", option, view, run_options)
     tasks = source.tasks(simulator, split, goals)

@@ -150,8 +150,8 @@ def search(
         show("visits, value for who chose it, p = prior, action")
         show(outline(trees[0], depth=2, width=max(12, min(60, console().width - 55))))
     totals = sum((Counter(tree.counters) for tree in trees), Counter())
-    told = f"{out}: {len(trees)} trees, {sum(map(len, trees))} nodes, {totals['simulations']} simulations, "
-    told += f"{totals['model_calls']} model calls"
+    told = f"{out}: {len(trees):,} tree{'s' * (len(trees) > 1)}, {sum(map(len, trees)):,} nodes, "
+    told += f"{totals['simulations']:,} simulations, {totals['model_calls']:,} model calls"
     if simulator.players == 1:
         solved = sum(any(tree.path_return(n) >= 1 for n in _visited_ends(tree)) for tree in trees)
         told += f"; a return of 1 found in {solved}"
@@ -256,6 +256,7 @@ def pairs(
     from ..search.files import check_output
     from ..search.records import anchors_beside, check_replaceable
     from ..search.store import load_trees
+    from ..training.stages import is_finished
 
     if recipe is not None:
         from ..training.loop.by_hand import recipe_for, rows_of
@@ -276,6 +277,8 @@ def pairs(
             return
         _save_rows(out, rows, Counter(left_out), f"{source}: {recipe} found nothing to learn from")
         return
+    if is_finished(source.parent, source.name):
+        raise ValueError(f"{source} is the folder of a collection: add --recipe, the one that it was collected for")
     trees, extract = source, extract or Extract.SIBLINGS
     given = {"--threshold": threshold, "--min-visits": min_visits, "--anchors": anchors}
     if extract is Extract.BEST_PATH_STEPS:

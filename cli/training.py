@@ -2,7 +2,8 @@
 
 import enum
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from ..search.files import chosen_path
 from .options import (
     A_RECIPE,
+    RUNS,
     WITH_RECIPE,
     WITHOUT_RECIPE,
     HistoryOption,
@@ -82,9 +84,7 @@ def recipes(
 
 @reported
 def loop(
-    config: Annotated[
-        str, typer.Argument(metavar="CONFIG", help="A run: a name (web_shop, math_tool, smoke) or a YAML file.")
-    ],
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help=f"A run: a YAML file, or one of ours: {RUNS}.")],
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="The run's folder; default runs/CONFIG.", parser=output_folder)
     ] = None,
@@ -116,6 +116,8 @@ def loop(
     from ..training.run_folder import budgets, read_run
     from ..training.stages import FIGURES, is_finished
 
+    if model and any(each.partition("=")[0].strip() == "model" for each in assignments or ()):
+        raise ValueError("--model and --set model=… say the same; leave one out")
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or run_folder_named(config)
     done_before = is_done(settings, run)
@@ -181,7 +183,7 @@ def collect(
     """
     from ..agents.named import check_model
     from ..search.locks import only_writer
-    from ..training.loop.by_hand import collect_into
+    from ..training.loop.by_hand import check_earlier, collect_into
     from ..training.loop.config import run_of
     from ..training.loop.recipe import recipe_stem
     from ..training.loop.run import check_run
@@ -191,17 +193,27 @@ def collect(
     for each in filter(None, (model, earlier)):
         check_model(each, note)
     check_run(replace(settings, rounds=max(settings.rounds, round)))
+    before = Path(earlier) if earlier else None
+    check_earlier(settings, recipe_stem(recipe), round, before)
     done_before = is_finished(out.parent, out.name)
-    with only_writer(out), bar(out.name, 1) as moved:
+    with only_writer(out), _resumable(), bar(out.name, 1) as moved:
 
         def progress(done: float, total: float, about: str) -> None:
             moved(done / total, about)
 
-        before = Path(earlier) if earlier else None
         found = collect_into(out, settings, recipe_stem(recipe), Path(model), round, progress, before)
     solved = f", {found['solved_goals']} solved" if "solved_goals" in found else ""
     again = "; done already" if done_before else ""
     show(f"{out}: {found['tries']} tries of {found['goals']} goals{solved}, {found['model_calls']} model calls{again}")
+
+
+@contextmanager
+def _resumable() -> Iterator[None]:
+    """Says, where the user stops, how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{STOPPED}; finished batches are kept; run the same command to resume") from None
 
 
 @reported
@@ -335,7 +347,7 @@ def train(
         options = {"--learning-rate": learning_rate, "--epochs": epochs, "--beta": beta, "--sft-weight": sft_weight}
         refuse(
             {"--method": method, "--reference": reference, **options},
-            "--recipe says how the model learns; change one setting with --set learn.preference.epochs=…",
+            "--recipe says how the model learns; change it with --set rates=[1.5e-3] or learn.preference.epochs=1",
         )
         if validate is not None:
             refuse({"--outcome": outcome}, "--validate names a run, which says what it searches for")

@@ -112,3 +112,16 @@ def test_a_clone_is_tested_whatever_its_folder_is_called(name: str, tmp_path: Pa
     done = subprocess.run(program, cwd=clone, capture_output=True, text=True, timeout=240, env=environment)
     assert done.returncode == 0, done.stdout[-3000:]
     assert " passed" in done.stdout
+
+
+def test_an_opponent_that_is_said_as_an_option_plays() -> None:
+    said = ["bench", "TicTacToe", "--agent", "random", "--goals", "20", "--json"]
+    rows = []
+    for more in (["--opponent", "perfect"], ["--option", "opponents=perfect"], []):
+        done = CliRunner().invoke(cli.app, said + more)
+        [row] = json.loads(done.stdout)
+        rows.append({name: value for name, value in row.items() if not name.startswith("seconds")})
+    assert rows[0] == rows[1] != rows[2]
+    refused = CliRunner().invoke(cli.app, [*said, "--opponent", "perfect", "--option", "opponents=random"])
+    assert refused.exit_code == 2
+    assert "say the same; leave one out" in refused.stderr

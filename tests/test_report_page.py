@@ -445,8 +445,8 @@ def test_where_nothing_was_promoted_headline_and_table_say_that_the_rows_are_the
     page = Page(render(read_run(run)))
     headline = page.text.split("Results on held-out goals")[0]
     note = (
-        "No candidate of RFT, Tree-SFT, Trajectory-DPO, Step-DPO was better on validation goals, so none was promoted: "
-        "these rows are the base itself."
+        "No candidate of RFT, Tree-SFT, Trajectory-DPO, Step-DPO was better on validation goals, so none was promoted. "
+        "These rows are the base itself."
     )
     assert note in headline
     assert "times the base" not in headline
@@ -457,7 +457,7 @@ def test_where_nothing_was_promoted_headline_and_table_say_that_the_rows_are_the
 def test_a_recipe_of_which_nothing_was_promoted_is_named_under_the_table(tmp_path: Path, finished: Path) -> None:
     run = copy_of(finished, tmp_path)
     unpromoted(run, ["rft"])
-    note = "No candidate of RFT was better on validation goals, so none was promoted: this row is the base itself."
+    note = "No candidate of RFT was better on validation goals, so none was promoted. This row is the base itself."
     assert next(budgets(read_run(run))) == note
     assert note in Page(render(read_run(run))).text
 

@@ -14,6 +14,7 @@ from flat_settings import flat_settings
 
 from branchwise.agents.critics import ValueModel
 from branchwise.agents.language_model import LanguageModel
+from branchwise.agents.named import agents_called
 from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.episode import Episode
 from branchwise.envs.play.task import TaskSource
@@ -256,3 +257,18 @@ def test_a_recipe_by_hand_is_checked_as_one_of_the_run(
 def test_trees_that_a_recipe_reads_whole_are_kept_whole() -> None:
     assert collecting.least_visits(run_of("tic_tac_toe")) == 64
     assert collecting.least_visits(run_of("tic_tac_toe", [], "mcts_dpo")) == 0
+
+
+def test_players_of_one_s_own_have_rows_by_module_and_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def first(simulator, state, rng):\n    return simulator.legal_actions(state)[0]\n"
+    (tmp_path / "lazy_players.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = replace(tiny("TicTacToe"), baselines=("random", "lazy_players:first"))
+    check_run(config)
+    stage = next(stage for stage in stages_of(config) if stage.name == "evaluation/first")
+    do_stage(stage, tmp_path, lambda *_: None)
+    assert row_of(figures(tmp_path, stage.name)).agent == "first"
+    [agent] = agents_called("lazy_players:first", "TicTacToe")
+    assert agent.name == "first"
+    with pytest.raises(SettingsError, match=r"has no player 'last'; it has random, perfect, or module"):
+        check_run(replace(config, baselines=("last",)))

@@ -445,7 +445,7 @@ def test_a_recipe_that_cannot_be_meant_is_refused_with_its_file(
 def test_a_recipe_without_its_slots_is_refused_with_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump({"summary": "mine"}))
-    with pytest.raises(SettingsError, match=r"recipe\.yaml: Recipe: no setting source, collect, extract, learn"):
+    with pytest.raises(SettingsError, match=r"recipe\.yaml: Recipe: no setting collect, extract, learn"):
         load_recipe(path)
 
 

@@ -192,9 +192,7 @@ def test_a_round_of_which_no_row_fits_the_model_goes_on(name: str, base: Path, t
     assert found["dropped"]["no row fits the model"] > 0
 
 
-def test_a_q_model_without_candidates_is_validated_and_its_row_is_not_the_base_itself(
-    base: Path, tmp_path: Path
-) -> None:
+def test_a_q_model_without_candidates_is_validated_and_is_not_the_base_itself(base: Path, tmp_path: Path) -> None:
     shutil.copytree(base / "base", tmp_path / "base")
     config = config_of("step_q", rounds=1)
     config.recipes["step_q"] = replace(
@@ -204,7 +202,7 @@ def test_a_q_model_without_candidates_is_validated_and_its_row_is_not_the_base_i
         do_stage(stage, tmp_path, lambda *_: None)
     found = figures(tmp_path, "step_q/round_1/model")
     assert (found["candidates"], found["makes"]) == ([], "q")
-    assert unchanged(read_run(tmp_path)) == []
+    assert unchanged(read_run(tmp_path)) == {}
     again = [validate_as(config, tmp_path) for _ in "12"]
     assert found["validation_success"] == again[0] == again[1]
 

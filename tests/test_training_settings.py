@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from branchwise.cli import parsed_options
+from branchwise.cli.options import RUNS
 from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
-from branchwise.training.loop.config import BaseSettings, RunConfig, load_config, run_of, unread
+from branchwise.training.loop.config import BaseSettings, RunConfig, config_names, load_config, run_of, unread
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names
@@ -446,3 +447,35 @@ def test_all_that_a_recipe_must_say_laid_over_one_of_ours_keeps_its_rates(tmp_pa
     run = tmp_path / "run.yaml"
     run.write_text(SMALL + f"search_recipe:\nrecipes: {yaml.safe_dump({'tree_sft': over}, default_flow_style=True)}")
     assert load_config(run).recipes["tree_sft"] == load_recipe("tree_sft")
+
+
+@pytest.mark.parametrize(
+    ("run", "overrides", "searching"),
+    [
+        ("web_shop", [], "step_dpo"),
+        ("web_shop", ["recipes=[tree_sft]"], ""),
+        ("tic_tac_toe", ["recipes=[rft]"], ""),
+        ("connect_four", ["recipes=[step_dpo]"], ""),
+        ("web_shop", ["recipes=[tree_sft]", "search_recipe=tree_sft"], "tree_sft"),
+    ],
+)
+def test_who_acts_with_search_is_picked_with_the_recipes(run: str, overrides: list[str], searching: str) -> None:
+    assert load_config(run, overrides).search_recipe == searching
+
+
+def test_a_search_recipe_that_is_said_and_is_not_there_is_refused_with_the_cure() -> None:
+    with pytest.raises(SettingsError, match=r"'rft' is not among recipes=tree_sft; name one of them, or nothing"):
+        load_config("web_shop", ["recipes=[tree_sft]", "search_recipe=rft"])
+
+
+def test_a_recipe_s_file_is_found_beside_the_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sub").mkdir()
+    mine = {k: v for k, v in as_dict(load_recipe("rft")).items() if k in ("collect", "extract", "learn")}
+    (tmp_path / "sub" / "mine.yaml").write_text(yaml.safe_dump(mine))
+    (tmp_path / "sub" / "run.yaml").write_text(SMALL + "recipes: [mine.yaml]\n")
+    monkeypatch.chdir(tmp_path)
+    assert list(load_config("sub/run.yaml").recipes) == ["mine"]
+
+
+def test_the_help_names_every_run_of_ours() -> None:
+    assert sorted(RUNS.split(", ")) == config_names()

@@ -52,6 +52,8 @@ def key_figure(figures: Mapping[str, Any]) -> str:
     if figures.get("promoted") is False:
         figures = {**figures, **best_tried(figures)}
     promoted = {True: ", promoted", False: ", not promoted"}.get(figures.get("promoted"), "")  # type: ignore[arg-type]
+    if figures.get("candidates") == []:
+        return "nothing to learn from, so no model was trained"
     for name in SHARES:
         if isinstance(figures.get(name), int | float) and math.isfinite(figures[name]):
             return f"{name.replace('_', ' ')} {percent(figures[name])}{promoted}"

@@ -13,7 +13,7 @@ BASE = "behaviour_cloning"
 NAMES = {
     "random": "Random",
     "rule_based": "Rule-based",
-    BASE: "Behaviour cloning",
+    BASE: "Base",
     "rft": "RFT",
     "tree_sft": "Tree-SFT",
     "trajectory_dpo": "Trajectory-DPO",
@@ -76,7 +76,8 @@ def inline(name: str) -> str:
     >>> inline("Step-DPO + MCTS"), inline("RFT")
     ('step-DPO + MCTS', 'RFT')
     """
-    return name if name[1:2].isupper() else name[:1].lower() + name[1:]
+    article = "the " if name.startswith(NAMES[BASE]) else ""
+    return name if name[1:2].isupper() else article + name[:1].lower() + name[1:]
 
 
 def number(value: Any, digits: int = 3) -> str:

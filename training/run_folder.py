@@ -74,24 +74,32 @@ def read_run(path: Path) -> Run:
     )
 
 
-def unchanged(run: Run) -> list[str]:
-    """The recipes of which no candidate was promoted, so that their policy, which alone acts, is the base itself."""
+def unchanged(run: Run) -> dict[str, bool]:
+    """The recipes of which no candidate was promoted, so that their policy, which alone acts, is the base itself; and
+    whether there was any candidate."""
     promoted: dict[str, bool] = {}
+    tried: dict[str, bool] = {}
     for made in run.rounds:
         if made.figures.get("makes", "policy") != "policy":
             continue
         promoted[made.recipe] = promoted.get(made.recipe, False) or made.figures.get("promoted", True)
-    return [recipe for recipe, any_was in promoted.items() if not any_was]
+        tried[made.recipe] = tried.get(made.recipe, False) or bool(made.figures.get("candidates", True))
+    return {recipe: tried[recipe] for recipe, any_was in promoted.items() if not any_was}
 
 
 def unchanged_note(run: Run) -> str:
     """What must be said beside the rows of such recipes, else ""."""
-    if not (names := unchanged(run)):
-        return ""
-    return (
-        f"No candidate of {', '.join(map(agent_name, names))} was better on validation goals, so none was promoted: "
-        f"{'these rows are' if len(names) > 1 else 'this row is'} the base itself."
-    )
+    found = unchanged(run)
+    worse = [agent_name(recipe) for recipe, was_tried in found.items() if was_tried]
+    idle = [agent_name(recipe) for recipe, was_tried in found.items() if not was_tried]
+    told = []
+    if worse:
+        told.append(f"No candidate of {', '.join(worse)} was better on validation goals, so none was promoted.")
+    if idle:
+        told.append(f"{', '.join(idle)} found nothing to learn from, so no model was trained.")
+    if told:
+        told.append(f"{'These rows are' if len(found) > 1 else 'This row is'} the base itself.")
+    return " ".join(told)
 
 
 def figure_names(run: Run) -> list[str]:

@@ -107,5 +107,16 @@ def scripted_agents(env_id: str) -> dict[str, Callable[[], ScriptedAgent]]:
     return {name: partial(_scripted, name, named) for name in dict.fromkeys(("random", *named))}
 
 
+def scripted_agent(env_id: str, name: str) -> ScriptedAgent:
+    """The player by rule of that name in the environment, or one's own by ``module:name``. Raises ``ValueError`` where
+    there is none."""
+    known = scripted_agents(env_id)
+    if name in known:
+        return known[name]()
+    if ":" not in name:
+        raise ValueError(f"{env_id} has no player {name!r}; it has {', '.join(known)}, or module:name of your own")
+    return ScriptedAgent(named_opponent(name), name.rpartition(":")[2])
+
+
 def _scripted(name: str, named: Mapping[str, str]) -> ScriptedAgent:
     return ScriptedAgent(named_opponent(name, named), name)

@@ -14,7 +14,7 @@ from ...agents.critics import CriticEvaluator, ValueModel
 from ...agents.language_model import LanguageModel
 from ...agents.searching import SearchingAgent
 from ...envs.play.agent import Agent
-from ...envs.play.players import PolicyAgent, scripted_agents
+from ...envs.play.players import PolicyAgent, scripted_agent
 from ...search import PolicyRollout, SearchSettings
 from ..readable import Kind
 from ..stages import StageContext, read_from
@@ -70,7 +70,7 @@ def agent_of(
 ) -> Agent:  # fmt: skip
     """The agent that acts so with the models of these folders; ``made`` are models that stand in no folder yet."""
     if isinstance(act, str):
-        return scripted_agents(config.env)[act]()
+        return scripted_agent(config.env, act)
 
     def model(part: str) -> LanguageModel:
         return (made or {}).get(part) or policy_in(context, config, parts[part])

@@ -56,13 +56,8 @@ def recipe_for(collection: Path, name: str) -> Recipe:
     return load_recipe(name)
 
 
-def collect_into(
-    out: Path, config: RunConfig, recipe: str, model: Path, round: int, tell: Tell, earlier: Path | None = None
-) -> Mapping[str, Any]:
-    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already. ``recipe``
-    is one of the run's.
-    ``earlier``: the model of the round before, of which a recipe may sample a share. Raises :class:`SettingsError`
-    where the folder holds a collection with other settings, or the recipe needs an earlier model that is not given."""
+def check_earlier(config: RunConfig, recipe: str, round: int, earlier: Path | None) -> None:
+    """Raises :class:`SettingsError` where the recipe needs an earlier model that is not given, or the other way."""
     slot = config.recipes[recipe].collect
     share = slot.earlier if isinstance(slot, Episodes) else 0.0
     if bool(share and round > 1) != (earlier is not None):
@@ -72,6 +67,17 @@ def collect_into(
             if earlier is None
             else f"--earlier: round {round} of this recipe samples nothing with an earlier model; leave it out"
         )
+
+
+def collect_into(
+    out: Path, config: RunConfig, recipe: str, model: Path, round: int, tell: Tell, earlier: Path | None = None
+) -> Mapping[str, Any]:
+    """The figures of a collection in the folder ``out``: done, resumed where it was killed, or done already. ``recipe``
+    is one of the run's.
+    ``earlier``: the model of the round before, of which a recipe may sample a share. Raises :class:`SettingsError`
+    where the folder holds a collection with other settings, or the recipe needs an earlier model that is not given."""
+    check_earlier(config, recipe, round, earlier)
+    slot = config.recipes[recipe].collect
     settings = {
         "model": str(model.resolve() if model.exists() else model),
         **({"earlier": str(earlier.resolve() if earlier.exists() else earlier)} if earlier else {}),

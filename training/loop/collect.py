@@ -22,7 +22,7 @@ import numpy as np
 from ...agents.language_model import LanguageModel
 from ...envs.play.agent import Agent
 from ...envs.play.episode import Episode
-from ...envs.play.players import PolicyAgent, scripted_agents
+from ...envs.play.players import PolicyAgent, scripted_agent
 from ...envs.play.playing import Playing, by_agents, play, run_episodes
 from ...envs.play.task import Task, start, task_key
 from ...envs.play.transcript import Transcript
@@ -160,7 +160,7 @@ def collect_steps(
     too."""
     simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
     if slot.expert:
-        expert = scripted_agents(config.env)[slot.expert]()
+        expert = scripted_agent(config.env, slot.expert)
         seed = int(generator(config.seed, "expert", str(round)).integers(2**31))
         played = run_episodes(simulator_of(config, "train"), tasks, expert, seed)
     else:

@@ -39,7 +39,9 @@ SELF: Final = "self"
 USUAL_ENV: Final = "branchwise/WebShop-v0"
 LEFT_OUT: Final[Mapping[str, dict[str, Any]]] = {"acting": {"hide_outcome": True}, "critic_search": {"simulations": 8}}
 """What a run's searches are where it says nothing of them, beside the defaults of ``SearchSettings``."""
-REQUIRED: Final = {"summary", "source", "collect", "extract", "learn"}
+REQUIRED: Final = {"collect", "extract", "learn"}
+SEARCHING: Final = "step_dpo"
+"""The recipe that acts with search too, where a run does not say which, and has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +152,7 @@ class RunConfig:
     acting: SearchSettings = field(default_factory=lambda: SearchSettings(**LEFT_OUT["acting"]))
     oracle_simulations: int = 8
     recipes: dict[str, Recipe] = field(default_factory=lambda: recipes_named(*USUAL))
-    search_recipe: str = "step_dpo"
+    search_recipe: str = SEARCHING
     critic_goals: int = 1000
     critic_search: SearchSettings = field(default_factory=lambda: SearchSettings(**LEFT_OUT["critic_search"]))
     critic: ValueSettings = field(default_factory=ValueSettings)
@@ -181,7 +183,10 @@ class RunConfig:
             raise ValueError(f"recipes: {taken[0]!r} is the name of a row or a stage already; rename the recipe's file")
         if self.search_recipe and self.search_recipe not in self.recipes:
             known = ", ".join(self.recipes)
-            raise ValueError(f"search_recipe={self.search_recipe!r} is not among recipes={known}")
+            raise ValueError(
+                f"search_recipe={self.search_recipe!r} is not among recipes={known}; name one of them, or nothing "
+                "(search_recipe=), and no row acts with search"
+            )
         if self.search_recipe and self.recipes[self.search_recipe].learn.makes != "policy":
             raise ValueError(f"search_recipe={self.search_recipe!r} learns no policy that could act with search")
         for name, recipe in self.recipes.items():
@@ -212,7 +217,7 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), recipe: str = "
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``.
     ``recipe``: one more, by name or file, where the run does not have it."""
     path = settings_file(str(name), config_names)
-    data = read_yaml(path)
+    data = _beside(path, read_yaml(path))
     if "collect" in data and "env" not in data:
         raise SettingsError(
             f"{str(name)!r} is a recipe, which says how one agent is trained; a run names recipes: give one of "
@@ -228,6 +233,23 @@ def load_config(name: str | Path, overrides: Sequence[str] = (), recipe: str = "
     shown = os.path.expanduser(config.base.demonstrations_file)
     base = replace(config.base, demonstrations_file=shown) if shown else config.base
     return replace(config, model=os.path.expanduser(config.model), base=base)
+
+
+def _beside(path: Path, data: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run's file with the paths of recipes that lie beside it and not where the command runs."""
+
+    def found(name: Any) -> Any:
+        beside = path.parent / str(name)
+        return (
+            str(beside)
+            if str(name).endswith((".yaml", ".yml")) and not Path(name).exists() and beside.is_file()
+            else name
+        )
+
+    said = data.get("recipes")
+    if isinstance(said, Mapping):
+        return {**data, "recipes": {found(name): changes for name, changes in said.items()}}
+    return {**data, "recipes": [found(name) for name in said]} if isinstance(said, list) else data
 
 
 def run_of(name: str, overrides: Sequence[str] = (), recipe: str = "") -> RunConfig:
@@ -288,7 +310,8 @@ def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = (), recipe
         named = {name: said for name, said in named.items() if recipe_stem(name) != recipe_stem(recipe)} | {recipe: {}}
     files: dict[str, str] = {}
     for name in named:
-        if (stem := recipe_stem(name)) in files:
+        stem = name if _is_whole(name, named[name] or {}) else recipe_stem(name)
+        if stem in files:
             raise SettingsError(f"recipes has {stem!r} twice; name each once")
         files[stem] = name
     said = {stem: named[name] or own.get(name, {}) for stem, name in files.items()}
@@ -300,9 +323,20 @@ def _with_recipes(data: Mapping[str, Any], overrides: Sequence[str] = (), recipe
         file = files.get(stem, stem)
         found[stem] = dict(changes) if _is_whole(file, changes) else laid_over(recipe_data(file)[1], changes)
     data["recipes"] = found
-    if isinstance(searching := data.get("search_recipe"), str):
-        data["search_recipe"] = recipe_stem(searching)
+    data["search_recipe"] = _searching(data, found, overrides)
     return data
+
+
+def _searching(data: Mapping[str, Any], recipes: Mapping[str, Any], overrides: Sequence[str]) -> Any:
+    """Which recipe acts with search too: the one that is said, unless others were picked; by default ``step_dpo`` if
+    the run has it."""
+    said = data.get("search_recipe", SEARCHING)
+    if not isinstance(said, str):
+        return said
+    stem = recipe_stem(said)
+    keys = {each.partition("=")[0].strip() for each in overrides}
+    left_out = "search_recipe" not in data or ("recipes" in keys and "search_recipe" not in keys)
+    return "" if stem not in recipes and left_out else stem
 
 
 def _in_run(name: str, own: Collection[str]) -> str:
@@ -310,10 +344,10 @@ def _in_run(name: str, own: Collection[str]) -> str:
     return next((other for other in own if name in (other, recipe_stem(other))), name)
 
 
-def _is_whole(name: str, said: Mapping[str, Any]) -> bool:
+def _is_whole(name: str, said: Any) -> bool:
     """Whether a run says all of a recipe, as the file in its folder does, so that no file of it is read."""
-    has_file = (FOLDER / f"{name}.yaml").is_file() or Path(name).is_file()
-    return said.keys() >= ({f.name for f in fields(Recipe)} if has_file else REQUIRED)
+    has_file = os.path.isfile(FOLDER / f"{name}.yaml") or os.path.isfile(name)
+    return isinstance(said, Mapping) and said.keys() >= ({f.name for f in fields(Recipe)} if has_file else REQUIRED)
 
 
 def _suited(data: dict[str, Any]) -> dict[str, Any]:

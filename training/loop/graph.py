@@ -34,7 +34,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
                 collect, config=config, slot=recipe.collect, round=round, policy=parts[name]["policy"],
                 earlier=earlier[name],
             )  # fmt: skip
-            collection = _collection(config, name, round)
+            collection = collection_of(config, name, round)
             if all(stage.name != collection for stage in stages):
                 needs = dict.fromkeys(filter(None, (parts[name]["policy"], earlier[name])))
                 stages.append(Stage(collection, gather, tuple(needs)))
@@ -67,7 +67,7 @@ def stages_of(config: RunConfig) -> list[Stage]:
 
 def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[AgentSpec]:
     """The rows of the table; ``parts`` are the folders of each recipe's models."""
-    rows = [AgentSpec(name, "reference", name) for name in config.baselines]
+    rows = [AgentSpec(name.rpartition(":")[2], "reference", name) for name in config.baselines]
     rows.append(AgentSpec(BASE, "reference", parts={"policy": "base"}))
     rows += [AgentSpec(name, "trained", recipe.act, parts[name]) for name, recipe in config.recipes.items()]
     if config.search_recipe:
@@ -81,7 +81,7 @@ def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[Agent
     return rows
 
 
-def _collection(config: RunConfig, name: str, round: int) -> str:
+def collection_of(config: RunConfig, name: str, round: int) -> str:
     """The folder of a recipe's collection. In the first round that of the first recipe that collects so is shared."""
     recipe = config.recipes[name]
     kind = recipe.collect.gives

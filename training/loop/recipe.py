@@ -25,21 +25,21 @@ FOLDER: Final = Path(__file__).parents[1] / "recipes"
 class Recipe:
     """How one trained agent comes about: four slots, each a name and that name's settings.
 
-    summary, source: one line on what it does; the paper.
     collect: what it learns from (``slots.py``).
     extract: the rows that are made of it (``extract.py``), one extractor or several.
     learn: how a model learns from them (``learners.py``).
     rates: learning rates that are tried in every round; the best on validation goals is kept. Empty: the learner's own.
     act: how what was learned decides (``slots.py``).
+    summary, source: one line on what it does; the paper, if any.
     """
 
-    summary: str
-    source: str
     collect: Annotated[Collect, OneOf(COLLECT)]
     extract: Annotated[dict[str, Extractor], OneOf(EXTRACT)]
     learn: Annotated[Learn, OneOf(LEARN)]
     rates: tuple[float, ...] = ()
     act: Annotated[Act, OneOf(ACT)] = field(default_factory=Policy)
+    summary: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -17,7 +17,7 @@ from ...agents.language_model import check_model_folder
 from ...envs.abilities import hides
 from ...envs.json_files import json_text
 from ...envs.opponents import random_opponent
-from ...envs.play.players import scripted_agents
+from ...envs.play.players import scripted_agent, scripted_agents
 from ...envs.play.playing import Playing, play
 from ...envs.play.task import TaskSource, goal_count, start
 from ...envs.simulator import Simulator
@@ -44,7 +44,7 @@ from ..stages import (
 )
 from .config import RunConfig, unread
 from .extract import BestPathPairs
-from .graph import stages_of
+from .graph import collection_of, stages_of
 from .slots import Episodes, StepRollouts, Trees
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 
@@ -80,8 +80,7 @@ def check_run(config: RunConfig) -> None:
     simulators = {split: _checked_simulator(config, split) for split in ("train", "validation", "test")}
     players = scripted_agents(config.env)
     for name in config.baselines:
-        if name not in players:
-            raise SettingsError(f"baselines: {config.env} has no player {name!r}; it has {', '.join(players)}")
+        _check_player(config, "baselines", name)
     if config.model:
         if Path(config.model).is_dir() or config.model.startswith((".", "/", "~")):
             check_model_folder(config.model)
@@ -150,6 +149,13 @@ def _check_leaves(config: RunConfig, searched: Simulator[Any]) -> None:
             )
 
 
+def _check_player(config: RunConfig, where: str, name: str) -> None:
+    try:
+        scripted_agent(config.env, name)
+    except ValueError as error:
+        raise SettingsError(f"{where}: {error}") from None
+
+
 def _check_best_paths(config: RunConfig) -> None:
     """Refuses, of a game, what finds nothing in trees of information sets, whose nodes are no ends of games."""
     for name, recipe in config.recipes.items():
@@ -170,8 +176,8 @@ def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, sour
         raise SettingsError(
             f"{where}: {config.env} has luck after its first decision, which no replay of actions repeats"
         )
-    if slot.expert and slot.expert not in (known := scripted_agents(config.env)):
-        raise SettingsError(f"{where}.expert: {config.env} has no player {slot.expert!r}; it has {', '.join(known)}")
+    if slot.expert:
+        _check_player(config, f"{where}.expert", slot.expert)
 
 
 def _has_luck(config: RunConfig) -> bool:
@@ -283,8 +289,8 @@ def _claim(config: RunConfig, run: Path) -> None:
     if os.path.lexists(path):
         if changed := _differing(_settings_in(path), config):
             raise SettingsError(
-                f"{run} holds a run with other settings ({', '.join(changed)}); give another --out, or delete the "
-                "folder"
+                f"{run} holds a run with other settings ({', '.join(changed)}); repeat the --set options that it was "
+                "started with to go on with it, or give another --out"
             )
         return
     idle = dict(unread(config))
@@ -328,6 +334,6 @@ def _differing(before: RunConfig, after: RunConfig) -> list[str]:
     changed = [name for name in names if getattr(before, name) != getattr(after, name)]
     recipes = before.recipes.keys() | after.recipes.keys()
     others = [f"recipes.{name}" for name in recipes if before.recipes.get(name) != after.recipes.get(name)]
-    if not others and list(before.recipes) != list(after.recipes):
-        others = ["the order of recipes"]  # the first has the collections that others share
+    if not others and any(collection_of(before, name, 1) != collection_of(after, name, 1) for name in recipes):
+        others = ["the order of recipes"]  # the first has the collection that others share
     return sorted([*changed, *others])
