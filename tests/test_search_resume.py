@@ -177,6 +177,6 @@ def test_the_command_grows_a_game_without_a_model_and_goes_on(
             cli.app([*arguments, "--simulations", simulations])
         assert left.value.code == 0
     said = capsys.readouterr().out
-    assert "tree.parquet: 1 trees" in said
+    assert "tree.parquet: 1 tree, " in said
     assert "50 simulations, 0 model calls" in said
     assert said.count("(root)") == 2  # the outlines of both trees

@@ -290,12 +290,19 @@ def _round_row(r: Round) -> dict[str, Any]:
             for name, value in chosen.items()
             if name in ("learning_rate", "epochs", "beta", "sft_weight")
         ),
-        "candidates": [
-            {name.replace("_", " "): value for name, value in candidate.items()} for candidate in candidates
-        ],
+        "candidates": [_in_words(candidate) for candidate in candidates],
         "model_calls": figures.get("model_calls"),
         "seconds": figures.get("seconds"),
     }
+
+
+def _in_words(candidate: Mapping[str, Any]) -> str:
+    """What is known of a candidate; shares, and the bounds of their intervals, as per cent."""
+    shares = "validation_success" in candidate
+    return ", ".join(
+        f"{name.replace('_', ' ')} {percent(value) if shares and name.startswith('validation_') else number(value)}"
+        for name, value in candidate.items()
+    )
 
 
 def _score(value: Any, name: str) -> str:
