@@ -96,10 +96,17 @@ class _Saving:
 
 
 def _check(path: str | Path, trees: Sequence[Tree], roots: Sequence[Root], settings: SearchSettings) -> None:
-    if [tree.task for tree in trees] != [as_read(root.task) for root in roots]:
+    kept, wanted = [tree.task for tree in trees], [as_read(root.task) for root in roots]
+    if kept != wanted:
+        few = min(len(kept), len(wanted))
+        if kept[:few] == wanted[:few]:
+            raise ValueError(
+                f"{path} exists, and has the trees of {len(kept)} goals where {len(wanted)} are asked for; a search"
+                f" goes on with as many as it began with (--goals {len(kept)}): name another file for others"
+            )
         raise ValueError(
-            f"{path} exists, and its {len(trees)} trees are of other tasks (environment, goals, split or options)"
-            f" than the {len(roots)} asked for; name another file, or remove it"
+            f"{path} exists, and its trees ({len(kept)}) are of other tasks (environment, goals, split or options) than"
+            f" the {len(wanted)} asked for; name another file, or remove it"
         )
     asked, usual = settings.as_json(), SearchSettings().as_json()
     for tree in trees:

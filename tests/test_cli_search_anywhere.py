@@ -116,7 +116,7 @@ def test_a_file_of_another_environment_is_named_as_that() -> None:
     given = ["search", "branchwise/ConnectFour-v0", "--goals", "1", "--simulations", "2", "--out", "game.parquet"]
     done = CliRunner().invoke(cli.app, given)
     assert done.exit_code == 2
-    assert "its 1 trees are of other tasks (environment, goals, split or options)" in done.stderr
+    assert "its trees (1) are of other tasks (environment, goals, split or options)" in done.stderr
 
 
 def test_a_search_that_is_done_says_so() -> None:
@@ -152,3 +152,11 @@ def test_a_preset_or_rule_that_cannot_be_searched_with_is_refused(options: list[
     assert done.exit_code == 2
     assert words in done.output
     assert not (here / "no.parquet").exists()
+
+
+def test_a_search_goes_on_with_the_goals_that_it_began_with() -> None:
+    run("search", "branchwise/TicTacToe-v0", "--goals", 1, "--simulations", 2, "--out", "more.parquet")
+    given = ["search", "branchwise/TicTacToe-v0", "--goals", "2", "--simulations", "2", "--out", "more.parquet"]
+    done = CliRunner().invoke(cli.app, given)
+    assert done.exit_code == 2
+    assert "has the trees of 1 goals where 2 are asked for" in done.stderr

@@ -139,8 +139,10 @@ def test_more_simulations_go_on_and_other_rules_are_refused(tmp_path: Path) -> N
     before = path.read_bytes()
     with pytest.raises(ValueError, match=r"exploration.*remove it"):
         searched(path, SearchSettings(simulations=90, solve=False, selection=Puct(exploration=0.123)))
-    with pytest.raises(ValueError, match="of other tasks"):
+    with pytest.raises(ValueError, match="the trees of 3 goals where 2 are asked for"):
         searched(path, roots=ROOTS[:2])
+    with pytest.raises(ValueError, match="of other tasks"):
+        searched(path, roots=ROOTS[1:])
     assert path.read_bytes() == before
 
 
