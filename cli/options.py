@@ -165,9 +165,20 @@ def source_of(
 def run_named(name: str, recipe: str | None = None) -> "RunConfig | None":
     """The run of this name or YAML file, with this recipe among its own; None where it is neither, such as the id of an
     environment."""
+    ours = Path(__file__).parents[1] / "training" / "recipes" / f"{name}.yaml"
+    if Path(name).suffix not in (".yaml", ".yml") and not os.path.isfile(ours):
+        return None  # without what a run needs, which takes seconds to import
     from ..training.loop.config import is_run, load_config
 
     return load_config(name, recipe=recipe or "") if is_run(name) else None
+
+
+def not_a_run(name: str) -> None:
+    """Raises ``ValueError`` for the name of a run where an environment is meant."""
+    if (run := run_named(name)) is not None:
+        raise ValueError(
+            f"{name} is a run, and this command takes an environment: {run.env} (--option KEY=VALUE for its options)"
+        )
 
 
 def options_of_run(run: "RunConfig") -> tuple[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from .options import (
     SeedOption,
     model_named,
     named_options,
+    not_a_run,
     options_of_run,
     output_folder,
     parsed_options,
@@ -84,6 +85,7 @@ def play(
     """
     from ..envs.play import person as terminal
 
+    not_a_run(env)
     with named_options(env, option) as options:
         asked = {"opponents": opponent, "player": player}
         options.update({name: value for name, value in asked.items() if value is not None})
@@ -251,7 +253,7 @@ def bench(
             _print_results(benchmark.rows, as_json)
     if helpless := [row.agent for row in benchmark.rows if row.invalid_action_rate == 1.0]:
         show(f"note: every action of {', '.join(helpless)} was invalid. {WRONG_PAGES}", err=True)
-    if view and not as_json:
+    if "opponents" in source.options and not as_json:
         seat = f"player {source.options['player']}" if "player" in source.options else "each player in turn"
         show(f"As {seat}, the others played by {source.options['opponents']}.")
     if out:

@@ -23,6 +23,7 @@ from .options import (
     OptionOption,
     SeedOption,
     model_named,
+    not_a_run,
     output_file,
     refuse,
     source_of,
@@ -173,6 +174,7 @@ def _roots(env: str, split: str | None, goals: int, option: Sequence[str] | None
     from ..envs.play.task import start
     from ..envs.views import without_view
 
+    not_a_run(env)
     source, split, simulator = source_of(env, split, "train", option)
     if without_view(simulator, simulator.reset(0))[0] is not simulator:
         raise ValueError(

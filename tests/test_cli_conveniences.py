@@ -125,3 +125,10 @@ def test_an_opponent_that_is_said_as_an_option_plays() -> None:
     refused = CliRunner().invoke(cli.app, [*said, "--opponent", "perfect", "--option", "opponents=random"])
     assert refused.exit_code == 2
     assert "say the same; leave one out" in refused.stderr
+
+
+@pytest.mark.parametrize("command", [["search", "tic_tac_toe", "--out", "x.parquet"], ["play", "tic_tac_toe"]])
+def test_a_run_where_an_environment_is_meant_is_told_from_it(command: list[str]) -> None:
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 2
+    assert "tic_tac_toe is a run, and this command takes an environment: branchwise/TicTacToe-v0" in done.stderr
