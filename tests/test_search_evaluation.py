@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from flat_settings import flat_settings
 from table_game import TableGame
-from test_search_engine import (
+from toys import (
     Corridor,
     Even,
     FreeText,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from table_game import TableGame
-from test_search_engine import (
+from toys import (
     Corridor,
     Even,
     Fork,

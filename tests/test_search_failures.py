@@ -5,14 +5,14 @@ the batch as they would have been; and memory stays where it was promised."""
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from flat_settings import flat_settings
+from toys import LATE, WRONG, Answers, Maze, Way, number
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.play.policy import Proposal
@@ -23,100 +23,6 @@ from branchwise.search.evaluation import Leaf
 from branchwise.search.rules.options import Puct
 from branchwise.search.trees.nodes import FAILED
 from branchwise.search.trees.tree import Tree
-
-LATE = 0.06
-
-
-class Way(NamedTuple):
-    seed: int
-    steps: str = ""
-
-
-class Maze(Simulator[Way]):
-    """Three ways at every step, to depth 6; the actions listed, or any text."""
-
-    def __init__(self, listed: bool = True) -> None:
-        self.listed = listed
-
-    def reset(self, seed: int, options: Any = None) -> Way:
-        return Way(seed)
-
-    def current_player(self, state: Way) -> int:
-        return TERMINAL if len(state.steps) >= 6 else 0
-
-    def observation(self, state: Way, player: int = 0) -> str:
-        return f"{state.seed}:{state.steps}"
-
-    def legal_actions(self, state: Way) -> list[str] | None:
-        return ["a", "b", "c"] if self.listed else None
-
-    def step(self, state: Way, action: str) -> Way:
-        return state._replace(steps=state.steps + action)
-
-    def rewards(self, state: Way) -> tuple[float, ...]:
-        return (float(len(state.steps) == 6 and state.steps.count("b") > 3),)
-
-    def info(self, state: Way) -> dict[str, Any]:
-        return {"success": False, "invalid_action": False}
-
-
-def number(*parts: object) -> float:
-    return sum(ord(c) * (i + 3) for i, c in enumerate(repr(parts))) * 7919 % 10007 / 10007
-
-
-WRONG: dict[str, Callable[[Any], Any]] = {
-    "nan": lambda answer: np.full(len(answer), np.nan),
-    "short": lambda answer: answer[:-1],
-    "long": lambda answer: [*answer, *answer],
-    "nothing": lambda answer: None,
-    "words": lambda answer: "sorry",
-    "infinite": lambda answer: np.full(len(answer), np.inf),
-}
-
-
-class Answers:
-    """Right answers, but about seed 2 after the step ``b``: there ``how`` goes wrong, in ``who`` alone."""
-
-    def __init__(self, who: str = "", how: str = "") -> None:
-        self.who, self.how, self.calls = who, how, 0
-
-    def score(self, transcripts: Any, candidates: Any) -> Any:
-        said = [transcript[-1].text for transcript in transcripts]
-        right = [np.array([-number(t, action) for action in c]) for t, c in zip(said, candidates, strict=True)]
-        return self._spoiled("score", said, right)
-
-    def propose(self, transcripts: Any, n: int, rngs: Any) -> Any:
-        said = [transcript[-1].text for transcript in transcripts]
-        right = [[Proposal("abc"[i % 3], -1.0 - i) for i in range(n)] for _ in said]
-        return self._spoiled("propose", said, right)
-
-    def values(self, transcripts: Any, candidates: Any) -> Any:
-        said = [transcript[-1].text for transcript in transcripts]
-        right = [np.array([number(t, action, 1) for action in c]) for t, c in zip(said, candidates, strict=True)]
-        return self._spoiled("values", said, right)
-
-    def evaluate(self, leaves: Sequence[Leaf]) -> Any:
-        said = [leaf.transcript[-1].text for leaf in leaves]
-        return self._spoiled("evaluate", said, [np.array([number(text, 2)]) for text in said])
-
-    def _spoiled(self, who: str, said: Sequence[str], right: list[Any]) -> Any:
-        bad = [self.who == who and text == "2:b" for text in said]
-        if not any(bad):
-            return right
-        if self.how == "raises":
-            raise RuntimeError("out of memory")
-        if self.how == "late":
-            time.sleep(5 * LATE)
-            return right
-        if self.how == "fewer":
-            return [answer for answer, is_bad in zip(right, bad, strict=True) if not is_bad]
-        if self.how == "none at all":
-            return None
-        if who == "propose":
-            nan = [Proposal("b", -1.0), Proposal("a", float("nan"))]
-            spoil = {"nan": nan, "nothing": [], "blank": [Proposal(" ", -1.0)], "words": "x"}
-            return [spoil[self.how] if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
-        return [WRONG[self.how](answer) if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
 
 
 def grown(answers: Answers, listed: bool, **options: Any) -> list[Tree]:

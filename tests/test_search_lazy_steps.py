@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flat_settings import flat_settings
-from test_search_limits import Many
-from test_search_twin import RandomGame
+from toys import Many, RandomGame
 
 from branchwise.envs.games.breakthrough import Breakthrough
 from branchwise.envs.games.connect_four import ConnectFour

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from flat_settings import flat, flat_settings
+from toys import Many
 
 from branchwise.envs.checked import LARGEST, checked_outcomes, checked_rewards
 from branchwise.envs.play.policy import FunctionPolicy
@@ -512,33 +513,6 @@ def test_a_node_holds_so_many_children_and_not_one_more() -> None:
     assert len(add(MAX_CHILDREN).children(0)) == MAX_CHILDREN == 65_535
     with pytest.raises(ValueError, match="65536 actions at one node; a node holds at most 65535"):
         add(MAX_CHILDREN + 1)
-
-
-class Many(Simulator[int]):
-    """So many actions at the start, each of which ends the episode."""
-
-    never_repeats = True
-
-    def __init__(self, actions: int, players: int = 1) -> None:
-        self.actions, self.players = actions, players
-
-    def reset(self, seed: int, options: Any = None) -> int:
-        return -1
-
-    def current_player(self, state: int) -> int:
-        return 0 if state < 0 else TERMINAL
-
-    def observation(self, state: int, player: int = 0) -> str:
-        return str(state)
-
-    def legal_actions(self, state: int) -> list[str]:
-        return [str(i) for i in range(self.actions)]
-
-    def step(self, state: int, action: str) -> int:
-        return int(action)
-
-    def rewards(self, state: int) -> tuple[float, ...]:
-        return (0.0,) * self.players
 
 
 def test_a_search_goes_through_as_many_actions_as_a_node_holds() -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from flat_settings import flat_settings
 from random_numbers import digest, uniform
-from test_search_twin import RandomGame
+from toys import RandomGame
 
 from branchwise.envs.games.kuhn_poker import KuhnPoker
 from branchwise.envs.simulator import CHANCE, Simulator

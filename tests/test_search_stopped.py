@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from flat_settings import flat_settings
 from numba import njit
-from test_search_failures import Answers, Maze, Way
+from toys import Answers, Maze, Way
 from typer.testing import CliRunner
 
 from branchwise.agents.searching import RolloutSearcher, SearchingAgent

@@ -7,69 +7,22 @@ the engine but the settings and the splitting of a prior over actions.
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 from flat_settings import changed, flat
-from random_numbers import digest, uniform
+from random_numbers import uniform
+from toys import Game, RandomGame
 
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
-from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
+from branchwise.envs.simulator import CHANCE, TERMINAL
 from branchwise.search.engine import Root, SearchSettings, search
 from branchwise.search.evaluation import Leaf
 from branchwise.search.rules.options import Puct
 from branchwise.search.rules.selection import mixed_prior
 from branchwise.search.trees.arrays import NodeArrays
-
-
-class Game(NamedTuple):
-    seed: int
-    moves: tuple[str, ...]
-
-
-class RandomGame(Simulator[Game]):
-    """A random tree: 1 to 4 actions a state, a third of the states chance where there is chance, the mover at random,
-    an end at depth 5 or earlier."""
-
-    def __init__(self, players: int, zero_sum: bool, chance: bool) -> None:
-        self.players, self.zero_sum, self.chance = players, zero_sum, chance
-
-    def reset(self, seed: int, options: Any = None) -> Game:
-        return Game(seed, ())
-
-    def current_player(self, state: Game) -> int:
-        depth = len(state.moves)
-        if depth >= 5 or (depth > 1 and uniform("end", state) < 0.2):
-            return TERMINAL
-        if self.chance and depth and uniform("chance", state) < 0.33:
-            return CHANCE
-        return digest("mover", state) % self.players
-
-    def chance_outcomes(self, state: Game) -> list[tuple[str, float]]:
-        weights = [1 + digest("weight", state, i) % 3 for i in range(2 + digest("outcomes", state) % 2)]
-        return [(f"o{i}", weight / sum(weights)) for i, weight in enumerate(weights)]
-
-    def observation(self, state: Game, player: int = 0) -> str:
-        return f"{player} at {'/'.join(state.moves)}"
-
-    def legal_actions(self, state: Game) -> list[str]:
-        return [f"a{i}" for i in range(1 + digest("width", state) % 4)]
-
-    def step(self, state: Game, action: str) -> Game:
-        return Game(state.seed, (*state.moves, action))
-
-    def rewards(self, state: Game) -> tuple[float, ...]:
-        over = self.current_player(state) == TERMINAL
-        if self.zero_sum:
-            won = float(digest("won", state) % 3 - 1) if over else 0.0
-            return (won, -won)
-        if over:
-            return tuple(float(digest("pay", state, player) % 3) / 2 for player in range(self.players))
-        return tuple(
-            0.125 * (digest("small", state, player) % 2) if state.moves else 0.0 for player in range(self.players)
-        )
 
 
 def values_of(simulator: RandomGame, state: Game) -> list[float]:

@@ -69,7 +69,7 @@ def best_candidate(
     the figures of all candidates. A part that the agent did not have is the best candidate's whatever came before."""
     learner, score = recipe.learn, chosen_by(config)
     start = parts.get(learner.makes, parts["policy"])
-    before_it = {"reference": policy_in(context, config, parts["policy"])} if learner.makes == "q" else {}
+    beside = {"reference": policy_in(context, config, parts["policy"])} if learner.makes == "q" else {}
     best, best_found = policy_in(context, config, start), before
     to_beat = before[score] if learner.makes in parts else -math.inf
     tried = []
@@ -82,7 +82,7 @@ def best_candidate(
         candidate: dict[str, Any] = {"learning_rate": rate}
         try:
             at_rate = replace(learner, learning_rate=rate)
-            last = at_rate.train(model, rows, config.outcome, config.seed, tell, **before_it)
+            last = at_rate.train(model, rows, config.outcome, config.seed, tell, **beside)
             shown = ("loss", "chosen_logp", "rejected_logp", "margin")
             candidate |= {name: value for name, value in last.items() if name in shown}
         except TrainingStopped as stopped:
