@@ -18,7 +18,7 @@ from branchwise.training.loop.config import BaseSettings, RunConfig, config_name
 from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names
-from branchwise.training.loop.run import _claim
+from branchwise.training.loop.run import _claim, check_run
 from branchwise.training.loop.slots import COLLECT, BestOf
 from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
@@ -479,3 +479,21 @@ def test_a_recipe_s_file_is_found_beside_the_run_s(tmp_path: Path, monkeypatch: 
 
 def test_the_help_names_every_run_of_ours() -> None:
     assert sorted(RUNS.split(", ")) == config_names()
+
+
+@pytest.mark.parametrize(
+    ("run", "override", "fault"),
+    [
+        (
+            "web_shop",
+            "recipes.step_dpo.extract.sibling_pairs.visits=5",
+            "visits=5 counts where equal positions of games",
+        ),
+        ("web_shop", "recipes.trajectory_dpo.extract.trajectory_pairs.threshold=0.5", "the run is for success"),
+        ("tic_tac_toe", "recipes.tree_sft.extract.best_paths.paths=5", "paths=5 has no meaning in games"),
+    ],
+)
+def test_what_an_extractor_does_not_read_here_is_refused(run: str, override: str, fault: str) -> None:
+    check_run(load_config(run))
+    with pytest.raises(SettingsError, match=fault):
+        check_run(load_config(run, [override]))

@@ -43,8 +43,9 @@ from ..stages import (
     read_from,
 )
 from .config import RunConfig, unread
-from .extract import BestPathPairs
+from .extract import BestPathPairs, BestPaths, SiblingPairs, TrajectoryPairs
 from .graph import collection_of, stages_of
+from .recipe import Recipe
 from .slots import Episodes, StepRollouts, Trees
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 
@@ -101,6 +102,7 @@ def check_run(config: RunConfig) -> None:
     searches = {"search": config.search} if grows_trees else {}
     ranked = set()
     for name, recipe in config.recipes.items():
+        _check_extractors(config, f"recipes.{name}.extract", recipe, source.row.players)
         if isinstance(recipe.collect, StepRollouts):
             _check_step_rollouts(config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source)
         if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
@@ -154,6 +156,21 @@ def _check_player(config: RunConfig, where: str, name: str) -> None:
         scripted_agent(config.env, name)
     except ValueError as error:
         raise SettingsError(f"{where}: {error}") from None
+
+
+def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: int) -> None:
+    """Refuses settings that an extractor does not read in this environment, or in a run for this outcome."""
+    for name, extractor in recipe.extract.items():
+        idle = {}
+        if players == 1 and isinstance(extractor, SiblingPairs | BestPaths):
+            idle["visits"] = "counts where equal positions of games are pooled"
+        if players > 1 and isinstance(extractor, BestPaths):
+            idle["paths"] = "has no meaning in games, of which it takes what the search would play"
+        if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
+            idle["threshold"] = "compares rewards, and the run is for success"
+        for option, why in idle.items():
+            if (said := getattr(extractor, option)) != getattr(type(extractor)(), option):
+                raise SettingsError(f"{where}.{name}.{option}={said} {why}; leave it out")
 
 
 def _check_best_paths(config: RunConfig) -> None:
