@@ -487,7 +487,7 @@ def test_the_help_names_every_run_of_ours() -> None:
         (
             "web_shop",
             "recipes.step_dpo.extract.sibling_pairs.visits=5",
-            "visits=5 counts where equal positions of games",
+            "visits=5 counts where equal positions",
         ),
         ("web_shop", "recipes.trajectory_dpo.extract.trajectory_pairs.threshold=0.5", "the run is for success"),
         ("tic_tac_toe", "recipes.tree_sft.extract.best_paths.paths=5", "paths=5 has no meaning in games"),
