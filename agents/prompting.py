@@ -16,8 +16,8 @@ Contents are text, whoever wrote them, system turns too. A *control token* is a 
 the template writes (``</think>``, where it is not flagged as special); none is read from a content, whatever the
 tokenizer's normaliser makes of it. The ids that come out are looked at, not the text that goes in.
 
-Prompts longer than the model takes lose their oldest rounds, at turn boundaries and never the last observation; if that
-alone is too long, its start is cut, by tokens. Each such loss is counted.
+Prompts longer than the model takes lose their oldest exchanges, at turn boundaries and never the last observation; if
+that alone is too long, its start is cut, by tokens. Each such loss is counted.
 
 Not handled: tools, images and several assistant turns in a row (they are joined by a line break). A content with the
 name of a special token is tokenised in pieces, and a tokenizer of SentencePiece's may write a blank before each.
@@ -336,29 +336,29 @@ class ChatFormat:
         self, transcript: Transcript, max_tokens: int | None = None, counts: Counter[str] | None = None
     ) -> list[int]:
         """Ids of the turns as they stand (no history policy), through the generation prompt, at most ``max_tokens``."""
-        opening, rounds = self._rounds(transcript)
+        opening, exchanges = self._exchanges(transcript)
         if max_tokens is None:
-            return self._join(opening, rounds)
+            return self._join(opening, exchanges)
         if max_tokens < 1:
             raise ValueError(f"max_tokens={max_tokens}; a prompt needs at least 1")
         limit = CHARACTERS_PER_TOKEN * max_tokens
-        last, _ = rounds[-1]
+        last, _ = exchanges[-1]
         cut = len(last) > limit
         if cut:
-            rounds[-1] = (last[-limit:], None)
-        # The first round is written otherwise than the later ones, so a shorter history is put together afresh.
+            exchanges[-1] = (last[-limit:], None)
+        # The first exchange is written otherwise than the later ones, so a shorter history is put together afresh.
         dropped = 0
-        ids = self._join(opening, rounds)
-        while len(ids) > max_tokens and dropped < len(rounds) - 1:
-            lengths = [len(self.observation_ids(o)) + len(self.completion_ids(a or "")) for o, a in rounds[dropped:]]
+        ids = self._join(opening, exchanges)
+        while len(ids) > max_tokens and dropped < len(exchanges) - 1:
+            lengths = [len(self.observation_ids(o)) + len(self.completion_ids(a or "")) for o, a in exchanges[dropped:]]
             excess = len(ids) - max_tokens
-            while excess > 0 and dropped < len(rounds) - 1:
+            while excess > 0 and dropped < len(exchanges) - 1:
                 excess -= lengths.pop(0)
                 dropped += 1
-            ids = self._join(opening, rounds[dropped:])
+            ids = self._join(opening, exchanges[dropped:])
         if len(ids) > max_tokens:
             cut = True
-            ids = self._cut(opening, rounds[-1][0], max_tokens)
+            ids = self._cut(opening, exchanges[-1][0], max_tokens)
         if counts is not None and (dropped or cut):
             counts["truncated_prompts"] += 1
             counts["dropped_turns"] += 2 * dropped
@@ -372,15 +372,15 @@ class ChatFormat:
             return (before + after)[-max_tokens:]
         return before + self._literal(observation)[-room:] + after
 
-    def _join(self, opening: tuple[str, ...], rounds: Sequence[tuple[str, str | None]]) -> list[int]:
+    def _join(self, opening: tuple[str, ...], exchanges: Sequence[tuple[str, str | None]]) -> list[int]:
         ids: list[int] = []
-        for i, (observation, action) in enumerate(rounds):
+        for i, (observation, action) in enumerate(exchanges):
             ids += self.observation_ids(observation) if i else self._turn("", *opening, observation, self._generation)
             if action is not None:
                 ids += self.completion_ids(action)
         return ids
 
-    def _rounds(self, transcript: Transcript) -> tuple[tuple[str, ...], list[tuple[str, str | None]]]:
+    def _exchanges(self, transcript: Transcript) -> tuple[tuple[str, ...], list[tuple[str, str | None]]]:
         """What stands before the first observation (of the template; or of the template, of the system turn and of the
         template again), and (observation, action) pairs; the last has no action."""
         merged = _merged(transcript)
@@ -397,13 +397,13 @@ class ChatFormat:
             merged.insert(0, ("user", ""))
         if merged[-1][0] == "assistant":
             merged.append(("user", ""))
-        rounds: list[tuple[str, str | None]] = []
+        exchanges: list[tuple[str, str | None]] = []
         for role, text in merged:
             if role == "assistant":
-                rounds[-1] = (rounds[-1][0], text)
+                exchanges[-1] = (exchanges[-1][0], text)
             else:
-                rounds.append((text, None))
-        return opening, rounds
+                exchanges.append((text, None))
+        return opening, exchanges
 
 
 def _readable(text: str) -> str:

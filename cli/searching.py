@@ -145,7 +145,7 @@ def search(
             raise
         kept = "what was searched since its last save" if out.exists() else "what was searched"
         raise OSError(f"{error.strerror}. {kept.capitalize()} is lost; then run the same command again") from error
-    if not bar.rounds:
+    if not bar.batches:
         show(f"{out} is done already: nothing was searched again. More --simulations go on with it.")
     if len(trees) == 1:
         show("visits, value for who chose it, p = prior, action")

@@ -56,9 +56,9 @@ def named_opponent(name: "str | Opponent", named: Mapping[str, str] | None = Non
         raise ValueError(f"opponents={name!r}: {error}; known by name: {', '.join(known)}.") from error
     if found is None:
         near = difflib.get_close_matches(name.casefold(), known, 1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
+        meant = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(
-            f"opponents={name!r}: {hint}expected {' or '.join(map(repr, known))}, a 'module:name', "
+            f"opponents={name!r}: {meant}expected {' or '.join(map(repr, known))}, a 'module:name', "
             "or a function (simulator, state, generator) -> action."
         )
     return found() if isinstance(found, type) else found

@@ -199,8 +199,8 @@ def environment_row(env_id: str) -> EnvironmentRow:
     if _unversioned(short) not in kinds and (game := _open_spiel_game(_unversioned(short))):
         raise ValueError(f"No environment {env_id!r}: it is a game of OpenSpiel-v0, with --option game={game}.")
     near = difflib.get_close_matches(_unversioned(short.rpartition("/")[2]), kinds, n=3, cutoff=0.6)
-    hint = f"did you mean {' or '.join(kinds[name] for name in near)}? " if near else ""
-    raise ValueError(f"No environment {env_id!r}: {hint}Registered: {', '.join(rows)}.")
+    meant = f"did you mean {' or '.join(kinds[name] for name in near)}? " if near else ""
+    raise ValueError(f"No environment {env_id!r}: {meant}Registered: {', '.join(rows)}.")
 
 
 def _unversioned(name: str) -> str:
@@ -227,9 +227,9 @@ def _check_options(row: EnvironmentRow, options: dict[str, Any]) -> None:
         raise OptionError(f"{row.id} has one player, so it has no {' and no '.join(view)}; leave it out.")
     if unknown:
         near = [name for wrong in unknown for name in difflib.get_close_matches(str(wrong), accepted, 1)]
-        hint = f"did you mean {' and '.join(near)}? " if near else ""
+        meant = f"did you mean {' and '.join(near)}? " if near else ""
         raise OptionError(
-            f"{row.id} has no option {', '.join(map(repr, unknown))}; {hint}accepted: {', '.join(accepted) or 'none'}."
+            f"{row.id} has no option {', '.join(map(repr, unknown))}; {meant}accepted: {', '.join(accepted) or 'none'}."
         )
 
 

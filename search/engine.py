@@ -1,6 +1,6 @@
 """Monte-Carlo tree search over many trees at once, with every model call batched across them.
 
-One round is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for
+One batch is: select leaves in all trees → one ``policy.score`` (or ``propose`` where any text may be an answer) for
 the nodes to expand → ``simulator.step`` for their children → one ``evaluator.evaluate`` → back up. The options of
 :class:`SearchSettings` make it the search of Agent Q (UCB1, roll-outs, running mean), MCTS-DPO (PUCT, log-probability
 priors, Bellman backup), AlphaZero, Gumbel MuZero, and of most others; see ``rules/selection.py`` and
@@ -102,13 +102,13 @@ def search(
     ``policy``: None gives every legal action the same prior and asks nobody; a function becomes a ``FunctionPolicy``.
     ``evaluator``: a function becomes a ``ValueFunction``.
     ``rng``: one generator, from which each tree gets a child of its own, one generator a root, or a seed; default 0.
-    ``progress(simulations, nodes, model_calls)`` is called after each round with totals over all trees
+    ``progress(simulations, nodes, model_calls)`` is called after each batch with totals over all trees
     (``progress.SearchBar`` shows a bar).
     ``critic`` says what actions are worth before they are tried (``critic_weight``, ``unvisited_value="prior"``);
     ``same(text, text)`` says which proposals count as one, in place of ``merge``; ``bonus(tree, node)`` is the additive
     term of ``uct_bonus``, in place of ``bonus_terms``, asked anew for the nodes on the path and their siblings after
     each simulation.
-    ``autosave``: on Ctrl-C or SIGTERM finish the round, write the trees there (``store.load_trees``), and raise
+    ``autosave``: on Ctrl-C or SIGTERM finish the batch, write the trees there (``store.load_trees``), and raise
     KeyboardInterrupt or SystemExit; a second signal leaves at once.
     Raises TypeError for an argument of another type, ValueError where simulator, settings and evaluator do not go
     together and where the simulator's first step is not what a simulator promises, :class:`SearchStopped` where too
@@ -170,7 +170,7 @@ def extend(
     """Go on with trees until each has had ``settings.simulations`` simulations, earlier ones included; returns them.
 
     With ``leaves_per_tree=1`` a tree that was saved, loaded and extended equals one that was searched in one go; with
-    more it need not: the rounds begin elsewhere, and other leaves share them. Under ``gumbel``, whose plan
+    more it need not: the batches begin elsewhere, and other leaves share them. Under ``gumbel``, whose plan
     depends on ``simulations``, a tree can be resumed to the number that it was planned for, and not be extended beyond
     (ValueError), nor after ``Tree.reroot``.
     """
@@ -366,7 +366,7 @@ class _Run:
         widens = settings.widening > 0.0 and policy is not None
         self.widening = Widening(self.expansion, settings, self.record, trees) if widens else None
 
-    # ---- the stages of a round ----------------------------------------------------------------------------------
+    # ---- the stages of a batch ----------------------------------------------------------------------------------
 
     def select(self) -> list[Selected]:
         """Leaves of all trees that are not done; empty where none is left."""

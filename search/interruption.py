@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM during a search: finish the round, so that no tree is torn, save, and leave."""
+"""Ctrl-C and SIGTERM during a search: finish the batch, so that no tree is torn, save, and leave."""
 
 import signal
 import threading
@@ -36,7 +36,7 @@ class Interruption:
         self._before = {}
 
     def leave_if_asked(self) -> None:
-        """Between two rounds: save and leave, where a signal came."""
+        """Between two batches: save and leave, where a signal came."""
         if not self.asked:
             return
         from .store import save_trees  # the store reads trees and pairs; only this way out needs it

@@ -17,7 +17,7 @@ class SearchBar:
     leaves, as totals over all trees; on a narrow terminal in two lines. Where the output is no terminal it prints a
     line every ``seconds`` instead, and one at the end.
 
-    Use as a context manager, so that the bar is taken down however the search ends. ``rounds`` counts the rounds that
+    Use as a context manager, so that the bar is taken down however the search ends. ``batches`` counts the batches that
     it was told of.
     """
 
@@ -25,7 +25,7 @@ class SearchBar:
         self.trees: Sequence[Tree] = ()
         self.console = Console(stderr=True) if console is None else console
         self.seconds = seconds
-        self.rounds = 0
+        self.batches = 0
         self._last = -math.inf
         self._unsaid: tuple[int, int, int] | None = None
         self._bar = Progress(
@@ -49,7 +49,7 @@ class SearchBar:
             self._print(self._unsaid)
 
     def __call__(self, simulations: int, nodes: int, model_calls: int) -> None:
-        self.rounds += 1
+        self.batches += 1
         if not self.console.is_terminal:
             self._unsaid = simulations, nodes, model_calls
             if time.monotonic() - self._last >= self.seconds:

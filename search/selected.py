@@ -1,4 +1,4 @@
-"""A leaf on its way through a round: what each stage learns about it, and what the policy and the critic say there."""
+"""A leaf on its way through a batch: what each stage learns about it, and what the policy and the critic say there."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -25,28 +25,28 @@ def check_fields(settings: Any) -> None:
     where it is a float; numpy's numbers become Python's, lists tuples. Raises TypeError for another type, ValueError
     for a text that is none of a field's choices."""
     kind: Any = type(settings)
-    for name, hint in _hints(kind).items():
+    for name, annotation in _annotations(kind).items():
         value = getattr(settings, name)
         if isinstance(value, np.generic):
             value = value.item()
             object.__setattr__(settings, name, value)
-        if isinstance(value, list) and typing.get_origin(hint) is tuple:
+        if isinstance(value, list) and typing.get_origin(annotation) is tuple:
             value = tuple(value)
             object.__setattr__(settings, name, value)
-        if not _fits(value, hint):
-            error = ValueError if isinstance(value, str) and typing.get_origin(hint) is Literal else TypeError
-            raise error(f"{kind.__name__}.{name} is {value!r}; expected {_words(hint)}")
+        if not _fits(value, annotation):
+            error = ValueError if isinstance(value, str) and typing.get_origin(annotation) is Literal else TypeError
+            raise error(f"{kind.__name__}.{name} is {value!r}; expected {_words(annotation)}")
 
 
 @lru_cache(maxsize=64)
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in fields(kind)}
+def _annotations(kind: Any) -> dict[str, Any]:
+    annotations = typing.get_type_hints(kind)
+    return {field.name: annotations[field.name] for field in fields(kind)}
 
 
-def _fits(value: Any, hint: Any) -> bool:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
-    if hint is Any:
+def _fits(value: Any, annotation: Any) -> bool:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is Any:
         return True
     if origin is Literal:
         return value in inner
@@ -59,21 +59,21 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, dict) and all(
             _fits(key, inner[0]) and _fits(item, inner[1]) for key, item in value.items()
         )
-    if hint is float or hint is int:
-        allowed = (int, float) if hint is float else int
+    if annotation is float or annotation is int:
+        allowed = (int, float) if annotation is float else int
         return isinstance(value, allowed) and not isinstance(value, bool) and value == value
-    return isinstance(value, origin or hint)
+    return isinstance(value, origin or annotation)
 
 
-def _words(hint: Any) -> str:
-    origin, inner = typing.get_origin(hint), typing.get_args(hint)
+def _words(annotation: Any) -> str:
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Literal:
         return f"one of {', '.join(map(str, inner))}"
     if origin in (typing.Union, types.UnionType):
         return " or ".join(_words(one) for one in inner)
     if origin is tuple:
         return f"a tuple of {_words(inner[0])}"
-    if is_dataclass(hint):
-        return f"{getattr(hint, '__name__', hint)}(…)"
+    if is_dataclass(annotation):
+        return f"{getattr(annotation, '__name__', annotation)}(…)"
     names = {float: "a number", int: "a whole number", bool: "True or False", str: "a text", type(None): "None"}
-    return names.get(hint) or f"a {getattr(origin or hint, '__name__', hint)}"
+    return names.get(annotation) or f"a {getattr(origin or annotation, '__name__', annotation)}"

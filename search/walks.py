@@ -1,7 +1,7 @@
 """How a simulation comes to its leaf, and how what was found there goes back: one object for each way of walking.
 
-A :class:`Walk` is chosen once for a search and passed through its rounds: down a plain tree (:class:`PlainWalk`), among
-all nodes of one (``nodewise.py``), or through information sets (``information.py``).
+A :class:`Walk` is chosen once for a search and passed through its batches: down a plain tree (:class:`PlainWalk`),
+among all nodes of one (``nodewise.py``), or through information sets (``information.py``).
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ proposals before and m new ones, a child's prior P becomes (n · P + times propo
 is not asked for again before ⌈C · N^p⌉ has grown. A node that had been closed, since nothing was left to simulate below
 it, is open again, and so are those above it that were closed for that.
 
-Asking stands in :class:`Widening`, one call of the policy for all nodes of a round, between two rounds, when no
+Asking stands in :class:`Widening`, one call of the policy for all nodes of a batch, between two batches, when no
 simulation is under way: children stand side by side, so the nodes behind them move (:func:`insert_children`).
 """
 
@@ -45,7 +45,7 @@ class Widening:
 
     def widen(self, trees: Sequence[Tree]) -> int:
         """Ask for more below what was touched in these trees since the last call, until no node is short or asking is
-        in vain; how often that failed. So no node of a tree is short between two rounds, and a tree that was stored
+        in vain; how often that failed. So no node of a tree is short between two batches, and a tree that was stored
         goes on as if it had not been."""
         failed = 0
         while leaves := [leaf for tree in trees for leaf in self._short(tree)]:

@@ -138,14 +138,14 @@ def override(data: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
 
 def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
     """``kind`` (a dataclass) from a mapping; nested dataclasses, tuples, literals and unions are checked."""
-    hints = typing.get_type_hints(kind, include_extras=True)
+    annotations = typing.get_type_hints(kind, include_extras=True)
     fields = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for key in data:
         if key not in fields:
             near = difflib.get_close_matches(str(key), fields, 1)
-            meant = _inside_a_choice(hints, str(key), where) or (f"; did you mean {near[0]!r}?" if near else "")
+            meant = _inside_a_choice(annotations, str(key), where) or (f"; did you mean {near[0]!r}?" if near else "")
             raise SettingsError(f"unknown setting {where}{key}{meant} (settings here: {', '.join(sorted(fields))})")
-    values = {key: _value(hints[key], value, f"{where}{key}") for key, value in data.items()}
+    values = {key: _value(annotations[key], value, f"{where}{key}") for key, value in data.items()}
     missing = [f.name for f in dataclasses.fields(kind) if f.name not in values and _required(f)]  # type: ignore[arg-type]
     if missing:
         raise SettingsError(f"{where.rstrip('.') or kind.__name__}: no setting {', '.join(missing)}; add it")
@@ -157,11 +157,11 @@ def build(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
         raise SettingsError(f"{error}" if named else f"{place}: {error}") from None
 
 
-def _inside_a_choice(hints: Mapping[str, Any], key: str, where: str) -> str:
-    """A hint where ``key`` is no setting here, and one of some kinds of a setting that is a choice of one."""
-    for name, hint in hints.items():
-        if typing.get_origin(hint) is typing.Annotated and isinstance(typing.get_args(hint)[1], OneOf):
-            kinds = typing.get_args(hint)[1].kinds
+def _inside_a_choice(annotations: Mapping[str, Any], key: str, where: str) -> str:
+    """What was meant where ``key`` is no setting here, and one of some kinds of a setting that is a choice of one."""
+    for name, annotation in annotations.items():
+        if typing.get_origin(annotation) is typing.Annotated and isinstance(typing.get_args(annotation)[1], OneOf):
+            kinds = typing.get_args(annotation)[1].kinds
             having = [kind for kind, its in kinds.items() if key in (f.name for f in dataclasses.fields(its))]
             if having:
                 return f"; it is a setting of {where}{name}.{having[0]}" + "".join(f", .{kind}" for kind in having[1:])
@@ -196,15 +196,15 @@ def _required(field: "dataclasses.Field[Any]") -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+def _value(annotation: Any, value: Any, where: str) -> Any:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Annotated:
         several = typing.get_origin(arguments[0]) is dict
         return (_named_settings if several else _one_named)(arguments[1], value, where)
-    if dataclasses.is_dataclass(hint):
+    if dataclasses.is_dataclass(annotation):
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where}={value!r}: expected settings of its own, one 'key: value' a line")
-        return build(typing.cast(type, hint), value, f"{where}.")
+        return build(typing.cast(type, annotation), value, f"{where}.")
     if origin is typing.Literal:
         if value not in arguments:
             raise SettingsError(f"{where}={value!r}: expected one of {', '.join(map(repr, arguments))}")
@@ -228,7 +228,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise SettingsError(f"{where}={value!r}: expected settings by name")
         return {str(name): _value(arguments[1], own, f"{where}.{name}") for name, own in value.items()}
-    if hint is float and isinstance(value, int | float | str) and not isinstance(value, bool):
+    if annotation is float and isinstance(value, int | float | str) and not isinstance(value, bool):
         try:
             number = float(value)  # YAML reads 1e-3 as text
         except (ValueError, OverflowError):
@@ -236,9 +236,9 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if not math.isfinite(number):
             raise SettingsError(f"{where}={value} is no finite number")
         return number
-    if hint is str and value is None:
+    if annotation is str and value is None:
         return ""  # ``key=`` and ``key:``, which YAML reads as null
-    expected = origin or hint
+    expected = origin or annotation
     if expected is Any or (isinstance(value, expected) and not (expected is int and isinstance(value, bool))):
         return value
     raise SettingsError(f"{where}={value!r} is {type(value).__name__}; expected {expected.__name__}")
@@ -271,18 +271,18 @@ def _named_settings(choice: OneOf, value: Any, where: str) -> dict[str, Any]:
 def as_dict(settings: Any) -> dict[str, Any]:
     """A dataclass as plain data that YAML and JSON can hold (tuples become lists), from which :func:`build` makes an
     equal one."""
-    hints = typing.get_type_hints(type(settings), include_extras=True)
-    return {f.name: _plain(getattr(settings, f.name), hints[f.name]) for f in dataclasses.fields(settings)}
+    annotations = typing.get_type_hints(type(settings), include_extras=True)
+    return {f.name: _plain(getattr(settings, f.name), annotations[f.name]) for f in dataclasses.fields(settings)}
 
 
-def _plain(value: Any, hint: Any = None) -> Any:
+def _plain(value: Any, annotation: Any = None) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if not dataclasses.is_dataclass(value):
         return value
-    if typing.get_origin(hint) is typing.Annotated:
-        kinds: Mapping[str, type] = typing.get_args(hint)[1].kinds
+    if typing.get_origin(annotation) is typing.Annotated:
+        kinds: Mapping[str, type] = typing.get_args(annotation)[1].kinds
         return {name: as_dict(value) for name, kind in kinds.items() if kind is type(value)}
     return as_dict(value)

@@ -457,8 +457,8 @@ def _check_name(game: str, params: Mapping[str, Any]) -> None:
     name = _short_name(game)
     if name not in (known := pyspiel.registered_names()):
         near = difflib.get_close_matches(name, known, 2)
-        hint = f"did you mean {' or '.join(map(repr, near))}" if near else "pyspiel.registered_names() lists them"
-        raise ValueError(f"game={game!r}: OpenSpiel has no game of that name; {hint}.")
+        meant = f"did you mean {' or '.join(map(repr, near))}" if near else "pyspiel.registered_names() lists them"
+        raise ValueError(f"game={game!r}: OpenSpiel has no game of that name; {meant}.")
     parameters = _parameters(game)
     if unknown := sorted(params.keys() - parameters.keys()):
         accepted = ", ".join(sorted(parameters)) or "none"

@@ -161,6 +161,6 @@ def settings_file(name: str, names: Callable[[], list[str]]) -> Path:
     if not path.is_file():
         known = names()
         near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
-        hint = f"did you mean {near[0]}? Or " if near else ""
-        raise SettingsError(f"no settings file {name!r}; {hint}give a path, or one of ours: {', '.join(known)}")
+        meant = f"did you mean {near[0]}? Or " if near else ""
+        raise SettingsError(f"no settings file {name!r}; {meant}give a path, or one of ours: {', '.join(known)}")
     return path
