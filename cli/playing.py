@@ -212,7 +212,7 @@ def bench(
     for name, flag in (("opponents", "--opponent"), ("player", "--player")):
         if name in said and name in view:
             raise ValueError(f"{flag} and --option {name}=… say the same; leave one out")
-    if environment_row(env).players > 1 and not {"opponents"} & {*run_options, *said}:
+    if environment_row(env).players > 1 and "opponents" not in {**run_options, **said}:
         view.setdefault("opponents", "random")
     source, split, simulator = source_of(env, split, "test", option, view, run_options)
     tasks = source.tasks(simulator, split, goals)

@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..envs.play.episode import Episode
-from ..envs.play.task import task_key
+from ..envs.play.task import places_by_task
 from ..envs.play.transcript import Transcript, Turn
 from .evaluation import Rollout
 from .trees.information_tree import InformationTree
@@ -507,13 +507,9 @@ def _most_visited_path(tree: Tree) -> list[int]:
 
 def _by_task(episodes: Sequence[Episode], dropped: Dropped) -> list[list[Episode]]:
     """Episodes with at least one action, grouped by task, in order of first appearance."""
-    groups: dict[str, list[Episode]] = {}
-    for episode in episodes:
-        if any(turn.is_agent for turn in episode.transcript):
-            groups.setdefault(task_key(episode.task), []).append(episode)
-        else:
-            dropped["no action"] += 1
-    return list(groups.values())
+    acted = [episode for episode in episodes if any(turn.is_agent for turn in episode.transcript)]
+    dropped.update({"no action": len(episodes) - len(acted)} if len(acted) < len(episodes) else {})
+    return [[acted[place] for place in places] for places in places_by_task(episode.task for episode in acted)]
 
 
 def _prompt_and_completion(episode: Episode) -> tuple[Transcript, tuple[Turn, ...]]:

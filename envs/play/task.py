@@ -6,7 +6,7 @@ splits. In a game whose agent has one side the seats take turns, so that tasks 2
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypedDict
 
@@ -50,6 +50,14 @@ class Root:
 def task_key(task: Mapping[str, Any]) -> str:
     """One text for tasks that are equal: what episodes and trees are grouped and found by."""
     return json.dumps(task, sort_keys=True, default=str)
+
+
+def places_by_task(tasks: Iterable[Mapping[str, Any]]) -> list[list[int]]:
+    """The places of equal tasks, in order of first appearance."""
+    places: dict[str, list[int]] = {}
+    for place, task in enumerate(tasks):
+        places.setdefault(task_key(task), []).append(place)
+    return list(places.values())
 
 
 def start(simulator: Simulator[Any], task: Mapping[str, Any]) -> Root:

@@ -24,7 +24,7 @@ from ...envs.play.agent import Agent
 from ...envs.play.episode import Episode
 from ...envs.play.players import PolicyAgent, scripted_agent
 from ...envs.play.playing import Playing, by_agents, play, run_episodes
-from ...envs.play.task import Task, start, task_key
+from ...envs.play.task import Task, places_by_task, start, task_key
 from ...envs.play.transcript import Transcript
 from ...search import (
     PolicyRollout,
@@ -198,12 +198,10 @@ def _good(episodes: Sequence[Episode], outcome: Outcome, by_expert: bool) -> lis
     the task's, or an expert's."""
     if outcome == "success":
         return list({task_key(each.task): each for each in reversed(episodes) if each.success}.values())[::-1]
-    of_task: dict[str, list[Episode]] = {}
-    for episode in episodes:
-        of_task.setdefault(task_key(episode.task), []).append(episode)
+    groups = places_by_task(episode.task for episode in episodes)
     return [
         max(tries, key=lambda episode: episode.total_reward)
-        for tries in of_task.values()
+        for tries in ([episodes[place] for place in places] for places in groups)
         if by_expert or any(above_mean([episode.total_reward for episode in tries]))
     ]
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final, Literal
 
 from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
-from ...envs.play.task import task_key
+from ...envs.play.task import places_by_task
 from ...search.extraction import Outcome, PreferencePair, above_mean
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
@@ -116,18 +116,11 @@ def _returns(episodes: Sequence[Episode], outcome: Outcome) -> list[float]:
     return [float(episode.success) if outcome == "success" else episode.total_reward for episode in episodes]
 
 
-def _by_task(episodes: Sequence[Episode]) -> list[list[int]]:
-    """The places of the episodes of each task."""
-    places: dict[str, list[int]] = {}
-    for place, episode in enumerate(episodes):
-        places.setdefault(task_key(episode.task), []).append(place)
-    return list(places.values())
-
-
 def _of_unlike_tries(episodes: Sequence[Episode]) -> list[Episode]:
     """The episodes of tasks of which one has more reward than another."""
     returns = _returns(episodes, "reward")
-    unlike = {place for tries in _by_task(episodes) for place in tries if any(above_mean([returns[i] for i in tries]))}
+    groups = places_by_task(episode.task for episode in episodes)
+    unlike = {place for tries in groups if any(above_mean([returns[i] for i in tries])) for place in tries}
     return [episode for place, episode in enumerate(episodes) if place in unlike]
 
 
@@ -136,7 +129,7 @@ def _good(episodes: Sequence[Episode], outcome: Outcome) -> list[bool]:
     if outcome == "success":
         return [value > 0 for value in returns]
     good = [False] * len(episodes)
-    for tries in _by_task(episodes):
+    for tries in places_by_task(episode.task for episode in episodes):
         for place, is_good in zip(tries, above_mean([returns[i] for i in tries]), strict=True):
             good[place] = is_good
     return good

@@ -104,7 +104,9 @@ def check_run(config: RunConfig) -> None:
     for name, recipe in config.recipes.items():
         _check_extractors(config, f"recipes.{name}.extract", recipe, source.row.players)
         if isinstance(recipe.collect, StepRollouts):
-            _check_step_rollouts(config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source)
+            _check_step_rollouts(
+                config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source, simulators["train"]
+            )
         if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
             where = f"recipes.{name}.collect.trees.search"
             searches[where] = recipe.collect.settings(config.search)
@@ -186,10 +188,12 @@ def _check_best_paths(config: RunConfig) -> None:
                 )
 
 
-def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, source: TaskSource) -> None:
+def _check_step_rollouts(
+    config: RunConfig, where: str, slot: StepRollouts, source: TaskSource, simulator: Simulator[Any]
+) -> None:
     if source.row.players > 1:
         raise SettingsError(f"{where}: {config.env} has {source.row.players} players, and it values what one does")
-    if _has_luck(config):
+    if _has_luck(config, source, simulator):
         raise SettingsError(
             f"{where}: {config.env} has luck after its first decision, which no replay of actions repeats"
         )
@@ -197,11 +201,10 @@ def _check_step_rollouts(config: RunConfig, where: str, slot: StepRollouts, sour
         _check_player(config, f"{where}.expert", slot.expert)
 
 
-def _has_luck(config: RunConfig) -> bool:
+def _has_luck(config: RunConfig, source: TaskSource, simulator: Simulator[Any]) -> bool:
     """Whether luck is drawn after the first decision, in some episodes of random actions."""
-    simulator = simulator_of(config, "train")
     rng = np.random.default_rng(config.seed)
-    tasks = goals_of(source_of(config), "train", 0, min(config.train_goals, LOOKED_AT))
+    tasks = source.tasks(simulator, "train", min(config.train_goals, LOOKED_AT))
     playing = [Playing(simulator, start(simulator, task).state, rng, None) for task in tasks]
     for _ in play(playing, lambda on: [random_opponent(simulator, one.state, rng) for one in on], most_steps=100):
         pass
