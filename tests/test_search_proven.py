@@ -1,15 +1,14 @@
 """What a search hands out to play and to learn from agrees with what is proven: general and compiled trees."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 from flat_settings import flat_settings
+from toys import GAME, outcome, worth
 
 from branchwise.agents.searching import SearchingAgent
 from branchwise.envs.games.board import BoardState
-from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
 from branchwise.search import answers, compiled
 from branchwise.search.compiled import CompiledTree
@@ -22,7 +21,6 @@ from branchwise.search.settings import SearchSettings
 from branchwise.search.trees.tree import Tree
 from branchwise.training.value import value_rows
 
-GAME = TicTacToe()
 NAN, INF = np.nan, np.inf
 
 
@@ -34,18 +32,6 @@ def after(squares: str) -> BoardState:
 
 
 WINS = after("124759")  # x wins by 6; after 3 or 8 the game goes on
-
-
-@cache
-def worth(state: BoardState) -> float:
-    """The exact value for who moves."""
-    return max(outcome(state, action) for action in GAME.legal_actions(state))
-
-
-def outcome(state: BoardState, action: str) -> float:
-    child = GAME.step(state, action)
-    over = GAME.current_player(child) == TERMINAL
-    return float(GAME.rewards(child)[GAME.current_player(state)]) if over else -worth(child)
 
 
 # ---- the rule -------------------------------------------------------------------------------------------------------

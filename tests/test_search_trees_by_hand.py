@@ -1,15 +1,13 @@
 """Trees that are written by hand, read as a search would: what is played, what is solved, and a rule at its edges."""
 
-from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
+from toys import GAME
 
-from branchwise.envs.games.board import BoardState
-from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.transcript import observed
-from branchwise.envs.simulator import CHANCE, TERMINAL
+from branchwise.envs.simulator import CHANCE
 from branchwise.search import answers
 from branchwise.search.expansion import prepare_root
 from branchwise.search.rules.backup import DRAW, LOSS, WIN
@@ -20,22 +18,7 @@ from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import BUSY, ENDED, EXPANDED, FAILED, SOLVED, VALUED
 from branchwise.search.trees.tree import Tree
 
-GAME = TicTacToe()
-
-
 NAN, INF = np.nan, np.inf
-
-
-@cache
-def worth(state: BoardState) -> float:
-    """The exact value for who moves."""
-    return max(outcome(state, action) for action in GAME.legal_actions(state))
-
-
-def outcome(state: BoardState, action: str) -> float:
-    child = GAME.step(state, action)
-    over = GAME.current_player(child) == TERMINAL
-    return float(GAME.rewards(child)[GAME.current_player(state)]) if over else -worth(child)
 
 
 # ---- reading a tree, by hand ----------------------------------------------------------------------------------------

@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
 from random_numbers import digest, uniform
 
+from branchwise.envs.games.board import BoardState
+from branchwise.envs.games.tic_tac_toe import TicTacToe
 from branchwise.envs.play.policy import Proposal
 from branchwise.envs.play.transcript import Transcript, observed
 from branchwise.envs.simulator import CHANCE, TERMINAL, Simulator
@@ -343,3 +346,18 @@ class Answers:
             spoil = {"nan": nan, "nothing": [], "blank": [Proposal(" ", -1.0)], "words": "x"}
             return [spoil[self.how] if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
         return [WRONG[self.how](answer) if is_bad else answer for answer, is_bad in zip(right, bad, strict=True)]
+
+
+GAME = TicTacToe()
+
+
+@cache
+def worth(state: BoardState) -> float:
+    """The exact value for who moves."""
+    return max(outcome(state, action) for action in GAME.legal_actions(state))
+
+
+def outcome(state: BoardState, action: str) -> float:
+    child = GAME.step(state, action)
+    over = GAME.current_player(child) == TERMINAL
+    return float(GAME.rewards(child)[GAME.current_player(state)]) if over else -worth(child)
