@@ -36,6 +36,7 @@ from ..envs.play.task import places_by_task
 from ..envs.play.transcript import Transcript, Turn
 from .evaluation import Rollout
 from .trees.information_tree import InformationTree
+from .trees.nodes import INFORMATION
 from .trees.tree import Tree
 
 Dropped = Counter[str]
@@ -51,7 +52,9 @@ class PreferencePair:
     behind them; ``ref_*_logp``: log-probability under the policy that searched, summed over tokens, or None where it
     was not logged. ``weight``, ``margin``, ``label_smoothing`` are for the loss. The rest says where the pair came
     from: ``task`` as in :class:`Tree`, ``tree`` its index in the search, ``node`` the node whose children are
-    compared, ``depth`` of that node, ``round`` of training, ``kind`` the extractor.
+    compared, ``depth`` of that node, ``round`` of training, ``kind`` the extractor. ``moves``: what all players and
+    luck did since the task's first decision, where the prompt's actions do not tell all of it (else empty): task and
+    moves restore the state (``search.audit``).
     """
 
     prompt: Transcript
@@ -73,6 +76,7 @@ class PreferencePair:
     depth: int = 0
     round: int = 0
     kind: str = ""
+    moves: tuple[str, ...] = ()
 
 
 def sibling_pairs(
@@ -478,7 +482,18 @@ def step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int,
         depth=tree.depth(node),
         round=round,
         kind=kind,
+        moves=_moves(tree, node),
     )
+
+
+def _moves(tree: Tree, node: int) -> tuple[str, ...]:
+    """What was done until ``node``, where its transcript does not tell all of it."""
+    taken = tree.path(node)[1:]
+    if isinstance(tree, InformationTree):
+        taken = [step for step in taken if not tree.has(step, INFORMATION)]
+    moves = (*tree.moves, *(tree.actions[step] for step in taken))
+    told = tuple(turn.text for turn in tree.transcript(node) if turn.is_agent)
+    return () if moves == told else moves
 
 
 def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:

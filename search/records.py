@@ -3,10 +3,10 @@
 - Pairs: ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational columns with
   explicit prompt that TRL's preference trainers take, with the fields of :class:`PreferencePair` beside them. Rows
   without a rejected side (anchors) are no preference; they have a file of their own, :func:`anchors_beside` the pairs,
-  with ``prompt`` and ``completion``, as TRL's supervised trainer takes them. ``task`` is JSON in a string, so that
-  tasks of different shape load as one column. No value is null: a log-probability that was not logged is 0.0 with
-  ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read are also pairs that
-  others wrote for TRL: texts in place of messages, and none of our fields.
+  with ``prompt`` and ``completion``, as TRL's supervised trainer takes them. ``task`` and ``moves`` are JSON in a
+  string, so that tasks of different shape load as one column. No value is null: a log-probability that was not logged
+  is 0.0 with ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read are also
+  pairs that others wrote for TRL: texts in place of messages, and none of our fields.
 - Episodes: turns with all that was logged.
 - Demonstrations are only read: episodes, or conversations as ``messages``.
 
@@ -121,7 +121,7 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
         }
     row |= {name: float(getattr(pair, name)) for name in (_NUMBERS if pair.rejected else _NUMBERS[:1])}
     row |= {name: getattr(pair, name) for name in (*_WORDS, *_PLACES)}
-    return {**row, "task": json.dumps(pair.task, default=json_number)}
+    return {**row, "task": json.dumps(pair.task, default=json_number), "moves": json.dumps(pair.moves)}
 
 
 def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
@@ -164,7 +164,12 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     task = parse_json(task, "task", "expected an object") if isinstance(task, str) else {}
     if not isinstance(task, dict):
         raise ValueError(f"task={task!r:.40}; expected an object, as JSON in a text")
+    moves = row.get("moves", "[]")
+    moves = parse_json(moves, "moves", "expected a list of texts") if isinstance(moves, str) else moves
+    if not isinstance(moves, list) or not all(isinstance(move, str) for move in moves):
+        raise ValueError(f"moves={moves!r:.40}; expected a list of texts")
     return PreferencePair(
+        moves=tuple(moves),
         prompt=prompt,
         chosen=answers[0],
         rejected=answers[1] if len(answers) > 1 else (),

@@ -71,6 +71,7 @@ def render(run: Run) -> str:
         tree=sample_tree(run),
         rounds=[_round_row(r) for r in run.rounds],
         kinds=[table for r in run.rounds if (table := _kinds(r))],
+        audits=[row for r in run.audits if (row := _audit(r))],
         version=metadata.version("branchwise"),
     )
 
@@ -324,6 +325,23 @@ def _kinds(r: Round) -> dict[str, Any] | None:
     return {
         "title": f"{agent_name(r.recipe)}, round {r.number}",
         "rows": [(kind, c, n, 100 * c / most, 100 * n / most) for kind, c, n in rows],
+    }
+
+
+def _audit(r: Round) -> dict[str, Any] | None:
+    """The audit of a round's labels: that of all pairs, and its parts."""
+    rows = r.figures.get("labels")
+    if not rows:
+        return None
+    return {
+        "name": agent_name(r.recipe),
+        "round": r.number,
+        "of": r.figures.get("of"),
+        "rolls": r.figures.get("rolls"),
+        "all": rows[0],
+        "parts": rows[1:],
+        "lost": sorted((r.figures.get("not_judged") or {}).items()),
+        "model_calls": r.figures.get("model_calls"),
     }
 
 

@@ -21,7 +21,7 @@ _CURE: Final = "delete it and run the same command again"
 
 @dataclass(frozen=True)
 class Round:
-    """A model stage: ``folder`` holds it, ``figures`` are its figures."""
+    """A stage of a recipe's round, of its model or its audit: ``folder`` holds it, ``figures`` are its figures."""
 
     recipe: str
     number: int
@@ -40,6 +40,7 @@ class Run:
     base: Mapping[str, Any]
     critic: Mapping[str, Any]
     rounds: tuple[Round, ...]
+    audits: tuple[Round, ...] = ()
 
 
 def read_run(path: Path) -> Run:
@@ -58,11 +59,6 @@ def read_run(path: Path) -> Run:
         for figures in path.glob(f"evaluation/*/{FIGURES}"):
             rows.append(read_figures(figures))
             _check_row(figures, rows[-1])
-    rounds = []
-    for figures in path.glob(f"*/round_*/model/{FIGURES}"):
-        folder = figures.parent
-        if named := re.fullmatch(r"round_(\d+)", folder.parent.name):
-            rounds.append(Round(folder.parent.parent.name, int(named[1]), folder, read_figures(figures)))
     return Run(
         path=path,
         settings=config.read_text(encoding="utf-8", errors="replace") if config.is_file() else "",
@@ -70,8 +66,18 @@ def read_run(path: Path) -> Run:
         finished=results.is_file(),
         base=_optional(path / "base" / FIGURES),
         critic=_optional(path / "critic" / FIGURES),
-        rounds=tuple(sorted(rounds, key=lambda r: (agent_order(r.recipe), r.number))),
+        rounds=_rounds(path, "model"),
+        audits=_rounds(path, "audit"),
     )
+
+
+def _rounds(path: Path, stage: str) -> tuple[Round, ...]:
+    found = []
+    for figures in path.glob(f"*/round_*/{stage}/{FIGURES}"):
+        folder = figures.parent
+        if named := re.fullmatch(r"round_(\d+)", folder.parent.name):
+            found.append(Round(folder.parent.parent.name, int(named[1]), folder, read_figures(figures)))
+    return tuple(sorted(found, key=lambda r: (agent_order(r.recipe), r.number)))
 
 
 def unchanged(run: Run) -> dict[str, bool]:
@@ -127,6 +133,7 @@ def budgets(run: Run) -> Iterator[str]:
     if note := unchanged_note(run):
         yield note
     yield from further_figures(run)
+    yield from labels_in_words(run)
     calls: Counter[str] = Counter()
     tried: Counter[str] = Counter()
     for made in run.rounds:
@@ -138,6 +145,18 @@ def budgets(run: Run) -> Iterator[str]:
         if any(counts.values()):
             listed = ", ".join(f"{name} {number(count)}" for name, count in counts.items())
             yield f"Budgets, {title}: {listed}"
+
+
+def labels_in_words(run: Run) -> Iterator[str]:
+    """How right the labels of the rounds are, a line a recipe."""
+    for recipe in dict.fromkeys(audit.recipe for audit in run.audits):
+        rows = [(a.number, a.figures["labels"][0]) for a in run.audits if a.recipe == recipe and a.figures["labels"]]
+        shares = [
+            f"round {number} {', '.join(f'{100 * row[name]:.0f}' for name in ('right', 'tied', 'wrong'))} % of {row['pairs']}"
+            for number, row in rows
+        ]
+        if shares:
+            yield f"Labels right, tied and wrong, {agent_name(recipe)}: {'; '.join(shares)}"
 
 
 def _check_row(path: Path, row: Mapping[str, Any]) -> None:

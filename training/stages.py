@@ -122,7 +122,12 @@ SCORES: Final = ("validation_success", "validation_reward")
 """By one of these a run chooses its models (``RunConfig.outcome``)."""
 UNKNOWN: Final = ("chosen_logp_per_token", "explained_variance", "auc", "error", "loss")
 """Those of them that may be null or NaN: there was nothing to measure."""
-COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds")
+COUNTERS: Final = ("dropped", "chosen_kinds", "rejected_kinds", "not_judged")
+LABELS: Final = (
+    *("pairs", "right", "right_low", "right_high", "tied", "tied_low", "tied_high", "wrong", "wrong_low", "wrong_high"),
+    *("clearly_right", "clearly_wrong", "claimed", "measured"),
+)
+"""The figures of a row of an audit, beside ``of``, what it is of (``labels.label_table``)."""
 
 
 def best_tried(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +150,8 @@ def figure_fault(found: Mapping[str, Any]) -> str:
             return f"{name} is {value!r:.40}, and a number is expected"
         if name == "promoted" and not isinstance(value, bool):
             return f"promoted is {value!r:.40}, and true or false is expected"
+        if name == "labels" and (fault := label_fault(value)):
+            return fault
         if name in COUNTERS and not (isinstance(value, dict) and all(map(is_number, value.values()))):
             return f"{name} is {value!r:.40}, and numbers by name are expected"
         if name == "candidates":
@@ -152,6 +159,16 @@ def figure_fault(found: Mapping[str, Any]) -> str:
                 return f"candidates is {value!r:.40}, and a list of objects is expected"
             if fault := next(filter(None, map(figure_fault, value)), ""):
                 return f"a candidate's {fault}"
+    return ""
+
+
+def label_fault(rows: Any) -> str:
+    """What is wrong with the rows of an audit, else ""."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return f"labels is {rows!r:.40}, and a list of objects is expected"
+    for row in rows:
+        if not isinstance(row.get("of"), str) or not all(is_number(row.get(name)) for name in LABELS):
+            return f"a row of labels is {row!r:.60}, and the figures of an audit are expected"
     return ""
 
 

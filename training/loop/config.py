@@ -116,6 +116,8 @@ class RunConfig:
     rounds: of collecting and training; each has ``train_goals`` goals of its own.
     model_calls: the budget of collecting, a round and recipe: a sampled action is one call, however many of them a
         prompt is asked for, and so is a prompt whose listed actions are scored. Nothing is learned from beyond it.
+    audit_pairs, audit_rolls: how many pairs of each round have their labels audited (0: none), and by how many
+        roll-outs a side; calls of the model beyond the budget, which nothing learns from.
     temperature: of sampled episodes and roll-outs; in free text also of what is proposed at the nodes of a tree.
     outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
     baselines: players by rule that have a row of the table, by name.
@@ -143,6 +145,8 @@ class RunConfig:
     validation_goals: int = 100
     test_goals: int = 300
     model_calls: int = 40_000
+    audit_pairs: int = 50
+    audit_rolls: int = 16
     temperature: float = 1.0
     outcome: Outcome = "success"
     baselines: tuple[str, ...] = ("random",)
@@ -160,7 +164,9 @@ class RunConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_counts(self, "rounds", "train_goals", "validation_goals", "test_goals", "model_calls")
-        check_counts(self, "oracle_simulations", "critic_goals")
+        check_counts(self, "oracle_simulations", "critic_goals", "audit_rolls")
+        if not 0 <= self.audit_pairs <= MOST_COUNT:
+            raise ValueError(f"audit_pairs={self.audit_pairs}; expected 0 (no audit) to {MOST_COUNT:,}")
         if len(self.recipes) > MAX_RECIPES:
             raise ValueError(f"recipes names {len(self.recipes):,}; the limit is {MAX_RECIPES}")
         check_seed(self.seed)
@@ -288,6 +294,8 @@ def unread(config: RunConfig) -> Iterator[tuple[str, str]]:
     """The settings of parts that this run does not have, and why."""
     if config.model:
         yield "base", f"it starts from model={config.model} and makes none"
+    if not config.audit_pairs:
+        yield "audit_rolls", "no labels are audited (audit_pairs=0)"
     if not config.search_recipe:
         for name in ("acting", "oracle_simulations", "critic_goals", "critic_search", "critic"):
             yield name, "nobody acts with search (search_recipe is empty)"

@@ -1,4 +1,5 @@
-"""A run as a graph of stages: a base, then rounds of collect → extract → learn → validate → promote, then the table.
+"""A run as a graph of stages: a base, then rounds of collect → extract → learn → validate → promote, beside which a
+sample of each round's labels is audited, then the table.
 
 Recipes that collect alike share the collection of the first round, in which they all are the base; later each collects
 with its own model, under the same budget of model calls and on the same goals. (In games a round's trees are of
@@ -13,10 +14,12 @@ from ...agents.language_model import LanguageModel
 from ..readable import BASE
 from ..stages import Stage, StageContext
 from .agents import AgentSpec, Search, agent_of
+from .audit import audit_labels
 from .collect import collect, collect_critic_trees
 from .config import RunConfig
 from .judge import judge, train_critic, validate
 from .learn import train_round
+from .recipe import Recipe
 from .scratch import from_scratch
 from .slots import Collect, Episodes, Policy
 from .tasks import generator, source_of
@@ -47,6 +50,10 @@ def stages_of(config: RunConfig) -> list[Stage]:
             )  # fmt: skip
             needs = dict.fromkeys((latest[name], *parts[name].values(), collection))
             stages.append(Stage(trained, learn, tuple(needs)))
+            if config.audit_pairs and compares(recipe):
+                policy = parts[name]["policy"]
+                check = partial(audit_labels, config=config, name=name, round=round, policy=policy)
+                stages.append(Stage(f"{name}/round_{round}/audit", check, (trained, policy)))
             parts[name] = {**parts[name], recipe.learn.makes: trained}
             latest[name] = trained
     searchers = {BASE: "base"}
@@ -63,6 +70,11 @@ def stages_of(config: RunConfig) -> list[Stage]:
     for spec in agents_of(config, parts):
         stages.append(Stage(f"evaluation/{spec.name}", partial(judge, config=config, spec=spec), spec.needs))
     return stages
+
+
+def compares(recipe: Recipe) -> bool:
+    """Whether a recipe learns from pairs of which one side is better: labels that can be audited."""
+    return recipe.learn.takes == "pairs" and any(each.compares for each in recipe.extract.values())
 
 
 def agents_of(config: RunConfig, parts: dict[str, dict[str, str]]) -> list[AgentSpec]:

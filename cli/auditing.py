@@ -1,0 +1,248 @@
+"""The command ``audit``: how right the labels of a file of pairs are, measured by playing both sides out again."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from ..search.files import chosen_path
+from .options import HistoryOption, OptionOption, SeedOption, model_named, output_file, parsed_options
+from .printing import bar, columns, console, print_json, reported, show
+from .training import Outcome
+
+if TYPE_CHECKING:
+    from ..envs.simulator import Simulator
+    from ..search.extraction import PreferencePair
+
+_NARROW: Final = 100  # columns: a table of eight columns needs them
+
+
+@reported
+def audit(
+    pairs: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PAIRS", help="A file that `branchwise pairs` or a run's rounds wrote.", parser=chosen_path
+        ),
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="Who plays on after both sides: the model that collected, a folder or a Hugging Face id. Without one, "
+            "random legal actions.",
+            parser=os.path.expanduser,
+        ),
+    ] = None,
+    rolls: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            metavar="N",
+            help="Roll-outs a side. Default: exact values where the environment has a solver, else 32.",
+        ),
+    ] = None,
+    sample: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Audit so many pairs, drawn by --seed. Default: all.")
+    ] = None,
+    actions: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Of sides of several actions play the first N, then roll out: 1 asks whether the first action of the "
+            "better side was the better one. Default: all.",
+        ),
+    ] = None,
+    outcome: Annotated[
+        Outcome | None,
+        typer.Option(
+            help="What a side is worth: success (default; as runs search for), or the environment's reward (as "
+            "`branchwise search` does). In games of several players always reward."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the pairs whose labels are right, with the measured values as q, visits, margin and weight; "
+            "anchors stay as they are.",
+            parser=output_file,
+        ),
+    ] = None,
+    swap: Annotated[
+        bool, typer.Option("--swap", help="Write pairs whose labels are wrong too, their sides exchanged.")
+    ] = False,
+    verdicts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Keep a line a pair in this file (JSONL). If it exists, the audit resumes from it.",
+            parser=output_file,
+        ),
+    ] = None,
+    env: Annotated[
+        str | None,
+        typer.Option(metavar="ENV", help="The environment, where the file does not say it, or says another's."),
+    ] = None,
+    option: OptionOption = None,
+    history: HistoryOption = None,
+    seed: SeedOption = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs: all figures.")] = False,
+) -> None:
+    """Measure how right the labels of preference pairs are.
+
+    Restores the state of each pair, plays both sides, lets MODEL play on, and compares the mean returns: a label is
+    right where the chosen side returns more, tied where both return the same, wrong where it returns less.
+
+    Example: branchwise audit runs/web_shop/step_dpo/round_1/model/pairs.jsonl --model runs/web_shop/base/model
+
+    Example: branchwise audit pairs.jsonl --model runs/web_shop/base/model --out clean.jsonl
+    """
+    import numpy as np
+
+    from ..envs.play.players import PolicyAgent, RandomAgent
+    from ..search.audit import Verdict, relabelled
+    from ..search.files import check_output
+    from ..search.records import anchors_beside, check_replaceable, load_pairs, save_pairs
+    from ..training.labels import VerdictLog, digest, judged_by_place, kind_of_contrast, label_table
+
+    if swap and out is None:
+        raise ValueError("--swap has no effect without --out")
+    if model is None and history is not None:
+        raise ValueError("--history has no effect without --model")
+    for written in filter(None, (out, out and anchors_beside(out), verdicts)):
+        check_output(written, pairs)
+    if out is not None:
+        check_replaceable(out)
+    rows = load_pairs(pairs)
+    places = [place for place, pair in enumerate(rows) if pair.rejected]
+    if not places:
+        raise ValueError(f"{pairs}: none of its {len(rows)} rows has a rejected side, so there is nothing to compare")
+    rng = np.random.default_rng(seed)
+    if sample is not None:
+        places = sorted(rng.permutation(places)[:sample].tolist())
+    options = parsed_options(option)
+    groups = _by_environment(pairs, rows, places, env, options)
+    policy = None if model is None else model_named(model, history)
+    agent = RandomAgent() if policy is None else PolicyAgent(policy, 1.0)
+    success = outcome is not Outcome.REWARD
+    about = {
+        "pairs": digest(pairs), "model": model or "", "rolls": rolls, "actions": actions, "seed": seed,
+        "success": success, "env": env or "", "options": options, "history": history,
+    }  # fmt: skip
+    kinds: dict[int, str] = {}
+    with VerdictLog(verdicts, about) as log, bar("audit", len(places)) as moved:
+        for (env_id, made_with), members in groups.items():
+            simulator = _simulator(env_id, dict(made_with), success, outcome)
+            kinds |= {place: kind_of_contrast(simulator, rows[place]) for place in members}
+            left = [place for place in members if place not in log.found]
+            for found in judged_by_place(rows, left, simulator, agent, [seed], rolls, actions):
+                log.add(found)
+                moved(sum(place in log.found for place in places), "pairs")
+    verdict_of = {place: log.found[place] for place in places}
+    judged = [(rows[place], verdict) for place, verdict in verdict_of.items() if isinstance(verdict, Verdict)]
+    lost = Counter(verdict for verdict in verdict_of.values() if isinstance(verdict, str))
+    if not judged:
+        raise ValueError(f"{pairs}: no pair could be judged: {_in_words(lost)}. {_CURES}")
+    kind_of = {id(rows[place]): kind for place, kind in kinds.items()}
+    table = label_table(judged, lambda pair: kind_of[id(pair)])
+    if as_json:
+        print_json([*table, *([{"of": "not judged", **lost}] if lost else [])])
+    else:
+        how = "exact values" if not any(verdict.rolls for _, verdict in judged) else _rolled(judged[-1][1].rolls, model)
+        show(f"{pairs}: {len(judged)} pairs judged by {how}, by {'success' if success else 'reward'}")
+        _print_table(table)
+        if lost:
+            show(f"not judged: {_in_words(lost)}")
+    if out is not None:
+        kept = [relabelled(pair, verdict) for pair, verdict in judged if verdict.gap > 0 or (swap and verdict.gap < 0)]
+        anchors = [pair for pair in rows if not pair.rejected]
+        if not kept:
+            raise ValueError(f"{out}: not written, since no label is right")
+        save_pairs(out, [*kept, *anchors])
+        show(f"{out}: {len(kept)} pairs of {len(places)}, and {len(anchors)} rows without a rejected side", err=as_json)
+
+
+_CURES: Final = (
+    "The file must say environment, task and moves of each pair, as files of branchwise do; give --env and --option "
+    "where the environment was made otherwise"
+)
+
+
+def _rolled(rolls: int, model: str | None) -> str:
+    return f"{rolls} roll-outs a side of {model or 'random actions'}"
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in Counter(counts).most_common()) or "nothing"
+
+
+def _by_environment(
+    path: Path, rows: Sequence["PreferencePair"], places: Sequence[int], env: str | None, options: Mapping[str, Any]
+) -> dict[tuple[str, tuple[tuple[str, Any], ...]], list[int]]:
+    """The places of the pairs by the environment and the options that make it. What the user says counts before what
+    the file says; a file is not obeyed where it names code."""
+    import json
+
+    groups: dict[str, list[int]] = {}
+    for place in places:
+        task = rows[place].task
+        own = task.get("env_options")
+        said = {**(own if isinstance(own, dict) else {}), **options}
+        name = env or rows[place].env_id or str(task.get("env_id", ""))
+        if not name:
+            raise ValueError(f"{path}: a pair does not say its environment; give --env")
+        if env is None and (":" in name or ":" in json.dumps(list(said.values()))):
+            raise ValueError(f"{path} names code to run ({name} {said}); if you trust it, say so with --env {name}")
+        groups.setdefault(json.dumps([name, said], sort_keys=True), []).append(place)
+    found = {}
+    for key, members in groups.items():
+        name, said = json.loads(key)
+        found[name, tuple(said.items())] = members
+    return found
+
+
+def _simulator(env: str, options: Mapping[str, Any], success: bool, outcome: Outcome | None) -> "Simulator[Any]":
+    from ..envs.play.task import TaskSource
+    from ..envs.registry import environment_row
+    from ..envs.wrappers import SuccessOutcome
+    from .options import named_options
+
+    with named_options(env, None):
+        said = dict(options)
+        split = said.pop("split", "train") if environment_row(env).splits else "train"
+        simulator = TaskSource(env, said).simulator(split)
+    if simulator.players > 1:
+        if outcome is Outcome.SUCCESS:
+            raise ValueError(f"--outcome success: {env} has {simulator.players} players, who are paid; leave it out")
+        return simulator
+    return SuccessOutcome(simulator) if success else simulator
+
+
+def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    wide = columns() >= _NARROW
+    table.add_column("labels of", no_wrap=False)
+    for title in ("pairs", "right %", "tied %", "wrong %", "ΔQ claimed", "measured"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if wide:
+        table.add_column("clearly right, wrong %", justify="right")
+    for row in rows:
+        cells = [str(row["pairs"])]
+        cells += [
+            f"{100 * row[name]:.0f} [{100 * row[f'{name}_low']:.0f}, {100 * row[f'{name}_high']:.0f}]"
+            for name in ("right", "tied", "wrong")
+        ]
+        cells += [f"{row['claimed']:.2f}", f"{row['measured']:.2f}"]
+        if wide:
+            cells.append(f"{100 * row['clearly_right']:.0f}, {100 * row['clearly_wrong']:.0f}")
+        table.add_row(Text(row["of"]), *cells)  # brackets of an action are no markup
+    console().print(table)
