@@ -22,6 +22,8 @@ deal; a name may be missing where it has no meaning | none |
 exploitability is then measured beside its results | it is not |
 | ``goal_count: int`` | how many numbered goals the split has, ``reset(options={"goal": i})`` for i from 0 on | \
 episodes are named by seeds |
+| ``optimal_values(state) -> Mapping[str, float]`` | what each legal action is worth to the player to move where all \
+play on as well as can be: labels are then audited exactly | they are audited by roll-outs |
 | ``never_repeats: bool`` | legal actions never lead to a position twice in an episode: a search then need not step \
 into all actions of a node to see which repeat | it steps into all, unless ``revisit=True`` |
 | ``lexicon() -> Sequence[str]``, ``phrases() -> Sequence[str]`` | the words that it uses, and what is said in several \

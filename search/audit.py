@@ -137,13 +137,15 @@ def _verdict(tries: _Tries, rolls: int) -> Verdict:
 
 def restored(simulator: Simulator[Any], pair: PreferencePair, rng: np.random.Generator) -> Any:
     """The state in which the pair's sides begin; None where none is found in which its player sees what the prompt
-    ends with. ``rng`` draws the luck that the moves do not tell."""
+    ends with. ``rng`` draws the luck that the moves do not tell, and what the player cannot see."""
     moves = pair.moves or [turn.text for turn in pair.prompt if turn.is_agent]
-    for _ in range(_DRAWS):
-        state, drew = _replayed(simulator, pair.task, moves, rng)
+    drawing = hides(simulator)
+    for draw in range(_DRAWS):
+        viewer = (draw - 1) % simulator.players if draw and drawing else None
+        state, drew = _replayed(simulator, pair.task, moves, rng, viewer)
         if state is not None and _is_seen(simulator, state, pair.prompt):
             return state
-        if not drew:
+        if not drew and not drawing:
             return None
     return None
 
@@ -184,14 +186,18 @@ class _NoSuchTask(ValueError):  # noqa: N818
 
 
 def _replayed(
-    simulator: Simulator[Any], task: Mapping[str, Any], moves: Sequence[str], rng: np.random.Generator
-) -> tuple[Any, bool]:
+    simulator: Simulator[Any], task: Mapping[str, Any], moves: Sequence[str], rng: np.random.Generator,
+    viewer: int | None,
+) -> tuple[Any, bool]:  # fmt: skip
     """The state after the task's first decision and ``moves``, and whether luck was drawn on the way; None for a state
-    where the episode is over before the last move."""
+    where the episode is over before the last move. At the first decision what ``viewer`` cannot see is drawn anew: an
+    information set may be reached where other cards are hidden than the task has dealt."""
     try:
         state = first_state(simulator, task)
     except Exception as error:
         raise _NoSuchTask(str(error)) from error
+    if viewer is not None:
+        state = simulator.resample(state, viewer, rng)
     drew = False
     for move in (*moves, None):
         while checked_player(simulator, state) == CHANCE and move not in dict(simulator.chance_outcomes(state)):

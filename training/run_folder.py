@@ -151,12 +151,13 @@ def labels_in_words(run: Run) -> Iterator[str]:
     """How right the labels of the rounds are, a line a recipe."""
     for recipe in dict.fromkeys(audit.recipe for audit in run.audits):
         rows = [(a.number, a.figures["labels"][0]) for a in run.audits if a.recipe == recipe and a.figures["labels"]]
-        shares = [
-            f"round {number} {', '.join(f'{100 * row[name]:.0f}' for name in ('right', 'tied', 'wrong'))} % of {row['pairs']}"
-            for number, row in rows
-        ]
+        shares = [f"round {number} {_shares(row)} % of {row['pairs']}" for number, row in rows]
         if shares:
             yield f"Labels right, tied and wrong, {agent_name(recipe)}: {'; '.join(shares)}"
+
+
+def _shares(row: Mapping[str, Any]) -> str:
+    return ", ".join(f"{100 * row[name]:.0f}" for name in ("right", "tied", "wrong"))
 
 
 def _check_row(path: Path, row: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ values the rest by the mean of random games from there on. It looks no further; 
 ``"branchwise.search.compiled:SearchingPlayer"``, which searches a tree.
 """
 
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -17,22 +16,9 @@ from .tic_tac_toe import TicTacToe
 _GAME = TicTacToe()
 
 
-@cache
-def _value(state: BoardState) -> float:
-    """What perfect play gives the player to move."""
-    return max(_value_of_move(state, action) for action in _GAME.legal_actions(state))
-
-
-def _value_of_move(state: BoardState, action: str) -> float:
-    after = _GAME.step(state, action)
-    over = _GAME.current_player(after) == TERMINAL
-    return _GAME.rewards(after)[state.mover] if over else -_value(after)
-
-
 def perfect_tic_tac_toe(simulator: Simulator[Any], state: BoardState, rng: np.random.Generator) -> str:
     """A perfect move, each as likely: it never loses, and wins where the other errs."""
-    position = state._replace(invalid=0)
-    values = {action: _value_of_move(position, action) for action in _GAME.legal_actions(position)}
+    values = _GAME.optimal_values(state)
     best = [action for action, value in values.items() if value == max(values.values())]
     return best[int(rng.random() * len(best))]
 

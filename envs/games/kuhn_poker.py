@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..arguments import checked_options
 from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
+from .regret import equilibrium_values, solve
 from .wording import command
 
 CARDS: Final = "JQK"
@@ -223,6 +224,13 @@ class KuhnPoker(Simulator[KuhnState]):
     def position(self, state: KuhnState) -> KuhnState:
         return state._replace(invalid=0)
 
+    def optimal_values(self, state: KuhnState) -> dict[str, float]:
+        """What each action is worth to the player to move, who sees its own card alone, where both play on by an
+        equilibrium: chips, to 0.001. Computed when it is first asked for and kept for the process."""
+        player = self.current_player(state)
+        values = _values()[player, self.information_state(self.position(state), player)]
+        return {action: round(value, 3) for action, value in values.items()}
+
 
 class KuhnEquilibrium:
     """An equilibrium of Kuhn poker as an opponent, one of Kuhn's family: player 0 bets a jack with probability
@@ -247,6 +255,12 @@ class KuhnEquilibrium:
     def __call__(self, simulator: Simulator[Any], state: KuhnState, rng: np.random.Generator) -> str:
         card = state.cards[simulator.current_player(state)]
         return "bet" if rng.random() < self.bet_probability(card, state.moves) else "pass"
+
+
+@lru_cache(maxsize=1)
+def _values() -> dict[tuple[int, str], dict[str, float]]:
+    game = KuhnPoker()
+    return equilibrium_values(game, solve(game, iterations=20_000))
 
 
 def _is_showdown(state: KuhnState) -> bool:

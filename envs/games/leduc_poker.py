@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ..arguments import checked_options
 from ..forfeits import forfeit_line, forfeit_rewards, has_forfeited
 from ..simulator import CHANCE, TERMINAL, Simulator
-from .regret import Equilibrium, solve
+from .regret import Equilibrium, equilibrium_values, solve
 from .wording import command
 
 CARDS: Final = ("Js", "Jh", "Qs", "Qh", "Ks", "Kh")
@@ -290,6 +290,13 @@ class LeducPoker(Simulator[LeducState]):
     def position(self, state: LeducState) -> LeducState:
         return state._replace(invalid=0)
 
+    def optimal_values(self, state: LeducState) -> dict[str, float]:
+        """What each legal action is worth to the player to move, who sees its own cards alone, where both play on by
+        an equilibrium: chips, to 0.001. Found when it is first asked for (about a second) and kept for the process."""
+        player = self.current_player(state)
+        values = _leduc_values()[player, self.information_state(self.position(state), player)]
+        return {action: round(value, 3) for action, value in values.items()}
+
     def _dealt(self, state: LeducState, action: str) -> LeducState:
         cards = state.cards
         card = _INDEX.get(action, -1)
@@ -325,6 +332,11 @@ class EquilibriumPlayer:
 def leduc_equilibrium() -> Equilibrium:
     """The equilibrium that :class:`EquilibriumPlayer` plays."""
     return solve(LeducPoker(), iterations=2_000)
+
+
+@lru_cache(maxsize=1)
+def _leduc_values() -> dict[tuple[int, str], dict[str, float]]:
+    return equilibrium_values(LeducPoker(), leduc_equilibrium())
 
 
 def _is_showdown(state: LeducState) -> bool:

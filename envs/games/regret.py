@@ -89,6 +89,35 @@ def evaluated(tree: GameTree, strategy: NDArray[np.float64]) -> Equilibrium:
     return Equilibrium(policy, value, (best[0] - best[1]) / 2)
 
 
+def equilibrium_values(
+    simulator: Simulator[Any], equilibrium: Equilibrium, seed: int = 0
+) -> dict[tuple[int, str], dict[str, float]]:
+    """By (player, information state): what each action is worth to the player where all play on by ``equilibrium``,
+    Q(I, a) = Σ_h π₋ᵢ(h) · u(h·a) / Σ_h π₋ᵢ(h) over the histories h of I; where the other never leads to I, they count
+    by chance alone."""
+    tree = unroll(simulator, seed)
+    strategy = np.zeros(int(tree.set_start[-1]))
+    for key, number in tree.sets.items():
+        strategy[tree.set_start[number] : tree.set_start[number + 1]] = equilibrium.policy[key][1]
+    arrays = tree[:5]
+    total = _totals(*arrays, strategy)
+    worth, reach = np.zeros(len(strategy)), np.zeros(len(strategy))
+    for by_all in (True, False):
+        likely = [_reach(*arrays[:4], strategy, player, by_all) for player in (0, 1)]
+        left_open = reach == 0
+        for node in np.flatnonzero(tree.slot >= 0).tolist():
+            slot, above = tree.slot[node], tree.parent[node]
+            mover = tree.player[above]
+            if left_open[slot]:
+                worth[slot] += likely[mover][above] * (total[node] if mover == 0 else -total[node])
+                reach[slot] += likely[mover][above]
+    values = worth / np.where(reach > 0, reach, 1.0)
+    return {
+        key: dict(zip(tree.actions[number], values[tree.set_start[number] :].tolist(), strict=False))
+        for key, number in tree.sets.items()
+    }
+
+
 def unroll(simulator: Simulator[Any], seed: int = 0) -> GameTree:
     """Every history of the game below ``simulator.reset(seed)``; legal actions alone."""
     if simulator.players != 2:
@@ -200,6 +229,21 @@ def _update(player, parent, slot, chance, value, info_set, set_start, regret, av
             average[slot[node]] += weight * own[above] * strategy[slot[node]]
     for index in range(len(regret)):
         regret[index] = max(0.0, regret[index])
+
+
+@nb.njit(cache=True)
+def _reach(player, parent, slot, chance, strategy, mover, by_all):  # type: ignore[no-untyped-def]
+    """How likely each history is (float64 [N]) where ``mover`` leads to it: by chance, and if ``by_all`` by the other's
+    choices too."""
+    reach = np.ones(len(player))
+    for node in range(1, len(player)):
+        above = parent[node]
+        reach[node] = reach[above]
+        if player[above] == _CHANCE:
+            reach[node] *= chance[node]
+        elif by_all and player[above] != mover:
+            reach[node] *= strategy[slot[node]]
+    return reach
 
 
 @nb.njit(cache=True)

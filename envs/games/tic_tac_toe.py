@@ -4,11 +4,13 @@ A bitboard has nine bits in reading order. Three in a line is looked up in a tab
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
 from numba import njit
 
+from ..simulator import TERMINAL
 from .board import BoardGame, BoardState, after_move, movers_first, row_texts
 from .kernels import CompiledRules, below, next_random, nth_bit, popcount
 
@@ -160,6 +162,10 @@ class TicTacToe(BoardGame):
         x, o = state.first, state.second
         return f"{texts[x & 7][o & 7]}\n{texts[x >> 3 & 7][o >> 3 & 7]}\n{texts[x >> 6][o >> 6]}"
 
+    def optimal_values(self, state: BoardState) -> dict[str, float]:
+        """What each legal action is worth to the player to move where both play perfectly: 1, 0 or −1."""
+        return {action: _value_of_move(state._replace(invalid=0), action) for action in self.legal_actions(state)}
+
     def svg(self, state: BoardState) -> str:
         """The position as an SVG picture, the first row highest."""
         return super().svg(state._replace(first=_flipped(state.first), second=_flipped(state.second)))
@@ -167,3 +173,18 @@ class TicTacToe(BoardGame):
 
 def _flipped(bits: int) -> int:
     return (bits & 7) << 6 | bits & 56 | bits >> 6
+
+
+@cache
+def _value(state: BoardState) -> float:
+    """What perfect play gives the player to move."""
+    return max(_value_of_move(state, action) for action in _GAME.legal_actions(state))
+
+
+def _value_of_move(state: BoardState, action: str) -> float:
+    after = _GAME.step(state, action)
+    over = _GAME.current_player(after) == TERMINAL
+    return _GAME.rewards(after)[state.mover] if over else -_value(after)
+
+
+_GAME: Final = TicTacToe()

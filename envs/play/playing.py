@@ -6,7 +6,7 @@ never another's. Luck is drawn with the episode's own generator and is no turn.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import compress, islice
 from typing import Any, Final
 
 import numpy as np
@@ -158,9 +158,10 @@ def play(
     running: list[Playing] = []
     while True:
         running += islice(waiting, None if at_once is None else at_once - len(running))
-        stopped = [episode for episode in running if episode.player == TERMINAL or len(episode.movers) == most_steps]
-        if stopped:
-            running = [episode for episode in running if episode not in stopped]
+        has_stopped = [episode.player == TERMINAL or len(episode.movers) == most_steps for episode in running]
+        if any(has_stopped):
+            stopped = list(compress(running, has_stopped))
+            running = [episode for episode, gone in zip(running, has_stopped, strict=True) if not gone]
             yield from stopped
         elif any(len(episode.movers) >= MOST_STEPS for episode in running):
             name = type(running[0].simulator).__name__
