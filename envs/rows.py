@@ -83,6 +83,18 @@ ENVIRONMENTS = (
         splits=SPLITS,
     ),
     EnvironmentRow(
+        id="branchwise/Bifurcation-v0",
+        summary="Pass a chain of points, at some of which one action is right; all values are known exactly.",
+        simulator="branchwise.envs.bifurcation:Bifurcation",
+        entry_point="branchwise.envs.bifurcation:BifurcationEnv",
+        solvers=(
+            ("random", "branchwise.envs.bifurcation:random_player"),
+            ("habitual", "branchwise.envs.bifurcation:habitual"),
+            ("expert", "branchwise.envs.bifurcation:expert"),
+        ),
+        splits=SPLITS,
+    ),
+    EnvironmentRow(
         id="branchwise/TicTacToe-v0",
         summary="Three in a line on nine squares.",
         simulator="branchwise.envs.games.tic_tac_toe:TicTacToe",

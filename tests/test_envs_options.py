@@ -21,6 +21,7 @@ GAMES = [row.id for row in ROWS.values() if row.players > 1]
 KNOWN: dict[str, dict[str, Any]] = {  # an option of each environment that has one, which must stay accepted
     "branchwise/WebShop-v0": {"goal": 0},
     "branchwise/MathTool-v0": {"goal": 0},
+    "branchwise/Bifurcation-v0": {"goal": 0},
     "branchwise/Werewolf-v0": {"roles": "wwsdvvv"},
     "branchwise/Bargaining-v0": {"discounts": (0.9, 0.8)},
     "branchwise/BuyerSeller-v0": {"values": (0.8, 1.2)},

@@ -187,7 +187,7 @@ def test_the_deal_before_the_first_decision_is_the_seeds() -> None:
     assert len({start(game, {"seed": seed}).state for seed in range(60)}) > 20
 
 
-@pytest.mark.parametrize("env_id", ["branchwise/WebShop-v0", "branchwise/MathTool-v0"])
+@pytest.mark.parametrize("env_id", ["branchwise/WebShop-v0", "branchwise/MathTool-v0", "branchwise/Bifurcation-v0"])
 def test_goals_are_counted(env_id: str) -> None:
     simulator = simulator_for(env_id, **({"products": 100} if "Shop" in env_id else {}))
     count = goal_count(simulator)
