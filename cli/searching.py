@@ -273,9 +273,9 @@ def pairs(
             check_output(written)
         check_replaceable(out)
         rows, left_out = rows_of(source, how)
-        if rows and how.learn.takes == "episodes":
+        if rows and how.learn.takes != "pairs":
             save_rows(out, rows)
-            show(f"{out}: {len(rows)} episodes")
+            show(f"{out}: {len(rows)} {how.learn.takes}")
             return
         _save_rows(out, rows, Counter(left_out), f"{source}: {recipe} found nothing to learn from")
         return

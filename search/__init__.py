@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from .answers import action as action
     from .answers import child_table as child_table
     from .answers import principal_variation as principal_variation
+    from .credit import StepAdvantage as StepAdvantage
+    from .credit import group_advantages as group_advantages
+    from .credit import pooled_advantages as pooled_advantages
+    from .credit import tree_advantages as tree_advantages
+    from .credit import vine_advantages as vine_advantages
     from .engine import SearchStopped as SearchStopped
     from .engine import extend as extend
     from .engine import search as search
@@ -41,8 +46,10 @@ if TYPE_CHECKING:
     from .presets import preset as preset
     from .presets import suited_settings as suited_settings
     from .progress import SearchBar as SearchBar
+    from .records import load_advantages as load_advantages
     from .records import load_episodes as load_episodes
     from .records import load_pairs as load_pairs
+    from .records import save_advantages as save_advantages
     from .records import save_episodes as save_episodes
     from .records import save_pairs as save_pairs
     from .resume import search_into as search_into
@@ -67,6 +74,13 @@ __getattr__, __dir__, __all__ = loaded_lazily(
     {
         "..envs.play.task": ("Root",),
         ".answers": ("action", "child_table", "principal_variation"),
+        ".credit": (
+            "StepAdvantage",
+            "group_advantages",
+            "pooled_advantages",
+            "tree_advantages",
+            "vine_advantages",
+        ),
         ".engine": ("SearchStopped", "extend", "search"),
         ".evaluation": (
             "Evaluator",
@@ -106,7 +120,14 @@ __getattr__, __dir__, __all__ = loaded_lazily(
         ),
         ".selfplay": ("self_play",),
         ".settings": ("SearchSettings",),
-        ".records": ("load_episodes", "load_pairs", "save_episodes", "save_pairs"),
+        ".records": (
+            "load_advantages",
+            "load_episodes",
+            "load_pairs",
+            "save_advantages",
+            "save_episodes",
+            "save_pairs",
+        ),
         ".store": ("load_trees", "save_trees"),
         ".trees.information_tree": ("InformationTree",),
         ".trees.tree": ("Tree",),

@@ -1,4 +1,4 @@
-"""Pairs, episodes and demonstrations as JSONL, a line each, and back.
+"""Pairs, advantages, episodes and demonstrations as JSONL, a line each, and back.
 
 - Pairs: ``prompt``, ``chosen`` and ``rejected`` are lists of ``{"role", "content"}``, the conversational columns with
   explicit prompt that TRL's preference trainers take, with the fields of :class:`PreferencePair` beside them. Rows
@@ -7,6 +7,8 @@
   string, so that tasks of different shape load as one column. No value is null: a log-probability that was not logged
   is 0.0 with ``ref_chosen_logged`` (``ref_rejected_logged``) false. Token ids of turns are not kept. Read are also
   pairs that others wrote for TRL: texts in place of messages, and none of our fields.
+- Advantages: ``prompt`` and ``completion`` as anchors have them, with the fields of :class:`StepAdvantage`; a
+  log-probability that was not logged is 0.0 with ``logged`` false.
 - Episodes: turns with all that was logged.
 - Demonstrations are only read: episodes, or conversations as ``messages``.
 
@@ -30,6 +32,7 @@ from ..envs.json_files import json_lines, parse_json
 from ..envs.play.episode import Episode
 from ..envs.play.transcript import ROLES, Transcript, Turn, acted, messages
 from .calls import ROUNDING
+from .credit import StepAdvantage
 from .extraction import PreferencePair
 from .files import atomically, check_file
 
@@ -98,11 +101,7 @@ def load_pairs(path: str | Path) -> list[PreferencePair]:
 
 
 def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
-    for turn in (*pair.chosen, *pair.rejected):
-        if turn.is_agent != (turn.role == "assistant"):
-            raise ValueError(
-                f"a turn with role {turn.role!r} and is_agent={turn.is_agent}; the file keeps only the role"
-            )
+    _check_roles((*pair.chosen, *pair.rejected))
     row: dict[str, Any] = {"prompt": messages(pair.prompt)}
     sides = _SIDES if pair.rejected else _SIDES[:1]
     if pair.rejected:
@@ -110,9 +109,7 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
     else:
         row["completion"] = messages(pair.chosen)
     for side in sides:
-        logp = getattr(pair, f"ref_{side}_logp")
-        if logp is not None and logp > ROUNDING:  # a score up to a constant, as functions may give
-            logp = None
+        logp = _as_logged(getattr(pair, f"ref_{side}_logp"))
         row |= {
             f"{side}_q": float(getattr(pair, f"{side}_q")),
             f"{side}_visits": getattr(pair, f"{side}_visits"),
@@ -127,6 +124,8 @@ def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
 def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     if "label" in row:
         raise ValueError("a row with 'label' is for training without pairs (KTO), which reads no such file")
+    if "advantage" in row:
+        raise ValueError("a row with 'advantage' is no pair: train on such a file with a recipe that takes advantages")
     alone, anchor = "completion" in row, _typed(row, "anchor", bool, False)
     if alone and (both := [side for side in _SIDES if side in row]):
         raise ValueError(f"a row with 'completion' and {both[0]!r}: give chosen and rejected, or completion alone")
@@ -160,10 +159,6 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0, LARGEST) for name in _NUMBERS}
     values |= {name: _typed(row, name, int, 0) for name in _PLACES}
     values |= {name: _typed(row, name, str, "") for name in _WORDS}
-    task = row.get("task", "{}")
-    task = parse_json(task, "task", "expected an object") if isinstance(task, str) else {}
-    if not isinstance(task, dict):
-        raise ValueError(f"task={task!r:.40}; expected an object, as JSON in a text")
     moves = row.get("moves", "[]")
     moves = parse_json(moves, "moves", "expected a list of texts") if isinstance(moves, str) else moves
     if not isinstance(moves, list) or not all(isinstance(move, str) for move in moves):
@@ -173,9 +168,30 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
         prompt=prompt,
         chosen=answers[0],
         rejected=answers[1] if len(answers) > 1 else (),
-        task=task,
+        task=_task(row),
         **values,
     )
+
+
+def _check_roles(turns: Iterable[Turn]) -> None:
+    for turn in turns:
+        if turn.is_agent != (turn.role == "assistant"):
+            raise ValueError(
+                f"a turn with role {turn.role!r} and is_agent={turn.is_agent}; the file keeps only the role"
+            )
+
+
+def _as_logged(logp: float | None) -> float | None:
+    """None also where a policy gave a score up to a constant, as functions may: no log-probability is above 0."""
+    return None if logp is None or logp > ROUNDING else logp
+
+
+def _task(row: dict[str, Any]) -> dict[str, Any]:
+    task = row.get("task", "{}")
+    task = parse_json(task, "task", "expected an object") if isinstance(task, str) else {}
+    if not isinstance(task, dict):
+        raise ValueError(f"task={task!r:.40}; expected an object, as JSON in a text")
+    return task
 
 
 def _turns(said: Any, role: str) -> Transcript:
@@ -225,6 +241,56 @@ def _logp(row: dict[str, Any], name: str) -> float:
     if number > ROUNDING:
         raise ValueError(f"{name}={number!r}; expected a log-probability, which is at most 0")
     return number
+
+
+# ---- advantages -------------------------------------------------------------------------------------------------
+
+
+def save_advantages(path: str | Path, rows: Sequence[StepAdvantage]) -> None:
+    """Write advantages as JSONL. Raises ValueError for no rows, and for an action whose role does not say whose it
+    is."""
+    if not rows:
+        raise ValueError(f"{path}: no advantages to save; search more, or play more episodes of each task")
+    _write_lines(path, map(_advantage_to_json, rows))
+
+
+def load_advantages(path: str | Path) -> list[StepAdvantage]:
+    """Read advantages that :func:`save_advantages` wrote. Of others ``prompt``, ``completion`` (messages or texts) and
+    ``advantage`` are needed. Raises ValueError naming file and line."""
+    return _read_lines(path, _advantage_from_json, "an advantage: prompt, completion and advantage")
+
+
+def _advantage_to_json(row: StepAdvantage) -> dict[str, Any]:
+    _check_roles(row.action)
+    logp = _as_logged(row.logp)
+    return {
+        "prompt": messages(row.prompt),
+        "completion": messages(row.action),
+        **{name: float(getattr(row, name)) for name in ("advantage", "q", "baseline")},
+        "visits": row.visits,
+        "logp": float(logp or 0.0),
+        "logged": logp is not None,
+        **{name: getattr(row, name) for name in (*_WORDS, *_PLACES)},
+        "task": json.dumps(row.task, default=json_number),
+    }
+
+
+def _advantage_from_json(row: dict[str, Any]) -> StepAdvantage:
+    action = _turns(row["completion"], "assistant")
+    if len(action) != 1 or not action[0].is_agent:
+        raise ValueError(f"a completion of {len(action)} messages; expected one, of the assistant")
+    return StepAdvantage(
+        prompt=_turns(row["prompt"], "user"),
+        action=action,
+        advantage=_finite(row, "advantage", row["advantage"], LARGEST),
+        logp=_logp(row, "logp") if _typed(row, "logged", bool, False) else None,
+        q=_finite(row, "q", 0.0),
+        baseline=_finite(row, "baseline", 0.0),
+        visits=_typed(row, "visits", int, 0),
+        task=_task(row),
+        **{name: _typed(row, name, int, 0) for name in _PLACES},
+        **{name: _typed(row, name, str, "") for name in _WORDS},
+    )
 
 
 # ---- episodes ---------------------------------------------------------------------------------------------------

@@ -107,22 +107,30 @@ def step_rollouts(
 
 
 def _forks(simulator: Simulator[Any], episode: Episode, number: int, rng: np.random.Generator) -> list[_Fork]:
-    turns = _to_last_action(episode.transcript)
-    places = [place for place, turn in enumerate(turns) if turn.is_agent]
-    state = start(simulator, episode.task).state
-    paid, forks = [], []
-    for depth, (place, own) in enumerate(zip(places, rng.spawn(len(places)), strict=True)):
-        playing = Playing(simulator, state, own, turns[:place], number)
-        forks.append(_Fork(episode, state, turns[:place], turns[place:], 0.0, depth, playing))
-        state = simulator.step(state, turns[place].text)
+    turns, steps = _to_last_action(episode.transcript), replayed(simulator, episode)
+    return [
+        _Fork(
+            episode, state, turns[:place], turns[place:], sum(paid for *_, paid in steps[depth:]), depth,
+            Playing(simulator, state, own, turns[:place], number),
+        )
+        for depth, ((place, state, _), own) in enumerate(zip(steps, rng.spawn(len(steps)), strict=True))
+    ]  # fmt: skip
+
+
+def replayed(simulator: Simulator[Any], episode: Episode) -> list[tuple[int, Any, float]]:
+    """The steps of an episode of one player, played again: the place of each action in the transcript, the state in
+    which it was taken, and what it paid. Raises ``ValueError`` for luck after an action, which no action tells."""
+    state, steps = start(simulator, episode.task).state, []
+    for place, turn in enumerate(episode.transcript):
+        if not turn.is_agent:
+            continue
+        before, state = state, simulator.step(state, turn.text)
         if simulator.current_player(state) == CHANCE:
             raise ValueError(
                 f"step roll-outs replay an episode's actions, and {type(simulator).__name__} has luck between"
             )
-        paid.append(simulator.rewards(state)[0])
-    for fork in forks:
-        fork.earned = sum(paid[fork.depth :])
-    return forks
+        steps.append((place, before, simulator.rewards(state)[0]))
+    return steps
 
 
 def _after(simulator: Simulator[Any], fork: _Fork, action: str, rng: np.random.Generator) -> tuple[float, Playing]:

@@ -88,6 +88,8 @@ CORE: dict[str, tuple[str, ...]] = {
     "training/evaluation.py": ("training_evaluation", *TRAINING),
     "training/supervised.py": ("training_supervised", *TRAINING),
     "training/kto.py": ("training_kto",),
+    "training/policy_gradient.py": ("training_policy_gradient",),
+    "search/credit.py": ("search_credit",),
     "training/oreo.py": ("training_oreo",),
     "training/trl_trainer.py": ("training_trl_trainer",),
     "training/trainer.py": ("training_trainer", *TRAINING),

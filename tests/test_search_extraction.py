@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_trees import TASK, built
 from information_search import grown as grown_by_information
 
 from branchwise.envs.games.leduc_poker import LeducPoker
@@ -22,47 +23,6 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
-from branchwise.search.trees.children import Children
-from branchwise.search.trees.nodes import ENDED, SOLVED, VALUED
-from branchwise.search.trees.tree import Tree
-
-TASK = {"env_id": "toy", "seed": 3}
-
-
-def built(spec: dict[str, Any]) -> Tree:
-    """A tree from nested dicts: name → {n: visits, q: value, r: reward, end: terminal, solved, children}."""
-    tree = Tree(None, None, (observed("start"),), TASK, index=7)
-
-    def fill(node: int, entry: dict[str, Any]) -> None:
-        record = tree._nodes[node]
-        record["visits"] = entry.get("n", 0)
-        record["value_sum"] = entry.get("n", 0) * entry.get("q", 0.0)
-        children = entry.get("children", {})
-        if not children:
-            return
-        count = len(children)
-        flags = [
-            (ENDED | VALUED if child.get("end") else 0) | (SOLVED if child.get("solved") else 0)
-            for child in children.values()
-        ]
-        first = tree.add_children(
-            node,
-            Children(
-                list(children),
-                [None] * count,
-                np.full(count, 1 / count),
-                [child.get("logp", -1.0) for child in children.values()],
-                [child.get("r", 0.0) for child in children.values()],
-                flags,
-            ),
-        )
-        for offset, name in enumerate(children):
-            tree.remember_observation(first + offset, f"after {name}")
-        for offset, child in enumerate(children.values()):
-            fill(first + offset, child)
-
-    fill(0, spec)
-    return tree
 
 
 def compared(pairs: list[PreferencePair]) -> list[tuple[str, str]]:

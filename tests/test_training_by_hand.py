@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from branchwise import cli
 from branchwise.agents.language_model import LanguageModel
-from branchwise.search.records import load_episodes, save_episodes
+from branchwise.search.records import load_advantages, load_episodes, save_episodes
 from branchwise.search.settings import SearchSettings
 from branchwise.training.evaluation import evaluate
 from branchwise.training.loop.agents import acting
@@ -162,6 +162,22 @@ def test_a_recipe_that_learns_from_whole_episodes_by_hand(recipe: str, run: Path
     )
     assert done.exit_code == 2
     assert "--outcome: --validate names a run" in " ".join(done.output.split())
+
+
+@pytest.mark.parametrize(("recipe", "collected"), [("gigpo", "episodes"), ("tree_grpo", "trees")])
+def test_a_recipe_that_learns_from_advantages_by_hand(recipe: str, collected: str, run: Path, tmp_path: Path) -> None:
+    advantages, base = tmp_path / "advantages.jsonl", run / "base" / "model"
+    said = command("pairs", run / "round_1" / collected, "--recipe", recipe, "--out", advantages)
+    rows = load_advantages(advantages)
+    assert f"{len(rows)} advantages" in said
+    assert min(row.advantage for row in rows) < 0 < max(row.advantage for row in rows)
+    words = ("--model", base, "--set", f"learn.policy_gradient.batch_size={len(rows) // 8}")
+    command("train", advantages, "--recipe", recipe, "--out", tmp_path / "better", *words)
+    written = (tmp_path / "better" / "model.safetensors").read_bytes()
+    assert written != (base / "model.safetensors").read_bytes()
+    done = CliRunner().invoke(cli.app, ["train", str(advantages), "--model", str(base), "--out", str(tmp_path / "no")])
+    assert done.exit_code == 2
+    assert "is no pair: train on such a file with a recipe" in " ".join(done.output.split())
 
 
 @pytest.fixture(scope="module")

@@ -154,6 +154,18 @@ def test_the_policy_ranks_in_self_play_too(tmp_path: Path) -> None:
     assert figures(tmp_path, "round_1/trees")["nodes"] > 2
 
 
+@pytest.mark.parametrize("name", ["TicTacToe", "KuhnPoker"])
+def test_a_games_trees_and_episodes_give_advantages(name: str, tmp_path: Path) -> None:
+    config = replace(tiny(name), recipes=recipes_named("tree_grpo", "gigpo"))
+    check_run(config)
+    for stage in stages_of(config)[:5]:
+        do_stage(stage, tmp_path, lambda done, total, note: None)
+    for recipe in config.recipes:
+        found = figures(tmp_path, f"{recipe}/round_1/model")
+        assert found["rows"] > 4, found["dropped"]
+        assert all(math.isfinite(one["loss"]) for one in found["candidates"])
+
+
 def test_no_two_seeds_and_no_two_rounds_sample_with_the_same_draws(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +248,7 @@ def test_the_loop_runs_whole_in_every_family(name: str, tmp_path: Path) -> None:
         ("leduc_poker", [], "learn_from_all_cards", r"collect\.trees\.search\.information=perfect: .* hides something"),
         ("leduc_poker", [], "step_q", r"extract\.best_path_pairs\.path=terminal: .* take path: final"),
         ("leduc_poker", [], "ipr", r"step_rollouts: .* has 2 players"),
+        ("leduc_poker", [], "vine_ppo", r"step_values: .* has 2 players"),
         ("deal_or_no_deal", ["search.simulations=50", "leaves=random"], "step_dpo", ""),
     ],
 )

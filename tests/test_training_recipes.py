@@ -30,7 +30,7 @@ from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
 from branchwise.training.loop.agents import agent_of
 from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
-from branchwise.training.loop.extract import BestPathPairs
+from branchwise.training.loop.extract import BestPathPairs, load_rows
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.judge import validate
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names, recipes_named
@@ -82,7 +82,7 @@ def test_a_recipe_runs_two_rounds_and_has_a_row(name: str, base: Path, tmp_path:
         assert all("stopped" in one or math.isfinite(one["loss"]) for one in found["candidates"])
         assert found["model_calls"] <= config.model_calls
     rows = tmp_path / name / "round_1" / "model" / f"{recipe.learn.takes}.jsonl"
-    assert len(load_episodes(rows) if recipe.learn.takes == "episodes" else load_pairs(rows)) == tried[0]["rows"]
+    assert len(load_rows(rows, recipe.learn.takes)) == tried[0]["rows"]
     row = row_of(figures(tmp_path, f"evaluation/{name}"))
     assert row.episodes == 20
     assert row.success == 0 or any(found["promoted"] for found in tried)
@@ -107,7 +107,8 @@ class LongWalk(Doors):  # type: ignore[misc, valid-type]
         return {"success": False, "invalid_action": False}
 
 
-@pytest.mark.parametrize("name", ["rft", "tree_sft", "trajectory_dpo", "step_dpo", "ipr", "multi_turn_kto", "oreo"])
+@pytest.mark.parametrize("name", ["rft", "tree_sft", "trajectory_dpo", "step_dpo", "ipr", "multi_turn_kto", "oreo",
+                                  "tree_grpo", "vine_ppo", "gigpo"])  # fmt: skip
 def test_a_run_for_reward_learns_from_it_where_nothing_ever_succeeds(name: str, base: Path, tmp_path: Path) -> None:
     shutil.copytree(base / "base", tmp_path / "base")
     (tmp_path / "base" / FIGURES).write_text(json.dumps({**figures(base, "base"), "validation_reward": 0.0}))
@@ -152,9 +153,10 @@ class Unsure(Doors):  # type: ignore[misc, valid-type]
 
 
 def test_luck_between_steps_cannot_be_replayed_and_is_refused_before_the_run() -> None:
-    config = replace(config_of("ipr"), env=f"{__name__}:Fog")
-    with pytest.raises(SettingsError, match="has luck after its first decision"):
-        check_run(config)
+    for name in ("vine_ppo", "ipr"):
+        config = replace(config_of(name), env=f"{__name__}:Fog")
+        with pytest.raises(SettingsError, match="has luck after its first decision"):
+            check_run(config)
     simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train")
     played = run_episodes(simulator, tasks, RandomAgent(), 0)
     with pytest.raises(ValueError, match="Fog has luck between"):
@@ -175,7 +177,7 @@ def longer(turn: Turn) -> Turn:
     return acted(f"{turn.text} " * 100) if turn.is_agent else turn
 
 
-@pytest.mark.parametrize("name", ["rft", "trajectory_dpo", "multi_turn_kto", "oreo"])
+@pytest.mark.parametrize("name", ["rft", "trajectory_dpo", "multi_turn_kto", "oreo", "gigpo"])
 def test_a_round_of_which_no_row_fits_the_model_goes_on(name: str, base: Path, tmp_path: Path) -> None:
     shutil.copytree(base / "base", tmp_path / "base")
     gathered, learned = stages_of(config_of(name, rounds=1))[1:3]

@@ -15,7 +15,15 @@ from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
 from branchwise.training.loop.config import BaseSettings, RunConfig, config_names, load_config, run_of, unread
-from branchwise.training.loop.extract import EXTRACT, BestPaths, SiblingPairs, Successes, TrajectoryPairs
+from branchwise.training.loop.extract import (
+    CREDIT,
+    EXTRACT,
+    Advantages,
+    BestPaths,
+    SiblingPairs,
+    Successes,
+    TrajectoryPairs,
+)
 from branchwise.training.loop.learners import LEARN, Preference
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names
 from branchwise.training.loop.run import _claim, check_run
@@ -321,16 +329,22 @@ def test_a_setting_takes_the_values_up_to_its_limits_and_none_beyond(
             replace(settings, **{name: value})
 
 
-@pytest.mark.parametrize(("extract", "collect", "learn"), product(EXTRACT, COLLECT, LEARN))
-def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(
-    extract: str, collect: str, learn: str
-) -> None:
-    data = {"summary": "s", "source": "s", "collect": collect, "extract": extract, "learn": learn}
+WAYS = {name: {name: {}} for name in EXTRACT if name != "advantages"} | {
+    f"by {way}": {"advantages": {"by": way}} for way in CREDIT
+}
+"""The extractors, with each way of the one that has some."""
+
+
+@pytest.mark.parametrize(("way", "collect", "learn"), product(WAYS, COLLECT, LEARN))
+def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(way: str, collect: str, learn: str) -> None:
+    [extract] = WAYS[way]
+    data = {"summary": "s", "source": "s", "collect": collect, "extract": WAYS[way], "learn": learn}
     if LEARN[learn].makes == "q":
         data["act"] = "best_of"
     extractor, learner = EXTRACT[extract], LEARN[learn]
-    if extractor.reads != COLLECT[collect].gives:
-        fault = f"extract.{extract} reads {extractor.reads}, and collect gives {COLLECT[collect].gives}"
+    reads = CREDIT[way.removeprefix("by ")].reads if extractor is Advantages else extractor.reads
+    if reads != COLLECT[collect].gives:
+        fault = f"extract.{extract} reads {reads}, and collect gives {COLLECT[collect].gives}"
     elif extractor.gives != learner.takes:
         fault = f"extract.{extract} gives {extractor.gives}, and learn takes {learner.takes}"
     elif issubclass(learner, Preference) and not extractor.compares:
@@ -340,6 +354,26 @@ def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(
         return
     with pytest.raises(SettingsError, match=f"^Recipe: {fault}"):
         build(Recipe, data)
+
+
+def test_how_advantages_are_estimated_is_a_choice_whose_ways_have_settings_of_their_own() -> None:
+    gigpo = as_dict(load_recipe("gigpo"))
+    for by, fault in (
+        ({"tree": {"discount": 0.9}}, "unknown setting extract.advantages.by.tree.discount"),
+        ({"group": {"weight": -1.0}}, "weight=-1.0; expected a number from 0 on"),
+        ({"pooled": {"discount": 1.5}}, "discount=1.5; expected a number from 0 to 1"),
+        ({"tree": {"min_visits": 0}}, "min_visits=0; expected at least 1"),
+        ({"vine": {"rollouts": 9}}, "unknown setting extract.advantages.by.vine.rollouts"),
+        ("siblings", "extract.advantages.by: there is no 'siblings'"),
+        (
+            "vine",
+            r"take one of successes, trajectory_pairs, tries, advantages \(by: group\), advantages \(by: pooled\)",
+        ),
+    ):
+        with pytest.raises(SettingsError, match=fault):
+            build(Recipe, {**gigpo, "extract": {"advantages": {"by": by}}})
+    with pytest.raises(SettingsError, match=r"extract\.advantages: no setting by; add it"):
+        build(Recipe, {**gigpo, "extract": "advantages"})
 
 
 @pytest.mark.parametrize("name", recipe_names())

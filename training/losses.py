@@ -20,6 +20,12 @@ other prompts), which has no gradient:
     desirable     λ_D (1 − σ(β(r − z0)))
     undesirable   λ_U (1 − σ(β(z0 − r)))
 
+**Clipped policy gradient** (PPO, arXiv:1707.06347, Eq. 7). With r = log π − log π_old of an action or token, ρ = exp r,
+its advantage A and the bounds ε_low, ε_high:
+
+    surrogate     − min(ρA, clip(ρ, 1 − ε_low, 1 + ε_high) A)
+    k3            exp(−r) − 1 + r                                estimates KL(π‖π_old) where actions are drawn from π
+
 **Soft Bellman** (OREO, arXiv:2412.16145). With actions t of a trajectory (tokens, or whole agent turns), the
 return R_t from there on and ρ_t = log π(a_t|s_t) − log π_ref(a_t|s_t):
 
@@ -105,6 +111,19 @@ def kto_losses(
     good = desirable_weight * (1 - torch.sigmoid(beta * (ratio - baseline)))
     bad = undesirable_weight * (1 - torch.sigmoid(beta * (baseline - ratio)))
     return torch.where(desirable, good, bad)
+
+
+def clipped_losses(log_ratio: Tensor, advantage: Tensor, clip_low: float, clip_high: float) -> Tensor:
+    """The surrogate of the table above, float32 ``[n]``; ``log_ratio`` and ``advantage`` float32 ``[n]``. At ρ = 1 its
+    gradient for ``log_ratio`` is −A; beyond the bound on the side that A favours it is exactly 0."""
+    ratio = log_ratio.exp()
+    return -torch.minimum(ratio * advantage, ratio.clamp(1 - clip_low, 1 + clip_high) * advantage)
+
+
+def k3(log_ratio: Tensor) -> Tensor:
+    """Schulman's estimator k3 of the table above, float32 ``[n]``: at least 0, and 0 exactly where the two policies
+    agree."""
+    return torch.expm1(-log_ratio) + log_ratio
 
 
 def trajectory_mean(values: Tensor, mask: Tensor) -> Tensor:

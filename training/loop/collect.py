@@ -11,7 +11,7 @@ all goals of the round are searched, and the figures show simulations.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -39,14 +39,15 @@ from ...search import (
     search,
     self_play,
 )
+from ...search.credit import vine_advantages
 from ...search.extraction import Outcome, PreferencePair, above_mean, best_paths, rollout_anchors
-from ...search.records import load_episodes, save_episodes
+from ...search.records import load_episodes, save_advantages, save_episodes
 from ...search.stepwise import step_rollouts
 from ..stages import StageContext
 from .agents import sampler_in
 from .config import RunConfig
-from .extract import GAME_VISITS, BestPathPairs, BestPaths, SiblingPairs
-from .slots import Collect, Episodes, StepRollouts, Trees
+from .extract import GAME_VISITS, Advantages, BestPathPairs, BestPaths, SiblingPairs
+from .slots import Collect, Episodes, StepRollouts, StepValues, Trees
 from .tasks import (
     SELF,
     against_itself,
@@ -63,6 +64,8 @@ EPISODES_A_BATCH: Final = 16
 GAMES_AT_ONCE: Final = 64
 WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
+Valued = tuple[Sequence[Any], Counter[str], list[int]]
+"""Rows of some episodes' steps, what was dropped, and the model calls of each episode's roll-outs."""
 
 
 def collect(
@@ -75,6 +78,8 @@ def collect(
         found = collect_trees(context, config, slot, round, policy)
     elif isinstance(slot, StepRollouts):
         found = collect_steps(context, config, slot, round, policy)
+    elif isinstance(slot, StepValues):
+        found = collect_values(context, config, slot, round, policy)
     else:
         found = collect_episodes(context, config, slot, round, policy, earlier)
     about = {"env": config.env, "seed": config.seed, "round": round, "history": config.history, "by": config.outcome}
@@ -169,24 +174,62 @@ def collect_steps(
     calls = sum(episode.model_calls for episode in played)
     agent = PolicyAgent(sampler_in(context, config, policy), temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
-    rows: list[PreferencePair] = []
-    costs: list[int] = []
-    left = config.model_calls - calls
-    for first in range(0, len(good), EPISODES_A_BATCH):
-        if sum(costs) >= left:
-            break
-        some = slice(first, first + EPISODES_A_BATCH)
-        found, _, spent = step_rollouts(
+
+    def valued(some: slice) -> Valued:
+        return step_rollouts(
             simulator, good[some], agent, rngs[some], slot.rollouts, return_gap=slot.return_gap, round=round
         )
-        rows += [replace(row, tree=first + row.tree) for row in found]
-        costs += spent
-        context.tell(min(sum(costs), left), left, f"{len(rows):,} rows")
-    used = _within(left, costs) if costs else 0
-    rows = [row for row in rows if row.tree < used]
-    calls += sum(costs[:used])
+
+    rows, used, spent = _valued(context, len(good), config.model_calls - calls, valued)
     if rows:
         save_pairs(context.folder / "steps.jsonl", rows)
+    return _of_values(tasks, played, rows, used, calls + spent)
+
+
+def collect_values(
+    context: StageContext, config: RunConfig, slot: StepValues, round: int, policy: str | Path
+) -> dict[str, Any]:
+    """Episodes of the round's goals, and roll-outs from each of their states, until the model calls are used up. One
+    part in 1 + ``rollouts`` is for the episodes: the roll-outs of an episode cost at least as many times more, so that
+    these are enough, and few are bought that nothing is left to value."""
+    simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
+    played = _sampled(context, config, policy, round, config.model_calls / (1 + slot.rollouts))
+    calls = sum(episode.model_calls for episode in played)
+    agent = PolicyAgent(sampler_in(context, config, policy), temperature=config.temperature)
+    rngs = generator(config.seed, "values", str(round)).spawn(len(played))
+
+    def valued(some: slice) -> Valued:
+        return vine_advantages(
+            simulator, played[some], agent, rngs[some], slot.rollouts, discount=slot.discount, round=round
+        )
+
+    rows, used, spent = _valued(context, len(played), config.model_calls - calls, valued)
+    if rows:
+        save_advantages(context.folder / "advantages.jsonl", rows)
+    return _of_values(tasks, played, rows, used, calls + spent)
+
+
+def _valued(
+    context: StageContext, episodes: int, limit: float, valued: Callable[[slice], Valued]
+) -> tuple[list[Any], int, int]:
+    """The rows of the first episodes whose roll-outs cost no more than ``limit`` model calls, how many episodes these
+    are, and what they cost. ``valued`` plays the roll-outs of some of them."""
+    rows: list[Any] = []
+    costs: list[int] = []
+    for first in range(0, episodes, EPISODES_A_BATCH):
+        if sum(costs) >= limit:
+            break
+        found, _, spent = valued(slice(first, first + EPISODES_A_BATCH))
+        rows += [replace(row, tree=first + row.tree) for row in found]
+        costs += spent
+        context.tell(min(sum(costs), limit), limit, f"{len(rows):,} rows")
+    used = _within(limit, costs) if costs else 0
+    return [row for row in rows if row.tree < used], used, sum(costs[:used])
+
+
+def _of_values(
+    tasks: Sequence[Task], played: Sequence[Episode], rows: Sequence[Any], used: int, calls: int
+) -> dict[str, Any]:
     return {
         "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls,
         "solved_goals": len({task_key(episode.task) for episode in played if episode.success}), "rows": len(rows),
@@ -226,8 +269,8 @@ def collect_trees(
 def least_visits(config: RunConfig) -> int:
     """The least visits of a node of a game's tree that any recipe of the run reads; the others are not kept."""
     extractors = [each for recipe in config.recipes.values() for each in recipe.extract.values()]
-    if any(isinstance(each, BestPathPairs) for each in extractors):
-        return 0  # it reads trees whole
+    if any(isinstance(each, BestPathPairs | Advantages) for each in extractors):
+        return 0  # these read trees whole
     return min((each.visits for each in extractors if isinstance(each, SiblingPairs | BestPaths)), default=GAME_VISITS)
 
 

@@ -1,23 +1,25 @@
 """The slot *extract*: from what was collected to rows to learn from.
 
-An extractor reads episodes, trees or steps and gives rows of one kind: ``pairs``, of which those without a rejected
-side are anchors (all of them where the extractor ``compares`` nothing), or whole ``episodes``. The functions are those
-of ``search.extraction``; here are their settings, as recipes name them.
+An extractor reads episodes, trees, steps or valued steps and gives rows of one kind: ``pairs``, of which those without
+a rejected side are anchors (all of them where the extractor ``compares`` nothing), whole ``episodes``, or single steps
+with ``advantages``. The functions are those of ``search.extraction`` and ``search.credit``; here are their settings, as
+recipes name them.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
 
-from ...agents.prompting import history_key, history_named
+from ...agents.prompting import History, history_key, history_named
 from ...envs.play.episode import Episode
 from ...envs.play.task import task_key
 from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
+from ...search.credit import StepAdvantage, group_advantages, pooled_advantages, tree_advantages
 from ...search.extraction import (
     Outcome,
     PreferencePair,
@@ -28,17 +30,18 @@ from ...search.extraction import (
     trajectory_pairs,
 )
 from ...search.pooling import Position, pooled, pooled_answers, pooled_pairs
-from ...search.records import load_episodes, save_episodes
+from ...search.records import load_advantages, load_episodes, save_advantages, save_episodes
 from ...search.typed import check_fields
 from ..rows import without_repeats
-from ..settings import check_counts
+from ..settings import OneOf, check_counts
 from ..stages import FIGURES, read_figures, read_from
 
-Gathered = Literal["episodes", "trees", "steps"]
+Gathered = Literal["episodes", "trees", "steps", "advantages"]
 Found = tuple[Sequence[PreferencePair], Counter[str]]
 Rows = Sequence[Any]
-"""Pairs or episodes."""
-RowKind = Literal["pairs", "episodes"]
+"""Pairs, episodes or steps with advantages."""
+RowKind = Literal["pairs", "episodes", "advantages"]
+Credited = tuple[list[StepAdvantage], Counter[str]]
 
 GAME_VISITS: Final = 64
 """Of a node of a game's tree that is kept where games are searched compiled, and pooled with its equals."""
@@ -48,6 +51,12 @@ def check_threshold(threshold: float) -> None:
     """Raises ``ValueError`` where a threshold is negative: the worse side would be chosen."""
     if threshold < 0:
         raise ValueError(f"threshold={threshold}; expected the least difference, from 0 on")
+
+
+def check_discount(discount: float) -> None:
+    """Raises ``ValueError`` where a discount is none."""
+    if not 0 <= discount <= 1:
+        raise ValueError(f"discount={discount}; expected a number from 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,9 +271,115 @@ class Tries:
         return kept, +dropped
 
 
+@dataclass(frozen=True, slots=True)
+class TreeCredit:
+    """The children of a tree's node against each other (in the manner of Tree-GRPO, arXiv:2509.21240); in games of
+    several players by what each is worth to whoever moves."""
+
+    reads: ClassVar[Gathered] = "trees"
+
+    min_visits: int = 1
+    """The least visits of a child; solved children pass."""
+    normalise: bool = False
+    """Divide by the standard deviation of the siblings' values."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "min_visits")
+
+    def from_trees(self, trees: Sequence[Tree], round: int) -> Credited:
+        rows: list[StepAdvantage] = []
+        dropped: Counter[str] = Counter()
+        for tree in trees:
+            found, left_out = tree_advantages(tree, min_visits=self.min_visits, normalise=self.normalise, round=round)
+            rows += found
+            dropped.update(left_out)
+        return rows, dropped
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCredit:
+    """An episode against those of its task, and a step against those from the same state (GiGPO, arXiv:2505.10978)."""
+
+    reads: ClassVar[Gathered] = "episodes"
+
+    weight: float = 1.0
+    """ω, of the steps' part."""
+    discount: float = 0.95
+    """γ, of the steps' returns."""
+    normalise: bool = True
+    """Divide by the standard deviation of each group."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_discount(self.discount)
+        if self.weight < 0:
+            raise ValueError(f"weight={self.weight}; expected a number from 0 on")
+
+    def from_episodes(self, episodes: Sequence[Episode], by: Outcome, shown: History, round: int) -> Credited:
+        return group_advantages(
+            episodes, lambda seen: history_key(shown(seen)), by=by, weight=self.weight, discount=self.discount,
+            normalise=self.normalise, round=round,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PooledCredit:
+    """The mean return of an action in a state against that of the state, over all episodes of a task."""
+
+    reads: ClassVar[Gathered] = "episodes"
+
+    discount: float = 1.0
+    """γ, of the steps' returns."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_discount(self.discount)
+
+    def from_episodes(self, episodes: Sequence[Episode], by: Outcome, shown: History, round: int) -> Credited:
+        return pooled_advantages(
+            episodes, lambda seen: history_key(shown(seen)), by=by, discount=self.discount, round=round
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VineCredit:
+    """What ``collect: step_values`` found by roll-outs along episodes (VinePPO, arXiv:2410.01679)."""
+
+    reads: ClassVar[Gathered] = "advantages"
+
+
+Credit = TreeCredit | GroupCredit | PooledCredit | VineCredit
+CREDIT: Final[Mapping[str, type[Credit]]] = {
+    "tree": TreeCredit,
+    "group": GroupCredit,
+    "pooled": PooledCredit,
+    "vine": VineCredit,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advantages:
+    """How much better each action was than the policy's average there."""
+
+    gives: ClassVar[RowKind] = "advantages"
+    compares: ClassVar[bool] = False
+
+    by: Annotated[Credit, OneOf(CREDIT)]
+    """How that is estimated: from the siblings of a ``tree``, against a ``group`` of episodes and of steps, by means
+    over ``pooled`` states, or by roll-outs from restored states (``vine``)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def reads(self) -> Gathered:
+        return self.by.reads
+
+
 FromEpisodes = Successes | TrajectoryPairs
 FromTrees = SiblingPairs | BestPathPairs | BestPaths
-Extractor = FromEpisodes | FromTrees | StepPairs | Tries
+Extractor = FromEpisodes | FromTrees | StepPairs | Tries | Advantages
 EXTRACT: Final[Mapping[str, type[Extractor]]] = {
     "successes": Successes,
     "trajectory_pairs": TrajectoryPairs,
@@ -273,7 +388,14 @@ EXTRACT: Final[Mapping[str, type[Extractor]]] = {
     "best_paths": BestPaths,
     "step_pairs": StepPairs,
     "tries": Tries,
+    "advantages": Advantages,
 }
+
+
+def readers(gathered: Gathered) -> list[str]:
+    """The extractors that read such a collection, by name; where it is one of an extractor's ways, with that."""
+    found = [name for name, kind in EXTRACT.items() if kind is not Advantages and kind.reads == gathered]
+    return found + [f"advantages (by: {way})" for way, kind in CREDIT.items() if kind.reads == gathered]
 
 
 def extract(
@@ -283,6 +405,10 @@ def extract(
     each, as the model is shown them, but for episodes that are better by reward: how often one was is what luck and
     unlike opponents leave to learn from."""
     about = read_figures(collection / FIGURES)
+    for each in extractors.values():
+        if isinstance(each, Advantages):  # what it gives no other extractor does, so it is alone
+            rows, left_out = _credited(each.by, collection, about)
+            return rows, dict(left_out)
     dropped: Counter[str] = Counter()
     pairs: list[PreferencePair] = []
     tries: list[Episode] = []
@@ -301,16 +427,34 @@ def extract(
 
 
 def save_rows(path: Path, rows: Rows) -> None:
-    """Rows as a file: pairs, with anchors in a file beside it, or episodes."""
+    """Rows as a file: pairs, with anchors in a file beside it, episodes, or steps with advantages."""
     if rows and isinstance(rows[0], Episode):
         save_episodes(path, rows)
+    elif rows and isinstance(rows[0], StepAdvantage):
+        save_advantages(path, rows)
     else:
         save_pairs(path, rows)
 
 
 def load_rows(path: Path, kind: RowKind) -> Rows:
     """The rows of a file. Raises what ``search.records`` does."""
-    return load_episodes(path) if kind == "episodes" else load_pairs(path)
+    loaders: Mapping[RowKind, Callable[[Path], Rows]] = {
+        "pairs": load_pairs,
+        "episodes": load_episodes,
+        "advantages": load_advantages,
+    }
+    return loaders[kind](path)
+
+
+def _credited(credit: Credit, collection: Path, about: Mapping[str, Any]) -> Credited:
+    round = about["round"]
+    if isinstance(credit, TreeCredit):
+        return credit.from_trees(_trees_of(collection, about), round)
+    if isinstance(credit, VineCredit):
+        valued = collection / "advantages.jsonl"
+        return read_from(collection, lambda _: load_advantages(valued)) if valued.is_file() else [], Counter()
+    shown = history_named(about["history"])
+    return credit.from_episodes(_episodes_in(collection, about), about["by"], shown, round)
 
 
 def _episodes_in(collection: Path, about: Mapping[str, Any]) -> list[Episode]:
@@ -333,6 +477,12 @@ def trees_in(folder: Path, simulator: Simulator[Any] | None = None) -> list[Tree
     return load_trees(folder / "trees.parquet", simulator)
 
 
+def _trees_of(collection: Path, about: Mapping[str, Any]) -> list[Tree]:
+    trees = read_from(collection, trees_in)
+    _check_env(collection, (tree.task.get("env_id") for tree in trees), about)
+    return trees
+
+
 def _found(
     extractors: Iterable[Extractor], collection: Path, about: Mapping[str, Any], rng: np.random.Generator
 ) -> Iterable[Found]:
@@ -346,8 +496,7 @@ def _found(
         episodes = _episodes_in(collection, about)
         for each in of_episodes:
             yield each.from_episodes(episodes, about["by"], round, rng)
-    trees = read_from(collection, trees_in) if of_trees else []
-    _check_env(collection, (tree.task.get("env_id") for tree in trees), about)
+    trees = _trees_of(collection, about) if of_trees else []
     if trees and trees[0].players > 1:
         yield from _pooled(of_trees, trees, about)
         return

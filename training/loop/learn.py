@@ -3,6 +3,7 @@ as the recipe acts, and the best is promoted where it is better than what was th
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -101,6 +102,12 @@ def _counts(config: RunConfig, recipe: Recipe, rows: Rows) -> dict[str, Any]:
     if recipe.learn.takes == "episodes":
         return {"rows": len(rows), "chosen_kinds": {}, "rejected_kinds": {}}
     simulator = simulator_of(config, "train")
+    if recipe.learn.takes == "advantages":  # of one sort what is to be likelier, of the other what is to be less likely
+        signs = {
+            name: Counter(kind_of_action(simulator, row.action[0].text) for row in rows if sign * row.advantage > 0)
+            for name, sign in (("chosen_kinds", 1), ("rejected_kinds", -1))
+        }
+        return {"rows": len(rows), **{name: dict(sorted(kinds.items())) for name, kinds in signs.items()}}
     kinds = action_kind_counts(rows, lambda text: kind_of_action(simulator, text))
     contrasts = sum(bool(pair.rejected) for pair in rows)
     found: dict[str, Any] = {"rows": len(rows)}

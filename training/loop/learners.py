@@ -13,9 +13,11 @@ from typing import Any, ClassVar, Final, Literal
 from ...agents.language_model import LanguageModel
 from ...envs.play.episode import Episode
 from ...envs.play.task import places_by_task
+from ...search.credit import StepAdvantage
 from ...search.extraction import Outcome, PreferencePair, above_mean
 from ..kto import KtoSettings, Labelled, train_kto
 from ..oreo import OreoSettings, train_oreo
+from ..policy_gradient import PolicyGradientSettings, train_policy_gradient
 from ..preference import PreferenceSettings, train_step_dpo
 from ..supervised import SupervisedSettings, train_sft
 from .extract import RowKind
@@ -112,6 +114,23 @@ class Oreo(OreoSettings):
         return train_oreo(policy, rows, self, outcome=outcome, seed=seed, progress=tell).history[-1]
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyGradient(PolicyGradientSettings):
+    """The clipped objective of PPO and GRPO on steps with an advantage each (``policy_gradient.py``)."""
+
+    takes: ClassVar[RowKind] = "advantages"
+    makes: ClassVar[Makes] = "policy"
+
+    def usable(self, rows: Sequence[StepAdvantage], outcome: Outcome) -> Usable:
+        """All; none where no advantage is other than 0."""
+        return (rows, {}) if any(row.advantage for row in rows) else ([], {"no advantage": len(rows)})
+
+    def train(
+        self, policy: LanguageModel, rows: Sequence[StepAdvantage], outcome: Outcome, seed: int, tell: Tell
+    ) -> Metrics:
+        return train_policy_gradient(policy, rows, self, seed=seed, progress=tell).history[-1]
+
+
 def _returns(episodes: Sequence[Episode], outcome: Outcome) -> list[float]:
     return [float(episode.success) if outcome == "success" else episode.total_reward for episode in episodes]
 
@@ -135,5 +154,12 @@ def _good(episodes: Sequence[Episode], outcome: Outcome) -> list[bool]:
     return good
 
 
-Learn = Sft | Preference | Q | Kto | Oreo
-LEARN: Final[Mapping[str, type[Learn]]] = {"sft": Sft, "preference": Preference, "q": Q, "kto": Kto, "oreo": Oreo}
+Learn = Sft | Preference | Q | Kto | Oreo | PolicyGradient
+LEARN: Final[Mapping[str, type[Learn]]] = {
+    "sft": Sft,
+    "preference": Preference,
+    "q": Q,
+    "kto": Kto,
+    "oreo": Oreo,
+    "policy_gradient": PolicyGradient,
+}

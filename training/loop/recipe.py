@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..settings import OneOf, SettingsError, build, build_from, read_yaml
-from .extract import SiblingPairs
+from .extract import SiblingPairs, readers
 from .learners import Preference
 from .slots import ACT, COLLECT, EXTRACT, LEARN, Act, Collect, Extractor, Learn, Policy
 
@@ -58,10 +58,9 @@ class Recipe:
             raise ValueError(f"extract is empty; name at least one of {', '.join(EXTRACT)}")
         for name, extractor in self.extract.items():
             if extractor.reads != self.collect.gives:
-                fitting = [other for other, kind in EXTRACT.items() if kind.reads == self.collect.gives]
                 raise ValueError(
                     f"extract.{name} reads {extractor.reads}, and collect gives {self.collect.gives}; change collect, "
-                    f"or take one of {', '.join(fitting)}"
+                    f"or take one of {', '.join(readers(self.collect.gives))}"
                 )
             if extractor.gives != self.learn.takes:
                 fitting = [other for other, kind in EXTRACT.items() if kind.gives == self.learn.takes]

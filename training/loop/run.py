@@ -46,7 +46,7 @@ from .config import RunConfig, unread
 from .extract import BestPathPairs, BestPaths, SiblingPairs, TrajectoryPairs
 from .graph import collection_of, stages_of
 from .recipe import Recipe
-from .slots import Episodes, StepRollouts, Trees
+from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
@@ -103,9 +103,10 @@ def check_run(config: RunConfig) -> None:
     ranked = set()
     for name, recipe in config.recipes.items():
         _check_extractors(config, f"recipes.{name}.extract", recipe, source.row.players)
-        if isinstance(recipe.collect, StepRollouts):
+        if isinstance(recipe.collect, StepRollouts | StepValues):
+            option = next(option for option, kind in COLLECT.items() if kind is type(recipe.collect))
             _check_step_rollouts(
-                config, f"recipes.{name}.collect.step_rollouts", recipe.collect, source, simulators["train"]
+                config, f"recipes.{name}.collect.{option}", recipe.collect, source, simulators["train"]
             )
         if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
             where = f"recipes.{name}.collect.trees.search"
@@ -170,8 +171,9 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["paths"] = "has no meaning in games, of which it takes what the search would play"
         if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
             idle["threshold"] = "compares rewards, and the run is for success"
+        usual = {each.name: each.default for each in fields(extractor)}
         for option, why in idle.items():
-            if (said := getattr(extractor, option)) != getattr(type(extractor)(), option):
+            if (said := getattr(extractor, option)) != usual[option]:
                 raise SettingsError(f"{where}.{name}.{option}={said} {why}; leave it out")
 
 
@@ -189,7 +191,7 @@ def _check_best_paths(config: RunConfig) -> None:
 
 
 def _check_step_rollouts(
-    config: RunConfig, where: str, slot: StepRollouts, source: TaskSource, simulator: Simulator[Any]
+    config: RunConfig, where: str, slot: StepRollouts | StepValues, source: TaskSource, simulator: Simulator[Any]
 ) -> None:
     if source.row.players > 1:
         raise SettingsError(f"{where}: {config.env} has {source.row.players} players, and it values what one does")
@@ -197,7 +199,7 @@ def _check_step_rollouts(
         raise SettingsError(
             f"{where}: {config.env} has luck after its first decision, which no replay of actions repeats"
         )
-    if slot.expert:
+    if isinstance(slot, StepRollouts) and slot.expert:
         _check_player(config, f"{where}.expert", slot.expert)
 
 

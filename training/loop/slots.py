@@ -1,6 +1,7 @@
 """What a recipe is made of: four slots, each filled by the name of an option and a dataclass of its settings.
 
-*Collect*: ``episodes`` are sampled as the agent would play, ``trees`` are searched (``collect.py``). *Extract*:
+*Collect*: ``episodes`` are sampled as the agent would play, ``trees`` are searched, steps are valued by roll-outs
+(``collect.py``). *Extract*:
 ``extract.py``. *Learn*: ``learners.py``. *Act*: the ``policy`` plays its likeliest action; ``best_of`` lets it propose
 some and plays the one that another part of the agent ranks first (``agents.py``).
 """
@@ -16,7 +17,7 @@ from ...search.typed import check_fields
 from ..settings import as_dict, build, check_counts
 from .extract import EXTRACT as EXTRACT
 from .extract import Extractor as Extractor
-from .extract import Gathered
+from .extract import Gathered, check_discount
 from .learners import LEARN as LEARN
 from .learners import Learn as Learn
 
@@ -82,8 +83,31 @@ class StepRollouts:
         check_counts(self, "rollouts")
 
 
-Collect = Episodes | Trees | StepRollouts
-COLLECT: Final[Mapping[str, type[Collect]]] = {"episodes": Episodes, "trees": Trees, "step_rollouts": StepRollouts}
+@dataclass(frozen=True, slots=True)
+class StepValues:
+    """Sampled episodes, and at each of their steps the policy's roll-outs, which value it (VinePPO,
+    arXiv:2410.01679)."""
+
+    gives: ClassVar[Gathered] = "advantages"
+
+    rollouts: int = 9
+    """K: roll-outs a state."""
+    discount: float = 1.0
+    """γ, of the returns."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "rollouts")
+        check_discount(self.discount)
+
+
+Collect = Episodes | Trees | StepRollouts | StepValues
+COLLECT: Final[Mapping[str, type[Collect]]] = {
+    "episodes": Episodes,
+    "trees": Trees,
+    "step_rollouts": StepRollouts,
+    "step_values": StepValues,
+}
 
 
 @dataclass(frozen=True, slots=True)
