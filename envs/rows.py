@@ -21,8 +21,9 @@ class EnvironmentRow:
     option, none where there is no such option. ``extra`` is the optional dependency that it needs: ``pip install
     '.[<extra>]'`` in the checkout. ``lessons``: the ``module:name`` of a function
     (simulator, count, generator) → transcripts of questions about pages, and their answers, for a model that cannot
-    read yet. ``worlds``: an option of which each number makes another world of the same kind. ``foreign``: it is
-    another package's (``foreign.py``).
+    read yet. ``page``: the ``module:name`` of a function from an observation to the kind of page that it is of, where
+    an episode goes from page to page. ``worlds``: an option of which each number makes another world of the same kind.
+    ``foreign``: it is another package's (``foreign.py``).
     """
 
     id: str
@@ -35,6 +36,7 @@ class EnvironmentRow:
     splits: tuple[str, ...] = ()
     extra: str = ""
     lessons: str = ""
+    page: str = ""
     worlds: str = ""
     foreign: bool = False
 
@@ -67,6 +69,7 @@ ENVIRONMENTS = (
         ),
         splits=SPLITS,
         lessons="branchwise.envs.web_shop.lessons:reading_lessons",
+        page="branchwise.envs.web_shop.pages:kind_of_page",
         worlds="catalogue_seed",
     ),
     EnvironmentRow(

@@ -31,7 +31,7 @@ from ..envs.play.episode import Episode
 from ..envs.play.playing import Playing, by_agents, play
 from ..envs.play.transcript import Transcript, Turn
 from ..envs.simulator import Simulator
-from .extraction import Dropped, Outcome, _by_task, _logged_logp, _seen_enough, expanded, step_pair
+from .extraction import Dropped, Outcome, by_task, expanded, logged_logp, seen_enough, step_pair
 from .stepwise import replayed
 from .trees.tree import Tree
 
@@ -96,7 +96,7 @@ def tree_advantages(tree: Tree, *, min_visits: int = 1, normalise: bool = False,
         for child in tree.children(node):
             if tree.visits(child) == 0:
                 dropped["unvisited"] += 1
-            elif not _seen_enough(tree, child, min_visits):
+            elif not seen_enough(tree, child, min_visits):
                 dropped["too few visits"] += 1
             else:
                 children.append(child)
@@ -210,7 +210,7 @@ def group_advantages(
     """
     rows: list[StepAdvantage] = []
     dropped: Dropped = Counter()
-    for index, tries in enumerate(_by_task(episodes, dropped)):
+    for index, tries in enumerate(by_task(episodes, dropped)):
         paid = [_rewards(episode, by) for episode in tries]
         whole = _against_group(np.array([sum(rewards) for rewards in paid]), normalise)
         for group in _by_state(tries, paid, key, discount).values():
@@ -234,7 +234,7 @@ def pooled_advantages(
     """
     rows: list[StepAdvantage] = []
     dropped: Dropped = Counter()
-    for index, tries in enumerate(_by_task(episodes, dropped)):
+    for index, tries in enumerate(by_task(episodes, dropped)):
         paid = [_rewards(episode, by) for episode in tries]
         for group in _by_state(tries, paid, key, discount).values():
             of_action: dict[str, list[float]] = defaultdict(list)
@@ -310,7 +310,7 @@ def _row(
         prompt=step.prompt,
         action=(step.action,),
         advantage=advantage,
-        logp=_logged_logp((step.action,)),
+        logp=logged_logp((step.action,)),
         q=q,
         baseline=baseline,
         visits=visits,

@@ -99,7 +99,7 @@ def sibling_pairs(
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for node in expanded(tree, dropped):
-        found = _contrasts(tree, node, threshold, min_visits, contrast, dropped)
+        found = contrasts(tree, node, threshold, min_visits, contrast, dropped)
         if per_node is not None and len(found) > per_node:
             dropped["over per_node"] += len(found) - per_node
             found = found[:per_node]
@@ -196,7 +196,7 @@ def answers(tree: Tree, min_visits: int = 1, *, round: int = 0) -> tuple[list[Pr
     dropped: Dropped = Counter()
     for node in expanded(tree, dropped):
         best = tree.best_child(node)
-        if node and not _seen_enough(tree, node, min_visits):
+        if node and not seen_enough(tree, node, min_visits):
             dropped["too few visits"] += 1
         elif best < 0 or not tree.visits(best):
             dropped["unvisited"] += 1
@@ -228,11 +228,11 @@ def anchors(
         if not visited:
             dropped["unvisited"] += 1
             continue
-        if _contrasts(tree, node, threshold, contrast_visits, "best", Counter()):
+        if contrasts(tree, node, threshold, contrast_visits, "best", Counter()):
             dropped["has contrast"] += 1
             continue
         best = max(visited, key=lambda child: (tree.value(child), tree.visits(child), -child))
-        if not _seen_enough(tree, best, min_visits):
+        if not seen_enough(tree, best, min_visits):
             dropped["too few visits"] += 1
         elif tree.value(best) < min_value:
             dropped["below min_value"] += 1
@@ -313,7 +313,7 @@ def trajectory_pairs(
         raise ValueError("pairing='random' draws; pass rng=numpy.random.default_rng(seed)")
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
-    for index, tries in enumerate(_by_task(episodes, dropped)):
+    for index, tries in enumerate(by_task(episodes, dropped)):
         if by == "success":
             better = [episode for episode in tries if episode.success]
             worse = [episode for episode in tries if not episode.success]
@@ -352,8 +352,8 @@ def trajectory_pairs(
                     rejected_q=lost.total_reward,
                     chosen_visits=1,
                     rejected_visits=1,
-                    ref_chosen_logp=_logged_logp(chosen),
-                    ref_rejected_logp=_logged_logp(rejected),
+                    ref_chosen_logp=logged_logp(chosen),
+                    ref_rejected_logp=logged_logp(rejected),
                     env_id=str(won.task.get("env_id", "")),
                     task=won.task,
                     tree=index,
@@ -372,7 +372,7 @@ def successful_trajectories(
     with the largest. Dropped reasons: ``incorrect``, ``duplicate``, ``over per_task``, ``no action`` (episodes)."""
     rows = []
     dropped: Dropped = Counter()
-    for index, tries in enumerate(_by_task(episodes, dropped)):
+    for index, tries in enumerate(by_task(episodes, dropped)):
         seen: set[tuple[str, ...]] = set()
         if by == "reward":
             tries = sorted(tries, key=lambda episode: -episode.total_reward)
@@ -396,7 +396,7 @@ def successful_trajectories(
                         chosen=chosen,
                         chosen_q=episode.total_reward,
                         chosen_visits=1,
-                        ref_chosen_logp=_logged_logp(chosen),
+                        ref_chosen_logp=logged_logp(chosen),
                         env_id=str(episode.task.get("env_id", "")),
                         task=episode.task,
                         tree=index,
@@ -428,12 +428,12 @@ def expanded(tree: Tree, dropped: Dropped, among: Sequence[int] | None = None) -
     return own
 
 
-def _seen_enough(tree: Tree, node: int, min_visits: int) -> bool:
+def seen_enough(tree: Tree, node: int, min_visits: int) -> bool:
     """Of a node that was visited."""
     return tree.visits(node) >= min_visits or tree.is_solved(node)
 
 
-def _contrasts(
+def contrasts(
     tree: Tree, node: int, threshold: float, min_visits: int, contrast: str, dropped: Dropped
 ) -> list[tuple[int, int]]:
     """(better, worse) children that pass, the largest difference first, then in order of index."""
@@ -441,7 +441,7 @@ def _contrasts(
     for child in tree.children(node):
         if tree.visits(child) == 0:
             dropped["unvisited"] += 1
-        elif not _seen_enough(tree, child, min_visits):
+        elif not seen_enough(tree, child, min_visits):
             dropped["too few visits"] += 1
         else:
             compared.append((tree.value(child), child))
@@ -482,11 +482,11 @@ def step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int,
         depth=tree.depth(node),
         round=round,
         kind=kind,
-        moves=_moves(tree, node),
+        moves=moves_until(tree, node),
     )
 
 
-def _moves(tree: Tree, node: int) -> tuple[str, ...]:
+def moves_until(tree: Tree, node: int) -> tuple[str, ...]:
     """What was done until ``node``, where its transcript does not tell all of it."""
     taken = tree.path(node)[1:]
     if isinstance(tree, InformationTree):
@@ -520,7 +520,7 @@ def _most_visited_path(tree: Tree) -> list[int]:
 # ---- episodes ---------------------------------------------------------------------------------------------------
 
 
-def _by_task(episodes: Sequence[Episode], dropped: Dropped) -> list[list[Episode]]:
+def by_task(episodes: Sequence[Episode], dropped: Dropped) -> list[list[Episode]]:
     """Episodes with at least one action, grouped by task, in order of first appearance."""
     acted = [episode for episode in episodes if any(turn.is_agent for turn in episode.transcript)]
     dropped.update({"no action": len(episodes) - len(acted)} if len(acted) < len(episodes) else {})
@@ -534,7 +534,7 @@ def _prompt_and_completion(episode: Episode) -> tuple[Transcript, tuple[Turn, ..
     return turns[: agent[0]], turns[agent[0] : agent[-1] + 1]
 
 
-def _logged_logp(turns: Sequence[Turn]) -> float | None:
+def logged_logp(turns: Sequence[Turn]) -> float | None:
     """The sum of the agent's logged log-probabilities, or None where a turn has none."""
     logged = [turn.logps for turn in turns if turn.is_agent]
     return float(sum(sum(logps) for logps in logged)) if all(logged) else None

@@ -105,6 +105,30 @@ def compact_sub_page(product: Product, page: str) -> str:
     return f"{page} {said or 'none'}"
 
 
+def kind_of_page(text: str) -> str:
+    """Which page an observation is of, in any of the three texts: ``search``, ``results``, ``item``, or one of its
+    ``text`` pages.
+
+    >>> kind_of_page("goal red shirt under $40\\nsteps 9\\nno results for green tea")
+    'results'
+    >>> kind_of_page("WebShop [SEP] Instruction: [SEP] a red shirt [SEP] Search")
+    'search'
+    """
+    for line in text.splitlines():  # compact
+        head = line.split(" ", 2)[:2]
+        if head[0] == "item" or head == ["search", "page"]:
+            return head[0]
+        if head[0] == "results" or head == ["no", "results"]:
+            return "results"
+        if head[0] in SUB_PAGES:
+            return "text"
+    if "(Total results:" in text:
+        return "results"
+    if "Buy Now" in text:
+        return "item"
+    return "text" if "Back to Search" in text else "search"
+
+
 def index_pieces(instruction: str) -> list[Piece]:
     return [Piece("WebShop"), *_head(instruction), Piece("Search", "button")]
 

@@ -12,7 +12,7 @@ all goals of the round are searched, and the figures show simulations.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +26,7 @@ from ...envs.play.players import PolicyAgent, scripted_agent
 from ...envs.play.playing import Playing, by_agents, play, run_episodes
 from ...envs.play.task import Task, places_by_task, start, task_key
 from ...envs.play.transcript import Transcript
+from ...envs.simulator import Simulator
 from ...search import (
     PolicyRollout,
     RandomRollout,
@@ -38,7 +39,9 @@ from ...search import (
     save_trees,
     search,
     self_play,
+    sibling_pairs,
 )
+from ...search.audit import Verdict, audited, relabelled
 from ...search.credit import vine_advantages
 from ...search.extraction import Outcome, PreferencePair, above_mean, best_paths, rollout_anchors
 from ...search.records import load_episodes, save_advantages, save_episodes
@@ -46,8 +49,8 @@ from ...search.stepwise import step_rollouts
 from ..stages import StageContext
 from .agents import sampler_in
 from .config import RunConfig
-from .extract import GAME_VISITS, Advantages, BestPathPairs, BestPaths, SiblingPairs
-from .slots import Collect, Episodes, StepRollouts, StepValues, Trees
+from .extract import GAME_VISITS, ROLLED, WINNERS, Advantages, BestPathPairs, BestPaths, SiblingPairs
+from .slots import Collect, Episodes, Mixed, StepRollouts, StepValues, Trees
 from .tasks import (
     SELF,
     against_itself,
@@ -64,6 +67,11 @@ EPISODES_A_BATCH: Final = 16
 GAMES_AT_ONCE: Final = 64
 WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
+ROLLED_A_TREE: Final = 4
+"""Pairs of each tree whose sides are rolled, where they are."""
+LEAST_ROLLED: Final = 0.1
+"""The least difference of value of a pair whose sides are rolled."""
+_PLAIN: Final = Trees()
 Valued = tuple[Sequence[Any], Counter[str], list[int]]
 """Rows of some episodes' steps, what was dropped, and the model calls of each episode's roll-outs."""
 
@@ -76,6 +84,8 @@ def collect(
     before, where it takes part."""
     if isinstance(slot, Trees):
         found = collect_trees(context, config, slot, round, policy)
+    elif isinstance(slot, Mixed):
+        found = collect_mixed(context, config, slot, round, policy)
     elif isinstance(slot, StepRollouts):
         found = collect_steps(context, config, slot, round, policy)
     elif isinstance(slot, StepValues):
@@ -95,8 +105,12 @@ def collect_episodes(
     episodes = _sampled(context, config, policy, round, (1.0 - share) * config.model_calls)
     if share and earlier is not None:
         episodes += _sampled(context, config, earlier, round, share * config.model_calls, "earlier")
-    calls = sum(episode.model_calls for episode in episodes)
     save_episodes(context.folder / "episodes.jsonl", episodes)
+    return _of_episodes(config, episodes)
+
+
+def _of_episodes(config: RunConfig, episodes: Sequence[Episode]) -> dict[str, Any]:
+    calls = sum(episode.model_calls for episode in episodes)
     return {
         "goals": config.train_goals,
         "tries": len(episodes),
@@ -253,17 +267,45 @@ def collect_trees(
     context: StageContext, config: RunConfig, slot: Trees, round: int, policy: str | Path
 ) -> dict[str, Any]:
     """Search the round's goals, until they or the model calls are used up."""
+    return _grown(_searched(context, config, slot, round, policy, config.model_calls), config.outcome)
+
+
+def collect_mixed(
+    context: StageContext, config: RunConfig, slot: Mixed, round: int, policy: str | Path
+) -> dict[str, Any]:
+    """Search goals for a share of the model calls; what is left of them samples episodes on all goals."""
+    trees = _searched(context, config, slot.trees, round, policy, slot.share * config.model_calls)
+    searched = _grown(trees, config.outcome)
+    episodes = _sampled(context, config, policy, round, config.model_calls - searched["model_calls"])
+    sampled = _of_episodes(config, episodes)
+    save_episodes(context.folder / "episodes.jsonl", episodes)
+    solved = {task_key(each.task) for each in episodes if each.success}
+    if config.outcome == "success":
+        solved |= {task_key(tree.task) for tree in trees if tree.players == 1 and best_paths(tree)[0]}
+    return {
+        **searched,
+        **sampled,
+        **{name: searched[name] + sampled[name] for name in ("tries", "model_calls", "prompts")},
+        "searched_goals": searched["goals"],
+        "solved_goals": len(solved),
+    }
+
+
+def _searched(
+    context: StageContext, config: RunConfig, slot: Trees, round: int, policy: str | Path, limit: float
+) -> list[Tree]:
+    """The trees of the round's goals that ``limit`` model calls pay for, written down with what came beside them."""
     first = (round - 1) * config.train_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.train_goals)
     rng = generator(config.seed, "trees", str(round))
-    trees, winners = _grow(
-        context, config, policy, tasks, slot.settings(config.search), rng, config.model_calls, round, slot.ranking,
-        least_visits(config),
-    )  # fmt: skip
-    save_trees(context.folder / "trees.parquet", trees)
-    if winners:
-        save_pairs(context.folder / "winners.jsonl", winners)
-    return _grown(trees, config.outcome)
+    grown = _grow(
+        context, config, policy, tasks, slot.settings(config.search), rng, limit, round, slot, least_visits(config)
+    )
+    save_trees(context.folder / "trees.parquet", grown.trees)
+    for name, pairs in ((WINNERS, grown.winners), (ROLLED, grown.rolled)):
+        if pairs:
+            save_pairs(context.folder / name, pairs)
+    return grown.trees
 
 
 def least_visits(config: RunConfig) -> int:
@@ -278,18 +320,29 @@ def collect_critic_trees(context: StageContext, *, config: RunConfig, policy: st
     """Small trees on goals that no round has used, by a policy that acts with search: what the critic learns from."""
     first = config.rounds * config.train_goals + place * config.critic_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.critic_goals)
-    trees, _ = _grow(context, config, policy, tasks, config.critic_search, generator(config.seed, "critic", str(place)))
+    rng = generator(config.seed, "critic", str(place))
+    trees = _grow(context, config, policy, tasks, config.critic_search, rng).trees
     save_trees(context.folder / "trees.parquet", trees)
     return _grown(trees, config.outcome)
 
 
+@dataclass(frozen=True, slots=True)
+class _Grown:
+    """Trees, and beside them the actions of roll-outs that succeeded, and pairs of siblings with the values of their
+    own roll-outs."""
+
+    trees: list[Tree]
+    winners: list[PreferencePair]
+    rolled: list[PreferencePair]
+
+
 def _grow(
     context: StageContext, config: RunConfig, model: str | Path, tasks: Sequence[Task], settings: SearchSettings,
-    rng: np.random.Generator, limit: float = math.inf, round: int = 0, ranking: bool = False,
+    rng: np.random.Generator, limit: float = math.inf, round: int = 0, slot: Trees = _PLAIN,
     least_visits: int = GAME_VISITS,
-) -> tuple[list[Tree], list[PreferencePair]]:  # fmt: skip
-    """Trees of the tasks, until ``limit`` model calls are used up, and the actions of roll-outs that succeeded.
-    ``least_visits``: of games' trees nodes with fewer are not kept."""
+) -> _Grown:  # fmt: skip
+    """Trees of the tasks, until ``limit`` model calls are used up. ``least_visits``: of games' trees nodes with fewer
+    are not kept."""
     simulator, policy = searched_simulator(config), sampler_in(context, config, model)
     one_player = simulator.players == 1
     keeps = one_player and config.outcome == "success"
@@ -298,17 +351,17 @@ def _grow(
         if config.leaves == "policy"
         else RandomRollout(keep_successes=keeps)
     )
-    critic = RankingCritic(partial(by_likelihood, policy)) if ranking else None
+    agent = PolicyAgent(policy, config.temperature)
+    critic = RankingCritic(partial(by_likelihood, policy)) if slot.ranking else None
     # A policy whose prior is not read and that plays no roll-outs is not asked: games are then searched compiled.
-    asked = one_player or config.leaves == "policy" or settings.uniform_prior < 1.0 or ranking
+    asked = one_player or config.leaves == "policy" or settings.uniform_prior < 1.0 or slot.ranking
     rngs = rng.spawn(len(tasks))
-    trees: list[Tree] = []
-    winners: list[PreferencePair] = []
+    grown = _Grown([], [], [])
     calls = 0
     for first in range(0, len(tasks), TREES_A_BATCH):
         if calls >= limit:
             break
-        part, won = context.parts / f"{first}.parquet", context.parts / f"{first}.jsonl"
+        part, won, rolled = (context.parts / f"{first}.{end}" for end in ("parquet", "jsonl", ROLLED))
         if not part.is_file():
             policy.forget()  # as for a pass of episodes
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
@@ -321,17 +374,45 @@ def _grow(
                 roots = [start(simulator, task) for task in some]
                 found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)
             anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=WINNERS_A_TREE, round=round)
+            judged = _rolled(simulator, found, agent, own, slot.rolls, round) if slot.rolls else []
             for tree in found:
-                tree.index += len(trees)
-            if anchors:
-                save_pairs(won, [replace(pair, tree=len(trees) + pair.tree) for pair in anchors])
-            save_trees(part, found)  # last: where it stands, both do
-        trees += load_trees(part)
-        winners += load_pairs(won) if won.is_file() else []
-        calls = sum(tree.counters["model_calls"] for tree in trees)
+                tree.index += len(grown.trees)
+            for path, pairs in ((won, anchors), (rolled, judged)):
+                if pairs:
+                    save_pairs(path, [replace(pair, tree=len(grown.trees) + pair.tree) for pair in pairs])
+            save_trees(part, found)  # last: where it stands, all do
+        grown.trees.extend(load_trees(part))
+        grown.winners.extend(load_pairs(won) if won.is_file() else [])
+        grown.rolled.extend(load_pairs(rolled) if rolled.is_file() else [])
+        calls = sum(tree.counters["model_calls"] for tree in grown.trees)
         context.tell(min(first + TREES_A_BATCH, len(tasks)), len(tasks), f"{calls:,} model calls")
-    kept = _within(limit, [tree.counters["model_calls"] for tree in trees])
-    return trees[:kept], [pair for pair in winners if pair.tree < kept]
+    kept = _within(limit, [tree.counters["model_calls"] for tree in grown.trees])
+    return _Grown(
+        grown.trees[:kept],
+        [pair for pair in grown.winners if pair.tree < kept],
+        [pair for pair in grown.rolled if pair.tree < kept],
+    )
+
+
+def _rolled(
+    simulator: Simulator[Any], trees: Sequence[Tree], agent: Agent, rngs: Sequence[np.random.Generator], rolls: int,
+    round: int,
+) -> list[PreferencePair]:  # fmt: skip
+    """The pairs of siblings of each tree that differ most, one a node, with the values of ``rolls`` roll-outs a side;
+    what these cost is added to the tree's model calls."""
+    pairs: list[PreferencePair] = []
+    for tree in trees:
+        found, _ = sibling_pairs(tree, LEAST_ROLLED, contrast="best", per_node=1, round=round)
+        found.sort(key=lambda pair: pair.rejected_q - pair.chosen_q)
+        pairs += found[:ROLLED_A_TREE]
+    drawn = [rng for pair in pairs for rng in rngs[pair.tree].spawn(1)]
+    judged = []
+    for pair, verdict in zip(pairs, audited(pairs, simulator, agent, drawn, rolls), strict=True):
+        if isinstance(verdict, Verdict):
+            judged.append(replace(relabelled(pair, verdict), kind="rolled"))
+            for name in ("model_calls", "prompts"):
+                trees[pair.tree].counters[name] += verdict.model_calls
+    return judged
 
 
 def by_likelihood(

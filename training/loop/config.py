@@ -28,7 +28,7 @@ from ..stages import plain_name
 from ..supervised import SupervisedSettings
 from ..value import ValueSettings
 from .recipe import FOLDER, Recipe, laid_over, recipe_data, recipe_stem, recipes_named, settings_file
-from .slots import Trees
+from .slots import trees_of
 
 MAX_RECIPES: Final = 100
 USUAL: Final = ("rft", "tree_sft", "trajectory_dpo", "step_dpo")
@@ -196,9 +196,9 @@ class RunConfig:
         if self.search_recipe and self.recipes[self.search_recipe].learn.makes != "policy":
             raise ValueError(f"search_recipe={self.search_recipe!r} learns no policy that could act with search")
         for name, recipe in self.recipes.items():
-            if isinstance(recipe.collect, Trees):
+            if trees := trees_of(recipe.collect):
                 try:
-                    recipe.collect.settings(self.search)
+                    trees.settings(self.search)
                 except ValueError as error:
                     raise ValueError(f"recipes.{name}.collect.trees over the run's search: {error}") from None
         if row.players == 1 and not self.acting.hide_outcome:
@@ -301,7 +301,7 @@ def unread(config: RunConfig) -> Iterator[tuple[str, str]]:
             yield name, "nobody acts with search (search_recipe is empty)"
     elif environment_row(config.env).players > 1:
         yield "oracle_simulations", "games have no row with an oracle"
-    if not any(isinstance(recipe.collect, Trees) for recipe in config.recipes.values()):
+    if not any(trees_of(recipe.collect) for recipe in config.recipes.values()):
         yield "search", "none of its recipes collects trees"
         if not config.search_recipe:
             yield "leaves", "no trees are grown"

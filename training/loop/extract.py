@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
 from ...agents.prompting import History, history_key, history_named
 from ...envs.play.episode import Episode
 from ...envs.play.task import task_key
+from ...envs.registry import environment_row
 from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
 from ...search.credit import StepAdvantage, group_advantages, pooled_advantages, tree_advantages
@@ -31,18 +33,23 @@ from ...search.extraction import (
 )
 from ...search.pooling import Position, pooled, pooled_answers, pooled_pairs
 from ...search.records import load_advantages, load_episodes, save_advantages, save_episodes
+from ...search.segments import Page, segment_pairs
 from ...search.typed import check_fields
 from ..rows import without_repeats
 from ..settings import OneOf, check_counts
 from ..stages import FIGURES, read_figures, read_from
 
-Gathered = Literal["episodes", "trees", "steps", "advantages"]
+Gathered = Literal["episodes", "trees", "steps", "advantages", "mixed"]
 Found = tuple[Sequence[PreferencePair], Counter[str]]
 Rows = Sequence[Any]
 """Pairs, episodes or steps with advantages."""
 RowKind = Literal["pairs", "episodes", "advantages"]
 Credited = tuple[list[StepAdvantage], Counter[str]]
 
+WINNERS: Final = "winners.jsonl"
+"""In a collection of trees: the actions of roll-outs that succeeded."""
+ROLLED: Final = "rolled.jsonl"
+"""In a collection of trees: pairs of siblings with the values of their roll-outs."""
 GAME_VISITS: Final = 64
 """Of a node of a game's tree that is kept where games are searched compiled, and pooled with its equals."""
 
@@ -166,6 +173,65 @@ class SiblingPairs:
                 replace(pair, margin=self.margin * gap, weight=gap if self.weight == "difference" else pair.weight)
             )
         return kept, dropped
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """Some actions of the best way on from a node against some of the worst (``search.segments``): with one action
+    siblings, with all of them remainders, and from the root whole episodes."""
+
+    reads: ClassVar[Gathered] = "trees"
+    gives: ClassVar[RowKind] = "pairs"
+    compares: ClassVar[bool] = True
+
+    length: int | Literal["n/3", "pages", "all"] = 1
+    """So many actions; a third of the way to the end; until another page is seen, where the environment has some; or
+    all, to the end."""
+    label: Literal["mean", "regret", "rolls"] = "mean"
+    """What says which side is better: the values of the first actions, those of the segments' ends, or of the first
+    actions by the roll-outs that ``collect: {trees: {rolls: 4}}`` plays from them (of one action)."""
+    at: Literal["nodes", "root"] = "nodes"
+    """Where segments begin."""
+    threshold: float = 0.3
+    """The least difference of the labels."""
+    min_visits: int = 2
+    """The least visits of both first actions; solved children pass."""
+    per_node: int = 3
+    """At most so many a node, those of the largest difference first."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "min_visits", "per_node")
+        check_threshold(self.threshold)
+        if isinstance(self.length, int):
+            check_counts(self, "length")
+        if self.label == "rolls" and (self.length != 1 or self.at != "nodes"):
+            raise ValueError(
+                f"label=rolls values first actions, and length={self.length}, at={self.at}; leave both at 1 and nodes"
+            )
+
+    def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
+        if self.label == "rolls":
+            return (), Counter()
+        return segment_pairs(
+            tree, self.length, label=self.label, at=self.at, threshold=self.threshold, min_visits=self.min_visits,
+            per_node=self.per_node, page=_page_of(tree) if self.length == "pages" else None, round=round,
+        )  # fmt: skip
+
+    def from_rolls(self, pairs: Sequence[PreferencePair]) -> Found:
+        """Of the pairs that were rolled, those whose difference is large enough."""
+        kept = [
+            pair for pair in pairs if pair.rejected and pair.chosen_q - pair.rejected_q >= max(self.threshold, 1e-9)
+        ]
+        return kept, Counter({"below threshold": len(pairs) - len(kept)})
+
+
+def _page_of(tree: Tree) -> Page:
+    row = environment_row(str(tree.task.get("env_id", "")))
+    if not row.page:
+        raise ValueError(f"length=pages: {row.id} does not say which page an observation is of; take another length")
+    page: Any = load_env_creator(row.page)
+    return page
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,12 +444,13 @@ class Advantages:
 
 
 FromEpisodes = Successes | TrajectoryPairs
-FromTrees = SiblingPairs | BestPathPairs | BestPaths
+FromTrees = SiblingPairs | Segments | BestPathPairs | BestPaths
 Extractor = FromEpisodes | FromTrees | StepPairs | Tries | Advantages
 EXTRACT: Final[Mapping[str, type[Extractor]]] = {
     "successes": Successes,
     "trajectory_pairs": TrajectoryPairs,
     "sibling_pairs": SiblingPairs,
+    "segments": Segments,
     "best_path_pairs": BestPathPairs,
     "best_paths": BestPaths,
     "step_pairs": StepPairs,
@@ -394,8 +461,13 @@ EXTRACT: Final[Mapping[str, type[Extractor]]] = {
 
 def readers(gathered: Gathered) -> list[str]:
     """The extractors that read such a collection, by name; where it is one of an extractor's ways, with that."""
-    found = [name for name, kind in EXTRACT.items() if kind is not Advantages and kind.reads == gathered]
-    return found + [f"advantages (by: {way})" for way, kind in CREDIT.items() if kind.reads == gathered]
+    found = [name for name, kind in EXTRACT.items() if kind is not Advantages and reads(kind.reads, gathered)]  # type: ignore[arg-type]
+    return found + [f"advantages (by: {way})" for way, kind in CREDIT.items() if reads(kind.reads, gathered)]
+
+
+def reads(wanted: Gathered, gathered: Gathered) -> bool:
+    """Whether who reads the one finds it in the other: a mixed collection holds trees and episodes."""
+    return wanted == gathered or (gathered == "mixed" and wanted in ("trees", "episodes"))
 
 
 def extract(
@@ -503,7 +575,11 @@ def _found(
     for tree in trees:
         for one in of_trees:
             yield one.from_tree(tree, about["by"], round)
-    winners = collection / "winners.jsonl"
+    rolled = collection / ROLLED
+    for one in of_trees:
+        if isinstance(one, Segments) and one.label == "rolls":
+            yield one.from_rolls(read_from(collection, lambda _: load_pairs(rolled)) if rolled.is_file() else [])
+    winners = collection / WINNERS
     if winners.is_file() and any(isinstance(each, BestPaths) for each in of_trees):
         yield read_from(collection, lambda _: load_pairs(winners)), Counter()
 
@@ -513,7 +589,7 @@ def _pooled(extractors: Sequence[FromTrees], trees: Sequence[Tree], about: Mappi
     shown = history_named(about["history"])
     by_visits: dict[int, tuple[list[Position], Counter[str]]] = {}
     for each in extractors:
-        if isinstance(each, BestPathPairs):
+        if isinstance(each, BestPathPairs | Segments):  # of which segments are refused before the run
             yield from (each.from_tree(tree, about["by"], about["round"]) for tree in trees)
             continue
         if each.visits not in by_visits:

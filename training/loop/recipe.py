@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..settings import OneOf, SettingsError, build, build_from, read_yaml
-from .extract import SiblingPairs, readers
+from .extract import SiblingPairs, readers, reads
 from .learners import Preference
 from .slots import ACT, COLLECT, EXTRACT, LEARN, Act, Collect, Extractor, Learn, Policy
 
@@ -57,7 +57,7 @@ class Recipe:
         if not self.extract:
             raise ValueError(f"extract is empty; name at least one of {', '.join(EXTRACT)}")
         for name, extractor in self.extract.items():
-            if extractor.reads != self.collect.gives:
+            if not reads(extractor.reads, self.collect.gives):
                 raise ValueError(
                     f"extract.{name} reads {extractor.reads}, and collect gives {self.collect.gives}; change collect, "
                     f"or take one of {', '.join(readers(self.collect.gives))}"
@@ -69,7 +69,7 @@ class Recipe:
                     f"or take one of {', '.join(fitting)}"
                 )
         by_visits = isinstance(self.learn, Preference) and self.learn.label_smoothing == "visits"
-        if by_visits and self.collect.gives != "trees":
+        if by_visits and not all(extractor.reads == "trees" for extractor in self.extract.values()):
             raise ValueError(
                 f"learn.label_smoothing=visits reads the visits of a tree, and collect gives {self.collect.gives}, of "
                 "which all have as many; take pair or q"

@@ -20,6 +20,7 @@ from ...envs.opponents import random_opponent
 from ...envs.play.players import scripted_agent, scripted_agents
 from ...envs.play.playing import Playing, play
 from ...envs.play.task import TaskSource, goal_count, start
+from ...envs.registry import EnvironmentRow, environment_row
 from ...envs.simulator import Simulator
 from ...search import RandomRollout, RankingCritic, search
 from ...search.engine import is_zero_sum
@@ -43,10 +44,10 @@ from ..stages import (
     read_from,
 )
 from .config import RunConfig, unread
-from .extract import BestPathPairs, BestPaths, SiblingPairs, TrajectoryPairs
+from .extract import BestPathPairs, BestPaths, Segments, SiblingPairs, TrajectoryPairs
 from .graph import collection_of, stages_of
 from .recipe import Recipe
-from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees
+from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees, trees_of
 from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
 
 CONFIG: Final = "config.yaml"
@@ -98,7 +99,7 @@ def check_run(config: RunConfig) -> None:
                 f"split {split!r} has {goals} goals; {wanted[split]} are asked for. Lower "
                 f"{split}_goals" + (", rounds or critic_goals" if split == "train" else "")
             )
-    grows_trees = any(isinstance(recipe.collect, Trees) for recipe in config.recipes.values())
+    grows_trees = any(trees_of(recipe.collect) for recipe in config.recipes.values())
     searches = {"search": config.search} if grows_trees else {}
     ranked = set()
     for name, recipe in config.recipes.items():
@@ -108,10 +109,10 @@ def check_run(config: RunConfig) -> None:
             _check_step_rollouts(
                 config, f"recipes.{name}.collect.{option}", recipe.collect, source, simulators["train"]
             )
-        if isinstance(recipe.collect, Trees) and recipe.collect != Trees():
+        if (trees := trees_of(recipe.collect)) and trees != Trees():
             where = f"recipes.{name}.collect.trees.search"
-            searches[where] = recipe.collect.settings(config.search)
-            ranked |= {where} if recipe.collect.ranking else set()
+            searches[where] = trees.settings(config.search)
+            ranked |= {where} if trees.ranking else set()
     if self_share(config) and not any(isinstance(recipe.collect, Episodes) for recipe in config.recipes.values()):
         raise SettingsError(
             "env_options.opponents: self plays where episodes are sampled, and no recipe collects episodes (trees are "
@@ -171,16 +172,34 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["paths"] = "has no meaning in games, of which it takes what the search would play"
         if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
             idle["threshold"] = "compares rewards, and the run is for success"
+        if isinstance(extractor, Segments):
+            _check_segments(f"{where}.{name}", extractor, recipe, environment_row(config.env))
         usual = {each.name: each.default for each in fields(extractor)}
         for option, why in idle.items():
             if (said := getattr(extractor, option)) != usual[option]:
                 raise SettingsError(f"{where}.{name}.{option}={said} {why}; leave it out")
 
 
+def _check_segments(where: str, segments: Segments, recipe: Recipe, row: EnvironmentRow) -> None:
+    if row.players > 1:
+        raise SettingsError(
+            f"{where}: segments are one player's actions, and {row.id} has {row.players}; take sibling_pairs"
+        )
+    if segments.length == "pages" and not row.page:
+        raise SettingsError(f"{where}.length=pages: {row.id} has no pages; take another length")
+    trees = trees_of(recipe.collect)
+    if (segments.label == "rolls") != bool(trees and trees.rolls):
+        raise SettingsError(
+            f"{where}.label={segments.label} and collect's trees.rolls={trees.rolls if trees else 0}: roll-outs are "
+            "played for label=rolls, which needs some; set both, such as rolls=4, or neither"
+        )
+
+
 def _check_best_paths(config: RunConfig) -> None:
     """Refuses, of a game, what finds nothing in trees of information sets, whose nodes are no ends of games."""
     for name, recipe in config.recipes.items():
-        if not isinstance(recipe.collect, Trees) or recipe.collect.settings(config.search).information == "perfect":
+        trees = trees_of(recipe.collect)
+        if trees is None or trees.settings(config.search).information == "perfect":
             continue
         for kind, extractor in recipe.extract.items():
             if isinstance(extractor, BestPathPairs) and extractor.path == "terminal":

@@ -1,9 +1,9 @@
 """What a recipe is made of: four slots, each filled by the name of an option and a dataclass of its settings.
 
-*Collect*: ``episodes`` are sampled as the agent would play, ``trees`` are searched, steps are valued by roll-outs
-(``collect.py``). *Extract*:
-``extract.py``. *Learn*: ``learners.py``. *Act*: the ``policy`` plays its likeliest action; ``best_of`` lets it propose
-some and plays the one that another part of the agent ranks first (``agents.py``).
+*Collect*: ``episodes`` are sampled as the agent would play, ``trees`` are searched, ``mixed`` does both, steps are
+valued by roll-outs (``collect.py``). *Extract*: ``extract.py``. *Learn*: ``learners.py``. *Act*: the ``policy`` plays
+its likeliest action; ``best_of`` lets it propose some and plays the one that another part of the agent ranks first
+(``agents.py``).
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,8 @@ from .extract import Extractor as Extractor
 from .extract import Gathered, check_discount
 from .learners import LEARN as LEARN
 from .learners import Learn as Learn
+
+MOST_ROLLS: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,9 @@ class Trees:
     they were written out under ``search``."""
     search: dict[str, Any] = field(default_factory=dict)
     """Settings of ``SearchSettings`` that are laid over those of the preset and of the run's own ``search``."""
+    rolls: int = 0
+    """Roll-outs a side of the pairs of siblings of each tree that differ most, before they may be accepted
+    (``extract: {segments: {label: rolls}}``); their model calls are the tree's. In games of several players none."""
     ranking: bool = False
     """Whether the policy ranks the actions of a node before they are tried, by how likely they are: what a language
     model that is asked for a ranking does in Agent Q. ``critic_weight`` and ``unvisited_value`` say how it counts."""
@@ -57,11 +62,30 @@ class Trees:
         if self.preset:
             object.__setattr__(self, "search", overlaid(preset_options(self.preset), self.search))
             object.__setattr__(self, "preset", "")
+        if not 0 <= self.rolls <= MOST_ROLLS:
+            raise ValueError(f"rolls={self.rolls}; expected 0 (none) to {MOST_ROLLS:,}")
         build(SearchSettings, self.search, "search.")
 
     def settings(self, common: SearchSettings) -> SearchSettings:
         """The search's settings, over those of the run."""
         return build(SearchSettings, overlaid(as_dict(common), self.search), "search.")
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Trees for a share of the model calls, and episodes, sampled on all goals, for the rest."""
+
+    gives: ClassVar[Gathered] = "mixed"
+
+    trees: Trees = field(default_factory=Trees)
+    """How goals are searched, one after the other until the share is used up."""
+    share: float = 0.5
+    """Of the model calls, for trees."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        if not 0.0 < self.share < 1.0:
+            raise ValueError(f"share={self.share}; expected a share between 0 and 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,13 +125,19 @@ class StepValues:
         check_discount(self.discount)
 
 
-Collect = Episodes | Trees | StepRollouts | StepValues
+Collect = Episodes | Trees | Mixed | StepRollouts | StepValues
 COLLECT: Final[Mapping[str, type[Collect]]] = {
     "episodes": Episodes,
     "trees": Trees,
+    "mixed": Mixed,
     "step_rollouts": StepRollouts,
     "step_values": StepValues,
 }
+
+
+def trees_of(slot: Collect) -> Trees | None:
+    """How a slot searches, where it does."""
+    return slot.trees if isinstance(slot, Mixed) else slot if isinstance(slot, Trees) else None
 
 
 @dataclass(frozen=True, slots=True)
