@@ -1,0 +1,164 @@
+"""``branchwise audit``: figures, files, resuming, and files that must not be obeyed."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from branchwise import cli
+from branchwise.search.audit import swapped
+from branchwise.search.records import anchors_beside, load_pairs, save_pairs
+from branchwise.training import labels
+
+GAME = "TicTacToe-v0"
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    return done.exit_code, " ".join(done.output.split())
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("audit")
+    code, said = run("search", GAME, "--goals", 6, "--simulations", 300, "--out", folder / "t.parquet")
+    assert code == 0, said
+    code, said = run("pairs", folder / "t.parquet", "--out", folder / "p.jsonl", "--threshold", 0.3, "--min-visits", 4)
+    assert code == 0, said
+    return folder / "p.jsonl"
+
+
+@pytest.fixture
+def pairs(made: Path, tmp_path: Path) -> Path:
+    for file in (made, anchors_beside(made)):
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    return tmp_path / made.name
+
+
+def figures(said: str) -> dict[str, dict[str, float]]:
+    return {row["of"]: row for row in json.loads(said[said.index("[ {") :])}
+
+
+def test_a_game_with_a_solver_is_audited_exactly_and_planted_labels_are_found(pairs: Path) -> None:
+    """Of labels that are right one in five is swapped, and the audit says so to two points."""
+    clean = pairs.with_name("clean.jsonl")
+    code, said = run("audit", pairs, "--out", clean)
+    assert code == 0, said
+    assert "exact values" in said
+    right = [pair for pair in load_pairs(clean) if pair.rejected]
+    assert {pair.chosen_visits for pair in right} == {0}
+    assert all(pair.chosen_q > pair.rejected_q for pair in right)
+    code, said = run("audit", clean, "--json")
+    assert figures(said)["all"]["right"] == 1.0
+    planted = [swapped(pair) if place % 5 == 0 else pair for place, pair in enumerate(right[: len(right) // 5 * 5])]
+    save_pairs(clean, planted)
+    code, said = run("audit", clean, "--json")
+    found = figures(said)["all"]
+    assert abs(found["wrong"] - 0.2) <= 0.02
+    assert found["wrong_low"] < 0.2 < found["wrong_high"]
+    code, said = run("audit", clean, "--out", pairs.with_name("again.jsonl"), "--swap")
+    assert code == 0, said
+    again = [pair for pair in load_pairs(pairs.with_name("again.jsonl")) if pair.rejected]
+    assert [pair.chosen for pair in again] == [pair.chosen for pair in right[: len(planted)]]
+
+
+def test_an_audit_resumes_from_its_verdicts(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, other = pairs.with_name("v.jsonl"), pairs.with_name("w.jsonl")
+    monkeypatch.setattr(labels, "PAIRS_AT_ONCE", 4)
+    code, whole = run("audit", pairs, "--rolls", 4, "--verdicts", kept, "--json")
+    assert code == 0, whole
+    lines = kept.read_bytes().splitlines(keepends=True)
+    assert len(lines) > 10
+    other.write_bytes(b"".join(lines[:7]) + lines[7][: len(lines[7]) // 2])  # killed in the middle of a line
+    code, again = run("audit", pairs, "--rolls", 4, "--verdicts", other, "--json")
+    assert code == 0, again
+    assert figures(again) == figures(whole)
+    assert sorted(other.read_bytes().splitlines()) == sorted(kept.read_bytes().splitlines())
+    code, said = run("audit", pairs, "--rolls", 8, "--verdicts", kept)
+    assert (code, "another rolls" in said) == (2, True)
+    save_pairs(pairs, load_pairs(pairs)[1:])
+    code, said = run("audit", pairs, "--rolls", 4, "--verdicts", kept)
+    assert (code, "another pairs" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "line", ["{}", "[]", "nonsense", '{"place": 0}', '{"place": 0, "chosen_q": "x", "rejected_q": 0, "error": 0}']
+)
+def test_a_damaged_file_of_verdicts_says_where(pairs: Path, line: str) -> None:
+    kept = pairs.with_name("v.jsonl")
+    assert run("audit", pairs, "--rolls", 1, "--sample", 3, "--verdicts", kept)[0] == 0
+    kept.write_bytes(kept.read_bytes().splitlines(keepends=True)[0] + line.encode() + b"\n")
+    code, said = run("audit", pairs, "--rolls", 1, "--sample", 3, "--verdicts", kept)
+    assert (code, "v.jsonl, line 2" in said) == (2, True), said
+    before = "my notes\n"
+    kept.write_text(before)
+    assert run("audit", pairs, "--rolls", 1, "--verdicts", kept)[0] == 2
+    assert kept.read_text() == before
+
+
+def test_a_sample_is_drawn_by_the_seed(pairs: Path) -> None:
+    asked = ("audit", pairs, "--rolls", 2, "--sample", 5, "--json")
+    assert run(*asked) == run(*asked)
+    assert figures(run(*asked)[1])["all"]["pairs"] == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"env_id": "os:system"}, "names code to run"),
+        ({"env_options": {"opponents": "os:system"}}, "names code to run"),
+        ({"env_id": ""}, "give --env"),
+        ({"env_id": "Nowhere-v0"}, "Nowhere-v0"),
+        ({"env_options": {"size": 3}}, "size"),
+    ],
+)
+def test_a_file_does_not_say_what_code_runs(pairs: Path, change: dict[str, object], words: str) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    for row in rows:
+        task = {**json.loads(row["task"]), **change}
+        row |= {"task": json.dumps(task), "env_id": task["env_id"]}
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, said = run("audit", pairs, "--rolls", 1)
+    assert code == 2
+    assert words in said
+    assert "Traceback" not in said
+
+
+def test_what_cannot_be_judged_is_counted(pairs: Path) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    rows[0]["prompt"][-1]["content"] = "another board"
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, said = run("audit", pairs)
+    assert (code, "not judged: 1 not restored" in said) == (0, True)
+    pairs.write_text(json.dumps(rows[0]) + "\n")
+    code, said = run("audit", pairs)
+    assert (code, "no pair could be judged: 1 not restored" in said) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--swap",), "without --out"),
+        (("--history", "all_turns"), "without --model"),
+        (("--outcome", "success"), "who are paid"),
+        (("--out", "p.jsonl"), "is read by this command"),
+        (("--verdicts", "p.jsonl"), "is read by this command"),
+        (("--model", "nowhere"), "nowhere"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(
+    pairs: Path, options: tuple[str, ...], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(pairs.parent)
+    code, said = run("audit", "p.jsonl", *options)
+    assert (code, words in said) == (2, True), said
+
+
+def test_anchors_alone_have_nothing_to_compare(pairs: Path) -> None:
+    from dataclasses import replace
+
+    save_pairs(pairs, [replace(pair, rejected=()) for pair in load_pairs(pairs)])
+    code, said = run("audit", pairs)
+    assert (code, "nothing to compare" in said) == (2, True)
