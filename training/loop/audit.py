@@ -1,5 +1,6 @@
 """How right the labels of a round are: a sample of its pairs, both sides played out by the policy that collected them
-(``search.audit``); exact where the environment has a solver.
+(``search.audit``); exact where the environment has a solver. Outcomes are the true ones, also where a run collects with
+a verdict that errs.
 
 Sides of several actions are played whole, so that pairs of whole episodes are right by what makes them; of IPR's
 remainders, whose label is about their first action, that action alone is played.
@@ -28,7 +29,7 @@ def audit_labels(context: StageContext, *, config: RunConfig, name: str, round: 
     rng = generator(config.seed, "audit", name, str(round))
     places = sorted(rng.permutation(len(pairs))[: config.audit_pairs].tolist())
     of_episodes = with_outcome(config, simulator_of(config, "train")) if gives == "episodes" else None
-    simulator = of_episodes or searched_simulator(config)
+    simulator = of_episodes or searched_simulator(config, noise=False)
     agent = PolicyAgent(sampler_in(context, config, policy), config.temperature)
     rolls = None if hasattr(simulator, "optimal_values") else config.audit_rolls
     found: list[tuple[int, Verdict | str]] = []

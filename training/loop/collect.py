@@ -56,6 +56,7 @@ from .tasks import (
     against_itself,
     generator,
     goals_of,
+    sampled_simulator,
     searched_simulator,
     simulator_of,
     source_of,
@@ -126,7 +127,7 @@ def _sampled(
 ) -> list[Episode]:
     """Episodes of a model on the round's goals for ``budget`` model calls, pass after pass over all goals. ``who``
     names the files of the passes, and their draws."""
-    simulator, tasks = simulator_of(config, "train"), tasks_of(config, "train", round)
+    simulator, tasks = sampled_simulator(config), tasks_of(config, "train", round)
     model = sampler_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
@@ -298,9 +299,10 @@ def _searched(
     first = (round - 1) * config.train_goals
     tasks = goals_of(source_of(config).behind_view(), "train", first, config.train_goals)
     rng = generator(config.seed, "trees", str(round))
-    grown = _grow(
-        context, config, policy, tasks, slot.settings(config.search), rng, limit, round, slot, least_visits(config)
-    )
+    settings = slot.settings(config.search)
+    if config.verdict_noise:  # a search that proves would look through a verdict that errs
+        settings = replace(settings, solve=False)
+    grown = _grow(context, config, policy, tasks, settings, rng, limit, round, slot, least_visits(config))
     save_trees(context.folder / "trees.parquet", grown.trees)
     for name, pairs in ((WINNERS, grown.winners), (ROLLED, grown.rolled)):
         if pairs:

@@ -120,6 +120,9 @@ class RunConfig:
         roll-outs a side; calls of the model beyond the budget, which nothing learns from.
     temperature: of sampled episodes and roll-outs; in free text also of what is proposed at the nodes of a tree.
     outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
+    verdict_noise: the probability with which the verdict on an episode is flipped while collecting, each time that it
+        is asked for (below 0.5; of one player, with outcome=success). Trees then prove nothing; validation, test and
+        audit see the truth.
     baselines: players by rule that have a row of the table, by name.
     leaves: what values the leaves of collecting: roll-outs by the ``policy``, or by ``random`` legal actions, which
         cost no model calls.
@@ -149,6 +152,7 @@ class RunConfig:
     audit_rolls: int = 16
     temperature: float = 1.0
     outcome: Outcome = "success"
+    verdict_noise: float = 0.0
     baselines: tuple[str, ...] = ("random",)
     base: BaseSettings = field(default_factory=BaseSettings)
     leaves: Literal["policy", "random"] = "policy"
@@ -172,11 +176,17 @@ class RunConfig:
         check_seed(self.seed)
         if self.temperature < 0:
             raise ValueError(f"temperature={self.temperature}; expected 0 (the likeliest text) or a positive number")
+        if not 0.0 <= self.verdict_noise < 0.5:
+            raise ValueError(f"verdict_noise={self.verdict_noise}; expected a probability from 0 to below 0.5")
         history_named(self.history)
         row = environment_row(self.env)
         object.__setattr__(self, "env", row.id)
         if row.players > 1:  # the rules say who wins what is tried out, so that nothing is hidden from a search
             object.__setattr__(self, "acting", replace(self.acting, hide_outcome=False))
+        if self.verdict_noise and (row.players > 1 or self.outcome != "success"):
+            raise ValueError(
+                f"verdict_noise={self.verdict_noise} flips success, and outcome={self.outcome} in {self.env}"
+            )
         if "split" in self.env_options:
             raise ValueError(
                 "env_options.split is set by the loop: train to learn, validation to choose, test to judge"

@@ -48,7 +48,7 @@ from .extract import BestPathPairs, BestPaths, Segments, SiblingPairs, Trajector
 from .graph import collection_of, stages_of
 from .recipe import Recipe
 from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees, trees_of
-from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of
+from .tasks import goals_of, searched_simulator, self_share, simulator_of, source_of, with_noise
 
 CONFIG: Final = "config.yaml"
 SEARCHES: Final = ("search", "acting", "critic_search")
@@ -107,7 +107,11 @@ def check_run(config: RunConfig) -> None:
         if isinstance(recipe.collect, StepRollouts | StepValues):
             option = next(option for option, kind in COLLECT.items() if kind is type(recipe.collect))
             _check_step_rollouts(
-                config, f"recipes.{name}.collect.{option}", recipe.collect, source, simulators["train"]
+                config,
+                f"recipes.{name}.collect.{option}",
+                recipe.collect,
+                source,
+                with_noise(config, simulators["train"]),
             )
         if (trees := trees_of(recipe.collect)) and trees != Trees():
             where = f"recipes.{name}.collect.trees.search"

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ...envs.noisy import NoisyVerdict
 from ...envs.play.task import Task, TaskSource
 from ...envs.simulator import Simulator
 from ...envs.wrappers import SuccessOutcome
@@ -51,9 +52,20 @@ def simulator_of(config: RunConfig, split: str, **more: Any) -> Simulator[Any]:
     return source_of(config).simulator(split, **more)
 
 
-def searched_simulator(config: RunConfig) -> Simulator[Any]:
-    """The training split's simulator as a search meets it, which may see outcomes: a game with all its players."""
-    return with_outcome(config, source_of(config).behind_view().simulator("train"))
+def sampled_simulator(config: RunConfig) -> Simulator[Any]:
+    """The training split's simulator as episodes are sampled in it, whose verdict may err."""
+    return with_noise(config, simulator_of(config, "train"))
+
+
+def searched_simulator(config: RunConfig, noise: bool = True) -> Simulator[Any]:
+    """The training split's simulator as a search meets it, which may see outcomes: a game with all its players. Without
+    ``noise`` the verdict never errs."""
+    simulator = source_of(config).behind_view().simulator("train")
+    return with_outcome(config, with_noise(config, simulator) if noise else simulator)
+
+
+def with_noise(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]:
+    return NoisyVerdict(simulator, config.verdict_noise) if config.verdict_noise else simulator
 
 
 def with_outcome(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]:
