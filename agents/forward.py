@@ -20,13 +20,15 @@ from .packing import Row, batches_by_length, pack, prefix_tree
 
 class Forward:
     """``model``: a transformers causal language model or base model; ``pad``: any token id to fill rows with;
-    ``token_budget``: most padded tokens of one forward. ``count`` counts forwards."""
+    ``token_budget``: most padded tokens of one forward. ``count`` counts forwards,
+    ``tokens`` the positions that they computed, filled ones included."""
 
     def __init__(self, model: Any, pad: int = 0, token_budget: int | None = None) -> None:
         self.model = model
         self.pad = pad
         self.token_budget = token_budget or (2048 if model.device.type == "cpu" else 65536)
         self.count = 0
+        self.tokens = 0
         self._head: Any = None
         self._packs: bool | None = None
 
@@ -94,6 +96,7 @@ class Forward:
         """One forward: states ``[N, L, d]``. ``mask``: additive ``[N, 1, L, L']`` or 1 and 0 ``[N, L']``."""
         self._try()
         self.count += 1
+        self.tokens += tokens.size
         known: dict[str, Any] = {} if positions is None else {"position_ids": self.tensor(positions)}
         whole = self._head is None and self.model.base_model is not self.model
         reader = self.model if whole else self.model.base_model
@@ -124,6 +127,7 @@ class Forward:
             self._head = _output_head(self.model)
             self._packs = self._try_packing()
         self.count = 0
+        self.tokens = 0
 
     def _try_packing(self) -> bool:
         config = self.model.config.get_text_config()

@@ -301,6 +301,11 @@ class LanguageModel:
         """Forwards of the network so far."""
         return self._forward.count
 
+    @property
+    def tokens(self) -> int:
+        """Positions that the network computed so far, filled ones included; none for what was remembered."""
+        return self._forward.tokens
+
     def _notice_weights(self) -> None:
         weights = self._forward.weights()
         if weights != self._weights:

@@ -7,9 +7,10 @@ difference). All intervals are 95 %. Nothing here chooses a model: that is the l
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from scipy import stats
@@ -29,7 +30,8 @@ class ResultRow:
     decision; ``seconds_per_decision`` is wall-clock time in this run, batching included; ``kind`` is the agent's
     (``readable.KINDS``), where it is known. ``figures`` has for each further figure of the environment
     (``abilities.figures_of``) its ``mean`` with ``low`` and ``high``, over the ``episodes`` that have it, and of a
-    policy in a small game its ``exploitability``, which is computed and has a ``mean`` alone."""
+    policy in a small game its ``exploitability``, which is computed and has a ``mean`` alone. ``failures``: how many
+    episodes failed in which way (:func:`failure_kind`)."""
 
     agent: str
     env: str
@@ -48,6 +50,7 @@ class ResultRow:
     seconds_per_decision: float
     kind: str = ""
     figures: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -60,7 +63,7 @@ class ResultRow:
 def row_of(found: Mapping[str, Any]) -> ResultRow:
     """A row of the table from the figures of an evaluation. Raises what :class:`ResultRow` does, ``KeyError`` for a
     figure that is not there."""
-    optional = ("kind", "figures")
+    optional = ("kind", "figures", "failures")
     given = [entry.name for entry in fields(ResultRow) if entry.name not in optional or entry.name in found]
     return ResultRow(**{name: found[name] for name in given})
 
@@ -115,7 +118,24 @@ def summarise(episodes: Sequence[Episode], *, agent: str, env: str, split: str, 
         model_calls=sum(episode.model_calls for episode in episodes) / max(decisions, 1),
         seconds_per_decision=seconds / max(decisions, 1),
         figures=_means(episodes, seed),
+        failures=dict(Counter(kind for episode in episodes if (kind := failure_kind(episode)))),
     )
+
+
+FAILURES: Final = ("loop", "out of steps", "wrong end")
+
+
+def failure_kind(episode: Episode) -> str:
+    """How an episode failed, "" where it did not: ``loop``, cut off by its budget after a second half of actions that
+    were all taken before; ``out of steps``, cut off without that; ``wrong end``, ended by the agent's own choice, as by
+    a wrong purchase or answer."""
+    if episode.success:
+        return ""
+    if not episode.truncated:
+        return "wrong end"
+    actions = [turn.text for turn in episode.transcript if turn.is_agent]
+    half = (len(actions) + 1) // 2
+    return "loop" if len(actions) > 1 and set(actions[half:]) <= set(actions[:half]) else "out of steps"
 
 
 def _means(episodes: Sequence[Episode], seed: int) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from markupsafe import Markup
 
 from ..envs.terminal import printable
 from ..search.files import atomically
+from .evaluation import FAILURES
 from .readable import (
     BASE,
     KINDS,
@@ -65,6 +66,7 @@ def render(run: Run) -> str:
         measure=_measure(run),
         bars=_bars(run),
         further=_further(run),
+        failures=_failures(run),
         efforts=_efforts(run),
         charts=_charts(run),
         sample=sample_episodes(run),
@@ -150,6 +152,17 @@ def _further(run: Run) -> dict[str, Any]:
     return {"names": [name.replace("_", " ").capitalize() for name in names], "rows": rows}
 
 
+def _failures(run: Run) -> list[tuple[str, list[str]]]:
+    """For each agent the shares of episodes that failed, by kind; of runs that are judged by success."""
+    if _measure(run) != "success":
+        return []
+    return [
+        (agent_name(row["agent"]), [percent(row["failures"].get(kind, 0) / row["episodes"]) for kind in FAILURES])
+        for row in run.results
+        if row.get("failures")
+    ]
+
+
 def _groups(run: Run) -> list[dict[str, Any]]:
     """The table's rows in groups: references, trained, with search, with an oracle."""
     groups = {kind: [row for row in run.results if kind_of(row) == kind] for kind in KINDS}
@@ -172,6 +185,8 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
                 "name": agent_name(recipe),
                 "rounds": len(rounds),
                 "model_calls": _total(rounds, "model_calls"),
+                "prompts": _total(rounds, "prompts"),
+                "tokens": _total(rounds, "tokens"),
                 "trained_on": _trained_on(rounds),
                 "candidates": sum(len(figures.get("candidates", ())) for figures in rounds) or None,
                 "seconds": _total(rounds, "seconds"),
@@ -184,6 +199,8 @@ def _efforts(run: Run) -> list[dict[str, Any]]:
                 "name": "Critic of the rows that search",
                 "rounds": 1,
                 "model_calls": critic.get("model_calls"),
+                "prompts": None,
+                "tokens": None,
                 "trained_on": _trained_on([critic]),
                 "candidates": 1,
                 "seconds": critic.get("seconds"),

@@ -134,14 +134,17 @@ def budgets(run: Run) -> Iterator[str]:
         yield note
     yield from further_figures(run)
     yield from labels_in_words(run)
-    calls: Counter[str] = Counter()
+    spent = {name: Counter[str]() for name in ("model_calls", "prompts", "tokens")}
     tried: Counter[str] = Counter()
     for made in run.rounds:
-        calls[agent_name(made.recipe)] += int(made.figures.get("model_calls", 0))
+        for name, counts in spent.items():
+            counts[agent_name(made.recipe)] += int(made.figures.get(name, 0))
         tried[agent_name(made.recipe)] += len(made.figures.get("candidates", ()))
     if "model_calls" in run.critic:
-        calls["the critic of the rows that search"] = int(run.critic["model_calls"])
-    for title, counts in (("model calls to collect", calls), ("settings tried on validation goals", tried)):
+        spent["model_calls"]["the critic of the rows that search"] = int(run.critic["model_calls"])
+    titles = ("samples (model calls) to collect, held equal", "prompts of these", "tokens computed for these")
+    shown = [*zip(titles, spent.values(), strict=True), ("settings tried on validation goals", tried)]
+    for title, counts in shown:
         if any(counts.values()):
             listed = ", ".join(f"{name} {number(count)}" for name, count in counts.items())
             yield f"Budgets, {title}: {listed}"

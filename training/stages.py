@@ -115,7 +115,7 @@ NUMBERS: Final = (
     *("validation_low", "validation_high"),
     *("episode_length", "reading_accuracy", "chosen_logp_per_token", "explained_variance", "auc", "error"),
     *("rows", "pairs", "anchors", "held_out", "goals", "tries", "solved_goals", "nodes", "demonstrations"),
-    *("parameters", "episodes", "model_calls", "prompts", "seconds", "learning_rate", "loss"),
+    *("parameters", "episodes", "model_calls", "prompts", "tokens", "seconds", "learning_rate", "loss"),
 )
 """Figures that tables and reports show as numbers, whichever stage returns them."""
 SCORES: Final = ("validation_success", "validation_reward")

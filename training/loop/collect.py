@@ -12,6 +12,7 @@ all goals of the round are searched, and the figures show simulations.
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,7 @@ from ...search import (
 from ...search.audit import Verdict, audited, relabelled
 from ...search.credit import vine_advantages
 from ...search.extraction import Outcome, PreferencePair, above_mean, best_paths, rollout_anchors
+from ...search.files import atomically
 from ...search.records import load_episodes, save_advantages, save_episodes
 from ...search.stepwise import step_rollouts
 from ..stages import StageContext
@@ -66,6 +68,8 @@ from .tasks import (
 TREES_A_BATCH: Final = 32
 EPISODES_A_BATCH: Final = 16
 GAMES_AT_ONCE: Final = 64
+TOKENS: Final = ".tokens"
+"""Ending of the files that hold how many tokens a part of the work cost."""
 WINNERS_A_TREE: Final = 2
 """Successful roll-outs that are kept of each tree."""
 ROLLED_A_TREE: Final = 4
@@ -93,6 +97,7 @@ def collect(
         found = collect_values(context, config, slot, round, policy)
     else:
         found = collect_episodes(context, config, slot, round, policy, earlier)
+    found["tokens"] = sum(int(file.read_text()) for file in context.parts.glob(f"*{TOKENS}"))
     about = {"env": config.env, "seed": config.seed, "round": round, "history": config.history, "by": config.outcome}
     return {"gives": slot.gives, **about, **found}
 
@@ -138,8 +143,9 @@ def _sampled(
         if not part.is_file():
             model.forget()  # scores of another batch differ in the last bit: a part depends on no earlier one
             seed = int(generator(config.seed, who, str(round), str(passes)).integers(2**31))
-            played = _played_alone(config, alone, agent, seed)
-            save_episodes(part, run_episodes(simulator, tasks, agent, seed, done=played))
+            with _counted(model, part):
+                played = run_episodes(simulator, tasks, agent, seed, done=_played_alone(config, alone, agent, seed))
+            save_episodes(part, played)  # last: where it is there, its count of tokens is
         episodes += load_episodes(part)
         before, calls = calls, sum(episode.model_calls for episode in episodes)
         passes += 1
@@ -187,7 +193,8 @@ def collect_steps(
         played = _sampled(context, config, policy, round, config.model_calls / 2)
     good = _good(played, config.outcome, bool(slot.expert))
     calls = sum(episode.model_calls for episode in played)
-    agent = PolicyAgent(sampler_in(context, config, policy), temperature=config.temperature)
+    model = sampler_in(context, config, policy)
+    agent = PolicyAgent(model, temperature=config.temperature)
     rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
 
     def valued(some: slice) -> Valued:
@@ -195,7 +202,8 @@ def collect_steps(
             simulator, good[some], agent, rngs[some], slot.rollouts, return_gap=slot.return_gap, round=round
         )
 
-    rows, used, spent = _valued(context, len(good), config.model_calls - calls, valued)
+    with _counted(model, context.parts / "steps"):
+        rows, used, spent = _valued(context, len(good), config.model_calls - calls, valued)
     if rows:
         save_pairs(context.folder / "steps.jsonl", rows)
     return _of_values(tasks, played, rows, used, calls + spent)
@@ -210,7 +218,8 @@ def collect_values(
     simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
     played = _sampled(context, config, policy, round, config.model_calls / (1 + slot.rollouts))
     calls = sum(episode.model_calls for episode in played)
-    agent = PolicyAgent(sampler_in(context, config, policy), temperature=config.temperature)
+    model = sampler_in(context, config, policy)
+    agent = PolicyAgent(model, temperature=config.temperature)
     rngs = generator(config.seed, "values", str(round)).spawn(len(played))
 
     def valued(some: slice) -> Valued:
@@ -218,10 +227,20 @@ def collect_values(
             simulator, played[some], agent, rngs[some], slot.rollouts, discount=slot.discount, round=round
         )
 
-    rows, used, spent = _valued(context, len(played), config.model_calls - calls, valued)
+    with _counted(model, context.parts / "steps"):
+        rows, used, spent = _valued(context, len(played), config.model_calls - calls, valued)
     if rows:
         save_advantages(context.folder / "advantages.jsonl", rows)
     return _of_values(tasks, played, rows, used, calls + spent)
+
+
+@contextmanager
+def _counted(model: LanguageModel, part: Path) -> Iterator[None]:
+    """Writes down beside a part of the work how many tokens ``model`` computed for it."""
+    before = model.tokens
+    yield
+    with atomically(part.with_name(f"{part.stem}{TOKENS}")) as file:
+        file.write_text(str(model.tokens - before))
 
 
 def _valued(
@@ -367,16 +386,17 @@ def _grow(
         if not part.is_file():
             policy.forget()  # as for a pass of episodes
             some, own = tasks[first : first + TREES_A_BATCH], rngs[first : first + TREES_A_BATCH]
-            if simulator.players > 1:
-                found = self_play(
-                    simulator, some, policy if asked else None, evaluator, settings, own, critic=critic,
-                    least_visits=least_visits,
-                )  # fmt: skip
-            else:
-                roots = [start(simulator, task) for task in some]
-                found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)
+            with _counted(policy, part):
+                if simulator.players > 1:
+                    found = self_play(
+                        simulator, some, policy if asked else None, evaluator, settings, own, critic=critic,
+                        least_visits=least_visits,
+                    )  # fmt: skip
+                else:
+                    roots = [start(simulator, task) for task in some]
+                    found = search(simulator, roots, policy, evaluator, settings, own, critic=critic)
+                judged = _rolled(simulator, found, agent, own, slot.rolls, round) if slot.rolls else []
             anchors, _ = rollout_anchors(evaluator.take_successes(), found, per_tree=WINNERS_A_TREE, round=round)
-            judged = _rolled(simulator, found, agent, own, slot.rolls, round) if slot.rolls else []
             for tree in found:
                 tree.index += len(grown.trees)
             for path, pairs in ((won, anchors), (rolled, judged)):

@@ -120,4 +120,4 @@ def _counts(config: RunConfig, recipe: Recipe, rows: Rows) -> dict[str, Any]:
 
 def _spent(context: StageContext, collection: str) -> dict[str, Any]:
     collected = figures(context.run, collection)
-    return {name: collected[name] for name in ("model_calls", "prompts") if name in collected}
+    return {name: collected[name] for name in ("model_calls", "prompts", "tokens") if name in collected}
