@@ -86,20 +86,23 @@ def sibling_pairs(
     *,
     contrast: Literal["all", "best"] = "all",
     per_node: int | None = None,
+    z: float = 0.0,
     round: int = 0,
 ) -> tuple[list[PreferencePair], Dropped]:
     """Pairs of children of one node with |ΔQ| ≥ ``threshold``, both visited at least ``min_visits`` times (solved
     children pass: their value is known).
 
+    ``z``: the least ΔQ in standard errors of returns that are 0 or 1, √(m(1 − m)(1/n₁ + 1/n₂)) with m the mean of all
+    n₁ + n₂ visits, of which a solved child has infinitely many: 1 against 0 after one visit each is 1.4, after two 2.
     ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
     at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a
-    visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``over per_node`` (pairs), ``no
-    contrast`` (nodes that gave no pair), ``other's view`` (information sets of who does not move there).
+    visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``unclear`` (below ``z``), ``over per_node``
+    (pairs), ``no contrast`` (nodes that gave no pair), ``other's view`` (information sets of another than who moves).
     """
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for node in expanded(tree, dropped):
-        found = contrasts(tree, node, threshold, min_visits, contrast, dropped)
+        found = contrasts(tree, node, threshold, min_visits, contrast, dropped, z)
         if per_node is not None and len(found) > per_node:
             dropped["over per_node"] += len(found) - per_node
             found = found[:per_node]
@@ -434,7 +437,7 @@ def seen_enough(tree: Tree, node: int, min_visits: int) -> bool:
 
 
 def contrasts(
-    tree: Tree, node: int, threshold: float, min_visits: int, contrast: str, dropped: Dropped
+    tree: Tree, node: int, threshold: float, min_visits: int, contrast: str, dropped: Dropped, z: float = 0.0
 ) -> list[tuple[int, int]]:
     """(better, worse) children that pass, the largest difference first, then in order of index."""
     compared = []
@@ -453,9 +456,19 @@ def contrasts(
                 dropped["tie"] += 1
             elif high - low < threshold:
                 dropped["below threshold"] += 1
+            elif z and high - low < z * _error(tree, better, worse):
+                dropped["unclear"] += 1
             else:
                 found.append((low - high, better, worse))
     return [(better, worse) for _, better, worse in sorted(found)]
+
+
+def _error(tree: Tree, one: int, other: int) -> float:
+    """The standard error of the difference of two children's values, their returns being 0 or 1."""
+    counts = np.array([tree.visits(child) for child in (one, other)], np.float64)
+    mean = float(np.average([min(max(tree.value(child), 0.0), 1.0) for child in (one, other)], weights=counts))
+    open_ = [1 / count for child, count in zip((one, other), counts, strict=True) if not tree.is_solved(child)]
+    return float(np.sqrt(mean * (1 - mean) * sum(open_)))
 
 
 def step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int, kind: str) -> PreferencePair:

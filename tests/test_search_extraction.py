@@ -536,3 +536,18 @@ def test_extremes_set_the_best_against_the_worst_then_the_next_two() -> None:
     assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("a", "d"), ("b", "c")]
     assert trajectory_pairs(episodes, by="reward", pairing="extremes", per_task=1)[1] == Counter({"over per_task": 1})
     assert not dropped
+
+
+def test_a_difference_is_held_against_its_standard_error() -> None:
+    """1 against 0: √(¼ · (1/n + 1/n)) is 0.71 after a visit each and ½ after two; a solved side is known, so that
+    what is left is √(⅓ · ⅔ · ½) with two visits against one."""
+    for visits, z in ((1, 2**0.5), (2, 2.0), (8, 4.0)):
+        tree = built({"n": 9, "children": {"a": {"n": visits, "q": 1.0}, "b": {"n": visits, "q": 0.0}}})
+        assert len(sibling_pairs(tree, z=z - 1e-6)[0]) == 1
+        found, dropped = sibling_pairs(tree, z=z + 1e-6)
+        assert found == []
+        assert dropped["unclear"] == 1
+    tree = built({"n": 9, "children": {"a": {"n": 1, "q": 1.0, "solved": True}, "b": {"n": 2, "q": 0.0}}})
+    z = 1 / (1 / 3 * 2 / 3 / 2) ** 0.5
+    assert len(sibling_pairs(tree, z=z - 1e-6)[0]) == 1
+    assert sibling_pairs(tree, z=z + 1e-6)[0] == []

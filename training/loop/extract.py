@@ -130,6 +130,8 @@ class SiblingPairs:
     """The best child against each other one, or all against all."""
     per_node: int = 3
     """At most so many a node, those of the largest difference first."""
+    z: float = 0.0
+    """The least difference in standard errors, where returns are 0 or 1 (runs for success)."""
     visits: int = GAME_VISITS
     """Games: the least visits of a node whose counts are added to those of its equals; roots' always are."""
     margin: float = 0.0
@@ -141,6 +143,8 @@ class SiblingPairs:
         check_fields(self)
         check_counts(self, "min_visits", "per_node", "visits")
         check_threshold(self.threshold)
+        if self.z < 0:
+            raise ValueError(f"z={self.z}; expected a number of standard errors, from 0 on")
 
     @property
     def counts(self) -> str:
@@ -151,7 +155,13 @@ class SiblingPairs:
     def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
         return self._counted(
             *sibling_pairs(
-                tree, self.threshold, self.min_visits, contrast=self.contrast, per_node=self.per_node, round=round
+                tree,
+                self.threshold,
+                self.min_visits,
+                contrast=self.contrast,
+                per_node=self.per_node,
+                z=self.z,
+                round=round,
             )
         )
 

@@ -174,6 +174,8 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["visits"] = "counts where equal positions of games are pooled"
         if players > 1 and isinstance(extractor, BestPaths):
             idle["paths"] = "has no meaning in games, of which it takes what the search would play"
+        if config.outcome == "reward" and isinstance(extractor, SiblingPairs):
+            idle["z"] = "is for returns of 0 or 1, and the run is for reward"
         if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
             idle["threshold"] = "compares rewards, and the run is for success"
         if isinstance(extractor, Segments):
