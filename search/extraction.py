@@ -96,8 +96,9 @@ def sibling_pairs(
     n₁ + n₂ visits, of which a solved child has infinitely many: 1 against 0 after one visit each is 1.4, after two 2.
     ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
     at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a
-    visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``unclear`` (below ``z``), ``over per_node``
-    (pairs), ``no contrast`` (nodes that gave no pair), ``other's view`` (information sets of another than who moves).
+    visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``unclear`` (below ``z``), ``over
+    per_node`` (pairs), ``no contrast`` (nodes that gave no pair), ``other's view`` (information sets of another than
+    who moves).
     """
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
