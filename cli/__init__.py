@@ -1,9 +1,9 @@
 """The command ``branchwise``: each floor's work from a shell, thin. It parses, calls a floor below, and prints.
 
-A room for each kind of work: ``playing.py``, ``searching.py``, ``auditing.py``, ``training.py``; ``options.py`` and
-``printing.py`` are what they share. Results go to the standard output, progress and errors to the standard error. Exit
-codes: 2 invalid input, 1 failed run, 130 interrupted (:func:`~branchwise.cli.printing.reported`). Heavy imports are
-inside the functions, so that ``--help`` answers at once.
+A room for each kind of work: ``playing.py``, ``searching.py``, ``auditing.py``, ``exporting.py``, ``training.py``;
+``options.py`` and ``printing.py`` are what they share. Results go to the standard output, progress and errors to the
+standard error. Exit codes: 2 invalid input, 1 failed run, 130 interrupted
+(:func:`~branchwise.cli.printing.reported`). Heavy imports are inside the functions, so that ``--help`` answers at once.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from . import auditing, playing, searching, training
+from . import auditing, exporting, playing, searching, training
 from .options import parsed_options as parsed_options
 from .printing import STOPPED as STOPPED
 from .printing import exit_code as exit_code
@@ -52,6 +52,7 @@ for command in (  # in the order of ``branchwise --help``
     training.collect,
     searching.pairs,
     auditing.audit,
+    exporting.export,
     training.train,
     playing.bench,
     training.recipes,

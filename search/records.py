@@ -70,10 +70,10 @@ def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
     contrasts = [_pair_to_json(pair) for pair in pairs if pair.rejected]
     anchors = [_pair_to_json(pair) for pair in pairs if not pair.rejected]
     if contrasts and anchors:
-        _write_lines(beside, anchors)
+        write_lines(beside, anchors)
     else:
         beside.unlink(missing_ok=True)
-    _write_lines(path, contrasts or anchors)
+    write_lines(path, contrasts or anchors)
 
 
 def check_replaceable(path: str | Path) -> None:
@@ -101,7 +101,7 @@ def load_pairs(path: str | Path) -> list[PreferencePair]:
 
 
 def _pair_to_json(pair: PreferencePair) -> dict[str, Any]:
-    _check_roles((*pair.chosen, *pair.rejected))
+    check_roles((*pair.chosen, *pair.rejected))
     row: dict[str, Any] = {"prompt": messages(pair.prompt)}
     sides = _SIDES if pair.rejected else _SIDES[:1]
     if pair.rejected:
@@ -173,7 +173,8 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
     )
 
 
-def _check_roles(turns: Iterable[Turn]) -> None:
+def check_roles(turns: Iterable[Turn]) -> None:
+    """Raises ValueError for a turn whose role does not say whose it is."""
     for turn in turns:
         if turn.is_agent != (turn.role == "assistant"):
             raise ValueError(
@@ -251,7 +252,7 @@ def save_advantages(path: str | Path, rows: Sequence[StepAdvantage]) -> None:
     is."""
     if not rows:
         raise ValueError(f"{path}: no advantages to save; search more, or play more episodes of each task")
-    _write_lines(path, map(_advantage_to_json, rows))
+    write_lines(path, map(advantage_to_json, rows))
 
 
 def load_advantages(path: str | Path) -> list[StepAdvantage]:
@@ -260,8 +261,9 @@ def load_advantages(path: str | Path) -> list[StepAdvantage]:
     return _read_lines(path, _advantage_from_json, "an advantage: prompt, completion and advantage")
 
 
-def _advantage_to_json(row: StepAdvantage) -> dict[str, Any]:
-    _check_roles(row.action)
+def advantage_to_json(row: StepAdvantage) -> dict[str, Any]:
+    """The line of an advantage, as an object."""
+    check_roles(row.action)
     logp = _as_logged(row.logp)
     return {
         "prompt": messages(row.prompt),
@@ -300,7 +302,7 @@ def save_episodes(path: str | Path, episodes: Sequence[Episode]) -> None:
     """Write episodes as JSONL. Raises ValueError for no episodes."""
     if not episodes:
         raise ValueError(f"{path}: no episodes to save; a file needs at least one")
-    _write_lines(path, map(_episode_to_json, episodes))
+    write_lines(path, map(_episode_to_json, episodes))
 
 
 def episode_line(episode: Episode, **more: Any) -> bytes:
@@ -377,7 +379,8 @@ def _demonstration(row: dict[str, Any]) -> Transcript:
 # ---- lines and turns --------------------------------------------------------------------------------------------
 
 
-def _write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+def write_lines(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write objects as JSONL, whole or not at all."""
     with atomically(path) as temporary, open(temporary, "wb") as file:
         for row in rows:
             file.write(_line(row))

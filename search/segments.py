@@ -3,7 +3,7 @@
 The length of a segment is the granularity of the contrast. With one action it is the pair of siblings
 (``extraction.sibling_pairs``); with all actions until the end, from a node, the pair of remainders of IPR
 (arXiv:2406.11176), and from the root the pair of whole episodes (ETO, arXiv:2403.02502); in between the segments of
-hierarchical preference learning (HPL) and of SDPO (arXiv:2501.01821).
+hierarchical preference learning (HPL, arXiv:2510.03253) and SDPO (arXiv:2501.01821).
 
 At a node the best child is compared with each other one, as ``sibling_pairs`` does with ``contrast="best"``. The chosen
 side goes on from the better child along the children of largest value, the rejected side from the worse one along

@@ -1,5 +1,6 @@
 """No name, action or reason of a stranger reaches the terminal as it is: each command, driven with hostile ones."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,10 @@ def test_what_people_write_stays(text: str) -> None:
         ["pairs", f"{SIGNS}.parquet", "--out", "p.jsonl"],
         ["pairs", "broken{}.parquet", "--out", "p.jsonl"],
         ["pairs", f"t{SIGNS}", "--out", "folder{}"],
+        ["export", f"{SIGNS}.jsonl", "--format", "trl", "--out", "o.jsonl"],
+        ["export", "broken{}.parquet", "--format", "verl", "--out", "o.parquet"],
+        ["export", "r.jsonl", "--format", SIGNS, "--out", "o.jsonl"],
+        ["export", "hostile{}.jsonl", "--format", "trl", "--out", "o.jsonl"],
         ["train", f"{SIGNS}.jsonl", "--model", "m", "--out", "o"],
         ["train", "p.jsonl", "--model", "m", "--out", "o", "--method", SIGNS],
         ["train", "p.jsonl", "--model", "m", "--out", "o", "--\x1b[2J\x9b1A"],
@@ -80,6 +85,7 @@ def test_errors_are_clean(arguments: list[str], tmp_path: Path, monkeypatch: pyt
     (tmp_path / f"folder{SIGNS}").mkdir()
     (tmp_path / f"folder{SIGNS}" / "file").touch()
     (tmp_path / f"broken{SIGNS}.parquet").write_text("broken")
+    (tmp_path / f"hostile{SIGNS}.jsonl").write_text(json.dumps({SIGNS: SIGNS}) + "\n")
     done = CliRunner().invoke(cli.app, [argument.replace("{}", SIGNS) for argument in arguments])
     assert done.exit_code == 2, done.output
     assert is_clean(done.output), ascii(done.output)
