@@ -136,9 +136,11 @@ def audit(
         "success": success, "env": env or "", "options": options, "history": history,
     }  # fmt: skip
     kinds: dict[int, str] = {}
+    measures: set[str] = set()
     with VerdictLog(verdicts, about) as log, bar("audit", len(places)) as moved:
         for (env_id, made_with), members in groups.items():
             simulator = _simulator(env_id, dict(made_with), success, outcome)
+            measures.add("success" if success and simulator.players == 1 else "reward")
             kinds |= {place: kind_of_contrast(simulator, rows[place]) for place in members}
             left = [place for place in members if place not in log.found]
             for found in judged_by_place(rows, left, simulator, agent, [seed], rolls, actions):
@@ -155,7 +157,7 @@ def audit(
         print_json([*table, *([{"of": "not judged", **lost}] if lost else [])])
     else:
         how = "exact values" if not any(verdict.rolls for _, verdict in judged) else _rolled(judged[-1][1].rolls, model)
-        show(f"{pairs}: {len(judged)} pairs judged by {how}, by {'success' if success else 'reward'}")
+        show(f"{pairs}: {len(judged)} pairs judged by {how}, by {' and '.join(sorted(measures))}")
         _print_table(table)
         if lost:
             show(f"not judged: {_in_words(lost)}")
