@@ -1,5 +1,5 @@
-"""Which way of assigning credit is right, and which trains best: the command ``branchwise bench credit``, its lines kept
-as results.
+"""Which way of assigning credit is right, and which trains best: the command ``branchwise bench credit``, whose lines
+are kept as results.
 
     python benchmarks/credit.py --out runs/credit --option seeds=5
 """

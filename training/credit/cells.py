@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...envs.bifurcation import Bifurcation
+from ...envs.play.policy import FunctionPolicy
 from ...envs.play.transcript import Transcript
 
 DIALS: Final = ("horizon", "recoverable", "noise", "critical", "rare", "branching")
@@ -90,23 +91,19 @@ def exact_success(task: Bifurcation, probabilities: NDArray[np.float64]) -> floa
     return float(task.value_table(probabilities).v[:, 0, 0, 0].mean())
 
 
-class TablePolicy:
-    """A policy that is a table, ``[keys, horizon, 2, branching]``, as agents and searches ask it: it reads the key in
-    the first observation, and point and detour in the last. The candidates must be all actions, in their order."""
+def table_policy(probabilities: NDArray[np.float64]) -> FunctionPolicy:
+    """The policy of a table, ``[keys, horizon, 2, branching]``, as agents and searches ask it: the key is read in the
+    first observation, point and detour in the last. The candidates are all actions, in their order."""
+    logps = np.log(probabilities)
+    known: dict[tuple[str, str], NDArray[np.float64]] = {}
 
-    def __init__(self, probabilities: NDArray[np.float64]) -> None:
-        self._logps = np.log(probabilities)
-        self._logps.setflags(write=False)
-        self._rows: dict[tuple[str, str], NDArray[np.float64]] = {}
-
-    def score(self, transcripts: Sequence[Transcript], candidates: Sequence[Sequence[str]]) -> list[np.ndarray]:
-        """As :meth:`~branchwise.envs.play.policy.Policy.score`."""
-        return [self._row(transcript[0].text, transcript[-1].text) for transcript in transcripts]
-
-    def _row(self, first: str, last: str) -> NDArray[np.float64]:
-        if (first, last) not in self._rows:
+    def score(transcript: Transcript, actions: Sequence[str]) -> NDArray[np.float64]:
+        first, last = transcript[0].text, transcript[-1].text
+        if (first, last) not in known:
             key, point = _KEY.search(first), _POINT.search(last)
             if key is None or point is None:
                 raise ValueError(f"no observation of a bifurcation task: {first!r:.60}, {last!r:.60}")
-            self._rows[first, last] = self._logps[int(key[1]), int(point[1]) - 1, int("\ndetour\n" in last)]
-        return self._rows[first, last]
+            known[first, last] = logps[int(key[1]), int(point[1]) - 1, int("\ndetour\n" in last)]
+        return known[first, last]
+
+    return FunctionPolicy(score)

@@ -2,9 +2,9 @@
 
 Collection and extraction are the package's own: ``play`` with a policy's agent, ``search`` with roll-outs of the same
 policy, the extractors of ``search.extraction``, ``segments``, ``audit`` and ``credit``, with the settings of the recipe
-of the same name where there is one. A sample is one action drawn from the policy, or one prompt that a tree scores; what
-batches bought beyond the budget is cut off, an episode or a tree at a time. Methods that collect alike share what was
-collected.
+of the same name where there is one. A sample is one action drawn from the policy, or one prompt that a tree scores;
+what batches bought beyond the budget is cut off, an episode or a tree at a time, and at least one is kept. Methods that
+collect alike share what was collected.
 """
 
 import time
@@ -38,7 +38,7 @@ from ...search.extraction import (
 )
 from ...search.rules.options import Puct
 from ...search.segments import Length, segment_pairs
-from .cells import Cell, TablePolicy
+from .cells import Cell, table_policy
 
 GOALS: Final = 24
 """Goals, of four keys: six of each."""
@@ -96,7 +96,7 @@ class Samples:
         self.name = cell.name
         self.task = cell.task(seed)
         self.base = cell.base(self.task)
-        self.policy = TablePolicy(self.base)
+        self.policy = table_policy(self.base)
         self.agent = PolicyAgent(self.policy, 1.0)
         self.tasks: list[Task] = [{"seed": goal, "options": {"goal": goal}} for goal in range(GOALS)]
         self.settings = SearchSettings(

@@ -35,7 +35,7 @@ TABLES: Final = "credit.md"
 MOST_WORKERS: Final = 64
 GROUPS: Final = {"all": CELLS, "fitted": [c.name for c in FITTED], "held_out": [c.name for c in HELD_OUT]}
 
-Progress = Callable[[int, int, str], None]
+Progress = Callable[[int, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,9 @@ class Settings:
             raise ValueError(f"cells={self.cells!r}; expected names of cells, or one of {', '.join(GROUPS)}")
         chosen = {cell for name in asked for cell in GROUPS.get(name.strip(), [name.strip()])}
         if unknown := sorted(chosen - CELLS.keys()):
-            raise ValueError(f"cells: no cell {unknown[0]!r}; there are {', '.join([*GROUPS, *CELLS])}")
+            raise ValueError(
+                f"cells: no cell {unknown[0]!r}; expected one of {', '.join(GROUPS)}, or names such as {FITTED[0].name}"
+            )
         return [name for name in CELLS if name in chosen]
 
     def about(self) -> dict[str, Any]:
@@ -82,8 +84,8 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Result:
     """A line. ``success`` and ``base``: exact, of the trained and the base policy; ``sign``, ``tied``, ``tau``:
-    ``labels.fidelity``; ``rate`` and ``iterations`` are those that trained best; ``cpu_seconds``: collecting, also where
-    that was shared, labelling and training."""
+    ``labels.fidelity``; ``rate`` and ``iterations`` are those that trained best; ``cpu_seconds``: of collecting, even
+    where that was shared, of labelling and of training."""
 
     cell: str
     seed: int
@@ -145,7 +147,7 @@ def measured(samples: Samples, method: str, rows: Rows, settings: Settings) -> R
 
 def run(settings: Settings, folder: Path | None, progress: Progress | None = None) -> list[Result]:
     """Measure what ``folder`` does not hold yet, and return the results in the order of seeds, cells and methods.
-    ``progress``: cells and seeds done, how many there are, and how long the rest will take, in words. Raises
+    ``progress``: how many cells and seeds are done, and how long the rest will take, in words. Raises
     ``ValueError`` where the folder holds another benchmark, :class:`StageFailed` where a worker was killed."""
     seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
     work = [(cell, seed) for seed in seeds for cell in settings.names()]
@@ -153,13 +155,13 @@ def run(settings: Settings, folder: Path | None, progress: Progress | None = Non
         todo = [each for each in work if each not in log.found]
         began = time.monotonic()
         if progress and todo:
-            progress(len(work) - len(todo), len(work), "")
+            progress(len(work) - len(todo), "")
         with closing(_each_measured(todo, settings)) as measured_ones:
             for count, found in enumerate(measured_ones, 1):
                 log.add(found)
                 if progress:
                     left = (time.monotonic() - began) / count * (len(todo) - count)
-                    progress(len(work) - len(todo) + count, len(work), f"{left:.0f} s left")
+                    progress(len(work) - len(todo) + count, f"{left:.0f} s left")
     return [result for each in work for result in log.found[each]]
 
 
@@ -213,8 +215,8 @@ def _one_thread_each() -> Iterator[None]:
 
 
 class ResultLog:
-    """The results by cell and seed, kept in ``path`` as they come (``None``: in memory alone). A group of lines that was
-    cut off by a kill is dropped. A context manager. Raises ``ValueError`` naming file and line where the file holds
+    """The results by cell and seed, kept in ``path`` as they come (``None``: in memory alone). A group of lines that a
+    kill has cut off is dropped. A context manager. Raises ``ValueError`` naming file and line where the file holds
     something else, or a benchmark of other settings."""
 
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:

@@ -176,7 +176,7 @@ def method_table(results: Sequence[Result]) -> Table:
     methods = list(dict.fromkeys(result.method for result in results))
     level = [name for cell in found.values() for name in level_with_best(cell)]
     seeds = sorted({result.seed for result in results})
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for method in methods:
         own = [result for result in results if result.method == method]
         by_seed = np.array([np.mean([r.success for r in own if r.seed == seed]) for seed in seeds])
@@ -269,7 +269,7 @@ def _markdown_table(table: Table) -> str:
 
 def _with_interval(values: NDArray[np.float64]) -> str:
     mean, low, high = mean_interval(values)
-    around = "" if np.isnan(low) else f" [{100 * low:.1f}, {100 * high:.1f}]"
+    around = "" if np.isnan(low) else f" [{100 * max(low, 0.0):.1f}, {100 * min(high, 1.0):.1f}]"
     return f"{100 * mean:.1f}{around}"
 
 
