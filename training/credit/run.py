@@ -40,14 +40,16 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is run. ``budget``: samples a cell, for each point of its chain; ``clip_low``, ``clip_high``: bounds of the
-    policy gradient's ratio; ``cells``: names, or ``all``, ``fitted``, ``held_out``; seeds count from ``first_seed``."""
+    """What is run. ``budget``: samples a cell, for each point of its chain; ``cells``: names, or ``all``, ``fitted``,
+    ``held_out``; ``clip_low``, ``clip_high``: bounds of the policy gradient's ratio; ``rates``: learning rates, of which
+    the best is taken; seeds count from ``first_seed``."""
 
     seeds: int = 5
     budget: int = 150
     cells: str | Sequence[str] = "all"
     clip_low: float = CLIP[0]
     clip_high: float = CLIP[1]
+    rates: Sequence[float] = RATES
     workers: int = 2
     first_seed: int = 0
 
@@ -59,6 +61,12 @@ class Settings:
         for name in ("clip_low", "clip_high"):
             if not is_number(getattr(self, name)) or getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)!r}; expected a number above 0")
+        if (
+            not isinstance(self.rates, Sequence)
+            or not self.rates
+            or not all(is_number(r) and r > 0 for r in self.rates)
+        ):
+            raise ValueError(f"rates={self.rates!r}; expected numbers above 0, such as [0.1, 0.3]")
         self.names()
 
     def names(self) -> list[str]:
@@ -76,7 +84,7 @@ class Settings:
     def about(self) -> dict[str, Any]:
         """What the lines of a log depend on, beside cell and seed."""
         return {
-            "budget": self.budget, "clip": [self.clip_low, self.clip_high], "goals": GOALS, "rates": list(RATES),
+            "budget": self.budget, "clip": [self.clip_low, self.clip_high], "goals": GOALS, "rates": list(self.rates),
             "iterations": list(ITERATIONS), "methods": list(METHODS),
         }  # fmt: skip
 
@@ -125,7 +133,9 @@ def measured(samples: Samples, method: str, rows: Rows, settings: Settings) -> R
         labels, problem = labels_of_pairs(pairs), preferences(pairs, base.shape)
     best, rate, iterations = before, 0.0, 0
     if len(labels.values):
-        tables = [(exact_success(task, table), rate, count) for rate, count, table in trained(base, problem)]
+        tables = [
+            (exact_success(task, table), rate, count) for rate, count, table in trained(base, problem, settings.rates)
+        ]
         best, rate, iterations = max(tables, key=lambda found: round(found[0], 9))
     right = fidelity(labels, exact_advantages(task, base))
     seconds = rows.seconds + time.process_time() - began

@@ -26,8 +26,10 @@ LIKELIHOOD_WEIGHT: Final = 1.0
 CLIP: Final = (0.5, 1.0)
 """ε_low and ε_high: the ratio stays between a half and two. The recipes' 0.2 is made for many small updates; here one
 batch is all that is trained on."""
-RATES: Final = (0.03, 0.1, 0.3)
-ITERATIONS: Final = (10, 30, 100, 300)
+RATES: Final = (0.1, 0.3, 1.0)
+"""Logits that a first step moves. Adam's first step is a sign, whatever the weight of a label, so the larger the rate,
+the less it matters how often an action was labelled."""
+ITERATIONS: Final = (3, 10, 30, 100, 300)
 """After how many steps a table is looked at."""
 _BETAS: Final = (0.9, 0.999)
 _SMALL: Final = 1e-8
