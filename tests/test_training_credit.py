@@ -34,6 +34,7 @@ from branchwise.training.credit.summary import (
     cell_table,
     fit_tree,
     judge,
+    kind_table,
     level_with_best,
     markdown,
     mean_interval,
@@ -46,6 +47,7 @@ from branchwise.training.credit.summary import (
 from branchwise.training.credit.tabular import Preferences, Problem, advantages, log_softmax, preferences, trained
 
 NOISY, CLEAN = Cell(6, 0.0, 0.2, 0.8, 0.3), Cell(6, 1.0, 0.0, 0.4, 0.3)
+FATAL_AND_CLEAN = [cell.name for cell in FITTED if not cell.recoverable and not cell.noise]
 TINY = (FITTED[0].name, FITTED[3].name)
 
 
@@ -505,6 +507,11 @@ def test_tables_name_every_method_and_cell_and_fit_80_columns(results: list[Resu
     methods, cells = method_table(results), cell_table(results)
     assert [row[0] for row in methods[1]] == list(METHODS)
     assert len(cells[1]) == len(CELLS)
+    titles, rows = kind_table(results)
+    assert titles == ("method", "fatal, clean", "fatal, noisy", "recoverable, clean", "recoverable, noisy")
+    assert len(rows) == len(METHODS)
+    own = [result.success for result in results if result.method == "rft" and result.cell in FATAL_AND_CLEAN]
+    assert rows[list(METHODS).index("rft")][1].startswith(f"{100 * np.mean(own):.1f} [")
     for titles, rows in (methods, cells):
         widths = [max(len(line[column]) for line in (titles, *rows)) for column in range(len(titles))]
         assert sum(widths) + len(widths) <= 80

@@ -41,8 +41,8 @@ Progress = Callable[[int, str], None]
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What is run. ``budget``: samples a cell, for each point of its chain; ``cells``: names, or ``all``, ``fitted``,
-    ``held_out``; ``clip_low``, ``clip_high``: bounds of the policy gradient's ratio; ``rates``: learning rates, of which
-    the best is taken; seeds count from ``first_seed``."""
+    ``held_out``; ``clip_low``, ``clip_high``: bounds of the policy gradient's ratio; ``rates``: the learning rates that
+    are tried; seeds count from ``first_seed``."""
 
     seeds: int = 5
     budget: int = 150

@@ -219,6 +219,27 @@ def cell_table(results: Sequence[Result]) -> Table:
     return titles, rows
 
 
+def kind_table(results: Sequence[Result]) -> Table:
+    """A row a method: success over the fitted cells of each kind, mistakes fatal or recoverable and verdicts clean or
+    noisy; empty where there are none."""
+    found = successes(results)
+    methods = list(dict.fromkeys(result.method for result in results))
+    kinds: dict[str, list[str]] = {}
+    for cell in FITTED:
+        if cell.name in found:
+            kind = f"{'recoverable' if cell.recoverable else 'fatal'}, {'noisy' if cell.noise else 'clean'}"
+            kinds.setdefault(kind, []).append(cell.name)
+    rows: list[tuple[str, ...]] = [
+        (
+            method,
+            *(_with_interval(np.mean([found[name][method] for name in cells], axis=0)) for cells in kinds.values()),
+        )
+        for method in methods
+        if kinds
+    ]
+    return ("method", *kinds), rows
+
+
 def success_table(results: Sequence[Result]) -> Table:
     """A row a cell, a column a method: mean success in per cent, a star where level with the best."""
     found = successes(results)
@@ -257,6 +278,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         f"`{command}`",
         "## Methods",
         _markdown_table(method_table(results)),
+        "## Kinds of fitted cells",
+        _markdown_table(kind_table(results)),
         "## Cells",
         _markdown_table(cell_table(results)),
         "## Success by cell and method",
