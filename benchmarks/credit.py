@@ -1,5 +1,5 @@
 """Which way of assigning credit is right, and which trains best: the command ``branchwise bench credit``, whose lines
-are kept as results.
+and tables are kept as results.
 
     python benchmarks/credit.py --out runs/credit --option seeds=5
 """
@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from branchwise.cli.credit import bench_credit
-from branchwise.training.credit.run import LOG
+from branchwise.training.credit.run import LOG, TABLES
 
 
 def main() -> None:
@@ -20,7 +20,8 @@ def main() -> None:
     bench_credit(arguments.option, 0, arguments.out)
     results = Path(__file__).parent / "results"
     results.mkdir(exist_ok=True)
-    shutil.copyfile(arguments.out / LOG, results / LOG)
+    for name in (LOG, TABLES):
+        shutil.copyfile(arguments.out / name, results / name)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from branchwise.training.credit.summary import (
     Leaf,
     Question,
     cell_table,
+    difference_table,
     fit_tree,
     judge,
     kind_table,
@@ -432,6 +433,11 @@ def test_intervals_and_paired_tests_are_those_of_the_books() -> None:
     assert paired_p(values, values - 0.1) == 0
     assert paired_p(values[:1], values[1:2]) == 1
     assert paired_p(values, np.array([0.1, 0.4, 0.4])) == pytest.approx(0.2254, abs=1e-4)  # t = √3
+
+
+def test_differences_are_paired_by_seed() -> None:
+    found = made_up({"rft": [0.1, 0.2, 0.3], "trajectory_dpo": [0.2, 0.2, 0.5], "grpo": [0.5] * 3})
+    assert difference_table(found)[1] == [("trajectory_dpo − rft", "+10.0 [-14.8, +34.8]", "0.23")]
 
 
 def test_controls_are_never_the_best() -> None:

@@ -24,6 +24,19 @@ QUESTIONS: Final = 4
 LEAST_GAIN: Final = 0.005
 """Of success: what a question must gain, and what two methods must differ by."""
 LEVEL: Final = 0.05
+COMPARED: Final = (
+    ("trajectory_dpo", "rft"),
+    ("trajectory_dpo_8", "trajectory_dpo"),
+    ("step_dpo", "tree_sft"),
+    ("step_dpo_verified", "step_dpo"),
+    ("segments", "step_dpo"),
+    ("suffix", "step_dpo"),
+    ("step_dpo", "trajectory_dpo_8"),
+    ("mixed", "trajectory_dpo_8"),
+    ("gigpo", "grpo"),
+    ("pooled", "gigpo"),
+    ("pooled", "trajectory_dpo_8"),
+)
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """Titles and rows, as text."""
 Successes = Mapping[str, Mapping[str, NDArray[np.float64]]]
@@ -240,6 +253,21 @@ def kind_table(results: Sequence[Result]) -> Table:
     return ("method", *kinds), rows
 
 
+def difference_table(results: Sequence[Result]) -> Table:
+    """A row a pair of methods: the difference of success in points, mean over cells, with its t-interval and paired p
+    over seeds."""
+    found = successes(results)
+    methods = {result.method for result in results}
+    rows: list[tuple[str, ...]] = []
+    for first, second in COMPARED:
+        if {first, second} <= methods:
+            one, other = (np.mean([by[name] for by in found.values()], axis=0) for name in (first, second))
+            mean, low, high = (100 * value for value in mean_interval(one - other))
+            around = "" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
+            rows.append((f"{first} − {second}", f"{mean:+.1f}{around}", f"{paired_p(one, other):.2g}"))
+    return ("methods", "points [95 %]", "p"), rows
+
+
 def success_table(results: Sequence[Result]) -> Table:
     """A row a cell, a column a method: mean success in per cent, a star where level with the best."""
     found = successes(results)
@@ -278,6 +306,8 @@ def markdown(results: Sequence[Result], command: str) -> str:
         f"`{command}`",
         "## Methods",
         _markdown_table(method_table(results)),
+        "## Differences",
+        _markdown_table(difference_table(results)),
         "## Kinds of fitted cells",
         _markdown_table(kind_table(results)),
         "## Cells",
