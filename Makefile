@@ -47,6 +47,7 @@ check: setup
 bench: bench-search bench-envs
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/web_shop.py
+	$(BIN)/python benchmarks/credit.py
 
 bench-search: setup
 	$(BIN)/python benchmarks/search.py

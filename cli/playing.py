@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from ..search.files import chosen_path
+from .credit import bench_credit
 from .options import (
     MOST_GOALS,
     MOST_SIMULATIONS,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from ..training.loop.config import RunConfig
     from ..training.loop.slots import BestOf
 
+CREDIT: Final = "credit"
+USUAL_GOALS: Final = 300
 IN_A_GAME: Final = "In a game"
 WITH_SEARCH: Final = "With search"
 WITH_Q: Final = "With a Q-model"
@@ -99,18 +102,18 @@ def bench(
         typer.Argument(
             metavar="ENV",
             help="An id that `branchwise envs` lists, or a run (web_shop, a YAML file): its environment with its "
-            "options.",
+            "options; or credit, the benchmark of credit assignment, which takes no agents.",
         ),
     ],
     agent: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             metavar="AGENT",
             help="random; another player that `branchwise envs --json` names; mcts (search with random roll-outs); or "
-            "a model, a folder or a Hugging Face id. May be repeated.",
+            "a model, a folder or a Hugging Face id. May be repeated. Required, but for credit.",
             parser=os.path.expanduser,
         ),
-    ],
+    ] = None,
     split: Annotated[
         str | None, typer.Option(metavar="SPLIT", help="Whose goals, where there are splits; default test.")
     ] = None,
@@ -119,7 +122,7 @@ def bench(
         typer.Option(
             min=1, max=MOST_GOALS, metavar="N", help="Goals (without goals: seeds) 0 to N−1, the same for every agent."
         ),
-    ] = 300,
+    ] = USUAL_GOALS,
     seed: SeedOption = 0,
     opponent: Annotated[
         str | None,
@@ -192,7 +195,20 @@ def bench(
     Example: branchwise bench web_shop --agent runs/web_shop/base/model --recipe step_q --q q_model
 
     Example: branchwise bench branchwise/LeducPoker-v0 --agent random --agent equilibrium --agent mcts --opponent rule
+
+    Example: branchwise bench credit --out credit_results --option seeds=1
     """
+    if env == CREDIT:
+        refused = {
+            "--agent": agent or None, "--split": split, "--goals": None if goals == USUAL_GOALS else goals,
+            "--opponent": opponent, "--player": player, "--simulations": simulations or None, "--critic": critic,
+            "--recipe": recipe, "--q": q, "--history": history,
+        }  # fmt: skip
+        refuse(refused, "the credit benchmark has methods and tasks of its own")
+        bench_credit(option, seed, out, as_json)
+        return
+    if not agent:
+        raise typer.BadParameter("name who plays, such as --agent random", param_hint="--agent")
     from ..agents.named import agents_called
     from ..agents.searching import RolloutSearcher
     from ..envs.play.players import PolicyAgent

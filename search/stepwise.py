@@ -119,17 +119,19 @@ def _forks(simulator: Simulator[Any], episode: Episode, number: int, rng: np.ran
 
 def replayed(simulator: Simulator[Any], episode: Episode) -> list[tuple[int, Any, float]]:
     """The steps of an episode of one player, played again: the place of each action in the transcript, the state in
-    which it was taken, and what it paid. Raises ``ValueError`` for luck after an action, which no action tells."""
+    which it was taken, and what it paid. Luck after the last action, such as that of a noisy verdict, is not drawn
+    anew: the action paid what the episode says. Raises ``ValueError`` for luck between two actions, which no action
+    tells."""
     state, steps = start(simulator, episode.task).state, []
-    for place, turn in enumerate(episode.transcript):
-        if not turn.is_agent:
-            continue
-        before, state = state, simulator.step(state, turn.text)
-        if simulator.current_player(state) == CHANCE:
+    places = [place for place, turn in enumerate(episode.transcript) if turn.is_agent]
+    for place in places:
+        before, state = state, simulator.step(state, episode.transcript[place].text)
+        has_luck = simulator.current_player(state) == CHANCE
+        if has_luck and place != places[-1]:
             raise ValueError(
                 f"step roll-outs replay an episode's actions, and {type(simulator).__name__} has luck between"
             )
-        steps.append((place, before, simulator.rewards(state)[0]))
+        steps.append((place, before, episode.rewards[-1] if has_luck else simulator.rewards(state)[0]))
     return steps
 
 

@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from branchwise.envs.bifurcation import Bifurcation
 from branchwise.envs.play.players import RandomAgent, scripted_agents
 from branchwise.envs.play.playing import run_episodes
 from branchwise.envs.play.task import TaskSource
 from branchwise.envs.registry import simulator_for
 from branchwise.envs.wrappers import SuccessOutcome
-from branchwise.search.stepwise import step_rollouts
+from branchwise.search.stepwise import replayed, step_rollouts
 
 
 def walked(agent: Any = None, rollouts: int = 3, goals: int = 12) -> Any:
@@ -64,3 +65,28 @@ def test_the_same_generators_give_the_same_rows() -> None:
 def test_a_game_of_several_players_is_refused() -> None:
     with pytest.raises(ValueError, match="step roll-outs value what one player does, and 2 play here"):
         step_rollouts(simulator_for("branchwise/TicTacToe-v0"), [], RandomAgent(), [])
+
+
+def test_luck_after_the_last_action_is_what_the_episode_says() -> None:
+    """A verdict that is flipped one time in three: replaying draws it not anew."""
+    task = Bifurcation(horizon=2, slack=0, critical=1.0, recoverable=0.0, branching=2, noise=1 / 3)
+    goals: Any = [{"seed": goal, "options": {"goal": goal % 4}} for goal in range(40)]
+    episodes = run_episodes(task, goals, RandomAgent(), 0)
+    flipped = 0
+    for episode in episodes:
+        steps = replayed(task, episode)
+        assert [paid for *_, paid in steps] == list(episode.rewards)
+        last = task.step(steps[-1][1], [turn.text for turn in episode.transcript if turn.is_agent][-1])
+        flipped += (last.outcome == "success") != episode.success
+    assert 0 < flipped < len(episodes)
+
+
+def test_luck_between_two_actions_is_refused() -> None:
+    class Early(Bifurcation):
+        def current_player(self, state: Any) -> int:
+            return -1 if state.turn == 1 else super().current_player(state)
+
+    task = Bifurcation(horizon=3, critical=0.0, recoverable=0.0)
+    [episode] = run_episodes(task, [{"seed": 0, "options": {"goal": 0}}], RandomAgent(), 0)
+    with pytest.raises(ValueError, match="Early has luck between"):
+        replayed(Early(horizon=3, critical=0.0, recoverable=0.0), episode)

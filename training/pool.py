@@ -196,7 +196,7 @@ def _serve(pipe: Connection) -> None:
     """A worker's life. One torch thread a process: two small trainings side by side beat one on two threads. Ctrl-C is
     the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    threading.Thread(target=leave_with_parent, daemon=True).start()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     import torch
     import transformers
@@ -212,7 +212,7 @@ def _serve(pipe: Connection) -> None:
         pipe.send(("ended", _do(message, pipe)))
 
 
-def _leave_with_parent() -> None:
+def leave_with_parent() -> None:
     """A killed run's worker must not write on, beside that of the run that resumes."""
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -1,0 +1,341 @@
+"""What the credit benchmark says: methods over all cells, cells one by one, and a decision tree from dials to a method.
+
+Figures are means over seeds with 95 % t-intervals over seeds. In a cell a method is *level with the best* where its
+mean is within half a point of the largest, or the paired t-test over seeds against the method of the largest mean does
+not tell them apart (two-sided p > 0.05). The tree
+names a method by at most four questions on dials, so that the mean loss of success against the best of each fitted cell
+is least; a question must lower that mean by half a point at least. It is judged on cells that it was not fitted on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from .cells import CELLS, DIALS, FITTED, HELD_OUT, Cell
+from .methods import CONTROLS
+from .run import Result
+
+QUESTIONS: Final = 4
+LEAST_GAIN: Final = 0.005
+"""Of success: what a question must gain, and what two methods must differ by."""
+LEVEL: Final = 0.05
+COMPARED: Final = (
+    ("trajectory_dpo", "rft"),
+    ("trajectory_dpo_8", "trajectory_dpo"),
+    ("step_dpo", "tree_sft"),
+    ("step_dpo_verified", "step_dpo"),
+    ("segments", "step_dpo"),
+    ("suffix", "step_dpo"),
+    ("step_dpo", "trajectory_dpo_8"),
+    ("mixed", "trajectory_dpo_8"),
+    ("gigpo", "grpo"),
+    ("pooled", "gigpo"),
+    ("pooled", "trajectory_dpo_8"),
+)
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""Titles and rows, as text."""
+Successes = Mapping[str, Mapping[str, NDArray[np.float64]]]
+"""By cell and method: success of each seed."""
+
+
+def successes(results: Sequence[Result]) -> Successes:
+    found: dict[str, dict[str, list[float]]] = {}
+    for result in results:
+        found.setdefault(result.cell, {}).setdefault(result.method, []).append(result.success)
+    return {cell: {name: np.array(values) for name, values in by.items()} for cell, by in found.items()}
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean and 95 % t-interval; of one value there is no interval (NaN)."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def paired_p(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Two-sided p of the paired t-test; 1 where all are equal or there is one pair alone, 0 where all differ alike."""
+    gaps = first - second
+    if len(gaps) < 2 or np.ptp(gaps) < 1e-9:
+        return 0.0 if len(gaps) > 1 and abs(gaps.mean()) > 1e-9 else 1.0
+    return float(stats.ttest_1samp(gaps, 0.0).pvalue)
+
+
+def best_of(cell: Mapping[str, NDArray[np.float64]]) -> str:
+    """The method of the largest mean; controls apart."""
+    return max((name for name in cell if name not in CONTROLS), key=lambda name: round(float(cell[name].mean()), 9))
+
+
+def level_with_best(cell: Mapping[str, NDArray[np.float64]]) -> list[str]:
+    """The methods that are not below the best; controls apart."""
+    best = cell[best_of(cell)]
+    return [
+        name
+        for name in cell
+        if name not in CONTROLS and (best.mean() - cell[name].mean() < LEAST_GAIN or paired_p(cell[name], best) > LEVEL)
+    ]
+
+
+# ---- the decision tree ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    method: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Whether ``dial`` is at most ``threshold``: then ``low``, else ``high``."""
+
+    dial: str
+    threshold: float
+    low: "Tree"
+    high: "Tree"
+
+
+Tree = Leaf | Question
+
+
+def named(tree: Tree, cell: Cell) -> str:
+    """The method that the tree names for a cell."""
+    while isinstance(tree, Question):
+        tree = tree.low if getattr(cell, tree.dial) <= tree.threshold else tree.high
+    return tree.method
+
+
+def losses_of(found: Successes) -> dict[str, dict[str, float]]:
+    """By cell and method: how far the mean success is below the best of the cell; controls apart."""
+    means = {c: {m: float(v.mean()) for m, v in by.items() if m not in CONTROLS} for c, by in found.items()}
+    return {cell: {name: max(by.values()) - mean for name, mean in by.items()} for cell, by in means.items()}
+
+
+def fit_tree(
+    losses: Mapping[str, Mapping[str, float]],
+    cells: Mapping[str, Cell],
+    questions: int = QUESTIONS,
+    least_gain: float = LEAST_GAIN,
+) -> Tree:
+    """The tree of at most so many ``questions`` with the least mean loss over ``losses``, each question counted as
+    ``least_gain``; of equal ones the earlier dial and method. Exhaustive."""
+    names = list(losses)
+    methods = list(next(iter(losses.values())))
+    table = np.array([[losses[name][method] for method in methods] for name in names])
+    dials = np.array([[getattr(cells[name], dial) for dial in DIALS] for name in names], np.float64)
+    price = least_gain * len(names)
+
+    @cache
+    def best(members: tuple[int, ...], left: int) -> tuple[float, Tree]:
+        some = list(members)
+        sums = np.round(table[some].sum(axis=0), 9)
+        found: tuple[float, Tree] = (float(sums.min()), Leaf(methods[int(sums.argmin())]))
+        for column, dial in enumerate(DIALS if left else ()):
+            values = np.unique(dials[some, column])
+            for threshold in (values[1:] + values[:-1]) / 2:
+                is_low = dials[some, column] <= threshold
+                low, high = (tuple(np.array(some)[mask].tolist()) for mask in (is_low, ~is_low))
+                for beside in range(left):
+                    parts = best(low, beside), best(high, left - 1 - beside)
+                    cost = parts[0][0] + parts[1][0] + price
+                    if cost < found[0] - 1e-9:
+                        found = cost, Question(dial, float(threshold), parts[0][1], parts[1][1])
+        return found
+
+    return best(tuple(range(len(names))), questions)[1]
+
+
+def tree_lines(tree: Tree, indent: str = "") -> list[str]:
+    """The tree in words, a line a branch.
+
+    >>> print("\\n".join(tree_lines(Question("noise", 0.1, Leaf("rft"), Leaf("step_dpo")))))
+    noise <= 0.1: rft
+    noise > 0.1: step_dpo
+    """
+    if isinstance(tree, Leaf):
+        return [f"{indent}{tree.method}"]
+    lines = []
+    for sign, branch in (("<=", tree.low), (">", tree.high)):
+        head = f"{indent}{tree.dial} {sign} {tree.threshold:g}:"
+        if isinstance(branch, Leaf):
+            lines.append(f"{head} {branch.method}")
+        else:
+            lines += [head, *tree_lines(branch, f"{indent}  ")]
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A rule on some cells: in how many of them the method that it names is level with the best, and its mean loss."""
+
+    level: int
+    cells: int
+    loss: float
+
+
+def judge(tree: Tree, found: Successes) -> Judged:
+    losses = losses_of(found)
+    chosen = {cell: named(tree, CELLS[cell]) for cell in found}
+    level = sum(chosen[cell] in level_with_best(found[cell]) for cell in found)
+    return Judged(level, len(found), float(np.mean([losses[cell][chosen[cell]] for cell in found])))
+
+
+# ---- tables -----------------------------------------------------------------------------------------------------
+
+
+def method_table(results: Sequence[Result]) -> Table:
+    """A row a method: success over all cells, in how many it is level with the best, and what its labels are like."""
+    titles = ("method", "success % [95 %]", "level", "sign", "tied", "tau", "labels/k", "CPU s")
+    found = successes(results)
+    methods = list(dict.fromkeys(result.method for result in results))
+    level = [name for cell in found.values() for name in level_with_best(cell)]
+    seeds = sorted({result.seed for result in results})
+    rows: list[tuple[str, ...]] = []
+    for method in methods:
+        own = [result for result in results if result.method == method]
+        by_seed = np.array([np.mean([r.success for r in own if r.seed == seed]) for seed in seeds])
+        count = "–" if method in CONTROLS else f"{level.count(method)}/{len(found)}"
+        sign, tied, tau = (_mean([getattr(r, name) for r in own]) for name in ("sign", "tied", "tau"))
+        rows.append(
+            (
+                method,
+                _with_interval(by_seed),
+                count,
+                _number(sign, 100.0, 0),
+                _number(tied, 100.0, 0),
+                _number(tau, 1.0, 2),
+                f"{np.mean([r.labels_per_1000_samples for r in own]):.0f}",
+                f"{np.mean([r.cpu_seconds for r in own]):.2f}",
+            )
+        )
+    return titles, rows
+
+
+def cell_table(results: Sequence[Result]) -> Table:
+    """A row a cell: its dials, the base, the best method, and how many others are level with it."""
+    titles = ("h", "rec", "noise", "crit", "rare", "b", "base %", "best method", "success % [95 %]", "level")
+    bases = {result.cell: result.base for result in results}
+    base = {cell: np.mean([r.base for r in results if r.cell == cell]) for cell in bases}
+    rows = []
+    for name, by in successes(results).items():
+        cell, best = CELLS[name], best_of(by)
+        dials = (cell.horizon, cell.recoverable, cell.noise, cell.critical, cell.rare, cell.branching)
+        level = str(len(level_with_best(by)))
+        rows.append(
+            (*(f"{dial:g}" for dial in dials), f"{100 * base[name]:.0f}", best, _with_interval(by[best]), level)
+        )
+    return titles, rows
+
+
+def kind_table(results: Sequence[Result]) -> Table:
+    """A row a method: success over the fitted cells of each kind, mistakes fatal or recoverable and verdicts clean or
+    noisy; empty where there are none."""
+    found = successes(results)
+    methods = list(dict.fromkeys(result.method for result in results))
+    kinds: dict[str, list[str]] = {}
+    for cell in FITTED:
+        if cell.name in found:
+            kind = f"{'recoverable' if cell.recoverable else 'fatal'}, {'noisy' if cell.noise else 'clean'}"
+            kinds.setdefault(kind, []).append(cell.name)
+    rows: list[tuple[str, ...]] = [
+        (
+            method,
+            *(_with_interval(np.mean([found[name][method] for name in cells], axis=0)) for cells in kinds.values()),
+        )
+        for method in methods
+        if kinds
+    ]
+    return ("method", *kinds), rows
+
+
+def difference_table(results: Sequence[Result]) -> Table:
+    """A row a pair of methods: the difference of success in points, mean over cells, with its t-interval and paired p
+    over seeds."""
+    found = successes(results)
+    methods = {result.method for result in results}
+    rows: list[tuple[str, ...]] = []
+    for first, second in COMPARED:
+        if {first, second} <= methods:
+            one, other = (np.mean([by[name] for by in found.values()], axis=0) for name in (first, second))
+            mean, low, high = (100 * value for value in mean_interval(one - other))
+            around = "" if np.isnan(low) else f" [{low:+.1f}, {high:+.1f}]"
+            rows.append((f"{first} − {second}", f"{mean:+.1f}{around}", f"{paired_p(one, other):.2g}"))
+    return ("methods", "points [95 %]", "p"), rows
+
+
+def success_table(results: Sequence[Result]) -> Table:
+    """A row a cell, a column a method: mean success in per cent, a star where level with the best."""
+    found = successes(results)
+    methods = list(dict.fromkeys(result.method for result in results))
+    rows = []
+    for name, by in found.items():
+        level = level_with_best(by)
+        rows.append((name, *(f"{100 * by[m].mean():.0f}{'*' if m in level else ''}" for m in methods)))
+    return ("cell", *methods), rows
+
+
+def verdict(results: Sequence[Result]) -> list[str]:
+    """The decision tree with its figures, in lines; empty where there are no fitted cells."""
+    found = successes(results)
+    fitted, held_out = ({c.name: found[c.name] for c in cells if c.name in found} for cells in (FITTED, HELD_OUT))
+    if len(fitted) < 2:
+        return []
+    losses = losses_of(fitted)
+    tree, single = fit_tree(losses, CELLS), fit_tree(losses, CELLS, questions=0)
+    lines = tree_lines(tree)
+    for title, cells in (("fitted", fitted), ("held-out", held_out)):
+        for rule, name in ((tree, "the tree"), (single, f"always {named(single, FITTED[0])}")):
+            if cells:
+                own = judge(rule, cells)
+                lines.append(
+                    f"{title}: {name} names the best or a level method in {own.level} of {own.cells} cells "
+                    f"({100 * own.level / own.cells:.0f} %), mean loss {100 * own.loss:.1f} points"
+                )
+    return lines
+
+
+def markdown(results: Sequence[Result], command: str) -> str:
+    """All tables as a page."""
+    parts = [
+        "# Credit benchmark",
+        f"`{command}`",
+        "## Methods",
+        _markdown_table(method_table(results)),
+        "## Differences",
+        _markdown_table(difference_table(results)),
+        "## Kinds of fitted cells",
+        _markdown_table(kind_table(results)),
+        "## Cells",
+        _markdown_table(cell_table(results)),
+        "## Success by cell and method",
+        _markdown_table(success_table(results)),
+    ]
+    if lines := verdict(results):
+        parts += ["## Decision tree", "```\n" + "\n".join(lines) + "\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    titles, rows = table
+    lines = [titles, ("---",) * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _with_interval(values: NDArray[np.float64]) -> str:
+    mean, low, high = mean_interval(values)
+    around = "" if np.isnan(low) else f" [{100 * max(low, 0.0):.1f}, {100 * min(high, 1.0):.1f}]"
+    return f"{100 * mean:.1f}{around}"
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _number(value: float | None, scale: float, digits: int) -> str:
+    return "–" if value is None else f"{scale * value:.{digits}f}"
