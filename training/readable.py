@@ -18,6 +18,7 @@ NAMES = {
     "tree_sft": "Tree-SFT",
     "trajectory_dpo": "Trajectory-DPO",
     "step_dpo": "Step-DPO",
+    "mixed": "Mixed",
 }
 """Agents and recipes in the order of the table. A suffix says how an agent searches at test time: ``+mcts``, with a
 learned critic at the leaves; ``+mcts_oracle``, with the environment's own outcome; ``+best_of``, with a Q-model that
