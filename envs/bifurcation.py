@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from .arguments import checked_options
 from .games.wording import command
+from .noisy import FLIPPED, STANDS
 from .rows import SPLITS
 from .shells.gym import SimulatorEnv
 from .simulator import CHANCE, TERMINAL, Simulator
@@ -29,8 +30,6 @@ from .views import SinglePlayerView
 
 WORDS: Final = ("left", "right", "up", "down", "north", "south", "east", "west")
 GOALS: Final = 10_000
-STANDS: Final = "verdict stands"
-FLIPPED: Final = "verdict flipped"
 HARD_POINTS: Final = 2
 HABIT: Final = 0.55  # the share of the habitual wrong action
 MOST_SKILL: Final = 20.0  # a logit: with it the right one of eight actions has all but 2e-8
@@ -130,7 +129,7 @@ class Bifurcation(Simulator[BifurcationState]):
     | `keys` | `4` | keys, 1 to 10,000 |
     | `hidden` | `False` | whether the key is shown in the first observation alone |
     | `noise` | `0.0` | probability, below 0.5, that the verdict is flipped; in the training split alone |
-    | `rare` | `0.05` | probability of the right action where the habitual player has a habit |
+    | `rare` | `0.3` | probability of the right action where the habitual player has a habit |
     | `world` | `0` | seed of the task |
     | `split` | `"train"` | `"train"`, `"validation"` or `"test"`; the task is the same in each |
 
@@ -179,7 +178,7 @@ class Bifurcation(Simulator[BifurcationState]):
         keys: int = 4,
         hidden: bool = False,
         noise: float = 0.0,
-        rare: float = 0.05,
+        rare: float = 0.3,
         world: int = 0,
         split: Literal["train", "validation", "test"] = "train",
     ) -> None:
