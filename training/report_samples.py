@@ -121,8 +121,9 @@ def sample_tree(run: Run) -> dict[str, Any] | None:
         trees_file = next(
             (
                 path
-                for stage in (r.folder.parent / "trees", run.path / f"round_{r.number}" / "trees")
-                if (path := stage / "trees.parquet").is_file()
+                for around in (r.folder.parent, run.path / f"round_{r.number}")
+                for collection in ("trees", "mixed")
+                if (path := around / collection / "trees.parquet").is_file()
             ),
             None,
         )
