@@ -43,9 +43,17 @@ def audit(
             min=1,
             max=100_000,
             metavar="N",
-            help="Roll-outs a side. Default: exact values where the environment has a solver, else 32.",
+            help="Roll-outs a side; default 32.",
         ),
     ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="By perfect play, where the environment has a solver: tic-tac-toe, Kuhn and Leduc poker, Bifurcation. "
+            "Default in games, where neither --model nor --rolls is given.",
+        ),
+    ] = False,
     sample: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Audit so many pairs, drawn by --seed. Default: all.")
     ] = None,
@@ -69,13 +77,13 @@ def audit(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Write the pairs whose labels are right, with the measured values as q, visits, margin and weight; "
-            "anchors stay as they are.",
+            help="Write the pairs whose labels are clearly right, with the measured values as q, visits, margin and "
+            "weight; anchors stay as they are.",
             parser=output_file,
         ),
     ] = None,
     swap: Annotated[
-        bool, typer.Option("--swap", help="Write pairs whose labels are wrong too, their sides exchanged.")
+        bool, typer.Option("--swap", help="Write pairs whose labels are clearly wrong too, their sides exchanged.")
     ] = False,
     verdicts: Annotated[
         Path | None,
@@ -97,7 +105,8 @@ def audit(
     """Measure how right the labels of preference pairs are.
 
     Restores the state of each pair, plays both sides, lets MODEL play on, and compares the mean returns: a label is
-    right where the chosen side returns more, tied where both return the same, wrong where it returns less.
+    right where the chosen side returns more, tied where both return the same, wrong where it returns less; clearly so
+    where luck does not explain the difference.
 
     Example: branchwise audit runs/web_shop/step_dpo/round_1/model/pairs.jsonl --model runs/web_shop/base/model
 
@@ -106,7 +115,7 @@ def audit(
     import numpy as np
 
     from ..envs.play.players import PolicyAgent, RandomAgent
-    from ..search.audit import Verdict, relabelled
+    from ..search.audit import USUAL_ROLLS, Verdict, relabelled
     from ..search.files import check_output
     from ..search.records import anchors_beside, check_replaceable, load_pairs, save_pairs
     from ..training.labels import VerdictLog, digest, judged_by_place, kind_of_contrast, label_table
@@ -115,6 +124,10 @@ def audit(
         raise ValueError("--swap has no effect without --out")
     if model is None and history is not None:
         raise ValueError("--history has no effect without --model")
+    if exact and (model or rolls):
+        raise ValueError(
+            f"{'--model' if model else '--rolls'} has no effect with --exact, which rolls nothing; leave it out"
+        )
     for written in filter(None, (out, out and anchors_beside(out), verdicts)):
         check_output(written, pairs)
     if out is not None:
@@ -132,7 +145,7 @@ def audit(
     agent = RandomAgent() if policy is None else PolicyAgent(policy, 1.0)
     success = outcome is not Outcome.REWARD
     about = {
-        "pairs": digest(pairs), "model": model or "", "rolls": rolls, "actions": actions, "seed": seed,
+        "pairs": digest(pairs), "model": model or "", "rolls": rolls, "exact": exact, "actions": actions, "seed": seed,
         "success": success, "env": env or "", "options": options, "history": history,
     }  # fmt: skip
     kinds: dict[int, str] = {}
@@ -140,10 +153,16 @@ def audit(
     with VerdictLog(verdicts, about) as log, bar("audit", len(places)) as moved:
         for (env_id, made_with), members in groups.items():
             simulator = _simulator(env_id, dict(made_with), success, outcome)
+            solvable = hasattr(simulator, "optimal_values")
+            if exact and not solvable:
+                raise ValueError(f"--exact: {env_id} has no solver; leave it out, and sides are rolled")
+            by_solver = exact or (solvable and simulator.players > 1 and model is None and rolls is None)
             measures.add("success" if success and simulator.players == 1 else "reward")
             kinds |= {place: kind_of_contrast(simulator, rows[place]) for place in members}
             left = [place for place in members if place not in log.found]
-            for found in judged_by_place(rows, left, simulator, agent, [seed], rolls, actions):
+            for found in judged_by_place(
+                rows, left, simulator, agent, [seed], rolls or USUAL_ROLLS, actions, by_solver
+            ):
                 log.add(found)
                 moved(sum(place in log.found for place in places), "pairs")
     verdict_of = {place: log.found[place] for place in places}
@@ -156,16 +175,18 @@ def audit(
     if as_json:
         print_json([*table, *([{"of": "not judged", **lost}] if lost else [])])
     else:
-        how = "exact values" if not any(verdict.rolls for _, verdict in judged) else _rolled(judged[-1][1].rolls, model)
+        how = "perfect play" if not any(verdict.rolls for _, verdict in judged) else _rolled(judged[-1][1].rolls, model)
         show(f"{pairs}: {len(judged)} pairs judged by {how}, by {' and '.join(sorted(measures))}")
         _print_table(table)
+        clear = [f"{100 * table[0][name]:.0f} %" for name in ("clearly_right", "clearly_wrong")]
+        show(f"clearly right {clear[0]}, clearly wrong {clear[1]}")
         if lost:
             show(f"not judged: {_in_words(lost)}")
     if out is not None:
         kept = [relabelled(pair, verdict) for pair, verdict in judged if verdict.gap > 0 or (swap and verdict.gap < 0)]
         anchors = [pair for pair in rows if not pair.rejected]
         if not kept:
-            raise ValueError(f"{out}: not written, since no label is right")
+            raise ValueError(f"{out}: not written, since no label is clearly right")
         save_pairs(out, [*kept, *anchors])
         show(f"{out}: {len(kept)} pairs of {len(places)}, and {len(anchors)} rows without a rejected side", err=as_json)
 

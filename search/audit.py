@@ -1,11 +1,16 @@
 """How right the labels of preference pairs are: the state of a pair is restored, both sides are played out many times,
 and the mean returns say which of them was better.
 
-    ΔQ = 1/M Σ R(chosen) − 1/M Σ R(rejected),    z = ΔQ / √((s²_chosen + s²_rejected) / M)
+    ΔQ = 1/M Σ R(chosen) − 1/M Σ R(rejected)
 
-A label is right where ΔQ > 0, tied where ΔQ = 0, wrong where ΔQ < 0. M roll-outs a side measure Q^π of the policy π
-that rolls: the label's own claim where it is the policy that searched. A simulator that offers ``optimal_values``
-(``envs.abilities``) says Q* instead, exactly and for nothing.
+A label is right where ΔQ > 0, tied where ΔQ = 0, wrong where ΔQ < 0: with few roll-outs sides that are worth the same
+seldom tie, and are called right and wrong by luck. A label is clearly right or wrong where luck does not explain it,
+|ΔQ'| > 2 √((s'²_chosen + s'²_rejected) / (M + 2)), with the smallest and the largest return of all added to the returns
+of each side (for returns of 0 and 1: Agresti and Caffo, The American Statistician, 2000).
+
+M roll-outs a side measure Q^π of the policy π that rolls: the label's own claim where it is the policy that searched.
+``exact`` asks a simulator that offers ``optimal_values`` (``envs.abilities``) for Q* instead, what the actions are
+worth where all play on as well as can be: what the labels of a search of a game converge to.
 
 A state is what its task and the moves until there make of it (``PreferencePair.moves``, else the prompt's actions), so
 a pair can be restored from its file alone. Luck that the moves do not tell is drawn until what is seen equals the
@@ -32,17 +37,20 @@ from ..envs.simulator import CHANCE, TERMINAL, Simulator
 from .extraction import PreferencePair
 
 CLEAR: Final = 2.0
-"""From this |z| on a difference is clear."""
+"""Beyond so many standard errors a difference is clear."""
 USUAL_ROLLS: Final = 32
 _DRAWS: Final = 200
 """Of luck that the moves do not tell."""
-_TIE: Final = 1e-9
+_ROUNDING: Final = 1e-9
+_SOLVED_TO: Final = 0.02
+"""Solvers' values are equal where they differ by less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a pair's sides are worth to who moves: mean returns from the pair's state on, ``error`` the standard error
-    of their difference, from ``rolls`` roll-outs a side (0: computed, and exact), which cost ``model_calls``."""
+    of their difference as :attr:`is_clear` has it, from ``rolls`` roll-outs a side (0: computed, and exact), which cost
+    ``model_calls``."""
 
     chosen_q: float
     rejected_q: float
@@ -52,14 +60,14 @@ class Verdict:
 
     @property
     def gap(self) -> float:
-        """ΔQ; 0 where it is rounding alone."""
+        """ΔQ; 0 where it is rounding alone, or within what a solver is right to."""
         gap = self.chosen_q - self.rejected_q
-        return gap if abs(gap) > _TIE else 0.0
+        return gap if abs(gap) > (_ROUNDING if self.rolls else _SOLVED_TO) else 0.0
 
     @property
     def is_clear(self) -> bool:
         """Whether the difference is more than roll-outs differ by luck."""
-        return abs(self.gap) > CLEAR * self.error if self.gap else False
+        return abs(self.gap) * self.rolls / (self.rolls + 2) > CLEAR * self.error if self.rolls else self.gap != 0
 
 
 def audited(
@@ -67,20 +75,20 @@ def audited(
     simulator: Simulator[Any],
     agent: Agent,
     rngs: Sequence[np.random.Generator],
-    rolls: int | None = None,
+    rolls: int = USUAL_ROLLS,
     actions: int | None = None,
+    exact: bool = False,
 ) -> list[Verdict | str]:
     """A verdict for each of the ``pairs`` of ``simulator``, one generator each, or why there is none.
 
-    ``agent`` plays all seats of ``rolls`` roll-outs a side; ``None``: values are computed where the simulator has a
-    solver, and else there are 32. Of each side the first ``actions`` are played (``None``: all) before ``agent``
-    decides. All roll-outs are one lock-step.
+    ``agent`` plays all seats of ``rolls`` roll-outs a side. Of each side the first ``actions`` are played (``None``:
+    all) before ``agent`` decides. All roll-outs are one lock-step. ``exact``: pairs of single actions are judged by the
+    simulator's solver where it has one.
 
     Reasons: ``anchor``, ``no such task``, ``not restored`` (what is seen after the moves is not what the prompt says),
     ``one future`` (luck is fixed by the state, and the simulator cannot draw it anew), ``several actions`` (of one of
     several players)."""
-    solve = getattr(simulator, "optimal_values", None) if rolls is None else None
-    rolls = USUAL_ROLLS if rolls is None else rolls
+    solve = getattr(simulator, "optimal_values", None) if exact else None
     if rolls < 1 or (actions is not None and actions < 1):
         raise ValueError(f"rolls={rolls}, actions={actions}; expected at least 1 roll-out a side, of at least 1 action")
     found: list[Verdict | str | _Tries] = []
@@ -130,9 +138,11 @@ def _begun(
 def _verdict(tries: _Tries, rolls: int) -> Verdict:
     returns = np.array([sum(earned[tries.player] for earned in each.rewards) for each in tries.playings])
     sides = returns.reshape(2, rolls)
-    spread = float(sides.var(axis=1, ddof=1).sum()) if rolls > 1 else 0.0
+    ends = np.array([[returns.min(), returns.max()]] * 2)
+    spread = float(np.concatenate([sides, ends], axis=1).var(axis=1).sum())
     good, bad = sides.mean(axis=1).tolist()
-    return Verdict(good, bad, math.sqrt(spread / rolls), rolls, sum(sum(each.calls) for each in tries.playings))
+    calls = sum(sum(each.calls) for each in tries.playings)
+    return Verdict(good, bad, math.sqrt(spread / (rolls + 2)), rolls, calls)
 
 
 def restored(simulator: Simulator[Any], pair: PreferencePair, rng: np.random.Generator) -> Any:

@@ -93,7 +93,8 @@ def sibling_pairs(
     children pass: their value is known).
 
     ``z``: the least ΔQ in standard errors of returns that are 0 or 1, √(m(1 − m)(1/n₁ + 1/n₂)) with m the mean of all
-    n₁ + n₂ visits, of which a solved child has infinitely many: 1 against 0 after one visit each is 1.4, after two 2.
+    n₁ + n₂ visits; a solved child adds no term 1/n. 1 against 0 after one visit each is 1.4, after two 2: a filter, and
+    no test, since few visits and the best of several siblings make it smaller than it says.
     ``contrast``: ``all`` pairs of siblings (Agent Q), or the ``best`` child against each of the others. ``per_node``:
     at most so many a node, those with the largest difference first. Dropped reasons: ``unvisited`` (a child without a
     visit), ``too few visits``, ``tie`` (equal values), ``below threshold``, ``unclear`` (below ``z``), ``over
@@ -165,21 +166,22 @@ def best_paths(
 ) -> tuple[list[PreferencePair], Dropped]:
     """The actions on the paths to the ``paths`` best visited terminals with a return of at least ``min_return``; a
     step that two paths share comes once. ``by="reward"``: those with a return above the mean of the tree's visited
-    terminals, and ``min_return`` is not read. Of several players the returns and the actions are those of who moves at
-    the root. Dropped reasons: ``no terminal`` (trees), ``below min_return``, by reward ``not above mean``, ``over
-    paths`` (terminals)."""
+    terminals, and ``min_return`` is not read. An end that luck judges (a verdict that errs) is one, good where the mean
+    of its verdicts is above half of ``min_return``. Of several players the returns and the actions are those of who
+    moves at the root. Dropped reasons: ``no terminal`` (trees), ``below min_return``, by reward ``not above mean``,
+    ``over paths`` (terminals)."""
     dropped: Dropped = Counter()
-    ranked = _terminals_by_return(tree)
+    ranked = _ends(tree)
     if not ranked:
         dropped["no terminal"] += 1
     if by == "reward":
-        good = [
-            leaf
-            for (_, leaf), is_good in zip(ranked, above_mean([total for total, _ in ranked]), strict=True)
-            if is_good
-        ]
+        good = [end.node for end, is_good in zip(ranked, above_mean([e.total for e in ranked]), strict=True) if is_good]
     else:
-        good = [leaf for total, leaf in ranked if total >= min_return - 1e-6]
+        good = [
+            end.node
+            for end in ranked
+            if (end.total > min_return / 2 if end.by_luck else end.total >= min_return - 1e-6)
+        ]
     dropped["not above mean" if by == "reward" else "below min_return"] += len(ranked) - len(good)
     dropped["over paths"] += max(len(good) - paths, 0)
     player = tree.chooser(0)
@@ -510,18 +512,44 @@ def moves_until(tree: Tree, node: int) -> tuple[str, ...]:
     return () if moves == told else moves
 
 
-def _terminals_by_return(tree: Tree) -> list[tuple[float, int]]:
-    """(undiscounted return from the root for who moves there, node) of each visited terminal, the best first, the
-    shortest path among equals."""
-    found = [
-        (tree.path_return(node), node) for node in range(1, len(tree)) if tree.visits(node) and tree.is_terminal(node)
-    ]
-    return sorted(found, key=lambda entry: (-entry[0], tree.depth(entry[1]), entry[1]))
+@dataclass(frozen=True, slots=True)
+class _End:
+    """A visited end of a tree: ``total`` is the undiscounted return from the root for who moves there. Where luck
+    judges it (a verdict that errs), ``node`` is the action's, ``total`` the mean over its verdicts, and ``rank`` that
+    mean with one verdict of each kind added, so that one lucky verdict does not lead."""
+
+    node: int
+    total: float
+    rank: float
+    by_luck: bool
+
+
+def _ends(tree: Tree) -> list[_End]:
+    """The visited ends, the best first, the shortest path among equals."""
+    found = []
+    for node in range(1, len(tree)):
+        visits = tree.visits(node)
+        if not visits:
+            continue
+        if tree.is_terminal(node) and not tree.is_chance(tree.parent(node)):
+            total = tree.path_return(node)
+            found.append(_End(node, total, total, False))
+        elif tree.is_chance(node) and _is_judged(tree, node):
+            before = tree.path_return(tree.parent(node))
+            value = tree.value(node)
+            found.append(_End(node, before + value, before + (visits * value + 1) / (visits + 2), True))
+    return sorted(found, key=lambda end: (-end.rank, tree.depth(end.node), end.node))
+
+
+def _is_judged(tree: Tree, node: int) -> bool:
+    """Whether luck at a node leads to ends alone, as far as it was seen."""
+    seen = [child for child in tree.children(node) if tree.visits(child)]
+    return bool(seen) and all(tree.is_terminal(child) for child in seen)
 
 
 def _best_terminal_path(tree: Tree) -> list[int]:
-    ranked = _terminals_by_return(tree)
-    return tree.path(ranked[0][1]) if ranked else []
+    ranked = _ends(tree)
+    return tree.path(ranked[0].node) if ranked else []
 
 
 def _most_visited_path(tree: Tree) -> list[int]:

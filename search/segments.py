@@ -25,7 +25,7 @@ from typing import Final, Literal
 import numpy as np
 
 from ..envs.play.transcript import Turn
-from .extraction import Dropped, PreferencePair, contrasts, expanded, moves_until
+from .extraction import Dropped, PreferencePair, contrasts, expanded, moves_until, seen_enough
 from .trees.tree import Tree
 
 Length = int | Literal["n/3", "pages", "all"]
@@ -51,9 +51,10 @@ def segment_pairs(
     ``length``: so many actions, or fewer where a way on ends or was not visited further; a third of the way from
     the root through the better child to its end, rounded up (``n/3``, HPL's equal parts); until another page is seen
     (``pages``; ``page`` says which one an observation is of); or ``all``, to an end. ``threshold``: the least
-    difference of the labels; the other filters are those of ``sibling_pairs``. Dropped reasons: those of
-    ``sibling_pairs``, and ``no end`` (pairs of whole ways that lead to no end). Raises ``ValueError`` for a game of
-    several players, and for ``length="pages"`` without ``page``.
+    difference of the labels; the other filters are those of ``sibling_pairs``; under ``regret`` the ends must have
+    ``min_visits`` too, unless they are solved or over. Dropped reasons: those of ``sibling_pairs``, ``no end`` (pairs
+    of whole ways that lead to no end), and ``reversed`` (whose ends say the opposite). Raises ``ValueError`` for a game
+    of several players, and for ``length="pages"`` without ``page``.
     """
     if tree.players > 1:
         raise ValueError(f"segments are one player's actions, and {tree.players} play here; take sibling_pairs")
@@ -65,15 +66,18 @@ def segment_pairs(
         least = threshold if label == "mean" else 0.0
         found = []
         for better, worse in contrasts(tree, node, least, min_visits, "best", dropped):
-            pair = _pair(tree, node, better, worse, length, label, page, round)
-            if pair is None:
-                dropped["no end"] += 1
-            elif pair.chosen_q <= pair.rejected_q:
+            pair = _pair(tree, node, better, worse, length, label, page, min_visits, round)
+            if isinstance(pair, str):
+                dropped[pair] += 1
+            elif pair.chosen_q < pair.rejected_q:
+                dropped["reversed"] += 1
+            elif pair.chosen_q == pair.rejected_q:
                 dropped["tie"] += 1
             elif pair.chosen_q - pair.rejected_q < threshold:
                 dropped["below threshold"] += 1
             else:
                 found.append(pair)
+        found.sort(key=lambda pair: pair.rejected_q - pair.chosen_q)
         if per_node is not None and len(found) > per_node:
             dropped["over per_node"] += len(found) - per_node
             found = found[:per_node]
@@ -83,24 +87,29 @@ def segment_pairs(
 
 
 def _pair(
-    tree: Tree, node: int, better: int, worse: int, length: Length, label: Label, page: Page | None, round: int
-) -> PreferencePair | None:
+    tree: Tree, node: int, better: int, worse: int, length: Length, label: Label, page: Page | None, min_visits: int,
+    round: int,
+) -> PreferencePair | str:  # fmt: skip
+    """The pair, or why there is none."""
     ways = _way_on(tree, better, best=True), _way_on(tree, worse, best=False)
     if length == "all" and not all(tree.is_terminal(way[-1]) for way in ways):
-        return None
+        return "no end"
     if length == "n/3":
         steps = sum(not tree.is_chance(tree.parent(step)) for step in (*tree.path(node)[1:], *ways[0]))
         length = math.ceil(steps / PARTS)
     chosen, rejected = (_cut(tree, node, way, length, page) for way in ways)
-    good, bad = (_worth(tree, node, way[0 if label == "mean" else -1]) for way in (chosen, rejected))
+    judged = [way[0 if label == "mean" else -1] for way in (chosen, rejected)]
+    if not all(seen_enough(tree, step, min_visits) or tree.is_terminal(step) for step in judged):
+        return "too few visits"
+    good, bad = (_worth(tree, node, step) for step in judged)
     return PreferencePair(
         prompt=tree.transcript(node),
         chosen=_turns(tree, node, chosen),
         rejected=_turns(tree, node, rejected),
         chosen_q=good,
         rejected_q=bad,
-        chosen_visits=tree.visits(better),
-        rejected_visits=tree.visits(worse),
+        chosen_visits=tree.visits(judged[0]),
+        rejected_visits=tree.visits(judged[1]),
         ref_chosen_logp=_logp(tree, chosen),
         ref_rejected_logp=_logp(tree, rejected),
         env_id=str(tree.task.get("env_id", "")),

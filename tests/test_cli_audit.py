@@ -46,7 +46,7 @@ def test_a_game_with_a_solver_is_audited_exactly_and_planted_labels_are_found(pa
     clean = pairs.with_name("clean.jsonl")
     code, said = run("audit", pairs, "--out", clean)
     assert code == 0, said
-    assert "exact values" in said
+    assert "perfect play" in said
     right = [pair for pair in load_pairs(clean) if pair.rejected]
     assert {pair.chosen_visits for pair in right} == {0}
     assert all(pair.chosen_q > pair.rejected_q for pair in right)

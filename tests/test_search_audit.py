@@ -101,12 +101,12 @@ def test_a_fifth_of_swapped_sides_is_found() -> None:
     rngs = np.random.default_rng(0).spawn(len(pairs))
     right = [
         pair
-        for pair, verdict in zip(pairs, audited(pairs, game, RandomAgent(), rngs), strict=True)
+        for pair, verdict in zip(pairs, audited(pairs, game, RandomAgent(), rngs, exact=True), strict=True)
         if isinstance(verdict, Verdict) and verdict.gap > 0
     ][:200]
     assert len(right) == 200
     planted = [swapped(pair) if place % 5 == 0 else pair for place, pair in enumerate(right)]
-    verdicts = audited(planted, game, RandomAgent(), np.random.default_rng(0).spawn(200))
+    verdicts = audited(planted, game, RandomAgent(), np.random.default_rng(0).spawn(200), exact=True)
     assert [isinstance(v, Verdict) and v.gap < 0 for v in verdicts] == [place % 5 == 0 for place in range(200)]
 
 
@@ -247,7 +247,7 @@ def test_sides_of_several_actions_are_played_whole_or_in_part() -> None:
     sides = []
     for first in tree.legal_actions(root.state)[:2]:
         turns, state = [], root.state
-        for action in (first, "0", "0"):
+        for action in (first, "a0", "a0"):
             if tree.current_player(state) < 0:
                 break
             turns.append(acted(action))
@@ -278,9 +278,35 @@ def test_measured_values_replace_what_was_claimed() -> None:
     assert swapped(swapped(pair)) == pair
 
 
-def test_a_difference_is_clear_from_two_standard_errors_on() -> None:
-    assert Verdict(0.8, 0.4, 0.19, 8).is_clear
-    assert not Verdict(0.8, 0.4, 0.21, 8).is_clear
+def test_a_difference_is_clear_where_luck_does_not_explain_it() -> None:
+    """Agresti and Caffo: shares (k + 1) / (n + 2). Of n roll-outs a side all against none, z is n/(n + 2) over
+    √(2 · (n + 1) / (n + 2)² / (n + 2)): 1.63 for 2, 2.37 for 3."""
+    for rolls, z in ((1, 0.866), (2, 1.633), (3, 2.372), (8, 5.963)):
+        error = (2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5
+        assert rolls / (rolls + 2) / error == pytest.approx(z, abs=2e-3)
+        assert Verdict(1.0, 0.0, error, rolls).is_clear == (z > 2)
     assert Verdict(1.0, 0.0, 0.0, 0).is_clear
     assert not Verdict(0.5, 0.5, 0.0, 0).is_clear
-    assert Verdict(0.1 + 0.2, 0.3, 0.0, 0).gap == 0.0
+    assert Verdict(0.1 + 0.2, 0.3, 0.1, 8).gap == 0.0
+    assert Verdict(0.51, 0.5, 0.0, 0).gap == 0.0  # no solver is righter than that
+    assert Verdict(0.51, 0.5, 0.1, 8).gap == pytest.approx(0.01)
+
+
+def test_the_error_of_a_verdict_is_that_of_its_returns() -> None:
+    """A game in which one side always wins and the other always loses: 3 roll-outs are clear, 1 is not."""
+
+    class Sure(RandomTree):
+        def current_player(self, state: Any) -> int:
+            return -2 if len(state.actions) else 0
+
+        def rewards(self, state: Any) -> tuple[float, ...]:
+            return (float(state.actions[-1:] == ("a0",)),)
+
+    game = Sure()
+    root = start(game, {"seed": 0})
+    pair = PreferencePair(prompt=root.transcript, chosen=(acted("a0"),), rejected=(acted("a1"),), task={"seed": 0})
+    for rolls in (1, 3):
+        (verdict,) = audited([pair], game, RandomAgent(), [np.random.default_rng(0)], rolls)
+        assert isinstance(verdict, Verdict)
+        assert verdict.error == pytest.approx((2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5)
+        assert (verdict.gap, verdict.is_clear) == (1.0, rolls == 3)

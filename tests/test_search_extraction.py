@@ -23,6 +23,8 @@ from branchwise.search.extraction import (
     successful_trajectories,
     trajectory_pairs,
 )
+from branchwise.search.trees.children import Children
+from branchwise.search.trees.nodes import ENDED, VALUED
 
 
 def compared(pairs: list[PreferencePair]) -> list[tuple[str, str]]:
@@ -551,3 +553,33 @@ def test_a_difference_is_held_against_its_standard_error() -> None:
     z = 1 / (1 / 3 * 2 / 3 / 2) ** 0.5
     assert len(sibling_pairs(tree, z=z - 1e-6)[0]) == 1
     assert sibling_pairs(tree, z=z + 1e-6)[0] == []
+
+
+def test_an_end_that_luck_judges_is_one_end_judged_by_the_mean_of_its_verdicts() -> None:
+    """``lucky`` was called a success once of three times, ``good`` four times of five; the first ends earlier."""
+    tree = built(
+        {
+            "n": 12,
+            "children": {
+                "lucky": {"n": 3, "q": 1 / 3},
+                "go": {"n": 6, "q": 0.8, "children": {"good": {"n": 5, "q": 0.8}}},
+            },
+        }
+    )
+
+    def judge(node: int, flipped: int, stands: int) -> None:
+        tree._nodes[node]["player"] = -1
+        wins = ENDED | VALUED
+        first = tree.add_children(
+            node, Children(["verdict stands", "verdict flipped"], [None] * 2, np.array([0.8, 0.2]), [0.0] * 2,
+                           [1.0, 0.0] if node != 1 else [0.0, 1.0], [wins, wins]),
+        )  # fmt: skip
+        for child, visits in ((first, stands), (first + 1, flipped)):
+            tree._nodes[child]["visits"] = visits
+            tree._nodes[child]["value_sum"] = visits * float(tree._nodes[child]["reward"])
+
+    judge(1, flipped=1, stands=2)
+    judge(tree.children(2)[0], flipped=1, stands=4)
+    rows, dropped = best_paths(tree, paths=3)
+    assert [row.chosen[0].text for row in rows] == ["go", "good"]
+    assert dropped["below min_return"] == 1

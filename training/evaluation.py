@@ -127,8 +127,8 @@ FAILURES: Final = ("loop", "out of steps", "wrong end")
 
 def failure_kind(episode: Episode) -> str:
     """How an episode failed, "" where it did not: ``loop``, cut off by its budget after a second half of actions that
-    were all taken before; ``out of steps``, cut off without that; ``wrong end``, ended by the agent's own choice, as by
-    a wrong purchase or answer."""
+    were all taken before; ``out of steps``, cut off without that; ``wrong end``, ended by the rules, as by a wrong
+    purchase or answer."""
     if episode.success:
         return ""
     if not episode.truncated:

@@ -38,8 +38,9 @@ def judged_by_place(
     simulator: Simulator[Any],
     agent: Agent,
     seed: Sequence[int],
-    rolls: int | None = None,
+    rolls: int,
     actions: int | None = None,
+    exact: bool = False,
 ) -> Iterator[list[tuple[int, Verdict | str]]]:
     """What ``search.audit.audited`` says of the pairs at ``places``, some at a time. A pair draws from a generator of
     its own, of ``seed`` and its place, and a model's remembered scores are forgotten between batches, so that a verdict
@@ -49,7 +50,7 @@ def judged_by_place(
         if isinstance(agent, PolicyAgent) and hasattr(agent.policy, "forget"):
             agent.policy.forget()  # scores of another batch differ in the last bit
         rngs = [np.random.default_rng([*seed, place]) for place in some]
-        found = audited([pairs[place] for place in some], simulator, agent, rngs, rolls, actions)
+        found = audited([pairs[place] for place in some], simulator, agent, rngs, rolls, actions, exact)
         yield list(zip(some, found, strict=True))
 
 
@@ -60,7 +61,7 @@ def kind_of_contrast(simulator: Simulator[Any], pair: PreferencePair) -> str:
 
 def label_figures(judged: Sequence[Judged]) -> dict[str, Any]:
     """Of pairs with their verdicts: ``pairs``, the shares ``right``, ``tied`` and ``wrong`` with their intervals
-    (``right_low`` …), ``clearly_right`` and ``clearly_wrong`` (differences of more than two standard errors), and the
+    (``right_low`` …), ``clearly_right`` and ``clearly_wrong`` (differences that luck does not explain), and the
     mean difference of values that the labels claim and that was measured (``claimed``, ``measured``). Raises
     ``ValueError`` for none."""
     if not judged:
@@ -187,7 +188,7 @@ def _verdict_of(row: Mapping[str, Any]) -> Verdict | str:
     numbers = {name: row[name] for name in ("chosen_q", "rejected_q", "error", "rolls")}
     if not all(map(is_number, numbers.values())):
         raise ValueError(f"{numbers}; expected numbers")
-    return Verdict(**numbers)
+    return Verdict(**numbers, model_calls=int(row.get("model_calls", 0)))
 
 
 def digest(path: Path) -> str:

@@ -142,7 +142,11 @@ def budgets(run: Run) -> Iterator[str]:
         tried[agent_name(made.recipe)] += len(made.figures.get("candidates", ()))
     if "model_calls" in run.critic:
         spent["model_calls"]["the critic of the rows that search"] = int(run.critic["model_calls"])
-    titles = ("samples (model calls) to collect, held equal", "prompts of these", "tokens computed for these")
+    titles = (
+        "samples (model calls) to collect, held equal",
+        "prompts of these",
+        "tokens computed, with what was cut off",
+    )
     shown = [*zip(titles, spent.values(), strict=True), ("settings tried on validation goals", tried)]
     for title, counts in shown:
         if any(counts.values()):

@@ -190,8 +190,8 @@ def broken(samples: Samples) -> Rows:
 
 
 def step_dpo_verified(samples: Samples) -> Rows:
-    """Of each tree the four pairs that differ most, rolled anew: kept, and turned where that is what the roll-outs say,
-    if their difference passes the threshold. The budget pays the roll-outs."""
+    """Of each tree the four pairs that differ most, rolled anew: kept where the roll-outs confirm them by the
+    threshold. The budget pays the roll-outs."""
     trees, costs, seconds = samples.trees(samples.budget)
     began = time.process_time()
     pairs: list[PreferencePair] = []
@@ -209,7 +209,7 @@ def step_dpo_verified(samples: Samples) -> Rows:
         for owner, pair, verdict in zip(owners[some], pairs[some], verdicts, strict=True):
             if isinstance(verdict, Verdict):
                 spent[owner] += verdict.model_calls
-                if abs(verdict.gap) >= THRESHOLD:
+                if verdict.gap >= THRESHOLD:
                     kept.append((owner, relabelled(pair, verdict)))
         if sum(spent[: owners[some][-1] + 1]) > samples.budget:
             break

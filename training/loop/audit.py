@@ -1,6 +1,6 @@
 """How right the labels of a round are: a sample of its pairs, both sides played out by the policy that collected them
-(``search.audit``); exact where the environment has a solver. Outcomes are the true ones, also where a run collects with
-a verdict that errs.
+(``search.audit``); in games that have a solver by perfect play, which is what their searches look for. Outcomes are the
+true ones, also where a run collects with a verdict that errs.
 
 Sides of several actions are played whole, so that pairs of whole episodes are right by what makes them; of IPR's
 remainders, whose label is about their first action, that action alone is played.
@@ -31,10 +31,10 @@ def audit_labels(context: StageContext, *, config: RunConfig, name: str, round: 
     of_episodes = with_outcome(config, simulator_of(config, "train")) if gives == "episodes" else None
     simulator = of_episodes or searched_simulator(config, noise=False)
     agent = PolicyAgent(sampler_in(context, config, policy), config.temperature)
-    rolls = None if hasattr(simulator, "optimal_values") else config.audit_rolls
+    rolls, actions = config.audit_rolls, 1 if gives == "steps" else None
     found: list[tuple[int, Verdict | str]] = []
     seed = [int(rng.integers(2**31))]
-    for some in judged_by_place(pairs, places, simulator, agent, seed, rolls, 1 if gives == "steps" else None):
+    for some in judged_by_place(pairs, places, simulator, agent, seed, rolls, actions, exact=simulator.players > 1):
         found += some
         context.tell(len(found), len(places), "pairs")
     judged = [(pairs[place], verdict) for place, verdict in found if isinstance(verdict, Verdict)]

@@ -332,7 +332,11 @@ def _searched(
 def least_visits(config: RunConfig) -> int:
     """The least visits of a node of a game's tree that any recipe of the run reads; the others are not kept."""
     extractors = [each for recipe in config.recipes.values() for each in recipe.extract.values()]
-    if any(isinstance(each, BestPathPairs | Advantages) for each in extractors):
+    whole = (
+        isinstance(each, BestPathPairs) or (isinstance(each, Advantages) and each.reads == "trees")
+        for each in extractors
+    )
+    if any(whole):
         return 0  # these read trees whole
     return min((each.visits for each in extractors if isinstance(each, SiblingPairs | BestPaths)), default=GAME_VISITS)
 
@@ -420,8 +424,8 @@ def _rolled(
     simulator: Simulator[Any], trees: Sequence[Tree], agent: Agent, rngs: Sequence[np.random.Generator], rolls: int,
     round: int,
 ) -> list[PreferencePair]:  # fmt: skip
-    """The pairs of siblings of each tree that differ most, one a node, with the values of ``rolls`` roll-outs a side;
-    what these cost is added to the tree's model calls."""
+    """Of the pairs of siblings of each tree that differ most, one a node, those that ``rolls`` roll-outs a side
+    confirm, with the values of these; what they cost is added to the tree's model calls."""
     pairs: list[PreferencePair] = []
     for tree in trees:
         found, _ = sibling_pairs(tree, LEAST_ROLLED, contrast="best", per_node=1, round=round)
@@ -431,7 +435,8 @@ def _rolled(
     judged = []
     for pair, verdict in zip(pairs, audited(pairs, simulator, agent, drawn, rolls), strict=True):
         if isinstance(verdict, Verdict):
-            judged.append(replace(relabelled(pair, verdict), kind="rolled"))
+            if verdict.gap > 0:
+                judged.append(replace(relabelled(pair, verdict), kind="rolled"))
             for name in ("model_calls", "prompts"):
                 trees[pair.tree].counters[name] += verdict.model_calls
     return judged

@@ -121,8 +121,8 @@ class RunConfig:
     temperature: of sampled episodes and roll-outs; in free text also of what is proposed at the nodes of a tree.
     outcome: what search is for and models are chosen by: ``success`` (1 or 0), or the environment's ``reward``.
     verdict_noise: the probability with which the verdict on an episode is flipped while collecting, each time that it
-        is asked for (below 0.5; of one player, with outcome=success). Trees then prove nothing; validation, test and
-        audit see the truth.
+        is asked for (below 0.5; of one player, with outcome=success). Episodes are then paid by the verdict;
+        validation, test and audit see the truth.
     baselines: players by rule that have a row of the table, by name.
     leaves: what values the leaves of collecting: roll-outs by the ``policy``, or by ``random`` legal actions, which
         cost no model calls.

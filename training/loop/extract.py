@@ -8,7 +8,7 @@ recipes name them.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -215,10 +215,14 @@ class Segments:
         check_threshold(self.threshold)
         if isinstance(self.length, int):
             check_counts(self, "length")
-        if self.label == "rolls" and (self.length != 1 or self.at != "nodes"):
-            raise ValueError(
-                f"label=rolls values first actions, and length={self.length}, at={self.at}; leave both at 1 and nodes"
-            )
+        usual = {each.name: each.default for each in fields(self)}
+        if self.label == "rolls":
+            for name in ("length", "at", "min_visits", "per_node"):
+                if getattr(self, name) != usual[name]:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} with label=rolls, which takes the pairs that were rolled, one "
+                        "action each; leave it out"
+                    )
 
     def from_tree(self, tree: Tree, by: Outcome, round: int) -> Found:
         if self.label == "rolls":
@@ -504,7 +508,7 @@ def extract(
         dropped.update(left_out)
     if tries:
         return tries, dict(dropped)
-    often = about["by"] == "reward" and about["gives"] == "episodes"
+    often = about["by"] == "reward" and about["gives"] in ("episodes", "mixed")
     return pairs if often else without_repeats(pairs, about["history"]), dict(dropped)
 
 

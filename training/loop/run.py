@@ -104,6 +104,7 @@ def check_run(config: RunConfig) -> None:
     ranked = set()
     for name, recipe in config.recipes.items():
         _check_extractors(config, f"recipes.{name}.extract", recipe, source.row.players)
+        _check_rolls(f"recipes.{name}", recipe)
         if isinstance(recipe.collect, StepRollouts | StepValues):
             option = next(option for option, kind in COLLECT.items() if kind is type(recipe.collect))
             _check_step_rollouts(
@@ -174,30 +175,36 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["visits"] = "counts where equal positions of games are pooled"
         if players > 1 and isinstance(extractor, BestPaths):
             idle["paths"] = "has no meaning in games, of which it takes what the search would play"
-        if config.outcome == "reward" and isinstance(extractor, SiblingPairs):
-            idle["z"] = "is for returns of 0 or 1, and the run is for reward"
+        if isinstance(extractor, SiblingPairs) and (players > 1 or config.outcome == "reward"):
+            idle["z"] = "is for returns of 0 or 1, of one player in a run for success"
         if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
             idle["threshold"] = "compares rewards, and the run is for success"
         if isinstance(extractor, Segments):
-            _check_segments(f"{where}.{name}", extractor, recipe, environment_row(config.env))
+            _check_segments(f"{where}.{name}", extractor, environment_row(config.env))
         usual = {each.name: each.default for each in fields(extractor)}
         for option, why in idle.items():
             if (said := getattr(extractor, option)) != usual[option]:
                 raise SettingsError(f"{where}.{name}.{option}={said} {why}; leave it out")
 
 
-def _check_segments(where: str, segments: Segments, recipe: Recipe, row: EnvironmentRow) -> None:
+def _check_segments(where: str, segments: Segments, row: EnvironmentRow) -> None:
     if row.players > 1:
         raise SettingsError(
             f"{where}: segments are one player's actions, and {row.id} has {row.players}; take sibling_pairs"
         )
     if segments.length == "pages" and not row.page:
         raise SettingsError(f"{where}.length=pages: {row.id} has no pages; take another length")
+
+
+def _check_rolls(where: str, recipe: Recipe) -> None:
+    """Roll-outs that nobody reads would be paid for nothing."""
     trees = trees_of(recipe.collect)
-    if (segments.label == "rolls") != bool(trees and trees.rolls):
+    rolls = trees.rolls if trees else 0
+    reads = any(isinstance(each, Segments) and each.label == "rolls" for each in recipe.extract.values())
+    if reads != bool(rolls):
         raise SettingsError(
-            f"{where}.label={segments.label} and collect's trees.rolls={trees.rolls if trees else 0}: roll-outs are "
-            "played for label=rolls, which needs some; set both, such as rolls=4, or neither"
+            f"{where}: collect's trees.rolls={rolls}, and extract has {'' if reads else 'no '}segments with "
+            "label=rolls, which reads the roll-outs; set both, such as rolls=4, or neither"
         )
 
 

@@ -53,8 +53,10 @@ def simulator_of(config: RunConfig, split: str, **more: Any) -> Simulator[Any]:
 
 
 def sampled_simulator(config: RunConfig) -> Simulator[Any]:
-    """The training split's simulator as episodes are sampled in it, whose verdict may err."""
-    return with_noise(config, simulator_of(config, "train"))
+    """The training split's simulator as episodes are sampled in it. Where its verdict errs, nothing but the verdict is
+    paid, so that no reward tells the truth."""
+    simulator = simulator_of(config, "train")
+    return with_outcome(config, with_noise(config, simulator)) if config.verdict_noise else simulator
 
 
 def searched_simulator(config: RunConfig, noise: bool = True) -> Simulator[Any]:
