@@ -2,7 +2,8 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -112,11 +113,14 @@ def audit(
 
     Example: branchwise audit pairs.jsonl --model runs/web_shop/base/model --out clean.jsonl
     """
+    import json
+
     import numpy as np
 
     from ..envs.play.players import PolicyAgent, RandomAgent
     from ..search.audit import USUAL_ROLLS, Verdict, relabelled
     from ..search.files import check_output
+    from ..search.locks import only_writer
     from ..search.records import anchors_beside, check_replaceable, load_pairs, save_pairs
     from ..training.labels import VerdictLog, digest, judged_by_place, kind_of_contrast, label_table
 
@@ -129,7 +133,7 @@ def audit(
             f"{'--model' if model else '--rolls'} has no effect with --exact, which rolls nothing; leave it out"
         )
     for written in filter(None, (out, out and anchors_beside(out), verdicts)):
-        check_output(written, pairs)
+        check_output(written, pairs, anchors_beside(pairs))
     if out is not None:
         check_replaceable(out)
     rows = load_pairs(pairs)
@@ -145,14 +149,19 @@ def audit(
     agent = RandomAgent() if policy is None else PolicyAgent(policy, 1.0)
     success = outcome is not Outcome.REWARD
     about = {
-        "pairs": digest(pairs), "model": model or "", "rolls": rolls, "exact": exact, "actions": actions, "seed": seed,
-        "success": success, "env": env or "", "options": options, "history": history,
+        "pairs": digest(pairs), "model": _digest_of(model), "rolls": rolls, "exact": exact, "actions": actions,
+        "seed": seed, "success": success, "env": env or "", "options": options, "history": history,
     }  # fmt: skip
     kinds: dict[int, str] = {}
     measures: set[str] = set()
-    with VerdictLog(verdicts, about) as log, bar("audit", len(places)) as moved:
-        for (env_id, made_with), members in groups.items():
-            simulator = _simulator(env_id, dict(made_with), success, outcome)
+    with (
+        only_writer(verdicts) if verdicts else nullcontext(),
+        VerdictLog(verdicts, about) as log,
+        bar("audit", len(places)) as moved,
+    ):
+        for made, members in groups.items():
+            env_id, made_with = json.loads(made)
+            simulator = _simulator(env_id, made_with, success, outcome)
             solvable = hasattr(simulator, "optimal_values")
             if exact and not solvable:
                 raise ValueError(f"--exact: {env_id} has no solver; leave it out, and sides are rolled")
@@ -175,7 +184,10 @@ def audit(
     if as_json:
         print_json([*table, *([{"of": "not judged", **lost}] if lost else [])])
     else:
-        how = "perfect play" if not any(verdict.rolls for _, verdict in judged) else _rolled(judged[-1][1].rolls, model)
+        rolled = max(verdict.rolls for _, verdict in judged)
+        solved = sum(not verdict.rolls for _, verdict in judged)
+        ways = ["perfect play"] * bool(solved) + [_rolled(rolled, model)] * bool(rolled)
+        how = f"{ways[0]} ({solved}) and {ways[1]}" if ways[1:] else ways[0]
         show(f"{pairs}: {len(judged)} pairs judged by {how}, by {' and '.join(sorted(measures))}")
         _print_table(table)
         clear = [f"{100 * table[0][name]:.0f} %" for name in ("clearly_right", "clearly_wrong")]
@@ -197,6 +209,13 @@ _CURES: Final = (
 )
 
 
+def _digest_of(model: str | None) -> str:
+    """What tells a model from another: its name, and of a folder what is in it."""
+    from ..training.labels import digest
+
+    return f"{model} {digest(Path(model))}" if model and Path(model).is_dir() else model or ""
+
+
 def _rolled(rolls: int, model: str | None) -> str:
     return f"{rolls} roll-outs a side of {model or 'random actions'}"
 
@@ -207,27 +226,38 @@ def _in_words(counts: Mapping[str, int]) -> str:
 
 def _by_environment(
     path: Path, rows: Sequence["PreferencePair"], places: Sequence[int], env: str | None, options: Mapping[str, Any]
-) -> dict[tuple[str, tuple[tuple[str, Any], ...]], list[int]]:
-    """The places of the pairs by the environment and the options that make it. What the user says counts before what
-    the file says; a file is not obeyed where it names code."""
+) -> dict[str, list[int]]:
+    """The places of the pairs by the environment and the options that make it, as JSON. What the user says counts
+    before what the file says; a file is not obeyed where it names code."""
     import json
 
     groups: dict[str, list[int]] = {}
     for place in places:
         task = rows[place].task
         own = task.get("env_options")
-        said = {**(own if isinstance(own, dict) else {}), **options}
+        made = own if isinstance(own, dict) else {}
         name = env or rows[place].env_id or str(task.get("env_id", ""))
         if not name:
             raise ValueError(f"{path}: a pair does not say its environment; give --env")
-        if env is None and (":" in name or ":" in json.dumps(list(said.values()))):
-            raise ValueError(f"{path} names code to run ({name} {said}); if you trust it, say so with --env {name}")
-        groups.setdefault(json.dumps([name, said], sort_keys=True), []).append(place)
-    found = {}
-    for key, members in groups.items():
-        name, said = json.loads(key)
-        found[name, tuple(said.items())] = members
-    return found
+        named = [*_texts({key: value for key, value in made.items() if key not in options}), *([] if env else [name])]
+        if code := [text for text in named if ":" in text]:
+            raise ValueError(
+                f"{path} names code to run ({code[0]!r:.60}); if you trust it, say so yourself with --env or --option"
+            )
+        groups.setdefault(json.dumps([name, {**made, **options}], sort_keys=True), []).append(place)
+    return groups
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in a value, however deep."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from (*_texts(key), *_texts(inner))
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 def _simulator(env: str, options: Mapping[str, Any], success: bool, outcome: Outcome | None) -> "Simulator[Any]":
@@ -251,6 +281,8 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from ..envs.terminal import printable_line
+
     table = Table(box=None, padding=(0, 1, 0, 0))
     wide = columns() >= _NARROW
     table.add_column("labels of", no_wrap=False)
@@ -267,5 +299,5 @@ def _print_table(rows: Sequence[Mapping[str, Any]]) -> None:
         cells += [f"{row['claimed']:.2f}", f"{row['measured']:.2f}"]
         if wide:
             cells.append(f"{100 * row['clearly_right']:.0f}, {100 * row['clearly_wrong']:.0f}")
-        table.add_row(Text(row["of"]), *cells)  # brackets of an action are no markup
+        table.add_row(Text(printable_line(row["of"])), *cells)  # brackets of an action are no markup
     console().print(table)

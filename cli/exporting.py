@@ -78,6 +78,11 @@ def export(
         check_output(written, rows, anchors_beside(rows))
     check_export(out, kind, to.value)
     found = load_rows(rows, kind)
+    if idle := sum(isinstance(row, StepAdvantage) and row.advantage == 0 for row in found):
+        found = [row for row in found if not (isinstance(row, StepAdvantage) and row.advantage == 0)]
+        if not found:
+            raise ValueError(f"{rows}: nothing to export, since all {idle} advantages are 0")
+        note(f"note: {idle} rows with advantage 0 are left out: they are neither better nor worse")
     episodes = [row for row in found if isinstance(row, Episode)]
     if episodes:
         acted = [row for row in episodes if any(turn.is_agent for turn in row.transcript)]
@@ -98,6 +103,8 @@ def export(
     told = f"{out}: {len(found) - len(alone):,} {kind} for {reader}"
     if labels := [row.advantage > 0 for row in found if isinstance(row, StepAdvantage)]:
         told += f"; {sum(labels):,} better than the policy's average, {len(labels) - sum(labels):,} worse"
+        if to is Format.TRL and sum(labels) in (0, len(labels)):
+            note("note: all labels are the same, and KTO learns from both")
     show(told)
     if alone:
         show(f"{anchors_beside(out)}: {len(alone):,} rows without a rejected side, for TRL's SFTTrainer")

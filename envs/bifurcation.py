@@ -30,6 +30,8 @@ from .views import SinglePlayerView
 
 WORDS: Final = ("left", "right", "up", "down", "north", "south", "east", "west")
 GOALS: Final = 10_000
+MOST_ENTRIES: Final = 20_000_000
+"""Of the table of a task's values."""
 HARD_POINTS: Final = 2
 HABIT: Final = 0.55  # the share of the habitual wrong action
 MOST_SKILL: Final = 20.0  # a logit: with it the right one of eight actions has all but 2e-8
@@ -200,6 +202,11 @@ class Bifurcation(Simulator[BifurcationState]):
             raise ValueError(f"split={split!r}; expected one of {', '.join(map(repr, SPLITS))}")
         self.split = split
         self.turns = self.horizon + self.slack
+        if (size := self.keys * self.horizon * self.turns * self.branching) > MOST_ENTRIES:
+            raise ValueError(
+                f"keys={self.keys}, horizon={self.horizon}, slack={self.slack}, branching={self.branching} make tables "
+                f"of {size:,} values; the limit is {MOST_ENTRIES:,}: lower one of them"
+            )
         self._words = WORDS[: self.branching]
         self._numbers = {word: number for number, word in enumerate(self._words)}
         self._draw_world()

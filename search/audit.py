@@ -28,7 +28,7 @@ from typing import Any, Final
 import numpy as np
 
 from ..envs.abilities import hides
-from ..envs.checked import checked_outcome, checked_player
+from ..envs.checked import LARGEST, checked_outcome, checked_player
 from ..envs.play.agent import Agent
 from ..envs.play.playing import Playing, by_agents, play
 from ..envs.play.task import first_state
@@ -41,6 +41,7 @@ CLEAR: Final = 2.0
 USUAL_ROLLS: Final = 32
 _DRAWS: Final = 200
 """Of luck that the moves do not tell."""
+MOST_SCALE: Final = 1e6
 _ROUNDING: Final = 1e-9
 _SOLVED_TO: Final = 0.02
 """Solvers' values are equal where they differ by less."""
@@ -85,16 +86,21 @@ def audited(
     all) before ``agent`` decides. All roll-outs are one lock-step. ``exact``: pairs of single actions are judged by the
     simulator's solver where it has one.
 
-    Reasons: ``anchor``, ``no such task``, ``not restored`` (what is seen after the moves is not what the prompt says),
-    ``one future`` (luck is fixed by the state, and the simulator cannot draw it anew), ``several actions`` (of one of
-    several players)."""
+    Reasons: ``anchor``, ``equal sides``, ``no such task``, ``not restored`` (what is seen after the moves is not what
+    the prompt says), ``one future`` (luck is fixed by the state, and the simulator cannot draw it anew), ``several
+    actions`` (of one of several players)."""
     solve = getattr(simulator, "optimal_values", None) if exact else None
     if rolls < 1 or (actions is not None and actions < 1):
         raise ValueError(f"rolls={rolls}, actions={actions}; expected at least 1 roll-out a side, of at least 1 action")
     found: list[Verdict | str | _Tries] = []
     for pair, rng in zip(pairs, rngs, strict=True):
         sides = [[turn.text for turn in side if turn.is_agent][:actions] for side in (pair.chosen, pair.rejected)]
-        found.append(_begun(simulator, pair, sides, solve, rolls, rng) if pair.rejected else "anchor")
+        if not pair.rejected:
+            found.append("anchor")
+        elif sides[0] == sides[1]:
+            found.append("equal sides")
+        else:
+            found.append(_begun(simulator, pair, sides, solve, rolls, rng))
     waiting = [each for each in found if isinstance(each, _Tries)]
     for _ in play([playing for tries in waiting for playing in tries.playings], by_agents(agent)):
         pass
@@ -163,17 +169,23 @@ def restored(simulator: Simulator[Any], pair: PreferencePair, rng: np.random.Gen
 def relabelled(pair: PreferencePair, verdict: Verdict) -> PreferencePair:
     """The pair with what was measured: values and visits are those of the roll-outs, the better side is the chosen one,
     and a margin, or a weight other than 1, changes as the difference of values does."""
-    scale = abs(verdict.gap) / gap if (gap := pair.chosen_q - pair.rejected_q) > 0 else 1.0
+    gap = pair.chosen_q - pair.rejected_q
+    scale = min(abs(verdict.gap) / gap, MOST_SCALE) if gap > _ROUNDING else 1.0
     found = replace(
         pair,
         chosen_q=verdict.chosen_q,
         rejected_q=verdict.rejected_q,
         chosen_visits=verdict.rolls,
         rejected_visits=verdict.rolls,
-        margin=pair.margin * scale,
-        weight=pair.weight * scale if pair.weight != 1.0 else 1.0,
+        margin=_held(pair.margin * scale),
+        weight=_held(pair.weight * scale) if pair.weight != 1.0 else 1.0,
     )
     return swapped(found) if verdict.gap < 0 else found
+
+
+def _held(value: float) -> float:
+    """``value``, of a size that 32 bits hold."""
+    return max(min(value, LARGEST), -LARGEST)
 
 
 def swapped(pair: PreferencePair) -> PreferencePair:

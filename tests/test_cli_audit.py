@@ -162,3 +162,52 @@ def test_anchors_alone_have_nothing_to_compare(pairs: Path) -> None:
     save_pairs(pairs, [replace(pair, rejected=()) for pair in load_pairs(pairs)])
     code, said = run("audit", pairs)
     assert (code, "nothing to compare" in said) == (2, True)
+
+
+@pytest.mark.parametrize("content", [b'{"my": "precious"}', b"notes without an end", bytes(range(256)) * 40])
+def test_a_file_of_somebody_else_is_no_file_of_verdicts(pairs: Path, content: bytes) -> None:
+    """Also where its first line has no end, as that of a file of ours that a kill cut off."""
+    kept = pairs.with_name("precious")
+    kept.write_bytes(content)
+    code, _ = run("audit", pairs, "--rolls", 1, "--sample", 2, "--verdicts", kept)
+    assert (code, kept.read_bytes()) == (2, content)
+    kept.write_bytes(b'{"audit": {"pai')
+    assert run("audit", pairs, "--rolls", 1, "--sample", 2, "--verdicts", kept)[0] == 0
+
+
+def test_options_that_are_lists_make_an_environment(tmp_path: Path) -> None:
+    made = ("--option", "steps=[2, 3]")
+    code, said = run("search", "MathTool-v0", "--goals", 2, "--simulations", 60, *made, "--out", tmp_path / "t.parquet")
+    assert code == 0, said
+    code, said = run("pairs", tmp_path / "t.parquet", "--out", tmp_path / "p.jsonl", "--threshold", 0.01)
+    if code == 0:
+        code, said = run("audit", tmp_path / "p.jsonl", "--rolls", 1)
+        assert "unhashable" not in said
+        assert code in (0, 2)
+
+
+def test_naming_the_environment_does_not_let_a_file_name_code(pairs: Path) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    for row in rows:
+        task = {**json.loads(row["task"]), "env_options": {"opponents": {"deep": ["nowhere:player"]}}}
+        row |= {"task": json.dumps(task), "env_id": ""}
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, said = run("audit", pairs, "--rolls", 1, "--env", GAME)
+    assert (code, "names code to run ('nowhere:player')" in said) == (2, True), said
+
+
+def test_hostile_numbers_and_names_cost_nobody_the_audit(pairs: Path) -> None:
+    rows = [json.loads(line) for line in pairs.read_text().splitlines()]
+    contrasts = [row for row in rows if "rejected" in row][:6]
+    contrasts[0] |= {"chosen_q": 1e-310, "rejected_q": 0.0, "weight": 1e38}
+    contrasts[1] |= {"kind": "x \u00b2"}
+    contrasts[2] |= {"kind": "x " + "9" * 5000}
+    contrasts[3] |= {"kind": "\x1b[31mRED\x1b]0;owned\x07"}
+    contrasts[4] |= {"rejected": contrasts[4]["chosen"]}
+    pairs.write_text("".join(json.dumps(row) + "\n" for row in contrasts))
+    out = pairs.with_name("out.jsonl")
+    code, said = run("audit", pairs, "--rolls", 40, "--swap", "--out", out)
+    assert code == 0, said
+    assert "\x1b" not in said
+    assert "1 equal sides" in said
+    assert load_pairs(out)

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Final
 import numpy as np
 
 from ..envs.abilities import kind_of_action
+from ..envs.checked import LARGEST
 from ..envs.json_files import parse_json
 from ..envs.play.agent import Agent
 from ..envs.play.players import PolicyAgent
@@ -27,6 +28,8 @@ from .stages import is_number
 
 ALL: Final = "all"
 MOST_KINDS: Final = 8
+BEGINS: Final = b'{"audit": '
+"""How a file of verdicts begins."""
 PAIRS_AT_ONCE: Final = 32
 
 Judged = tuple[PreferencePair, Verdict]
@@ -109,7 +112,7 @@ def _largest(groups: Mapping[str, Sequence[Judged]]) -> list[tuple[str, int]]:
 def _natural(name: str) -> tuple[str, int]:
     """Numbers at the end in their order."""
     head, _, tail = name.rpartition(" ")
-    return (head, int(tail)) if tail.isdigit() else (name, 0)
+    return (head, int(tail)) if tail.isascii() and tail.isdigit() and len(tail) < 10 else (name, 0)
 
 
 class VerdictLog:
@@ -160,13 +163,16 @@ class VerdictLog:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    if number == 1 and not line.startswith(BEGINS):
+                        raise ValueError(f"{path} exists and holds no audit; {cure}")
                     break
                 row = parse_json(line, f"{path}, line {number}", cure)
                 if number == 1:
                     _check_about(path, row, about, cure)
                 else:
                     try:
-                        self.found[int(row["place"])] = _verdict_of(row)
+                        place = _whole(row["place"])
+                        self.found[place] = _verdict_of(row)
                     except (ValueError, KeyError, TypeError, OverflowError) as error:
                         raise ValueError(f"{path}, line {number}: no verdict of an audit ({error!r}); {cure}") from None
                 whole += len(line)
@@ -185,13 +191,25 @@ def _check_about(path: Path, row: Any, about: Mapping[str, Any], cure: str) -> N
 def _verdict_of(row: Mapping[str, Any]) -> Verdict | str:
     if "none" in row:
         return str(row["none"])
-    numbers = {name: row[name] for name in ("chosen_q", "rejected_q", "error", "rolls")}
-    if not all(map(is_number, numbers.values())):
-        raise ValueError(f"{numbers}; expected numbers")
-    return Verdict(**numbers, model_calls=int(row.get("model_calls", 0)))
+    numbers = {name: row[name] for name in ("chosen_q", "rejected_q", "error")}
+    if not all(is_number(value) and abs(value) <= LARGEST for value in numbers.values()) or numbers["error"] < 0:
+        raise ValueError(f"{numbers}; expected numbers that 32 bits hold")
+    return Verdict(**numbers, rolls=_whole(row["rolls"]), model_calls=_whole(row.get("model_calls", 0)))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 2**63:
+        raise ValueError(f"{value!r:.40}; expected a whole number from 0 on")
+    return value
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of a file, or of the files of a folder by name, in hexadecimal."""
+    if path.is_dir():
+        whole = hashlib.sha256()
+        for file in sorted(path.rglob("*")):
+            if file.is_file():
+                whole.update(f"{file.relative_to(path)} {digest(file)}\n".encode())
+        return whole.hexdigest()
+    with open(path, "rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

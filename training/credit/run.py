@@ -32,6 +32,8 @@ from .tabular import CLIP, ITERATIONS, RATES, advantages, preferences, trained
 
 LOG: Final = "credit.jsonl"
 TABLES: Final = "credit.md"
+BEGINS: Final = b'{"credit": '
+"""How the log begins."""
 MOST_WORKERS: Final = 64
 GROUPS: Final = {"all": CELLS, "fitted": [c.name for c in FITTED], "held_out": [c.name for c in HELD_OUT]}
 
@@ -269,6 +271,8 @@ class ResultLog:
         with open(path, "rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
+                    if number == 1 and not line.startswith(BEGINS):
+                        raise ValueError(f"{path} exists and holds no credit benchmark; {cure}")
                     break
                 size += len(line)
                 row = parse_json(line, f"{path}, line {number}", cure)
