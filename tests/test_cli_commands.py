@@ -282,7 +282,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory, place: Path) -> Path:
         ),
         (
             ("loop", "smoke", "--set", "recipes=[dpo]", "--set", "search_recipe=dpo"),
-            "or one of ours: agent_q, ipr, mcts_dpo, ",
+            "or one of ours: agent_q, gigpo, ipr, mcts_dpo, ",
         ),
         (("train", "trees.parquet", "--model", "tiny", "--out", "new"), "a parquet file (`branchwise pairs` makes"),
         (("loop", "rft", "--out", "run"), "'rft' is a recipe"),

@@ -12,6 +12,7 @@ import pytest
 import branchwise.envs
 from branchwise.envs import Simulator, environments, registry, simulator_for
 from branchwise.envs.adapters import GymnasiumSimulator, PettingZooSimulator
+from branchwise.envs.noisy import NoisyVerdict
 from branchwise.envs.openenv import SimulatorEnvironment
 from branchwise.envs.views import SinglePlayerView
 from branchwise.envs.wrappers import ListedActions, Wrapper
@@ -104,7 +105,7 @@ def test_no_simulator_escapes_these_tests() -> None:
     """What has a ``reset`` of its own is registered, is a base of what is, or passes options on to what it wraps."""
     pytest.importorskip("pyspiel")
     tested = {base for env_id in ROWS for base in type(simulator_for(env_id)).__mro__}
-    passing = {SinglePlayerView, GymnasiumSimulator, PettingZooSimulator, Wrapper}
+    passing = {SinglePlayerView, GymnasiumSimulator, PettingZooSimulator, Wrapper, NoisyVerdict}
     for module in pkgutil.walk_packages(branchwise.envs.__path__, "branchwise.envs."):
         for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
             if Simulator in kind.__mro__ and "reset" in vars(kind):

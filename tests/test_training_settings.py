@@ -343,7 +343,8 @@ def test_a_recipe_extracts_what_its_collection_gives_and_its_learner_takes(way: 
         data["act"] = "best_of"
     extractor, learner = EXTRACT[extract], LEARN[learn]
     reads = CREDIT[way.removeprefix("by ")].reads if extractor is Advantages else extractor.reads
-    if reads != COLLECT[collect].gives:
+    gives = COLLECT[collect].gives
+    if reads != gives and not (gives == "mixed" and reads in ("trees", "episodes")):
         fault = f"extract.{extract} reads {reads}, and collect gives {COLLECT[collect].gives}"
     elif extractor.gives != learner.takes:
         fault = f"extract.{extract} gives {extractor.gives}, and learn takes {learner.takes}"
