@@ -195,7 +195,8 @@ def audit(
         if lost:
             show(f"not judged: {_in_words(lost)}")
     if out is not None:
-        kept = [relabelled(pair, verdict) for pair, verdict in judged if verdict.gap > 0 or (swap and verdict.gap < 0)]
+        clear_ones = [(pair, verdict) for pair, verdict in judged if verdict.is_clear]
+        kept = [relabelled(pair, verdict) for pair, verdict in clear_ones if swap or verdict.gap > 0]
         anchors = [pair for pair in rows if not pair.rejected]
         if not kept:
             raise ValueError(f"{out}: not written, since no label is clearly right")

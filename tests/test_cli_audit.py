@@ -198,7 +198,7 @@ def test_naming_the_environment_does_not_let_a_file_name_code(pairs: Path) -> No
 
 def test_hostile_numbers_and_names_cost_nobody_the_audit(pairs: Path) -> None:
     rows = [json.loads(line) for line in pairs.read_text().splitlines()]
-    contrasts = [row for row in rows if "rejected" in row][:6]
+    contrasts = [row for row in rows if "rejected" in row][:20]
     contrasts[0] |= {"chosen_q": 1e-310, "rejected_q": 0.0, "weight": 1e38}
     contrasts[1] |= {"kind": "x \u00b2"}
     contrasts[2] |= {"kind": "x " + "9" * 5000}
@@ -206,8 +206,20 @@ def test_hostile_numbers_and_names_cost_nobody_the_audit(pairs: Path) -> None:
     contrasts[4] |= {"rejected": contrasts[4]["chosen"]}
     pairs.write_text("".join(json.dumps(row) + "\n" for row in contrasts))
     out = pairs.with_name("out.jsonl")
-    code, said = run("audit", pairs, "--rolls", 40, "--swap", "--out", out)
+    code, said = run("audit", pairs, "--swap", "--out", out)
     assert code == 0, said
     assert "\x1b" not in said
     assert "1 equal sides" in said
     assert load_pairs(out)
+
+
+def test_labels_that_luck_explains_are_not_written(pairs: Path) -> None:
+    """One roll-out a side is never clear: nothing is left to write; with many, fewer pairs than are right."""
+    code, said = run("audit", pairs, "--rolls", 1, "--out", pairs.with_name("one.jsonl"))
+    assert (code, "no label is clearly right" in said) == (2, True)
+    out = pairs.with_name("many.jsonl")
+    code, said = run("audit", pairs, "--rolls", 8, "--out", out, "--json")
+    assert code == 0, said
+    found = figures(said[: said.rindex("]") + 1])["all"]
+    written = [pair for pair in load_pairs(out) if pair.rejected]
+    assert len(written) == round(found["clearly_right"] * found["pairs"]) < found["right"] * found["pairs"]
