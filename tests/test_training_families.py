@@ -68,6 +68,8 @@ def tiny(name: str) -> RunConfig:
         validation_goals=4,
         test_goals=6,
         model_calls=500,
+        audit_pairs=6,
+        audit_rolls=2,
         baselines=tuple(demonstrators),
         base=BaseSettings(
             width=32 if wide else 16,
