@@ -17,8 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from ..agents.searching import RolloutSearcher
 from ..envs.json_files import json_text, parse_json, read_json
@@ -31,6 +30,7 @@ from ..envs.simulator import Simulator
 from ..search.files import atomically
 from ..search.records import episode_from_json, episode_line
 from .evaluation import ResultRow, summarise
+from .line_log import LineLog
 
 SETTINGS: Final = "bench.json"
 RESULTS: Final = "results.json"
@@ -40,40 +40,25 @@ MODEL_BATCH: Final = 64
 Progress = Callable[[int, str], None]
 
 
-class EpisodeLog:
+class EpisodeLog(LineLog):
     """The episodes of one agent: those that ``path`` holds for these tasks, and those that are added. A context
     manager; without a path they are kept in memory alone. A last line that was cut off by a kill is dropped."""
 
     def __init__(self, path: Path | None, tasks: Sequence[Task]) -> None:
         self.ended: dict[int, Episode] = {}
         self.seconds = 0.0
-        self._file: BinaryIO | None = None
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            whole = self._read(path, tasks) if path.exists() else 0
-            self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
-            self._file.truncate(whole)
+            self.open_at(path, self._read(path, tasks) if path.exists() else 0)
         self._last = time.perf_counter()
-
-    def __enter__(self) -> "EpisodeLog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
     def add(self, index: int, episode: Episode) -> None:
         """Keep the episode of task ``index``."""
         seconds = time.perf_counter() - self._last
-        if self._file is not None:
-            self._file.write(episode_line(episode, seconds=seconds))
+        self.write(episode_line(episode, seconds=seconds))
         self.ended[index] = episode
         self.seconds += seconds
         self._last += seconds
-        if self._file is not None:
-            self._file.flush()  # last: Ctrl-C arrives here, and the buffer is written on the way out
+        self.flush()  # last: Ctrl-C arrives here, and the buffer is written on the way out
 
     def _read(self, path: Path, tasks: Sequence[Task]) -> int:
         """Take the episodes of ``path`` that belong to ``tasks``; how many bytes of it are whole lines."""

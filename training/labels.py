@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from ..envs.simulator import Simulator
 from ..search.audit import Verdict, audited
 from ..search.extraction import PreferencePair
 from .evaluation import wilson
+from .line_log import LineLog
 from .stages import is_number
 
 ALL: Final = "all"
@@ -115,7 +115,7 @@ def _natural(name: str) -> tuple[str, int]:
     return (head, int(tail)) if tail.isascii() and tail.isdigit() and len(tail) < 10 else (name, 0)
 
 
-class VerdictLog:
+class VerdictLog(LineLog):
     """The verdicts of an audit by the place of their pairs, kept in ``path`` as they come (``None``: in memory alone).
 
     The file's first line says what is audited (``about``), each other one is a verdict or why there is none. A last
@@ -124,37 +124,23 @@ class VerdictLog:
 
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
         self.found: dict[int, Verdict | str] = {}
-        self._file: BinaryIO | None = None
         if path is None:
             return
         about = json.loads(json.dumps({"audit": about}))
         whole = self._read(path, about) if path.exists() else 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
-        self._file.truncate(whole)
+        self.open_at(path, whole)
         if not whole:
             self._write(about)
-
-    def __enter__(self) -> "VerdictLog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
     def add(self, verdicts: Iterable[tuple[int, Verdict | str]]) -> None:
         """Keep verdicts by the place of their pairs."""
         for place, verdict in verdicts:
             self.found[place] = verdict
             self._write({"place": place, **({"none": verdict} if isinstance(verdict, str) else asdict(verdict))})
-        if self._file is not None:
-            self._file.flush()
+        self.flush()
 
     def _write(self, row: Mapping[str, Any]) -> None:
-        if self._file is not None:
-            self._file.write(json.dumps(row).encode() + b"\n")
+        self.write(json.dumps(row).encode() + b"\n")
 
     def _read(self, path: Path, about: Mapping[str, Any]) -> int:
         """Take the verdicts of ``path``; how many bytes of it are whole lines."""

@@ -18,11 +18,11 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from ...envs.json_files import parse_json
 from ...search.files import atomically
+from ..line_log import LineLog
 from ..pool import leave_with_parent
 from ..stages import StageFailed, is_number
 from .cells import CELLS, FITTED, HELD_OUT, exact_success
@@ -226,7 +226,7 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-class ResultLog:
+class ResultLog(LineLog):
     """The results by cell and seed, kept in ``path`` as they come (``None``: in memory alone). A group of lines that a
     kill has cut off is dropped. A context manager. Raises ``ValueError`` naming file and line where the file holds
     something else, or a benchmark of other settings."""
@@ -234,24 +234,12 @@ class ResultLog:
     def __init__(self, path: Path | None, about: Mapping[str, Any]) -> None:
         self.found: dict[tuple[str, int], list[Result]] = {}
         self._methods = list(about["methods"])
-        self._file: BinaryIO | None = None
         if path is None:
             return
         whole = self._read(path, about) if path.exists() else 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
-        self._file.truncate(whole)
+        self.open_at(path, whole)
         if not whole:
             self._write([{"credit": about}])
-
-    def __enter__(self) -> "ResultLog":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._file is not None:
-            self._file.close()
 
     def add(self, results: Sequence[Result]) -> None:
         """Keep the results of all methods in one cell with one seed."""
@@ -259,9 +247,8 @@ class ResultLog:
         self.found[results[0].cell, results[0].seed] = list(results)
 
     def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        if self._file is not None:
-            self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
-            self._file.flush()
+        self.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+        self.flush()
 
     def _read(self, path: Path, about: Mapping[str, Any]) -> int:
         """Take the results of ``path``; how many bytes of it are whole groups."""
