@@ -1,103 +1,144 @@
-"""Which way of training pays: all trained rows over several training seeds and two budgets of tries.
+"""Which recipe pays where, with training seeds as the unit.
 
-Every seed makes a base model of its own; the recipes then collect with it under one budget of model calls, train on
-the same goals, choose their learning rate on the same validation goals, and are judged on the same test goals. The
-table gives each recipe's success pooled over the seeds (Wilson's interval) and its paired difference to step-DPO's
-comparison partners (exact McNemar test over all pairs of goal and seed). One seed's goals share a model, so pooled
-intervals are narrower than the scatter between seeds; the seeds are listed one by one for that reason.
+A regime is a run's file with some settings changed. A cell is a regime, a base and a training seed; each recipe is
+trained in each cell from the same base, under the same budget, with its rates and models chosen on the same validation
+goals, and judged on the same test goals. The table has every cell's success, means over cells with t-intervals, and
+the paired differences to one recipe.
 
-    python benchmarks/learning.py --seeds 0 1 2 --out runs/learning
+    python benchmarks/learning.py math_tool noisy --bases 1 2 --seeds 0 1 2 --recipes step_dpo tree_sft trajectory_dpo
+
+A seed makes a base of its own, unless ``--bases`` names the seeds of bases that every training seed starts from. A
+cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop, and reads what
+is done.
 """
 
 import argparse
 import json
-import shutil
-from dataclasses import replace
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
+import numpy as np
+from numpy.typing import NDArray
 
-from branchwise.search.records import load_episodes
-from branchwise.training.display import ProgressDisplay
-from branchwise.training.evaluation import paired_difference, wilson
-from branchwise.training.loop import RunConfig, load_config, run_loop
-from branchwise.training.stages import is_finished
+from branchwise.training.credit.summary import mean_interval, paired_p
+from branchwise.training.display import key_figure
+from branchwise.training.loop import load_config, run_loop
+from branchwise.training.loop.graph import stages_of
+from branchwise.training.pool import run_stages
 
-BUDGETS = {"few tries": (4, 4_000), "many tries": (16, 16_000)}
-"""Name -> simulations a goal and model calls a round."""
-COMPARED = (("step_dpo", "tree_sft"), ("step_dpo", "rft"), ("step_dpo", "trajectory_dpo"), ("tree_sft", "rft"))
-
-
-def config_of(base: RunConfig, seed: int, budget: str, rounds: int) -> RunConfig:
-    simulations, calls = BUDGETS[budget]
-    return replace(
-        base, seed=seed, rounds=rounds, model_calls=calls, search_recipe="",
-        search=replace(base.search, simulations=simulations),
-    )  # fmt: skip
-
-
-def successes(run: Path, agent: str) -> list[bool]:
-    return [episode.success for episode in load_episodes(run / "evaluation" / agent / "episodes.jsonl")]
+REGIMES = {
+    "clean": [],
+    "noisy": ["verdict_noise=0.2"],
+    "few_tries": ["search.simulations=4", "model_calls=4000"],
+}  # fmt: skip
+"""Name -> settings over the run's file."""
+RECIPES = Path(__file__).parent / "recipes"
+"""Recipes of benchmarks alone."""
+RESULTS = Path(__file__).parent / "results" / "learning.json"
 
 
-def table(folder: Path, seeds: list[int], recipes: tuple[str, ...]) -> tuple[str, list[dict[str, object]]]:
-    """The results as Markdown and as rows."""
-    lines = ["| budget | agent | pooled success % | " + " | ".join(f"seed {s}" for s in seeds) + " |"]
-    lines.append("|---|---|---|" + "---|" * len(seeds))
-    rows: list[dict[str, object]] = []
-    for budget in BUDGETS:
-        runs = {seed: folder / f"{budget.replace(' ', '_')}_seed_{seed}" for seed in seeds}
-        for agent in ("behaviour_cloning", *recipes):
-            each = {seed: successes(run, agent) for seed, run in runs.items()}
-            pooled = [won for found in each.values() for won in found]
-            low, high = wilson(sum(pooled), len(pooled))
-            share = sum(pooled) / len(pooled)
-            by_seed = {seed: sum(found) / len(found) for seed, found in each.items()}
-            rows.append({"budget": budget, "agent": agent, "success": share, "success_low": low, "success_high": high,
-                         "episodes": len(pooled), "by_seed": by_seed})  # fmt: skip
-            cells = " | ".join(f"{100 * sum(found) / len(found):.1f}" for found in each.values())
-            lines.append(f"| {budget} | {agent} | {100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}] | {cells} |")
-    lines += ["", "| budget | difference | points [95 %] | p |", "|---|---|---|---|"]
-    for budget in BUDGETS:
-        for first, second in COMPARED:
-            pairs: list[list[bool]] = [[], []]
-            for seed in seeds:
-                run = folder / f"{budget.replace(' ', '_')}_seed_{seed}"
-                pairs[0] += successes(run, first)
-                pairs[1] += successes(run, second)
-            found = paired_difference(*pairs)
-            rows.append({"budget": budget, "first": first, "second": second, "difference": found.difference,
-                         "low": found.low, "high": found.high, "p": found.p})  # fmt: skip
-            lines.append(
-                f"| {budget} | {first} − {second} | {100 * found.difference:+.1f} [{100 * found.low:+.1f}, "
-                f"{100 * found.high:+.1f}] | {found.p:.2g} |"
-            )
-    return "\n".join(lines), rows
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Where recipes are compared."""
+
+    run: str
+    regime: str
+    base: int
+    seed: int
+
+
+def base_model(run: str, seed: int, out: Path) -> None:
+    """Makes the base of a run's file and seed, where it is not there: ``OUT/RUN/base_SEED/base/model``."""
+    folder = out / run / f"base_{seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    stages = [stage for stage in stages_of(load_config(run, [f"seed={seed}"])) if stage.name == "base"]
+    run_stages(stages, folder, _Finished(str(folder.relative_to(out))), workers=1)
+
+
+def trained(cell: Cell, recipe: str, out: Path) -> dict[str, Any]:
+    """The row of ``results.json`` of ``recipe`` in ``cell``, trained where it is not there."""
+    folder = out / cell.run / cell.regime / f"base_{cell.base}_seed_{cell.seed}" / recipe
+    own = RECIPES / f"{recipe}.yaml"
+    settings = [
+        f"model={out / cell.run / f'base_{cell.base}' / 'base' / 'model'}",
+        f"recipes=[{own if own.is_file() else recipe}]", f"seed={cell.seed}",
+        "search_recipe=", "baselines=[]", "audit_pairs=0", *REGIMES[cell.regime],
+    ]  # fmt: skip
+    run_loop(load_config(cell.run, settings), folder, _Finished(str(folder.relative_to(out))), workers=1)
+    [row] = [row for row in json.loads((folder / "results.json").read_text()) if row["agent"] == recipe]
+    return row
+
+
+class _Finished:
+    """Shows what ended, a line each."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+
+    def started(self, stage: str) -> None: ...
+    def repeated(self, stage: str, why: str) -> None: ...
+    def moved(self, stage: str, done: float, total: float, note: str) -> None: ...
+    def finished(self, stage: str, figures: Mapping[str, Any], seconds: float) -> None:
+        print(f"{self.where}: {stage}, {key_figure(figures)}, {seconds:.0f} s", file=sys.stderr, flush=True)
+
+
+def table(cells: Sequence[Cell], success: Mapping[str, NDArray[np.float64]], against: str) -> str:
+    """Success in per cent by recipe (rows) and cell (columns), and the differences to ``against``."""
+    own = all(cell.base == cell.seed for cell in cells)
+    names = [f"seed {cell.seed}" if own else f"base {cell.base}, seed {cell.seed}" for cell in cells]
+    lines = [
+        "| recipe | " + " | ".join(names) + f" | mean [95 %] | minus {against} [95 %] | p |",
+        "|---|" + "---|" * (len(cells) + 3),
+    ]
+    for recipe, values in success.items():
+        mean, low, high = mean_interval(values)
+        line = f"| {recipe} | " + " | ".join(f"{each:.1f}" for each in values)
+        line += f" | {mean:.1f} [{low:.1f}, {high:.1f}] | "
+        if recipe == against:
+            lines.append(line + "– | – |")
+            continue
+        mean, low, high = mean_interval(values - success[against])
+        p = paired_p(values, success[against])
+        lines.append(line + f"{mean:+.1f} [{low:+.1f}, {high:+.1f}] | {p:.2g} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="web_shop", help="run settings to start from (default: web_shop)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="training seeds (default: 0 1 2)")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds of collecting and training (default: 1)")
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("run", help="the run's file or name, such as web_shop")
+    parser.add_argument("regime", choices=REGIMES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="training seeds")
+    parser.add_argument("--bases", type=int, nargs="+", help="seeds of the bases (default: each training seed's own)")
+    parser.add_argument("--recipes", nargs="+", default=["step_dpo", "trajectory_dpo"])
+    parser.add_argument("--against", default="trajectory_dpo", help="the recipe that others are compared with")
     parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="folder of the runs; resumed if there")
-    parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    base = load_config(arguments.config)
-    for seed in arguments.seeds:
-        first: Path | None = None
-        for budget in BUDGETS:
-            run = arguments.out / f"{budget.replace(' ', '_')}_seed_{seed}"
-            if first is not None and not is_finished(run, "base"):
-                shutil.copytree(first / "base", run / "base")  # budgets of one seed start from one model
-            with ProgressDisplay(Console(stderr=True)) as display:
-                run_loop(config_of(base, seed, budget, arguments.rounds), run, display, arguments.workers)
-            first = first or run
-    text, rows = table(arguments.out, arguments.seeds, tuple(base.recipes))
-    print(text)
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "learning.json").write_text(json.dumps(rows, indent=1) + "\n")
+    parser.add_argument("--workers", type=int, default=2, help="runs side by side, one core each")
+    asked = parser.parse_args()
+    if asked.against not in asked.recipes:
+        parser.error(f"--against {asked.against} is not among --recipes")
+    pairs = [(base, seed) for base in asked.bases or [None] for seed in asked.seeds]
+    cells = [Cell(asked.run, asked.regime, seed if base is None else base, seed) for base, seed in pairs]
+    if len(cells) < 2:
+        parser.error("one cell has no interval; name two --seeds or more")
+    work = [(cell, recipe) for cell in cells for recipe in asked.recipes]
+    with ThreadPoolExecutor(asked.workers) as pool:
+        bases = dict.fromkeys(cell.base for cell in cells)
+        list(pool.map(lambda base: base_model(asked.run, base, asked.out), bases))
+        rows = list(pool.map(lambda each: trained(*each, asked.out), work))
+    found = np.array([100 * row["success"] for row in rows]).reshape(len(cells), len(asked.recipes))
+    success = dict(zip(asked.recipes, found.T, strict=True))
+    print(table(cells, success, asked.against))
+    new = [
+        {**asdict(cell), "recipe": recipe, "success": row["success"], "episodes": row["episodes"]}
+        for (cell, recipe), row in zip(work, rows, strict=True)
+    ]
+    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    by_name = {tuple(row[key] for key in ("run", "regime", "base", "seed", "recipe")): row for row in [*known, *new]}
+    RESULTS.write_text(json.dumps([by_name[name] for name in sorted(by_name)], indent=1) + "\n")
 
 
 if __name__ == "__main__":
