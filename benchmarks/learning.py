@@ -1,11 +1,11 @@
 """Which recipe pays where, with training seeds as the unit.
 
 A regime is a run's file with some settings changed. A cell is a regime, a base and a training seed; each recipe is
-trained in each cell from the same base, under the same budget, with its rates and models chosen on the same validation
-goals, and judged on the same test goals. The table has every cell's success, means over cells with t-intervals, and
+trained in each cell from the same base, under the same budget, with its rates and models chosen on the same 1,000
+validation goals, and judged on the same 1,000 test goals. The table has every cell's success, means over cells with t-intervals, and
 the paired differences to one recipe.
 
-    python benchmarks/learning.py math_tool noisy --bases 1 2 --seeds 0 1 2 --recipes step_dpo tree_sft trajectory_dpo
+    python benchmarks/learning.py math_tool noisy_round --bases 0 1 --seeds 0 1 2
 
 A seed makes a base of its own, unless ``--bases`` names the seeds of bases that every training seed starts from. A
 cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop, and reads what
@@ -33,6 +33,7 @@ from branchwise.training.pool import run_stages
 REGIMES = {
     "clean": [],
     "noisy": ["verdict_noise=0.2"],
+    "noisy_round": ["verdict_noise=0.2", "rounds=1"],
     "few_tries": ["search.simulations=4", "model_calls=4000"],
 }  # fmt: skip
 """Name -> settings over the run's file."""
@@ -66,7 +67,8 @@ def trained(cell: Cell, recipe: str, out: Path) -> dict[str, Any]:
     settings = [
         f"model={out / cell.run / f'base_{cell.base}' / 'base' / 'model'}",
         f"recipes=[{own if own.is_file() else recipe}]", f"seed={cell.seed}",
-        "search_recipe=", "baselines=[]", "audit_pairs=0", *REGIMES[cell.regime],
+        "search_recipe=", "baselines=[]", "audit_pairs=0", "validation_goals=1000", "test_goals=1000",
+        *REGIMES[cell.regime],
     ]  # fmt: skip
     run_loop(load_config(cell.run, settings), folder, _Finished(str(folder.relative_to(out))), workers=1)
     [row] = [row for row in json.loads((folder / "results.json").read_text()) if row["agent"] == recipe]
