@@ -2,8 +2,8 @@
 
 A regime is a run's file with some settings changed. A cell is a regime, a base and a training seed; each recipe is
 trained in each cell from the same base, under the same budget, with its rates and models chosen on the same 1,000
-validation goals, and judged on the same 1,000 test goals. The table has every cell's success, means over cells with t-intervals, and
-the paired differences to one recipe.
+validation goals, and judged on the same 1,000 test goals. The table has every cell's success, means over cells with
+t-intervals, and the paired differences to one recipe.
 
     python benchmarks/learning.py math_tool noisy_round --bases 0 1 --seeds 0 1 2
 
