@@ -12,6 +12,7 @@ from branchwise.search.trees.children import Children
 from branchwise.search.trees.nodes import ENDED
 from branchwise.search.trees.tree import Tree
 from branchwise.training.report_pictures import (
+    MARKERS,
     Curve,
     PairMark,
     axis_ticks,
@@ -170,3 +171,10 @@ def test_text_can_be_read_on_page_and_panel(name: str, dark: bool) -> None:
     colours = theme(dark)
     assert contrast(colours[name], colours["paper"]) >= 4.5
     assert contrast(colours[name], colours["panel"]) >= 4.5
+
+
+def test_each_style_of_a_curve_has_a_colour_and_a_marker() -> None:
+    page = resources.files("branchwise.training").joinpath("report.html").read_text(encoding="utf-8")
+    assert set(re.findall(r"\.s(\d) {", page)) == {str(style) for style in range(len(MARKERS))}
+    alone = [chart("success", [Curve("x", style, ((0, 0.5),))]) for style in range(len(MARKERS))]
+    assert len({re.sub(r" s\d", "", picture) for picture in alone}) == len(MARKERS)

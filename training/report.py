@@ -33,7 +33,7 @@ from .readable import (
     number,
     percent,
 )
-from .report_pictures import Curve, axis_ticks, chart, tick_label
+from .report_pictures import MARKERS, Curve, axis_ticks, chart, tick_label
 from .report_samples import sample_episodes, sample_tree
 from .run_folder import Round, Run, figure_in_words, figure_names, read_run, unchanged, unchanged_note
 from .stages import SCORES, best_tried
@@ -278,7 +278,7 @@ def _curve(run: Run, recipe: str, key: str) -> Curve:
             points.append((r.number, standing))
     trained = [name for name in NAMES if kind_of({"agent": name}) == "trained"]
     style = trained.index(recipe) if recipe in trained else _recipes(run).index(recipe)
-    return Curve(agent_name(recipe), style % 4, tuple(points), tuple(rejected))
+    return Curve(agent_name(recipe), style % len(MARKERS), tuple(points), tuple(rejected))
 
 
 def _finite(value: Any) -> float | None:

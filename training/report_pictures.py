@@ -13,13 +13,14 @@ from xml.etree import ElementTree as ET
 from ..envs.terminal import printable
 from ..search import Tree
 
-MARKERS = ("circle", "square", "triangle", "diamond")
+MARKERS = ("circle", "square", "triangle", "diamond", "wedge")
+"""As many as the page has colours of series (``s0`` on)."""
 
 
 @dataclass(frozen=True)
 class Curve:
     """``points`` are (round, value) of the model that stood after each round; ``rejected`` the values of models that
-    were trained and not promoted. ``style`` (0…3) chooses colour and marker together."""
+    were trained and not promoted. ``style``, an index of :data:`MARKERS`, chooses colour and marker together."""
 
     label: str
     style: int
@@ -128,7 +129,7 @@ def _without_overlap(
 
 
 def _marker(parent: ET.Element, style: int, x: float, y: float, fill: str) -> None:
-    kind = MARKERS[style % len(MARKERS)]
+    kind = MARKERS[style]
     if kind == "circle":
         _add(parent, "circle", cx=x, cy=y, r=4, class_=fill)
         return
@@ -136,6 +137,7 @@ def _marker(parent: ET.Element, style: int, x: float, y: float, fill: str) -> No
         "square": [(-3.6, -3.6), (3.6, -3.6), (3.6, 3.6), (-3.6, 3.6)],
         "triangle": [(0, -4.8), (4.6, 3.4), (-4.6, 3.4)],
         "diamond": [(0, -5), (5, 0), (0, 5), (-5, 0)],
+        "wedge": [(-4.6, -3.4), (4.6, -3.4), (0, 4.8)],
     }
     _add(parent, "polygon", points=" ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners[kind]), class_=fill)
 
