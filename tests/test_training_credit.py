@@ -43,8 +43,8 @@ from branchwise.training.credit.summary import (
     mean_interval,
     method_table,
     named,
-    of_seeds,
     paired_p,
+    shared,
     sized_tree,
     successes,
     verdict,
@@ -436,6 +436,16 @@ def test_cells_are_named_one_by_one_or_in_groups() -> None:
     assert Settings(cells=f"{second}, {first}").names() == [first, second]
 
 
+def test_held_out_cells_have_fresh_seeds_beside_fitted_ones() -> None:
+    fitted, held_out = FITTED[0].name, HELD_OUT[0].name
+    both = Settings(seeds=2, first_seed=3, cells=[fitted, held_out])
+    old = [(fitted, 3), (held_out, 3), (fitted, 4), (held_out, 4)]
+    assert both.work() == [*old, (held_out, 5), (held_out, 6)]
+    assert Settings(seeds=2, cells=held_out).work() == [(held_out, 0), (held_out, 1)]
+    assert Settings(seeds=1, cells=fitted).work() == [(fitted, 0)]
+    assert len(Settings().work()) == 5 * 64 + 5 * 16
+
+
 # ---- summaries --------------------------------------------------------------------------------------------------
 
 
@@ -525,7 +535,8 @@ def test_questions_that_fit_the_luck_of_seeds_are_not_asked() -> None:
     luck = {cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED}
     assert asked(fit_tree(losses_of(luck))) == 4
     assert asked(sized_tree(luck)) == 0
-    assert asked(sized_tree(of_seeds(luck, [0]))) == 0  # nothing can be left out
+    alone = {cell: {name: values[:1] for name, values in by.items()} for cell, by in luck.items()}
+    assert asked(sized_tree(alone)) == 0  # no seed can be left out
 
 
 def test_questions_that_hold_for_every_seed_are_asked_and_no_more() -> None:
@@ -561,29 +572,32 @@ def test_questions_are_asked_together_where_none_pays_alone() -> None:
     assert asked(sized_tree(found)) == 3
 
 
-def test_the_tree_is_fitted_by_the_first_half_of_the_seeds_and_judged_by_both() -> None:
-    """Noise decides in the first half, its opposite in the second."""
+def test_the_tree_is_fitted_by_fitted_cells_alone_and_judged_by_fresh_seeds_too() -> None:
+    """Noise decides; with fresh seeds its opposite does."""
 
-    def row(cell: Cell, first: str) -> list[Result]:
-        values = {name: [0.9] * 2 + [0.1] * 2 if name == first else [0.1] * 2 + [0.9] * 2 for name in ("rft", "grpo")}
-        return made_up(values, cell)
+    def row(cell: Cell, seeds: int) -> list[Result]:
+        one, other = [0.9] * 2 + [0.1] * 2, [0.1] * 2 + [0.9] * 2
+        noisy = cell.noise > 0.1
+        return made_up({"rft": (other if noisy else one)[:seeds], "grpo": (one if noisy else other)[:seeds]}, cell)
 
-    results = [each for cell in (*FITTED, *HELD_OUT) for each in row(cell, "grpo" if cell.noise > 0.1 else "rft")]
+    results = [
+        *(each for cell in FITTED for each in row(cell, 2)),
+        *(each for cell in HELD_OUT for each in row(cell, 4)),
+    ]
     found = verdict(results)
     assert found is not None
     lines, (titles, rows) = found
     assert lines == ["noise <= 0.1: rft", "noise > 0.1: grpo"]
-    assert titles == ("cells", "seeds", "rule", "level", "loss", "gain [95 %]")
+    assert titles == ("cells", "rule", "level", "loss", "gain [95 %]")
     assert rows == [
-        ("fitted", "0–1", "tree", "48/48 (100 %)", "0.0", "+40.0 [+40.0, +40.0]"),
-        ("fitted", "0–1", "rft", "24/48 (50 %)", "40.0", ""),
-        ("fitted", "2–3", "tree", "0/48 (0 %)", "80.0", "-40.0 [-40.0, -40.0]"),
-        ("fitted", "2–3", "rft", "24/48 (50 %)", "40.0", ""),
-        ("held-out", "0–1", "tree", "16/16 (100 %)", "0.0", "+10.0 [+10.0, +10.0]"),
-        ("held-out", "0–1", "rft", "14/16 (88 %)", "10.0", ""),
-        ("held-out", "2–3", "tree", "0/16 (0 %)", "80.0", "-10.0 [-10.0, -10.0]"),
-        ("held-out", "2–3", "rft", "2/16 (12 %)", "70.0", ""),
+        ("fitted", "tree", "48/48 (100 %)", "0.0", "+40.0 [+40.0, +40.0]"),
+        ("fitted", "rft", "24/48 (50 %)", "40.0", ""),
+        ("held-out", "tree", "16/16 (100 %)", "0.0", "+10.0 [+10.0, +10.0]"),
+        ("held-out", "rft", "14/16 (88 %)", "10.0", ""),
+        ("held-out, fresh seeds", "tree", "0/16 (0 %)", "80.0", "-10.0 [-10.0, -10.0]"),
+        ("held-out, fresh seeds", "rft", "2/16 (12 %)", "70.0", ""),
     ]
+    assert {result.seed for result in shared(results)} == {0, 1}
 
 
 def test_a_rule_is_judged_by_the_share_of_cells_in_which_it_is_level() -> None:
@@ -623,7 +637,7 @@ def test_tables_name_every_method_and_cell_and_fit_80_columns(results: list[Resu
         assert rows[list(METHODS).index("rft")][1].startswith(f"{100 * np.mean(own):.1f} [")
     found = verdict(results)
     assert found is not None
-    longest = ("held-out", "5–9", "step_dpo_verified", "16/16 (100 %)", "10.0", "+10.0 [-10.0, +30.0]")
+    longest = ("held-out, fresh seeds", "step_dpo_verified", "16/16 (100 %)", "10.0", "+10.0 [-10.0, +30.0]")
     for titles, rows in (methods, cells, (found[1][0], [*found[1][1], longest])):
         widths = [max(len(line[column]) for line in (titles, *rows)) for column in range(len(titles))]
         assert sum(widths) + len(widths) <= 80

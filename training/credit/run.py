@@ -42,11 +42,11 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is run. ``seeds``: how many, counted from ``first_seed``; the tree is fitted by the first half of them and
-    judged by both; ``cells``: names, or ``all``, ``fitted``, ``held_out``; ``clip_low``, ``clip_high``: bounds of the
-    policy gradient's ratio; ``rates``: the learning rates that are tried."""
+    """What is run. ``seeds``: how many, counted from ``first_seed``; beside fitted cells the held-out ones have as many
+    again, fresh ones; ``cells``: names, or ``all``, ``fitted``, ``held_out``; ``clip_low``, ``clip_high``: bounds of
+    the policy gradient's ratio; ``rates``: the learning rates that are tried."""
 
-    seeds: int = 10
+    seeds: int = 5
     cells: str | Sequence[str] = "all"
     clip_low: float = CLIP[0]
     clip_high: float = CLIP[1]
@@ -81,6 +81,15 @@ class Settings:
                 f"cells: no cell {unknown[0]!r}; expected one of {', '.join(GROUPS)}, or names such as {FITTED[0].name}"
             )
         return [name for name in CELLS if name in chosen]
+
+    def work(self) -> list[tuple[str, int]]:
+        """Cells and seeds, in the order of the work: all cells with the seeds, held-out ones with the fresh seeds."""
+        names = self.names()
+        held_out = [name for name in names if name in GROUPS["held_out"]]
+        fresh = held_out if len(held_out) < len(names) else []
+        end = self.first_seed + self.seeds
+        first, second = range(self.first_seed, end), range(end, end + self.seeds)
+        return [(cell, seed) for seeds, cells in ((first, names), (second, fresh)) for seed in seeds for cell in cells]
 
     def about(self) -> dict[str, Any]:
         """What the lines of a log depend on, beside cell and seed."""
@@ -157,11 +166,10 @@ def measured(samples: Samples, method: str, rows: Rows, settings: Settings) -> R
 
 
 def run(settings: Settings, folder: Path | None, progress: Progress | None = None) -> list[Result]:
-    """Measure what ``folder`` does not hold yet, and return the results in the order of seeds, cells and methods.
+    """Measure what ``folder`` does not hold yet, and return the results in the order of the work.
     ``progress``: how many cells and seeds are done, and how long the rest will take, in words. Raises
     ``ValueError`` where the folder holds another benchmark, :class:`StageFailed` where a worker was killed."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    work = [(cell, seed) for seed in seeds for cell in settings.names()]
+    work = settings.work()
     with ResultLog(None if folder is None else folder / LOG, settings.about()) as log:
         todo = [each for each in work if each not in log.found]
         began = time.monotonic()

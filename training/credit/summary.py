@@ -6,8 +6,8 @@ not tell them apart (two-sided p > 0.05).
 
 The tree names a method by at most four questions on dials, so that the mean loss of success against the best of each
 fitted cell is least. How many questions it asks is found by leaving out one seed at a time (:func:`sized_tree`). It is
-fitted by the first half of the seeds and judged in cells that it was not fitted on, by the same seeds and by the fresh
-ones of the second half, beside the one method that loses least in the fitted cells.
+judged in cells that it was not fitted on, by the same seeds and by fresh ones, which no fitted cell has, beside the one
+method that loses least in the fitted cells.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from .cells import BUDGETS, CELLS, DIALS, FITTED, HELD_OUT, Cell
+from .cells import BUDGETS, CELLS, DIALS, FITTED, Cell
 from .methods import CONTROLS
 from .run import Result
 
@@ -157,7 +157,10 @@ def sized_tree(found: Successes) -> Tree:
     seeds = range(len(next(iter(next(iter(found.values())).values()))))
     if len(seeds) < 2:
         return fit_tree(losses_of(found), 0)
-    others = [losses_of(of_seeds(found, [each for each in seeds if each != seed])) for seed in seeds]
+    others = [
+        losses_of({cell: {name: np.delete(values, seed) for name, values in by.items()} for cell, by in found.items()})
+        for seed in seeds
+    ]
 
     def left_out(questions: int) -> NDArray[np.float64]:
         return np.array([success_of(fit_tree(others[seed], questions), found)[seed] for seed in seeds])
@@ -169,11 +172,6 @@ def sized_tree(found: Successes) -> Tree:
         if gain >= LEAST_GAIN and low > 0:
             asked, before = more, after
     return fit_tree(losses_of(found), asked)
-
-
-def of_seeds(found: Successes, places: Sequence[int]) -> Successes:
-    """The successes of some seeds, by their places in the arrays."""
-    return {cell: {name: values[list(places)] for name, values in by.items()} for cell, by in found.items()}
 
 
 def success_of(tree: Tree, found: Successes) -> NDArray[np.float64]:
@@ -314,50 +312,56 @@ def success_table(results: Sequence[Result]) -> Table:
     return ("cell", *methods), rows
 
 
+def shared(results: Sequence[Result]) -> list[Result]:
+    """The results of the seeds that every cell has."""
+    seeds = [{result.seed for result in results if result.cell == cell} for cell in {result.cell for result in results}]
+    return [result for result in results if result.seed in set.intersection(*seeds)]
+
+
 def verdict(results: Sequence[Result]) -> tuple[list[str], Table] | None:
-    """The decision tree in lines, and a table of how it and the best single method do, both fitted by the first half of
-    the seeds: in how many cells they name a method that is level with the best, their mean loss, and the points of
-    success that the tree gains on the single one. None where there are not two fitted cells."""
-    found = successes(results)
-    fitted, held_out = ({c.name: found[c.name] for c in cells if c.name in found} for cells in (FITTED, HELD_OUT))
+    """The decision tree in lines, and a table of how it and the best single method do: in how many cells they name a
+    method that is level with the best, their mean loss, and the points of success that the tree gains on the single
+    one. None where there are not two fitted cells."""
+    names = {cell.name for cell in FITTED}
+    seeds = {result.seed for result in results if result.cell in names}
+    fitted = successes([result for result in results if result.cell in names])
+    held_out, fresh = (
+        successes([result for result in results if result.cell not in names and (result.seed in seeds) == known])
+        for known in (True, False)
+    )
     if len(fitted) < 2:
         return None
-    seeds = sorted({result.seed for result in results})
-    half = (len(seeds) + 1) // 2
-    same, fresh = range(half), range(half, len(seeds))
-    tree, one = sized_tree(of_seeds(fitted, same)), fit_tree(losses_of(of_seeds(fitted, same)), 0)
+    tree, one = sized_tree(fitted), fit_tree(losses_of(fitted), 0)
     rows: list[tuple[str, ...]] = []
-    for title, cells in (("fitted", fitted), ("held-out", held_out)):
-        for places in (same, fresh):
-            if cells and places:
-                own = of_seeds(cells, places)
-                span = f"{seeds[places[0]]}–{seeds[places[-1]]}"
-                gain = _points(success_of(tree, own) - success_of(one, own))
-                for rule, name, more in ((tree, "tree", gain), (one, named(one, FITTED[0]), "")):
-                    of = judge(rule, own)
-                    level = f"{of.level}/{of.cells} ({100 * of.level / of.cells:.0f} %)"
-                    rows.append((title, span, name, level, f"{100 * of.loss:.1f}", more))
-    return tree_lines(tree), (("cells", "seeds", "rule", "level", "loss", "gain [95 %]"), rows)
+    for title, found in (("fitted", fitted), ("held-out", held_out), ("held-out, fresh seeds", fresh)):
+        if found:
+            gain = _points(success_of(tree, found) - success_of(one, found))
+            for rule, name, more in ((tree, "tree", gain), (one, named(one, FITTED[0]), "")):
+                own = judge(rule, found)
+                level = f"{own.level}/{own.cells} ({100 * own.level / own.cells:.0f} %)"
+                rows.append((title, name, level, f"{100 * own.loss:.1f}", more))
+    return tree_lines(tree), (("cells", "rule", "level", "loss", "gain [95 %]"), rows)
 
 
 def markdown(results: Sequence[Result], command: str) -> str:
-    """All tables as a page."""
+    """All tables as a page; fresh seeds are in that of the decision tree alone."""
+    by_cell = shared(results)
     parts = [
         "# Credit benchmark",
         f"`{command}`",
         "## Methods",
-        _markdown_table(method_table(results)),
+        _markdown_table(method_table(by_cell)),
         "## Differences",
-        _markdown_table(difference_table(results)),
+        _markdown_table(difference_table(by_cell)),
         *(
             f"## Kinds of fitted cells, {budget} samples a point\n\n{_markdown_table(table)}"
             for budget in BUDGETS
-            if (table := kind_table(results, budget))[1]
+            if (table := kind_table(by_cell, budget))[1]
         ),
         "## Cells",
-        _markdown_table(cell_table(results)),
+        _markdown_table(cell_table(by_cell)),
         "## Success by cell and method",
-        _markdown_table(success_table(results)),
+        _markdown_table(success_table(by_cell)),
     ]
     if found := verdict(results):
         lines, judged = found
