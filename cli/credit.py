@@ -47,12 +47,12 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
         "samples; CPU s: a cell and seed"
     )
     _print_table(cell_table(shared(results)))
-    show("h: points; n: samples a point; b: actions; level: how many methods are not below the best")
+    show("h: points; n: samples a point; b: actions; level: methods not below the best")
     if judged := verdict(results):
         for line in judged[0]:
             show(line)
         _print_table(judged[1])
-        show("level: cells in which what the rule names is not below the best; loss, gain: points")
+        show("level: cells where the named method is not below the best; loss, gain: points")
     if out:
         note(f"{out}: all lines and tables")
 
