@@ -19,14 +19,14 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     from ..search.files import make_folder
     from ..search.locks import only_writer
     from ..training.credit.run import Settings, run, save_tables
-    from ..training.credit.summary import cell_table, markdown, method_table, verdict
+    from ..training.credit.summary import cell_table, markdown, method_table, shared, verdict
 
     options = parsed_options(option)
     known = [entry.name for entry in fields(Settings) if entry.name != "first_seed"]
     if unknown := [name for name in options if name not in known]:
         raise ValueError(f"--option {unknown[0]}: the credit benchmark has {', '.join(known)}")
     settings = Settings(**options, first_seed=seed)
-    total = settings.seeds * len(settings.names())
+    total = len(settings.work())
     if out:
         make_folder(out)
     with only_writer(out) if out else nullcontext():
@@ -41,14 +41,18 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     if as_json:
         print_json([asdict(result) for result in results])
         return
-    _print_table(method_table(results))
+    _print_table(method_table(shared(results)))
     show(
         "level: cells in which it is not below the best; sign, tied: shares of labels in %; labels/k: labels a 1,000 "
         "samples; CPU s: a cell and seed"
     )
-    _print_table(cell_table(results))
-    for line in verdict(results):
-        show(line)
+    _print_table(cell_table(shared(results)))
+    show("h: points; n: samples a point; b: actions; level: methods not below the best")
+    if judged := verdict(results):
+        for line in judged[0]:
+            show(line)
+        _print_table(judged[1])
+        show("level: cells where the named method is not below the best; loss, gain: points")
     if out:
         note(f"{out}: all lines and tables")
 

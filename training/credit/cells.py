@@ -1,15 +1,16 @@
 """The cells of the credit benchmark: tasks by their dials, the base policy of each, and that policy as searches ask it.
 
-Every cell is a :class:`~branchwise.envs.bifurcation.Bifurcation`. The 24 fitted cells cross horizon, recoverable
-mistakes and noise with three worlds: few critical points and a rare right action at the habit, few and a less rare one,
-many and a less rare one. The 8 held-out cells have values in between or combinations that no fitted cell has; what is
+Every cell is a :class:`~branchwise.envs.bifurcation.Bifurcation` with a budget of samples. The 48 fitted cells cross
+horizon, recoverable mistakes, noise and budget with three worlds: few critical points and a rare right action at the
+habit, few and a less rare one, many and a less rare one. The 16 held-out cells are eight tasks that have values in
+between or combinations that no fitted cell has, each with a budget in between and with one of the fitted ones; what is
 concluded from the fitted cells is judged there.
 """
 
 import itertools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -19,7 +20,7 @@ from ...envs.bifurcation import Bifurcation
 from ...envs.play.policy import FunctionPolicy
 from ...envs.play.transcript import Transcript
 
-DIALS: Final = ("horizon", "recoverable", "noise", "critical", "rare", "branching")
+DIALS: Final = ("horizon", "recoverable", "noise", "critical", "rare", "branching", "budget")
 HABITS: Final = 1
 """Points at which the base policy has a habit."""
 BASE_SUCCESS: Final = 0.2
@@ -32,7 +33,7 @@ _KEY: Final = re.compile(r"^key (\d+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True)
 class Cell:
     """Dials of a task. ``noise`` acts in training alone; ``rare`` is the probability of the right action where the base
-    policy has a habit."""
+    policy has a habit; ``budget`` is how many samples a method has for each point of the chain."""
 
     horizon: int
     recoverable: float
@@ -40,13 +41,15 @@ class Cell:
     critical: float
     rare: float
     branching: int = 4
+    budget: int = 150
 
     @property
     def name(self) -> str:
-        """Short, with shares in per cent: ``h6_rec0_noise20_crit40_rare10``."""
+        """Short, with shares in per cent: ``h6_rec0_noise20_crit40_rare10_n600``. Defaults are left out."""
         shares = {"rec": self.recoverable, "noise": self.noise, "crit": self.critical, "rare": self.rare}
         parts = [f"h{self.horizon}", *(f"{name}{100 * share:.0f}" for name, share in shares.items())]
-        return "_".join([*parts, *([f"b{self.branching}"] if self.branching != 4 else [])])
+        parts += [f"b{self.branching}"] * (self.branching != 4) + [f"n{self.budget}"] * (self.budget != 150)
+        return "_".join(parts)
 
     def task(self, seed: int) -> Bifurcation:
         """The training split's simulator; ``seed`` draws the world."""
@@ -69,11 +72,14 @@ class Cell:
 
 _WORLDS: Final = ((0.4, 0.1), (0.4, 0.3), (0.8, 0.3))
 """Share of critical points, and probability of the right action at the habit."""
+BUDGETS: Final = (150, 600)
 FITTED: Final = tuple(
-    Cell(horizon, recoverable, noise, critical, rare)
-    for horizon, recoverable, noise, (critical, rare) in itertools.product((6, 12), (0.0, 1.0), (0.0, 0.2), _WORLDS)
+    Cell(horizon, recoverable, noise, critical, rare, budget=budget)
+    for budget, horizon, recoverable, noise, (critical, rare) in itertools.product(
+        BUDGETS, (6, 12), (0.0, 1.0), (0.0, 0.2), _WORLDS
+    )
 )
-HELD_OUT: Final = (
+_OTHER_TASKS: Final = (
     Cell(9, 0.5, 0.0, 0.6, 0.2),
     Cell(9, 0.5, 0.1, 0.6, 0.2),
     Cell(9, 0.0, 0.1, 0.4, 0.3),
@@ -82,6 +88,11 @@ HELD_OUT: Final = (
     Cell(12, 0.0, 0.0, 0.8, 0.1),
     Cell(12, 0.5, 0.1, 0.4, 0.1, branching=6),
     Cell(6, 1.0, 0.0, 0.8, 0.3, branching=6),
+)
+HELD_OUT: Final = tuple(
+    replace(task, budget=budget)
+    for number, task in enumerate(_OTHER_TASKS)
+    for budget in (BUDGETS[number % len(BUDGETS)], 300)
 )
 CELLS: Final = {cell.name: cell for cell in (*FITTED, *HELD_OUT)}
 

@@ -91,8 +91,8 @@ def last_seen(prompt: Transcript) -> str:
 class Samples:
     """What a cell and a seed offer: episodes and trees by the base policy, collected once, as far as somebody asks."""
 
-    def __init__(self, cell: Cell, seed: int, budget: int) -> None:
-        self.seed, self.budget = seed, budget
+    def __init__(self, cell: Cell, seed: int) -> None:
+        self.seed, self.budget = seed, cell.budget * cell.horizon
         self.name = cell.name
         self.task = cell.task(seed)
         self.base = cell.base(self.task)

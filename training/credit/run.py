@@ -42,12 +42,11 @@ Progress = Callable[[int, str], None]
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is run. ``budget``: samples a cell, for each point of its chain; ``cells``: names, or ``all``, ``fitted``,
-    ``held_out``; ``clip_low``, ``clip_high``: bounds of the policy gradient's ratio; ``rates``: the learning rates that
-    are tried; seeds count from ``first_seed``."""
+    """What is run. ``seeds``: how many, counted from ``first_seed``; beside fitted cells the held-out ones have as many
+    again, fresh ones; ``cells``: names, or ``all``, ``fitted``, ``held_out``; ``clip_low``, ``clip_high``: bounds of
+    the policy gradient's ratio; ``rates``: the learning rates that are tried."""
 
     seeds: int = 5
-    budget: int = 150
     cells: str | Sequence[str] = "all"
     clip_low: float = CLIP[0]
     clip_high: float = CLIP[1]
@@ -56,7 +55,7 @@ class Settings:
     first_seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, most in (("seeds", 10_000), ("budget", 1_000_000), ("workers", MOST_WORKERS)):
+        for name, most in (("seeds", 10_000), ("workers", MOST_WORKERS)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= most:
                 raise ValueError(f"{name}={value!r}; expected a whole number from 1 to {most:,}")
@@ -83,10 +82,19 @@ class Settings:
             )
         return [name for name in CELLS if name in chosen]
 
+    def work(self) -> list[tuple[str, int]]:
+        """Cells and seeds, in the order of the work: all cells with the seeds, held-out ones with the fresh seeds."""
+        names = self.names()
+        held_out = [name for name in names if name in GROUPS["held_out"]]
+        fresh = held_out if len(held_out) < len(names) else []
+        end = self.first_seed + self.seeds
+        first, second = range(self.first_seed, end), range(end, end + self.seeds)
+        return [(cell, seed) for seeds, cells in ((first, names), (second, fresh)) for seed in seeds for cell in cells]
+
     def about(self) -> dict[str, Any]:
         """What the lines of a log depend on, beside cell and seed."""
         return {
-            "budget": self.budget, "clip": [self.clip_low, self.clip_high], "goals": GOALS, "rates": list(self.rates),
+            "clip": [self.clip_low, self.clip_high], "goals": GOALS, "rates": list(self.rates),
             "iterations": list(ITERATIONS), "methods": list(METHODS),
         }  # fmt: skip
 
@@ -118,7 +126,7 @@ _UNKNOWN: Final = ("sign", "tied", "tau")
 
 def measure(cell: str, seed: int, settings: Settings) -> list[Result]:
     """All methods in one cell with one seed."""
-    samples = Samples(CELLS[cell], seed, settings.budget * CELLS[cell].horizon)
+    samples = Samples(CELLS[cell], seed)
     return [measured(samples, name, METHODS[name](samples), settings) for name in METHODS]
 
 
@@ -158,11 +166,10 @@ def measured(samples: Samples, method: str, rows: Rows, settings: Settings) -> R
 
 
 def run(settings: Settings, folder: Path | None, progress: Progress | None = None) -> list[Result]:
-    """Measure what ``folder`` does not hold yet, and return the results in the order of seeds, cells and methods.
+    """Measure what ``folder`` does not hold yet, and return the results in the order of the work.
     ``progress``: how many cells and seeds are done, and how long the rest will take, in words. Raises
     ``ValueError`` where the folder holds another benchmark, :class:`StageFailed` where a worker was killed."""
-    seeds = range(settings.first_seed, settings.first_seed + settings.seeds)
-    work = [(cell, seed) for seed in seeds for cell in settings.names()]
+    work = settings.work()
     with ResultLog(None if folder is None else folder / LOG, settings.about()) as log:
         todo = [each for each in work if each not in log.found]
         began = time.monotonic()
