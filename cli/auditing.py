@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,7 +11,7 @@ import typer
 
 from ..search.files import chosen_path
 from .options import HistoryOption, OptionOption, SeedOption, model_named, output_file, parsed_options
-from .printing import bar, columns, console, print_json, reported, show
+from .printing import STOPPED, bar, columns, console, note, print_json, reported, show
 from .training import Outcome
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def audit(
         bool,
         typer.Option(
             "--exact",
+            metavar="",
             help="By perfect play, where the environment has a solver: tic-tac-toe, Kuhn and Leduc poker, Bifurcation. "
             "Default in games, where neither --model nor --rolls is given.",
         ),
@@ -84,7 +85,10 @@ def audit(
         ),
     ] = None,
     swap: Annotated[
-        bool, typer.Option("--swap", help="Write pairs whose labels are clearly wrong too, their sides exchanged.")
+        bool,
+        typer.Option(
+            "--swap", metavar="", help="Write pairs whose labels are clearly wrong too, their sides exchanged."
+        ),
     ] = False,
     verdicts: Annotated[
         Path | None,
@@ -101,7 +105,7 @@ def audit(
     option: OptionOption = None,
     history: HistoryOption = None,
     seed: SeedOption = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: all figures.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="For programs: all figures.")] = False,
 ) -> None:
     """Measure how right the labels of preference pairs are.
 
@@ -145,6 +149,11 @@ def audit(
         places = sorted(rng.permutation(places)[:sample].tolist())
     options = parsed_options(option)
     groups = _by_environment(pairs, rows, places, env, options)
+    if outcome is None and _are_rewards(rows, groups):
+        note(
+            f"note: the values in {pairs} are no shares of successes, which the audit measures; where the search was "
+            "for reward, say --outcome reward"
+        )
     policy = None if model is None else model_named(model, history)
     agent = RandomAgent() if policy is None else PolicyAgent(policy, 1.0)
     success = outcome is not Outcome.REWARD
@@ -157,8 +166,10 @@ def audit(
     with (
         only_writer(verdicts) if verdicts else nullcontext(),
         VerdictLog(verdicts, about) as log,
+        _resumable(verdicts),
         bar("audit", len(places)) as moved,
     ):
+        moved(0, f"0 of {len(places)} pairs")
         for made, members in groups.items():
             env_id, made_with = json.loads(made)
             simulator = _simulator(env_id, made_with, success, outcome)
@@ -173,7 +184,8 @@ def audit(
                 rows, left, simulator, agent, [seed], rolls or USUAL_ROLLS, actions, by_solver
             ):
                 log.add(found)
-                moved(sum(place in log.found for place in places), "pairs")
+                done = sum(place in log.found for place in places)
+                moved(done, f"{done} of {len(places)} pairs")
     verdict_of = {place: log.found[place] for place in places}
     judged = [(rows[place], verdict) for place, verdict in verdict_of.items() if isinstance(verdict, Verdict)]
     lost = Counter(verdict for verdict in verdict_of.values() if isinstance(verdict, str))
@@ -202,6 +214,42 @@ def audit(
             raise ValueError(f"{out}: not written, since no label is clearly right")
         save_pairs(out, [*kept, *anchors])
         show(f"{out}: {len(kept)} pairs of {len(places)}, and {len(anchors)} rows without a rejected side", err=as_json)
+
+
+def _are_rewards(rows: Sequence["PreferencePair"], groups: Mapping[str, Sequence[int]]) -> bool:
+    """Whether, where one player acts, half the values times their visits are no whole numbers, as sums of successes
+    are."""
+    import json
+
+    from ..envs.registry import environment_row
+
+    pairs = [
+        rows[place]
+        for made, places in groups.items()
+        if environment_row(json.loads(made)[0]).players == 1
+        for place in places
+    ]
+    sums = [
+        q * visits
+        for pair in pairs
+        for q, visits in ((pair.chosen_q, pair.chosen_visits), (pair.rejected_q, pair.rejected_visits))
+        if visits > 0
+    ]
+    return 2 * sum(abs(each - round(each)) > 0.01 for each in sums) >= len(sums) > 0
+
+
+@contextmanager
+def _resumable(verdicts: Path | None) -> Iterator[None]:
+    """Says, where the user stops, what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        how = (
+            f"verdicts so far are in {verdicts}; run the same command to resume"
+            if verdicts
+            else ("nothing was kept; with --verdicts FILE the same command resumes")
+        )
+        raise KeyboardInterrupt(f"{STOPPED}; {how}") from None
 
 
 _CURES: Final = (

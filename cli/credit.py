@@ -18,7 +18,7 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     settings."""
     from ..search.files import make_folder
     from ..search.locks import only_writer
-    from ..training.credit.run import Settings, run, save_tables
+    from ..training.credit.run import LOG, Settings, run, save_tables
     from ..training.credit.summary import cell_table, markdown, method_table, shared, verdict
 
     options = parsed_options(option)
@@ -28,6 +28,8 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     settings = Settings(**options, first_seed=seed)
     total = len(settings.work())
     if out:
+        if out.exists() and not (out / LOG).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+            raise ValueError(f"{out} holds something else than this benchmark; name another --out")
         make_folder(out)
     with only_writer(out) if out else nullcontext():
         try:

@@ -47,7 +47,8 @@ def export(
         ),
     ],
     successful: Annotated[
-        bool, typer.Option("--successful", help="Of episodes, export those alone that succeeded. Default: all.")
+        bool,
+        typer.Option("--successful", metavar="", help="Of episodes, export those alone that succeeded. Default: all."),
     ] = False,
 ) -> None:
     """Export rows with advantages, pairs or episodes for other trainers: TRL, verl, verifiers.

@@ -47,7 +47,9 @@ WITH_Q: Final = "With a Q-model"
 
 @reported
 def envs(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: with options and defaults.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="For programs: with options and defaults.")
+    ] = False,
 ) -> None:
     """List the environments, one line each; with --json also their options, splits and named opponents.
 
@@ -183,11 +185,16 @@ def bench(
             parser=output_folder,
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: the rows of results.json.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", metavar="", help="For programs: the rows of results.json.")
+    ] = False,
 ) -> None:
     """Evaluate agents on the same goals, with 95 % intervals.
 
     In a game an agent is one of the players. Ctrl-C prints the results of the goals played so far.
+
+    `branchwise bench credit` compares ways of assigning credit (docs/credit.md). Its options: --option seeds=5, cells
+    (all, fitted, held_out, or names), workers=2, rates=[0.1,0.3,1], clip_low, clip_high.
 
     Example: branchwise bench branchwise/WebShop-v0 --agent random --agent rule-based --agent runs/web_shop/base/model
     --option observation_mode=compact

@@ -239,6 +239,7 @@ def pairs(
     anchors: Annotated[
         bool | None,
         typer.Option(
+            metavar="",
             help="Keep good actions of nodes that give no pair, in a second file (pairs.anchors.jsonl for pairs.jsonl) "
             "that `branchwise train` reads too. Default: keep.",
             rich_help_panel=WITHOUT_RECIPE,

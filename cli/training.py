@@ -55,7 +55,7 @@ class Reference(enum.StrEnum):
 
 @reported
 def recipes(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs: with all settings.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", metavar="", help="For programs: with all settings.")] = False,
 ) -> None:
     """List the recipes: ways to train an agent, each with its paper.
 
@@ -121,6 +121,9 @@ def loop(
     settings = load_config(config, [*(assignments or ()), *([f"model={model}"] if model else ())])
     run = out or run_folder_named(config)
     done_before = is_done(settings, run)
+    before = sum(1 for _ in run.glob(f"**/{FIGURES}"))
+    if before and not done_before:
+        note(f"{run}: goes on after {before} finished stage{'s' * (before > 1)}")
     if settings.model and not is_finished(run, "base"):
         check_model(settings.model, note)
     try:
@@ -145,7 +148,7 @@ def collect(
         str,
         typer.Option(
             metavar="MODEL",
-            help="The model that collects: a folder or a Hugging Face id.",
+            help="The model that collects: a folder (a run makes runs/web_shop/base/model) or a Hugging Face id.",
             parser=os.path.expanduser,
         ),
     ],
@@ -204,7 +207,9 @@ def collect(
         found = collect_into(out, settings, recipe_stem(recipe), Path(model), round, progress, before)
     solved = f", {found['solved_goals']} solved" if "solved_goals" in found else ""
     again = "; done already" if done_before else ""
-    show(f"{out}: {found['tries']} tries of {found['goals']} goals{solved}, {found['model_calls']} model calls{again}")
+    tries = {"trees": "simulations", "episodes": "episodes"}.get(found["gives"], "tries")
+    done = f"{found['tries']} {tries} of {found['goals']} goals{solved}"
+    show(f"{out}: {done}, {found['model_calls']} model calls{again}")
 
 
 @contextmanager
@@ -233,7 +238,12 @@ def train(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Output folder for the trained model.", parser=output_folder)
+        Path,
+        typer.Option(
+            metavar="FOLDER",
+            help="Output folder for the trained model. A model that is there is replaced.",
+            parser=output_folder,
+        ),
     ],
     recipe: Annotated[
         str | None,

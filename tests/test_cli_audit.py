@@ -1,12 +1,16 @@
 """``branchwise audit``: figures, files, resuming, and files that must not be obeyed."""
 
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from branchwise import cli
+from branchwise.cli.auditing import _are_rewards
 from branchwise.search.audit import swapped
 from branchwise.search.records import anchors_beside, load_pairs, save_pairs
 from branchwise.training import labels
@@ -223,3 +227,33 @@ def test_labels_that_luck_explains_are_not_written(pairs: Path) -> None:
     found = figures(said[: said.rindex("]") + 1])["all"]
     written = [pair for pair in load_pairs(out) if pair.rejected]
     assert len(written) == round(found["clearly_right"] * found["pairs"]) < found["right"] * found["pairs"]
+
+
+@pytest.mark.parametrize(("q", "visits", "env", "noted"), [
+    (0.7, 4, "WebShop-v0", True), (0.75, 4, "WebShop-v0", False), (0.7, 4, "TicTacToe-v0", False),
+    (0.7, 0, "WebShop-v0", False),
+])  # fmt: skip
+def test_values_that_are_no_shares_of_successes_are_doubted(
+    pairs: Path, q: float, visits: int, env: str, noted: bool
+) -> None:
+    row = next(pair for pair in load_pairs(pairs) if pair.rejected)
+    rows = [replace(row, chosen_q=q, rejected_q=q, chosen_visits=visits, rejected_visits=visits)] * 3
+    assert _are_rewards(rows, {f'["branchwise/{env}", {{}}]': [0, 1, 2]}) == noted
+
+
+def test_an_audit_that_is_stopped_keeps_what_it_has_and_says_so(pairs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = pairs.with_name("v.jsonl")
+    judged = labels.judged_by_place
+
+    def stopped(*arguments: Any) -> Iterator[Any]:
+        yield next(judged(*arguments))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(labels, "judged_by_place", stopped)
+        code, said = run("audit", pairs, "--rolls", 4, "--verdicts", kept)
+        assert (code, "run the same command to resume" in said) == (130, True)
+        code, said = run("audit", pairs, "--rolls", 4)
+        assert (code, "with --verdicts FILE the same command resumes" in said) == (130, True)
+    assert len(kept.read_bytes().splitlines()) == 1 + labels.PAIRS_AT_ONCE
+    assert run("audit", pairs, "--rolls", 4, "--verdicts", kept)[0] == 0

@@ -65,7 +65,7 @@ def test_documented_commands_have_the_options_that_are_shown(page: Path) -> None
         (("stages.py",), "usage: "),
         (("stages.py", "nothing/here/at all", "out"), "not a folder with a model"),
         (("train_web_shop.py", "--help"), "usage: "),
-        (("train_web_shop.py", "nothing", "run"), "no settings file"),
+        (("train_web_shop.py", "nothing", "run"), "no run 'nothing'"),
     ],
 )
 def test_an_example_with_wrong_arguments_ends_with_one_line(

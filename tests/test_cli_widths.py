@@ -70,6 +70,7 @@ def test_help_shows_each_paragraph_whole_and_unbroken(command: Any, monkeypatch:
     shown = [line.strip() for line in lines]
     for paragraph in (inspect.getdoc(command.callback) or "").split("\n\n"):
         assert " ".join(paragraph.split()) in shown
+    assert [line for line in lines if "<bool>" in line and "--help" not in line] == []  # a flag takes no value
 
 
 @pytest.mark.parametrize("width", WIDTHS)

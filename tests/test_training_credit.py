@@ -653,6 +653,14 @@ def called(*arguments: Any) -> Any:
     return CliRunner().invoke(cli.app, ["bench", *map(str, arguments)])
 
 
+def test_the_folder_of_something_else_is_left_alone(tmp_path: Path, work: list[tuple[str, int]]) -> None:
+    (tmp_path / "config.yaml").touch()
+    refused = called("credit", "--out", tmp_path, "--option", "seeds=1")
+    assert (refused.exit_code, work) == (2, [])
+    assert "holds something else than this benchmark" in " ".join(refused.output.split())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
 def test_the_command_shows_tables_again_when_all_is_done(
     tmp_path: Path, work: list[tuple[str, int]], small: Settings
 ) -> None:

@@ -206,7 +206,7 @@ def test_recipes_that_collect_alike_share_the_first_collection_and_nothing_later
         (["env_options.split=test"], "env_options.split is set by the loop"),
         (["search_recipe=tpo"], "search_recipe='tpo' is not among recipes"),
         (["critic_goals=0"], "critic_goals=0; expected at least 1"),
-        (["recipes=[nothing]", "search_recipe=nothing"], "no settings file 'nothing'"),
+        (["recipes=[nothing]", "search_recipe=nothing"], "no recipe 'nothing'"),
         (["rounds=0"], "rounds=0; expected at least 1"),
     ],
 )

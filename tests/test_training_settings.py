@@ -30,6 +30,7 @@ from branchwise.training.loop.run import _claim, check_run
 from branchwise.training.loop.slots import COLLECT, BestOf
 from branchwise.training.oreo import OreoSettings
 from branchwise.training.preference import PreferenceSettings
+from branchwise.training.run_folder import how_equal
 from branchwise.training.settings import SettingsError, _Loader, as_dict, build, override, read_yaml
 from branchwise.training.supervised import SupervisedSettings
 from branchwise.training.value import ValueSettings
@@ -532,3 +533,17 @@ def test_what_an_extractor_does_not_read_here_is_refused(run: str, override: str
     check_run(load_config(run))
     with pytest.raises(SettingsError, match=fault):
         check_run(load_config(run, [override]))
+
+
+@pytest.mark.parametrize("name", ["webshop", "WebShop", "web-shop", "mathtool"])
+def test_a_slip_in_a_run_s_name_is_not_taken_for_an_environment(name: str) -> None:
+    with pytest.raises(SettingsError, match=r"may be the run (web_shop|math_tool) or an environment"):
+        run_of(name)
+    assert run_of("WebShop-v0").env == run_of("web_shop").env
+
+
+@pytest.mark.parametrize(
+    ("samples", "equal"), [([], True), ([100, 90], True), ([100, 89], False), ([53_993, 50_685], True), ([0, 5], False)]
+)
+def test_budgets_are_called_equal_where_they_are(samples: list[int], equal: bool) -> None:
+    assert (how_equal(samples) == "held equal") == equal

@@ -30,7 +30,8 @@ ALL: Final = "all"
 MOST_KINDS: Final = 8
 BEGINS: Final = b'{"audit": '
 """How a file of verdicts begins."""
-PAIRS_AT_ONCE: Final = 32
+PAIRS_AT_ONCE: Final = 8
+"""Few, so that a kill costs little and progress is seen; their roll-outs together fill a batch."""
 
 Judged = tuple[PreferencePair, Verdict]
 

@@ -6,7 +6,7 @@ do: read episodes, trees or pairs; whoever shows them does (``report_samples.py`
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,8 @@ from .evaluation import row_of
 from .readable import agent_name, agent_order, interval, number, row_order
 from .stages import FIGURES, read_figures
 
+LITTLE: Final = 0.1
+"""Of the samples: batches that were begun are finished."""
 _CURE: Final = "delete it and run the same command again"
 
 
@@ -140,10 +142,11 @@ def budgets(run: Run) -> Iterator[str]:
         for name, counts in spent.items():
             counts[agent_name(made.recipe)] += int(made.figures.get(name, 0))
         tried[agent_name(made.recipe)] += len(made.figures.get("candidates", ()))
+    equal = how_equal(list(spent["model_calls"].values()))
     if "model_calls" in run.critic:
         spent["model_calls"]["the critic of the rows that search"] = int(run.critic["model_calls"])
     titles = (
-        "samples (model calls) to collect, held equal",
+        f"samples (model calls) to collect, {equal}",
         "prompts of these",
         "tokens computed, with what was cut off",
     )
@@ -152,6 +155,12 @@ def budgets(run: Run) -> Iterator[str]:
         if any(counts.values()):
             listed = ", ".join(f"{name} {number(count)}" for name, count in counts.items())
             yield f"Budgets, {title}: {listed}"
+
+
+def how_equal(samples: Sequence[int]) -> str:
+    """Whether recipes used as many samples: a budget that goals or simulations do not use up is a bound alone."""
+    held = min(samples, default=0) >= (1 - LITTLE) * max(samples, default=0)
+    return "held equal" if held else "bounded alike, and not used up by all"
 
 
 def labels_in_words(run: Run) -> Iterator[str]:

@@ -232,7 +232,7 @@ def _check_self_play(opponents: Any) -> None:
 def load_config(name: str | Path, overrides: Sequence[str] = (), recipe: str = "") -> RunConfig:
     """A run's settings: one of ours by name (:func:`config_names`) or a YAML file; ``overrides`` are ``key=value``.
     ``recipe``: one more, by name or file, where the run does not have it."""
-    path = settings_file(str(name), config_names)
+    path = settings_file(str(name), "run", config_names)
     data = _beside(path, read_yaml(path))
     if "collect" in data and "env" not in data:
         raise SettingsError(
@@ -272,6 +272,12 @@ def run_of(name: str, overrides: Sequence[str] = (), recipe: str = "") -> RunCon
     """As :func:`load_config`; the id of an environment is a run of it, with the default settings."""
     if is_run(name):
         return load_config(name, overrides, recipe)
+    meant = [run for run in config_names() if run.replace("_", "") == name.lower().replace("_", "").replace("-", "")]
+    if meant:  # an environment's id without its version is accepted too, and has other settings
+        raise SettingsError(
+            f"{name!r} may be the run {meant[0]} or an environment with default settings; write {meant[0]}, or the id "
+            "with its version"
+        )
     return _overridden({"env": name, "search_recipe": ""}, overrides, recipe)
 
 

@@ -134,7 +134,7 @@ def _merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, A
 
 def recipe_data(name: str) -> tuple[Path, dict[str, Any]]:
     """The file of a recipe, by name or path, and what is in it."""
-    path = settings_file(name, recipe_names)
+    path = settings_file(name, "recipe", recipe_names)
     data = read_yaml(path)
     if "env" in data:
         raise SettingsError(f"{name!r} is a run, not a recipe; recipes of ours: {', '.join(recipe_names())}")
@@ -151,8 +151,8 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.yaml") if "env" not in read_yaml(path))
 
 
-def settings_file(name: str, names: Callable[[], list[str]]) -> Path:
-    """The file of a name of ours or a path; ``names`` says what is offered where there is none."""
+def settings_file(name: str, what: str, names: Callable[[], list[str]]) -> Path:
+    """The file of a name of ours or a path; where there is none, ``what`` says of what, and ``names`` what there is."""
     ours = FOLDER / f"{name}.yaml"
     path = Path(name)
     if ours.is_file() and path.suffix == "":
@@ -161,5 +161,5 @@ def settings_file(name: str, names: Callable[[], list[str]]) -> Path:
         known = names()
         near = difflib.get_close_matches(name.lower().replace("-", "_"), known, 1)
         meant = f"did you mean {near[0]}? Or " if near else ""
-        raise SettingsError(f"no settings file {name!r}; {meant}give a path, or one of ours: {', '.join(known)}")
+        raise SettingsError(f"no {what} {name!r}; {meant}give a path, or one of ours: {', '.join(known)}")
     return path
