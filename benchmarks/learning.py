@@ -8,8 +8,8 @@ t-intervals, and the paired differences to one recipe.
     python benchmarks/learning.py math_tool noisy_round --bases 0 1 --seeds 0 1 2
 
 A seed makes a base of its own, unless ``--bases`` names the seeds of bases that every training seed starts from. A
-cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop, and reads what
-is done.
+cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop. What
+``results/learning.json`` has is not trained again: remove its lines for that.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +60,20 @@ def base_model(run: str, seed: int, out: Path) -> None:
     run_stages(stages, folder, _Finished(str(folder.relative_to(out))), workers=1)
 
 
-def trained(cell: Cell, recipe: str, out: Path) -> dict[str, Any]:
-    """The row of ``results.json`` of ``recipe`` in ``cell``, trained where it is not there."""
+def results() -> dict[tuple[Cell, str], float]:
+    """Success on test goals by cell and recipe, of what was run before."""
+    rows = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    return {(Cell(row["run"], row["regime"], row["base"], row["seed"]), row["recipe"]): row["success"] for row in rows}
+
+
+def keep(found: Mapping[tuple[Cell, str], float]) -> None:
+    ordered = sorted(found.items(), key=lambda each: (*astuple(each[0][0]), each[0][1]))
+    rows = [{**asdict(cell), "recipe": recipe, "success": success} for (cell, recipe), success in ordered]
+    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def trained(cell: Cell, recipe: str, out: Path) -> float:
+    """Success on test goals of ``recipe`` in ``cell``, trained where it is not there."""
     folder = out / cell.run / cell.regime / f"base_{cell.base}_seed_{cell.seed}" / recipe
     own = RECIPES / f"{recipe}.yaml"
     settings = [
@@ -71,8 +83,8 @@ def trained(cell: Cell, recipe: str, out: Path) -> dict[str, Any]:
         *REGIMES[cell.regime],
     ]  # fmt: skip
     run_loop(load_config(cell.run, settings), folder, _Finished(str(folder.relative_to(out))), workers=1)
-    [row] = [row for row in json.loads((folder / "results.json").read_text()) if row["agent"] == recipe]
-    return row
+    rows = json.loads((folder / "results.json").read_text())
+    return float(next(row["success"] for row in rows if row["agent"] == recipe))
 
 
 class _Finished:
@@ -127,20 +139,16 @@ def main() -> None:
     if len(cells) < 2:
         parser.error("one cell has no interval; name two --seeds or more")
     work = [(cell, recipe) for cell in cells for recipe in asked.recipes]
+    known = results()
+    todo = [each for each in work if each not in known]
     with ThreadPoolExecutor(asked.workers) as pool:
-        bases = dict.fromkeys(cell.base for cell in cells)
+        bases = dict.fromkeys(cell.base for cell, _ in todo)
         list(pool.map(lambda base: base_model(asked.run, base, asked.out), bases))
-        rows = list(pool.map(lambda each: trained(*each, asked.out), work))
-    found = np.array([100 * row["success"] for row in rows]).reshape(len(cells), len(asked.recipes))
-    success = dict(zip(asked.recipes, found.T, strict=True))
-    print(table(cells, success, asked.against))
-    new = [
-        {**asdict(cell), "recipe": recipe, "success": row["success"], "episodes": row["episodes"]}
-        for (cell, recipe), row in zip(work, rows, strict=True)
-    ]
-    known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
-    by_name = {tuple(row[key] for key in ("run", "regime", "base", "seed", "recipe")): row for row in [*known, *new]}
-    RESULTS.write_text(json.dumps([by_name[name] for name in sorted(by_name)], indent=1) + "\n")
+        for each, success in zip(todo, pool.map(lambda each: trained(*each, asked.out), todo), strict=True):
+            keep({**results(), each: success})
+    known = results()
+    found = np.array([100 * known[each] for each in work]).reshape(len(cells), len(asked.recipes))
+    print(table(cells, dict(zip(asked.recipes, found.T, strict=True)), asked.against))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,17 @@ from ..envs.play.episode import Episode
 from ..envs.play.playing import Playing, by_agents, play
 from ..envs.play.transcript import Transcript, Turn
 from ..envs.simulator import Simulator
-from .extraction import Dropped, Outcome, by_task, expanded, logged_logp, seen_enough, step_pair
+from .extraction import (
+    Dropped,
+    Outcome,
+    PreferencePair,
+    binary_error,
+    by_task,
+    expanded,
+    logged_logp,
+    seen_enough,
+    step_pair,
+)
 from .stepwise import replayed
 from .trees.tree import Tree
 
@@ -246,6 +256,85 @@ def pooled_advantages(
                 q = float(np.mean(alike))
                 rows.append(_row(step, index, q, baseline, q - baseline, len(alike), round, "pooled"))
     return _with_advantage(sorted(rows, key=_place), dropped)
+
+
+def state_pairs(
+    episodes: Sequence[Episode],
+    key: Key,
+    threshold: float = 0.1,
+    min_visits: int = 1,
+    *,
+    per_state: int | None = None,
+    z: float = 0.0,
+    by: Outcome = "success",
+    round: int = 0,
+) -> tuple[list[PreferencePair], Dropped]:
+    """Step pairs of plain episodes: at equal states of a task's episodes the action of the largest mean return (as in
+    :func:`pooled_advantages`, undiscounted) against each other one, both taken at least ``min_visits`` times, where
+    the means differ by ``threshold`` and, with ``z``, by so many standard errors of returns that are 0 or 1.
+
+    ``per_state``: at most so many a state, those with the largest difference first. ``key``, ``by`` and errors as in
+    :func:`group_advantages`. Dropped reasons: ``no action`` (episodes), ``too few visits`` (actions), ``tie``, ``below
+    threshold``, ``unclear`` (below ``z``), ``over per_state`` (pairs), ``no contrast`` (states).
+    """
+    pairs: list[PreferencePair] = []
+    dropped: Dropped = Counter()
+    for index, tries in enumerate(by_task(episodes, dropped)):
+        paid = [_rewards(episode, by) for episode in tries]
+        for number, group in enumerate(_by_state(tries, paid, key, 1.0).values()):
+            of_action: dict[str, list[_Step]] = defaultdict(list)
+            for step in group:
+                of_action[step.action.text].append(step)
+            taken = [steps for steps in of_action.values() if len(steps) >= min_visits]
+            dropped["too few visits"] += len(of_action) - len(taken)
+            ranked = sorted(taken, key=_mean, reverse=True)
+            found = []
+            for worse in ranked[:0:-1]:
+                better = ranked[0]
+                gap = _mean(better) - _mean(worse)
+                if gap == 0:
+                    dropped["tie"] += 1
+                elif gap < threshold:
+                    dropped["below threshold"] += 1
+                elif gap < z * binary_error([_mean(better), _mean(worse)], [len(better), len(worse)]):
+                    dropped["unclear"] += 1
+                else:
+                    found.append(_state_pair(better, worse, index, number, round))
+            if not found:
+                dropped["no contrast"] += 1
+            dropped["over per_state"] += max(len(found) - (per_state or len(found)), 0)
+            pairs += found[:per_state]
+    return pairs, +dropped
+
+
+def _mean(steps: Sequence["_Step"]) -> float:
+    return sum(step.earned for step in steps) / len(steps)
+
+
+def _state_pair(
+    better: Sequence["_Step"], worse: Sequence["_Step"], tree: int, node: int, round: int
+) -> PreferencePair:
+    """The two actions after what was seen before the better one, for the first time."""
+    first, other = better[0], worse[0]
+    task = first.episode.task
+    return PreferencePair(
+        prompt=first.prompt,
+        chosen=(first.action,),
+        rejected=(other.action,),
+        chosen_q=_mean(better),
+        rejected_q=_mean(worse),
+        chosen_visits=len(better),
+        rejected_visits=len(worse),
+        ref_chosen_logp=logged_logp((first.action,)),
+        ref_rejected_logp=logged_logp((other.action,)),
+        env_id=str(task.get("env_id", "")),
+        task=task,
+        tree=tree,
+        node=node,
+        depth=first.depth,
+        round=round,
+        kind="state",
+    )
 
 
 def returns_to_go(rewards: Sequence[float], discount: float) -> list[float]:

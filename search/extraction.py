@@ -468,10 +468,16 @@ def contrasts(
 
 def _error(tree: Tree, one: int, other: int) -> float:
     """The standard error of the difference of two children's values, their returns being 0 or 1."""
-    counts = np.array([tree.visits(child) for child in (one, other)], np.float64)
-    mean = float(np.average([min(max(tree.value(child), 0.0), 1.0) for child in (one, other)], weights=counts))
-    open_ = [1 / count for child, count in zip((one, other), counts, strict=True) if not tree.is_solved(child)]
-    return float(np.sqrt(mean * (1 - mean) * sum(open_)))
+    both = (one, other)
+    values, visits = [tree.value(child) for child in both], [tree.visits(child) for child in both]
+    return binary_error(values, visits, [not tree.is_solved(child) for child in both])
+
+
+def binary_error(means: Sequence[float], counts: Sequence[int], is_open: Sequence[bool] = (True, True)) -> float:
+    """The standard error of the difference of two ``means`` of so many returns of 0 or 1, √(m(1 − m) Σ 1/n) with m the
+    mean of all of them; a mean that is known, not ``is_open``, adds no term 1/n."""
+    mean = float(np.average(np.clip(means, 0.0, 1.0), weights=counts))
+    return float(np.sqrt(mean * (1 - mean) * sum(1 / n for n, varies in zip(counts, is_open, strict=True) if varies)))
 
 
 def step_pair(tree: Tree, node: int, better: int, worse: int | None, round: int, kind: str) -> PreferencePair:

@@ -21,7 +21,7 @@ from ...envs.play.task import task_key
 from ...envs.registry import environment_row
 from ...envs.simulator import Simulator
 from ...search import Tree, load_pairs, load_trees, save_pairs
-from ...search.credit import StepAdvantage, group_advantages, pooled_advantages, tree_advantages
+from ...search.credit import StepAdvantage, group_advantages, pooled_advantages, state_pairs, tree_advantages
 from ...search.extraction import (
     Outcome,
     PreferencePair,
@@ -58,6 +58,12 @@ def check_threshold(threshold: float) -> None:
     """Raises ``ValueError`` where a threshold is negative: the worse side would be chosen."""
     if threshold < 0:
         raise ValueError(f"threshold={threshold}; expected the least difference, from 0 on")
+
+
+def check_errors(z: float) -> None:
+    """Raises ``ValueError`` for a negative number of standard errors."""
+    if z < 0:
+        raise ValueError(f"z={z}; expected a number of standard errors, from 0 on")
 
 
 def check_discount(discount: float) -> None:
@@ -115,6 +121,37 @@ class TrajectoryPairs:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePairs:
+    """Actions of episodes at equal states of a task, whose mean returns differ: step pairs without a tree, by the
+    groups of GiGPO (arXiv:2505.10978). States are equal where what the model is shown is."""
+
+    reads: ClassVar[Gathered] = "episodes"
+    gives: ClassVar[RowKind] = "pairs"
+    compares: ClassVar[bool] = True
+
+    threshold: float = 0.1
+    """The least difference of mean return."""
+    min_visits: int = 1
+    """How often both actions were taken there, at least."""
+    per_state: int = 3
+    """At most so many a state, those of the largest difference first."""
+    z: float = 0.0
+    """The least difference in standard errors, where returns are 0 or 1 (runs for success)."""
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+        check_counts(self, "min_visits", "per_state")
+        check_threshold(self.threshold)
+        check_errors(self.z)
+
+    def from_episodes(self, episodes: Sequence[Episode], by: Outcome, shown: History, round: int) -> Found:
+        return state_pairs(
+            episodes, lambda seen: history_key(shown(seen)), self.threshold, self.min_visits,
+            per_state=self.per_state, z=self.z, by=by, round=round,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class SiblingPairs:
     """Children of one node whose values differ (Agent Q, arXiv:2408.07199, section 5.3)."""
 
@@ -143,8 +180,7 @@ class SiblingPairs:
         check_fields(self)
         check_counts(self, "min_visits", "per_node", "visits")
         check_threshold(self.threshold)
-        if self.z < 0:
-            raise ValueError(f"z={self.z}; expected a number of standard errors, from 0 on")
+        check_errors(self.z)
 
     @property
     def counts(self) -> str:
@@ -459,10 +495,11 @@ class Advantages:
 
 FromEpisodes = Successes | TrajectoryPairs
 FromTrees = SiblingPairs | Segments | BestPathPairs | BestPaths
-Extractor = FromEpisodes | FromTrees | StepPairs | Tries | Advantages
+Extractor = FromEpisodes | StatePairs | FromTrees | StepPairs | Tries | Advantages
 EXTRACT: Final[Mapping[str, type[Extractor]]] = {
     "successes": Successes,
     "trajectory_pairs": TrajectoryPairs,
+    "state_pairs": StatePairs,
     "sibling_pairs": SiblingPairs,
     "segments": Segments,
     "best_path_pairs": BestPathPairs,
@@ -573,7 +610,7 @@ def _found(
     extractors: Iterable[Extractor], collection: Path, about: Mapping[str, Any], rng: np.random.Generator
 ) -> Iterable[Found]:
     extractors, round = list(extractors), about["round"]
-    of_episodes = [each for each in extractors if isinstance(each, FromEpisodes)]
+    of_episodes = [each for each in extractors if isinstance(each, FromEpisodes | StatePairs)]
     of_trees = [each for each in extractors if isinstance(each, FromTrees)]
     steps = collection / "steps.jsonl"
     for steps_of in (each for each in extractors if isinstance(each, StepPairs)):
@@ -581,7 +618,10 @@ def _found(
     if of_episodes:
         episodes = _episodes_in(collection, about)
         for each in of_episodes:
-            yield each.from_episodes(episodes, about["by"], round, rng)
+            if isinstance(each, StatePairs):
+                yield each.from_episodes(episodes, about["by"], history_named(about["history"]), round)
+            else:
+                yield each.from_episodes(episodes, about["by"], round, rng)
     trees = _trees_of(collection, about) if of_trees else []
     if trees and trees[0].players > 1:
         yield from _pooled(of_trees, trees, about)

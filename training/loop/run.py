@@ -44,7 +44,7 @@ from ..stages import (
     read_from,
 )
 from .config import RunConfig, unread
-from .extract import BestPathPairs, BestPaths, Segments, SiblingPairs, TrajectoryPairs
+from .extract import BestPathPairs, BestPaths, Segments, SiblingPairs, StatePairs, TrajectoryPairs
 from .graph import collection_of, stages_of
 from .recipe import Recipe
 from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees, trees_of
@@ -175,7 +175,7 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["visits"] = "counts where equal positions of games are pooled"
         if players > 1 and isinstance(extractor, BestPaths):
             idle["paths"] = "has no meaning in games, of which it takes what the search would play"
-        if isinstance(extractor, SiblingPairs) and (players > 1 or config.outcome == "reward"):
+        if isinstance(extractor, SiblingPairs | StatePairs) and (players > 1 or config.outcome == "reward"):
             idle["z"] = "is for returns of 0 or 1, of one player in a run for success"
         if config.outcome == "success" and isinstance(extractor, TrajectoryPairs):
             idle["threshold"] = "compares rewards, and the run is for success"
