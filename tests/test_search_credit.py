@@ -24,6 +24,7 @@ from branchwise.search.credit import (
     group_advantages,
     pooled_advantages,
     returns_to_go,
+    state_pairs,
     tree_advantages,
     vine_advantages,
 )
@@ -216,6 +217,38 @@ def test_pooled_states_have_means_of_returns() -> None:
     assert [row.q for row in rows] == [0.25, 1.0, 0.25, 0.0, 0.5]
     assert {row.kind for row in rows} == {"pooled"}
     assert not dropped
+
+
+def test_equal_states_of_episodes_give_step_pairs() -> None:
+    pairs, dropped = state_pairs(TRIES, last, 0.1, by="reward", round=4)
+    # undiscounted: Q(s, a) = (1 + 0) / 2, Q(s, d) = ½: a tie; Q(t, b) = 1, Q(t, c) = 0
+    assert [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs] == [("b", "c")]
+    assert dropped == {"tie": 1, "no contrast": 1}
+    [pair] = pairs
+    assert (pair.chosen_q, pair.rejected_q, pair.chosen_visits, pair.rejected_visits) == (1.0, 0.0, 1, 1)
+    assert (pair.prompt, pair.tree, pair.node, pair.depth) == (TRIES[0].transcript[:3], 0, 1, 1)
+    assert (pair.env_id, pair.round, pair.kind, pair.ref_chosen_logp) == ("toy", 4, "state", None)
+    assert state_pairs(TRIES, last, 0.1, 2, by="reward")[1] == {"too few visits": 3, "no contrast": 2}
+
+
+def test_state_pairs_are_filtered_by_threshold_and_by_standard_errors() -> None:
+    """At s: a succeeds in three of four, b in one of four, c in none of two, d in one of one."""
+    wins = {"a": [1, 1, 1, 0], "b": [1, 0, 0, 0], "c": [0, 0], "d": [1]}
+    tries = [episode(("s", action, float(won))) for action, each in wins.items() for won in each]
+
+    def found(threshold: float = 0.0, **options: Any) -> list[tuple[str, str]]:
+        pairs, _ = state_pairs(tries, last, threshold, by="reward", **options)
+        return [(pair.chosen[0].text, pair.rejected[0].text) for pair in pairs]
+
+    assert found() == [("d", "c"), ("d", "b"), ("d", "a")]  # the largest difference first
+    assert found(0.5) == [("d", "c"), ("d", "b")]
+    assert found(0.9, per_state=1) == [("d", "c")]
+    assert found(min_visits=2) == [("a", "c"), ("a", "b")]
+    # a over c: m = 3/6, √(¼ (¼ + ½)) = 0.433, 0.75 is 1.73 of them; a over b: m = ½, √(¼ · ½) = 0.354, 0.5 is 1.41
+    assert found(min_visits=2, z=1.5) == [("a", "c")]
+    assert found(min_visits=2, z=1.4) == [("a", "c"), ("a", "b")]
+    assert found(min_visits=2, z=1.8) == []
+    assert state_pairs(tries, last, 0.5, 2, per_state=1, by="reward")[1] == {"too few visits": 1, "over per_state": 1}
 
 
 def test_what_was_logged_of_an_action_is_summed_over_its_tokens() -> None:
