@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .credit import StepAdvantage as StepAdvantage
     from .credit import group_advantages as group_advantages
     from .credit import pooled_advantages as pooled_advantages
+    from .credit import state_pairs as state_pairs
     from .credit import tree_advantages as tree_advantages
     from .credit import vine_advantages as vine_advantages
     from .engine import SearchStopped as SearchStopped
@@ -78,6 +79,7 @@ __getattr__, __dir__, __all__ = loaded_lazily(
             "StepAdvantage",
             "group_advantages",
             "pooled_advantages",
+            "state_pairs",
             "tree_advantages",
             "vine_advantages",
         ),

@@ -108,7 +108,7 @@ class LongWalk(Doors):  # type: ignore[misc, valid-type]
 
 
 @pytest.mark.parametrize("name", ["rft", "tree_sft", "trajectory_dpo", "step_dpo", "ipr", "multi_turn_kto", "oreo",
-                                  "tree_grpo", "vine_ppo", "gigpo"])  # fmt: skip
+                                  "tree_grpo", "vine_ppo", "gigpo", "state_dpo"])  # fmt: skip
 def test_a_run_for_reward_learns_from_it_where_nothing_ever_succeeds(name: str, base: Path, tmp_path: Path) -> None:
     shutil.copytree(base / "base", tmp_path / "base")
     (tmp_path / "base" / FIGURES).write_text(json.dumps({**figures(base, "base"), "validation_reward": 0.0}))

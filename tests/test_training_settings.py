@@ -369,7 +369,8 @@ def test_how_advantages_are_estimated_is_a_choice_whose_ways_have_settings_of_th
         ("siblings", "extract.advantages.by: there is no 'siblings'"),
         (
             "vine",
-            r"take one of successes, trajectory_pairs, tries, advantages \(by: group\), advantages \(by: pooled\)",
+            r"take one of successes, trajectory_pairs, state_pairs, tries, advantages \(by: group\), "
+            r"advantages \(by: pooled\)",
         ),
     ):
         with pytest.raises(SettingsError, match=fault):
