@@ -3,13 +3,14 @@
 A regime is a run's file with some settings changed. A cell is a regime, a base and a training seed; each recipe is
 trained in each cell from the same base, under the same budget, with its rates and models chosen on the same 1,000
 validation goals, and judged on the same 1,000 test goals. The table has every cell's success, means over cells with
-t-intervals, and the paired differences to one recipe.
+t-intervals, and the paired differences to one recipe. With ``--bases`` cells share bases and seeds, which the intervals
+do not know: they are about these cells.
 
     python benchmarks/learning.py math_tool noisy_round --bases 0 1 --seeds 0 1 2
 
 A seed makes a base of its own, unless ``--bases`` names the seeds of bases that every training seed starts from. A
 cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop. What
-``results/learning.json`` has is not trained again: remove its lines for that.
+``results/learning.jsonl`` has is not trained again: remove its lines for that.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from numpy.typing import NDArray
 
 from branchwise.training.credit.summary import mean_interval, paired_p
 from branchwise.training.display import key_figure
-from branchwise.training.loop import load_config, run_loop
+from branchwise.training.loop import RunConfig, load_config, run_loop
+from branchwise.training.loop.config import config_names
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.pool import run_stages
 
@@ -39,7 +41,7 @@ REGIMES = {
 """Name -> settings over the run's file."""
 RECIPES = Path(__file__).parent / "recipes"
 """Recipes of benchmarks alone."""
-RESULTS = Path(__file__).parent / "results" / "learning.json"
+RESULTS = Path(__file__).parent / "results" / "learning.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +64,31 @@ def base_model(run: str, seed: int, out: Path) -> None:
 
 def results() -> dict[tuple[Cell, str], float]:
     """Success on test goals by cell and recipe, of what was run before."""
-    rows = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
+    rows = map(json.loads, RESULTS.read_text().splitlines()) if RESULTS.is_file() else ()
     return {(Cell(row["run"], row["regime"], row["base"], row["seed"]), row["recipe"]): row["success"] for row in rows}
 
 
-def keep(found: Mapping[tuple[Cell, str], float]) -> None:
-    ordered = sorted(found.items(), key=lambda each: (*astuple(each[0][0]), each[0][1]))
-    rows = [{**asdict(cell), "recipe": recipe, "success": success} for (cell, recipe), success in ordered]
-    RESULTS.write_text(json.dumps(rows, indent=1) + "\n")
+def keep(cell: Cell, recipe: str, success: float) -> None:
+    """Adds a line, so that several commands may run at once."""
+    with open(RESULTS, "a") as file:
+        file.write(json.dumps({**asdict(cell), "recipe": recipe, "success": success}) + "\n")
+
+
+def config_of(cell: Cell, recipe: str, out: Path) -> RunConfig:
+    own = RECIPES / f"{recipe}.yaml"
+    settings = [
+        f"model={json.dumps(str(out / cell.run / f'base_{cell.base}' / 'base' / 'model'))}",
+        f"recipes=[{own if own.is_file() else recipe}]", f"seed={cell.seed}",
+        "search_recipe=", "baselines=[]", "audit_pairs=0", "validation_goals=1000", "test_goals=1000",
+        *REGIMES[cell.regime],
+    ]  # fmt: skip
+    return load_config(cell.run, settings)
 
 
 def trained(cell: Cell, recipe: str, out: Path) -> float:
     """Success on test goals of ``recipe`` in ``cell``, trained where it is not there."""
     folder = out / cell.run / cell.regime / f"base_{cell.base}_seed_{cell.seed}" / recipe
-    own = RECIPES / f"{recipe}.yaml"
-    settings = [
-        f"model={out / cell.run / f'base_{cell.base}' / 'base' / 'model'}",
-        f"recipes=[{own if own.is_file() else recipe}]", f"seed={cell.seed}",
-        "search_recipe=", "baselines=[]", "audit_pairs=0", "validation_goals=1000", "test_goals=1000",
-        *REGIMES[cell.regime],
-    ]  # fmt: skip
-    run_loop(load_config(cell.run, settings), folder, _Finished(str(folder.relative_to(out))), workers=1)
+    run_loop(config_of(cell, recipe, out), folder, _Finished(str(folder.relative_to(out))), workers=1)
     rows = json.loads((folder / "results.json").read_text())
     return float(next(row["success"] for row in rows if row["agent"] == recipe))
 
@@ -123,7 +129,7 @@ def table(cells: Sequence[Cell], success: Mapping[str, NDArray[np.float64]], aga
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("run", help="the run's file or name, such as web_shop")
+    parser.add_argument("run", choices=config_names(), metavar="RUN", help="web_shop, math_tool, …")
     parser.add_argument("regime", choices=REGIMES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3, 4, 5], help="training seeds")
     parser.add_argument("--bases", type=int, nargs="+", help="seeds of the bases (default: each training seed's own)")
@@ -132,23 +138,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/learning"), help="folder of the runs; resumed if there")
     parser.add_argument("--workers", type=int, default=2, help="runs side by side, one core each")
     asked = parser.parse_args()
-    if asked.against not in asked.recipes:
-        parser.error(f"--against {asked.against} is not among --recipes")
-    pairs = [(base, seed) for base in asked.bases or [None] for seed in asked.seeds]
-    cells = [Cell(asked.run, asked.regime, seed if base is None else base, seed) for base, seed in pairs]
+    if asked.against not in asked.recipes or asked.workers < 1:
+        parser.error("--against is one of --recipes, and --workers are 1 or more")
+    bases, seeds, recipes = (list(dict.fromkeys(each or [])) for each in (asked.bases, asked.seeds, asked.recipes))
+    pairs = [(base, seed) for base in bases for seed in seeds] or [(seed, seed) for seed in seeds]
+    cells = [Cell(asked.run, asked.regime, base, seed) for base, seed in pairs]
     if len(cells) < 2:
         parser.error("one cell has no interval; name two --seeds or more")
-    work = [(cell, recipe) for cell in cells for recipe in asked.recipes]
+    work = [(cell, recipe) for cell in cells for recipe in recipes]
+    for each in work:
+        config_of(*each, asked.out)  # what cannot be run is refused before anything is
     known = results()
     todo = [each for each in work if each not in known]
     with ThreadPoolExecutor(asked.workers) as pool:
-        bases = dict.fromkeys(cell.base for cell, _ in todo)
-        list(pool.map(lambda base: base_model(asked.run, base, asked.out), bases))
+        wanted = dict.fromkeys(cell.base for cell, _ in todo)
+        list(pool.map(lambda base: base_model(asked.run, base, asked.out), wanted))
         for each, success in zip(todo, pool.map(lambda each: trained(*each, asked.out), todo), strict=True):
-            keep({**results(), each: success})
+            keep(*each, success)
     known = results()
-    found = np.array([100 * known[each] for each in work]).reshape(len(cells), len(asked.recipes))
-    print(table(cells, dict(zip(asked.recipes, found.T, strict=True)), asked.against))
+    found = np.array([100 * known[each] for each in work]).reshape(len(cells), len(recipes))
+    print(table(cells, dict(zip(recipes, found.T, strict=True)), asked.against))
 
 
 if __name__ == "__main__":

@@ -235,7 +235,7 @@ def _are_rewards(rows: Sequence["PreferencePair"], groups: Mapping[str, Sequence
         for q, visits in ((pair.chosen_q, pair.chosen_visits), (pair.rejected_q, pair.rejected_visits))
         if visits > 0
     ]
-    return 2 * sum(abs(each - round(each)) > 0.01 for each in sums) >= len(sums) > 0
+    return 2 * sum(each % 1 > 0.01 and each % 1 < 0.99 for each in sums) >= len(sums) > 0
 
 
 @contextmanager

@@ -273,17 +273,23 @@ def state_pairs(
     :func:`pooled_advantages`, undiscounted) against each other one, both taken at least ``min_visits`` times, where
     the means differ by ``threshold`` and, with ``z``, by so many standard errors of returns that are 0 or 1.
 
-    ``per_state``: at most so many a state, those with the largest difference first. ``key``, ``by`` and errors as in
-    :func:`group_advantages`. Dropped reasons: ``no action`` (episodes), ``too few visits`` (actions), ``tie``, ``below
-    threshold``, ``unclear`` (below ``z``), ``over per_state`` (pairs), ``no contrast`` (states).
+    An action counts once an episode and state, at its first visit there, so that a circle is no evidence. ``z`` is a
+    filter, and no test: means of few are extreme, and the best of several is lucky. ``per_state``: at most so many a
+    state, those with the largest difference first. ``key``, ``by`` and errors as in :func:`group_advantages`; where
+    something is hidden, equal prompts of a task share what is hidden too, and the pairs know it. Dropped reasons: ``no
+    action`` (episodes), ``too few visits`` (actions), ``tie``, ``below threshold``, ``unclear`` (below ``z``), ``over
+    per_state`` (pairs), ``no contrast`` (states).
     """
+    if per_state is not None and per_state < 1:
+        raise ValueError(f"per_state={per_state}; expected a whole number from 1 on")
     pairs: list[PreferencePair] = []
     dropped: Dropped = Counter()
     for index, tries in enumerate(by_task(episodes, dropped)):
         paid = [_rewards(episode, by) for episode in tries]
         for number, group in enumerate(_by_state(tries, paid, key, 1.0).values()):
             of_action: dict[str, list[_Step]] = defaultdict(list)
-            for step in group:
+            first_visits = {(step.number, step.action.text): step for step in reversed(group)}
+            for step in sorted(first_visits.values(), key=lambda step: (step.number, step.depth)):
                 of_action[step.action.text].append(step)
             taken = [steps for steps in of_action.values() if len(steps) >= min_visits]
             dropped["too few visits"] += len(of_action) - len(taken)
@@ -292,9 +298,9 @@ def state_pairs(
             for worse in ranked[:0:-1]:
                 better = ranked[0]
                 gap = _mean(better) - _mean(worse)
-                if gap == 0:
+                if gap <= SMALLEST:
                     dropped["tie"] += 1
-                elif gap < threshold:
+                elif not gap >= threshold:
                     dropped["below threshold"] += 1
                 elif gap < z * binary_error([_mean(better), _mean(worse)], [len(better), len(worse)]):
                     dropped["unclear"] += 1

@@ -231,7 +231,7 @@ def test_labels_that_luck_explains_are_not_written(pairs: Path) -> None:
 
 @pytest.mark.parametrize(("q", "visits", "env", "noted"), [
     (0.7, 4, "WebShop-v0", True), (0.75, 4, "WebShop-v0", False), (0.7, 4, "TicTacToe-v0", False),
-    (0.7, 0, "WebShop-v0", False),
+    (0.7, 0, "WebShop-v0", False), (1e308, 1000, "WebShop-v0", False),
 ])  # fmt: skip
 def test_values_that_are_no_shares_of_successes_are_doubted(
     pairs: Path, q: float, visits: int, env: str, noted: bool

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hand_trees import TASK, built
 
+from branchwise.agents.prompting import history_named
 from branchwise.envs.play.episode import Episode
 from branchwise.envs.play.players import RandomAgent, ScriptedAgent
 from branchwise.envs.play.playing import run_episodes
@@ -29,6 +30,7 @@ from branchwise.search.credit import (
     vine_advantages,
 )
 from branchwise.search.records import load_advantages, load_pairs, save_advantages, save_pairs
+from branchwise.training.loop.extract import StatePairs
 
 SIBLINGS = built(
     {
@@ -249,6 +251,48 @@ def test_state_pairs_are_filtered_by_threshold_and_by_standard_errors() -> None:
     assert found(min_visits=2, z=1.4) == [("a", "c"), ("a", "b")]
     assert found(min_visits=2, z=1.8) == []
     assert state_pairs(tries, last, 0.5, 2, per_state=1, by="reward")[1] == {"too few visits": 1, "over per_state": 1}
+
+
+def test_state_pairs_are_of_one_task_and_say_where_they_come_from() -> None:
+    """State s comes first in one episode and second in another; another task has it too, with the opposite outcome."""
+    tries = [
+        episode(("s", "bad", 0.0)),
+        episode(("r", "x", 0.0), ("s", "good", 1.0)),
+        episode(("s", "good", 0.0), seed=2),
+        episode(("s", "bad", 1.0), seed=2),
+    ]
+    pairs, _ = state_pairs(tries, last, 0.5, by="reward")
+    assert [(pair.chosen[0].text, pair.rejected[0].text, pair.tree) for pair in pairs] == [
+        ("good", "bad", 0),
+        ("bad", "good", 1),
+    ]
+    assert [(pair.task, pair.prompt, pair.depth) for pair in pairs] == [
+        (tries[1].task, tries[1].transcript[:3], 1),
+        (tries[3].task, tries[3].transcript[:1], 0),
+    ]
+
+
+def test_a_circle_counts_once() -> None:
+    loop = episode(*[("s", "loop", 0.0)] * 4, ("s", "go", 1.0))
+    tries = [loop, episode(("s", "stop", 0.0)), episode(("s", "stop", 0.0))]
+    pairs, dropped = state_pairs(tries, last, 0.5, by="reward")
+    assert [(pair.chosen[0].text, pair.chosen_visits) for pair in pairs] == [("loop", 1)]
+    assert dropped == {"tie": 1}  # loop and go
+    assert state_pairs(tries, last, 0.5, 2, by="reward")[0] == []
+    with pytest.raises(ValueError, match="per_state=0; expected a whole number from 1 on"):
+        state_pairs(tries, last, per_state=0)
+
+
+def test_the_extractor_reads_what_the_model_is_shown_and_passes_its_settings_on() -> None:
+    tries = [
+        episode(("r", "x", 0.0), ("s", "good", 1.0), success=True),
+        episode(("q", "y", 0.0), ("s", "bad", 0.0)),
+    ]
+    shown = history_named("last_observation")
+    assert len(StatePairs().from_episodes(tries, "success", shown, 3)[0]) == 1
+    assert StatePairs().from_episodes(tries, "success", history_named("all_turns"), 3)[0] == []
+    assert StatePairs(z=1.5).from_episodes(tries, "success", shown, 3)[1]["unclear"] == 1  # 1 against 0 is 1.41
+    assert StatePairs(min_visits=2).from_episodes(tries, "success", shown, 3)[0] == []
 
 
 def test_what_was_logged_of_an_action_is_summed_over_its_tokens() -> None:

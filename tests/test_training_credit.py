@@ -535,6 +535,11 @@ def test_questions_that_fit_the_luck_of_seeds_are_not_asked() -> None:
     luck = {cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED}
     assert asked(fit_tree(losses_of(luck))) == 4
     assert asked(sized_tree(luck)) == 0
+    rng = np.random.default_rng(
+        3
+    )  # by this draw trees that are fitted on all seeds, or accepted without their interval, ask
+    other = {cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED}
+    assert asked(sized_tree(other)) == 0
     alone = {cell: {name: values[:1] for name, values in by.items()} for cell, by in luck.items()}
     assert asked(sized_tree(alone)) == 0  # no seed can be left out
 
@@ -570,6 +575,17 @@ def test_questions_are_asked_together_where_none_pays_alone() -> None:
 
     found = {c.name: {"rft": np.full(3, 0.6 * good(c)), "grpo": np.full(3, 0.6 * (not good(c)))} for c in FITTED}
     assert asked(sized_tree(found)) == 3
+
+
+def test_four_questions_are_asked_where_each_pays() -> None:
+    def best(cell: Cell) -> str:
+        if cell.noise:
+            return "grpo" if cell.horizon == 6 else "gigpo"
+        return ("rft" if cell.recoverable else "pooled") if cell.budget == 150 else "mixed"
+
+    names = ("grpo", "gigpo", "rft", "pooled", "mixed")
+    found = {c.name: {name: np.full(3, 0.2 + 0.6 * (name == best(c))) for name in names} for c in FITTED}
+    assert asked(sized_tree(found)) == 4
 
 
 def test_the_tree_is_fitted_by_fitted_cells_alone_and_judged_by_fresh_seeds_too() -> None:

@@ -251,6 +251,7 @@ def test_the_loop_runs_whole_in_every_family(name: str, tmp_path: Path) -> None:
         ("leduc_poker", [], "step_q", r"extract\.best_path_pairs\.path=terminal: .* take path: final"),
         ("leduc_poker", [], "ipr", r"step_rollouts: .* has 2 players"),
         ("leduc_poker", [], "vine_ppo", r"step_values: .* has 2 players"),
+        ("leduc_poker", [], "state_dpo", r"state_pairs: .* hides something"),
         ("deal_or_no_deal", ["search.simulations=50", "leaves=random"], "step_dpo", ""),
     ],
 )

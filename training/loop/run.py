@@ -103,6 +103,11 @@ def check_run(config: RunConfig) -> None:
     searches = {"search": config.search} if grows_trees else {}
     ranked = set()
     for name, recipe in config.recipes.items():
+        if source.row.players > 1 and "state_pairs" in recipe.extract and hides(simulators["train"]):
+            raise SettingsError(
+                f"recipes.{name}.extract.state_pairs: {config.env} hides something, which the tries of a task share; "
+                "equal states would be judged by it; take trajectory_pairs"
+            )
         _check_extractors(config, f"recipes.{name}.extract", recipe, source.row.players)
         _check_rolls(f"recipes.{name}", recipe)
         if isinstance(recipe.collect, StepRollouts | StepValues):
