@@ -272,11 +272,11 @@ def run_of(name: str, overrides: Sequence[str] = (), recipe: str = "") -> RunCon
     """As :func:`load_config`; the id of an environment is a run of it, with the default settings."""
     if is_run(name):
         return load_config(name, overrides, recipe)
-    meant = [run for run in config_names() if run.replace("_", "") == name.lower().replace("_", "").replace("-", "")]
-    if meant:  # an environment's id without its version is accepted too, and has other settings
+    meant = [run for run in config_names() if run.replace("_", "") == name.replace("_", "").replace("-", "")]
+    if meant:  # WebShop is an environment with default settings, and so would webshop be
         raise SettingsError(
-            f"{name!r} may be the run {meant[0]} or an environment with default settings; write {meant[0]}, or the id "
-            "with its version"
+            f"{name!r} may be the run {meant[0]} or an environment with default settings; write {meant[0]}, or the "
+            "environment's id as `branchwise envs` has it"
         )
     return _overridden({"env": name, "search_recipe": ""}, overrides, recipe)
 
