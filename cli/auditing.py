@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,7 +11,7 @@ import typer
 
 from ..search.files import chosen_path
 from .options import HistoryOption, OptionOption, SeedOption, model_named, output_file, parsed_options
-from .printing import STOPPED, bar, columns, console, note, print_json, reported, show
+from .printing import bar, columns, console, note, print_json, reported, resumable, show
 from .training import Outcome
 
 if TYPE_CHECKING:
@@ -161,12 +161,17 @@ def audit(
         "pairs": digest(pairs), "model": _digest_of(model), "rolls": rolls, "exact": exact, "actions": actions,
         "seed": seed, "success": success, "env": env or "", "options": options, "history": history,
     }  # fmt: skip
+    if_stopped = (
+        f"verdicts so far are in {verdicts}; run the same command to resume"
+        if verdicts
+        else "nothing was kept; with --verdicts FILE the same command resumes"
+    )
     kinds: dict[int, str] = {}
     measures: set[str] = set()
     with (
         only_writer(verdicts) if verdicts else nullcontext(),
         VerdictLog(verdicts, about) as log,
-        _resumable(verdicts),
+        resumable(if_stopped),
         bar("audit", len(places)) as moved,
     ):
         moved(0, f"0 of {len(places)} pairs")
@@ -236,20 +241,6 @@ def _are_rewards(rows: Sequence["PreferencePair"], groups: Mapping[str, Sequence
         if visits > 0
     ]
     return 2 * sum(each % 1 > 0.01 and each % 1 < 0.99 for each in sums) >= len(sums) > 0
-
-
-@contextmanager
-def _resumable(verdicts: Path | None) -> Iterator[None]:
-    """Says, where the user stops, what is kept."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        how = (
-            f"verdicts so far are in {verdicts}; run the same command to resume"
-            if verdicts
-            else ("nothing was kept; with --verdicts FILE the same command resumes")
-        )
-        raise KeyboardInterrupt(f"{STOPPED}; {how}") from None
 
 
 _CURES: Final = (

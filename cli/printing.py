@@ -47,6 +47,15 @@ def reported(command: Callable[P, None]) -> Callable[P, None]:
     return wrapped
 
 
+@contextmanager
+def resumable(how: str) -> Iterator[None]:
+    """Says, where the user stops, what is kept and ``how`` to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{STOPPED}; {how}") from None
+
+
 def exit_code(error: Exception) -> int | None:
     """2 for bad input, 1 for work that failed on the way, None for what is neither (a bug)."""
     if isinstance(error, (ValueError, *BAD_INPUT)) or "NUMBA_DISABLE_JIT" in str(error):

@@ -2,8 +2,7 @@
 
 import enum
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ from .options import (
     output_folder,
     refuse,
 )
-from .printing import STOPPED, bar, console, error_console, note, print_json, reported, show
+from .printing import STOPPED, bar, console, error_console, note, print_json, reported, resumable, show
 
 
 class Method(enum.StrEnum):
@@ -199,7 +198,11 @@ def collect(
     before = Path(earlier) if earlier else None
     check_earlier(settings, recipe_stem(recipe), round, before)
     done_before = is_finished(out.parent, out.name)
-    with only_writer(out), _resumable(), bar(out.name, 1) as moved:
+    with (
+        only_writer(out),
+        resumable("finished batches are kept; run the same command to resume"),
+        bar(out.name, 1) as moved,
+    ):
 
         def progress(done: float, total: float, about: str) -> None:
             moved(done / total, about)
@@ -210,15 +213,6 @@ def collect(
     tries = {"trees": "simulations", "episodes": "episodes"}.get(found["gives"], "tries")
     done = f"{found['tries']} {tries} of {found['goals']} goals{solved}"
     show(f"{out}: {done}, {found['model_calls']} model calls{again}")
-
-
-@contextmanager
-def _resumable() -> Iterator[None]:
-    """Says, where the user stops, how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"{STOPPED}; finished batches are kept; run the same command to resume") from None
 
 
 @reported

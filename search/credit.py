@@ -287,11 +287,10 @@ def state_pairs(
     for index, tries in enumerate(by_task(episodes, dropped)):
         paid = [_rewards(episode, by) for episode in tries]
         for number, group in enumerate(_by_state(tries, paid, key, 1.0).values()):
-            of_action: dict[str, list[_Step]] = defaultdict(list)
-            first_visits = {(step.number, step.action.text): step for step in reversed(group)}
-            for step in sorted(first_visits.values(), key=lambda step: (step.number, step.depth)):
-                of_action[step.action.text].append(step)
-            taken = [steps for steps in of_action.values() if len(steps) >= min_visits]
+            of_action: dict[str, dict[int, _Step]] = defaultdict(dict)
+            for step in group:
+                of_action[step.action.text].setdefault(step.number, step)
+            taken = [list(steps.values()) for steps in of_action.values() if len(steps) >= min_visits]
             dropped["too few visits"] += len(of_action) - len(taken)
             ranked = sorted(taken, key=_mean, reverse=True)
             found = []
