@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from branchwise.training.credit.summary import mean_interval, paired_p
 from branchwise.training.display import key_figure
+from branchwise.training.evaluation import mean_interval, paired_p
 from branchwise.training.loop import RunConfig, load_config, run_loop
 from branchwise.training.loop.config import config_names
 from branchwise.training.loop.graph import stages_of

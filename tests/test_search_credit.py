@@ -30,7 +30,7 @@ from branchwise.search.credit import (
     vine_advantages,
 )
 from branchwise.search.records import load_advantages, load_pairs, save_advantages, save_pairs
-from branchwise.training.loop.extract import StatePairs
+from branchwise.training.loop.extractors import StatePairs
 
 SIBLINGS = built(
     {

@@ -19,7 +19,9 @@ from branchwise.envs.web_shop.rules import WebShopSimulator
 from branchwise.training.evaluation import (
     bootstrap_mean,
     evaluate,
+    mean_interval,
     paired_difference,
+    paired_p,
     row_of,
     summarise,
     wilson,
@@ -287,3 +289,15 @@ def test_a_row_of_figures_that_are_no_numbers_is_refused() -> None:
     for change, fault in (({"steps": "many"}, "a number"), ({"reward": 10**400}, "finite"), ({"seed": 0.5}, "whole")):
         with pytest.raises((TypeError, ValueError), match=fault):
             row_of({**asdict(row), **change})
+
+
+def test_intervals_and_paired_tests_are_those_of_the_books() -> None:
+    values = np.array([0.2, 0.4, 0.6])
+    mean, low, high = mean_interval(values)
+    assert (mean, high - mean) == (pytest.approx(0.4), pytest.approx(4.3027 * 0.2 / np.sqrt(3), rel=1e-4))
+    assert low == pytest.approx(2 * mean - high)
+    assert np.isnan(mean_interval(values[:1])[1])
+    assert paired_p(values, values) == 1
+    assert paired_p(values, values - 0.1) == 0
+    assert paired_p(values[:1], values[1:2]) == 1
+    assert paired_p(values, np.array([0.1, 0.4, 0.4])) == pytest.approx(0.2254, abs=1e-4)  # t = √3

@@ -26,7 +26,8 @@ from branchwise.search.files import check_writable
 from branchwise.search.pooling import pooled
 from branchwise.search.records import load_pairs, save_pairs
 from branchwise.search.store import save_trees
-from branchwise.training.loop.extract import SiblingPairs, extract
+from branchwise.training.loop.extract import extract
+from branchwise.training.loop.extractors import SiblingPairs
 from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.preference import (
     PreferenceSettings,

@@ -16,7 +16,7 @@ from branchwise.agents.small_model import make_model, make_tokenizer
 from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.credit import StepAdvantage, tree_advantages
 from branchwise.training.batches import collate, side_logps
-from branchwise.training.loop.extract import SiblingPairs
+from branchwise.training.loop.extractors import SiblingPairs
 from branchwise.training.loop.learners import PolicyGradient
 from branchwise.training.losses import clipped_losses, k3
 from branchwise.training.policy_gradient import (

@@ -30,7 +30,8 @@ from branchwise.training.evaluation import row_of
 from branchwise.training.loop import collect
 from branchwise.training.loop.agents import agent_of
 from branchwise.training.loop.config import BaseSettings, RunConfig, load_config
-from branchwise.training.loop.extract import BestPathPairs, load_rows
+from branchwise.training.loop.extract import load_rows
+from branchwise.training.loop.extractors import BestPathPairs
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.judge import validate
 from branchwise.training.loop.recipe import Recipe, load_recipe, recipe_names, recipes_named

@@ -15,7 +15,7 @@ from branchwise.search.rules.options import Uct
 from branchwise.search.settings import SearchSettings
 from branchwise.training.kto import KtoSettings
 from branchwise.training.loop.config import BaseSettings, RunConfig, config_names, load_config, run_of, unread
-from branchwise.training.loop.extract import (
+from branchwise.training.loop.extractors import (
     CREDIT,
     EXTRACT,
     Advantages,

@@ -2,7 +2,8 @@
 
 Every agent is run on the same tasks. Success is a share of episodes with Wilson's interval; mean reward has a
 percentile bootstrap interval; two agents are compared task by task (exact McNemar test, paired bootstrap of the
-difference). All intervals are 95 %. Nothing here chooses a model: that is the loop's, on validation tasks.
+difference), two ways to train seed by seed (t-intervals, paired t-test). All intervals are 95 %. Nothing here chooses a
+model: that is the loop's, on validation tasks.
 """
 
 import math
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from ..envs.play.agent import Agent
@@ -183,3 +185,20 @@ def paired_difference(first: Sequence[bool], second: Sequence[bool], seed: int =
     p = float(stats.binomtest(wins, wins + losses).pvalue) if wins + losses else 1.0
     low, high = bootstrap_mean(gaps, seed)
     return PairedDifference(float(gaps.mean()), low, high, p)
+
+
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Mean of ``values`` (float ``[n]``, one a seed) and its 95 % t-interval; of one value there is none (NaN)."""
+    mean = float(values.mean())
+    if len(values) < 2:
+        return mean, float("nan"), float("nan")
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    return mean, mean - half, mean + half
+
+
+def paired_p(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Two-sided p of the paired t-test; 1 where all are equal or there is one pair alone, 0 where all differ alike."""
+    gaps = first - second
+    if len(gaps) < 2 or np.ptp(gaps) < 1e-9:
+        return 0.0 if len(gaps) > 1 and abs(gaps.mean()) > 1e-9 else 1.0
+    return float(stats.ttest_1samp(gaps, 0.0).pvalue)

@@ -17,8 +17,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
+from ..evaluation import mean_interval, paired_p
 from .cells import BUDGETS, CELLS, DIALS, FITTED, Cell
 from .methods import CONTROLS
 from .run import Result
@@ -53,23 +53,6 @@ def successes(results: Sequence[Result]) -> Successes:
     for result in results:
         found.setdefault(result.cell, {}).setdefault(result.method, []).append(result.success)
     return {cell: {name: np.array(values) for name, values in by.items()} for cell, by in found.items()}
-
-
-def mean_interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Mean and 95 % t-interval; of one value there is no interval (NaN)."""
-    mean = float(values.mean())
-    if len(values) < 2:
-        return mean, float("nan"), float("nan")
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
-    return mean, mean - half, mean + half
-
-
-def paired_p(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Two-sided p of the paired t-test; 1 where all are equal or there is one pair alone, 0 where all differ alike."""
-    gaps = first - second
-    if len(gaps) < 2 or np.ptp(gaps) < 1e-9:
-        return 0.0 if len(gaps) > 1 and abs(gaps.mean()) > 1e-9 else 1.0
-    return float(stats.ttest_1samp(gaps, 0.0).pvalue)
 
 
 def best_of(cell: Mapping[str, NDArray[np.float64]]) -> str:

@@ -51,7 +51,8 @@ from ...search.stepwise import step_rollouts
 from ..stages import StageContext
 from .agents import sampler_in
 from .config import RunConfig
-from .extract import GAME_VISITS, ROLLED, WINNERS, Advantages, BestPathPairs, BestPaths, SiblingPairs
+from .extract import ROLLED, WINNERS
+from .extractors import GAME_VISITS, Advantages, BestPathPairs, BestPaths, SiblingPairs
 from .slots import Collect, Episodes, Mixed, StepRollouts, StepValues, Trees
 from .tasks import (
     SELF,

@@ -20,7 +20,7 @@ from ..oreo import OreoSettings, train_oreo
 from ..policy_gradient import PolicyGradientSettings, train_policy_gradient
 from ..preference import PreferenceSettings, train_step_dpo
 from ..supervised import SupervisedSettings, train_sft
-from .extract import RowKind
+from .extractors import RowKind
 
 Tell = Callable[[dict[str, float]], None]
 Metrics = dict[str, float]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..settings import OneOf, SettingsError, build, build_from, read_yaml
-from .extract import SiblingPairs, readers, reads
+from .extractors import SiblingPairs, readers, reads
 from .learners import Preference
 from .slots import ACT, COLLECT, EXTRACT, LEARN, Act, Collect, Extractor, Learn, Policy
 

@@ -44,7 +44,7 @@ from ..stages import (
     read_from,
 )
 from .config import RunConfig, unread
-from .extract import BestPathPairs, BestPaths, Segments, SiblingPairs, StatePairs, TrajectoryPairs
+from .extractors import BestPathPairs, BestPaths, Segments, SiblingPairs, StatePairs, TrajectoryPairs
 from .graph import collection_of, stages_of
 from .recipe import Recipe
 from .slots import COLLECT, Episodes, StepRollouts, StepValues, Trees, trees_of

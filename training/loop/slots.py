@@ -15,9 +15,9 @@ from ...search.presets import preset_options
 from ...search.rules.options import overlaid
 from ...search.typed import check_fields
 from ..settings import as_dict, build, check_counts
-from .extract import EXTRACT as EXTRACT
-from .extract import Extractor as Extractor
-from .extract import Gathered, check_discount
+from .extractors import EXTRACT as EXTRACT
+from .extractors import Extractor as Extractor
+from .extractors import Gathered, check_discount
 from .learners import LEARN as LEARN
 from .learners import Learn as Learn
 
