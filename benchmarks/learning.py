@@ -34,6 +34,7 @@ from branchwise.training.pool import run_stages
 
 REGIMES = {
     "clean": [],
+    "clean_round": ["rounds=1"],
     "noisy": ["verdict_noise=0.2"],
     "noisy_round": ["verdict_noise=0.2", "rounds=1"],
     "few_tries": ["search.simulations=4", "model_calls=4000"],
