@@ -213,7 +213,8 @@ def audit(
             show(f"not judged: {_in_words(lost)}")
     if out is not None:
         clear_ones = [(pair, verdict) for pair, verdict in judged if verdict.is_clear]
-        kept = [relabelled(pair, verdict) for pair, verdict in clear_ones if swap or verdict.gap > 0]
+        weighted = any(pair.weight != 1.0 for pair in rows if pair.rejected)
+        kept = [relabelled(pair, verdict, weighted) for pair, verdict in clear_ones if swap or verdict.gap > 0]
         anchors = [pair for pair in rows if not pair.rejected]
         if not kept:
             raise ValueError(f"{out}: not written, since no label is clearly right")

@@ -41,24 +41,30 @@ class NoisyVerdict(Wrapper):
     def reset(self, seed: int, options: Any = None) -> Judged:
         return Judged(self.simulator.reset(seed, options))
 
+    def _awaits_verdict(self, state: Judged) -> bool:
+        return not state.verdict and self.simulator.current_player(state.inner) == TERMINAL
+
     def current_player(self, state: Judged) -> int:
-        player = self.simulator.current_player(state.inner)
-        return CHANCE if player == TERMINAL and not state.verdict else player
+        return CHANCE if self._awaits_verdict(state) else self.simulator.current_player(state.inner)
 
     def chance_outcomes(self, state: Judged) -> Sequence[tuple[str, float]]:
         """At the end the verdict; before it whatever luck the inner simulator has."""
-        if self.simulator.current_player(state.inner) == TERMINAL:
+        if self._awaits_verdict(state):
             return (STANDS, 1.0 - self.noise), (FLIPPED, self.noise)
         return self.simulator.chance_outcomes(state.inner)
 
     def step(self, state: Judged, action: str) -> Judged:
-        if self.current_player(state) == CHANCE and self.simulator.current_player(state.inner) == TERMINAL:
-            return Judged(state.inner, FLIPPED if action == FLIPPED else STANDS)
+        """The state after ``action``; a judged episode stays as it is, and one that waits for its verdict takes nothing
+        else."""
+        if state.verdict:
+            return state
+        if self._awaits_verdict(state):
+            return state._replace(verdict=action) if action in (STANDS, FLIPPED) else state
         return Judged(self.simulator.step(state.inner, action))
 
     def rewards(self, state: Judged) -> tuple[float, ...]:
         """Those of the inner simulator; that of the last action is paid with the verdict."""
-        return (0.0,) if self.current_player(state) == CHANCE else self.simulator.rewards(state.inner)
+        return (0.0,) if self._awaits_verdict(state) else self.simulator.rewards(state.inner)
 
     def info(self, state: Judged) -> dict[str, Any]:
         found = self.simulator.info(state.inner)

@@ -4,9 +4,14 @@ and the mean returns say which of them was better.
     ΔQ = 1/M Σ R(chosen) − 1/M Σ R(rejected)
 
 A label is right where ΔQ > 0, tied where ΔQ = 0, wrong where ΔQ < 0: with few roll-outs sides that are worth the same
-seldom tie, and are called right and wrong by luck. A label is clearly right or wrong where luck does not explain it,
-|ΔQ'| > 2 √((s'²_chosen + s'²_rejected) / (M + 2)), with the smallest and the largest return of all added to the returns
-of each side (for returns of 0 and 1: Agresti and Caffo, The American Statistician, 2000).
+seldom tie, and are called right and wrong by luck. A label is clearly right or wrong where ΔQ is more than two of its
+standard errors from 0,
+
+    error = (M + 2) / M · √((s'²_chosen + s'²_rejected) / (M + 2)),
+
+with the smallest and the largest return of all added to the returns of each side in s'² (for returns of 0 and 1:
+Agresti and Caffo, The American Statistician, 2000). Of sides that are worth the same about one in twenty pairs is called
+clear by luck.
 
 M roll-outs a side measure Q^π of the policy π that rolls: the label's own claim where it is the policy that searched.
 ``exact`` asks a simulator that offers ``optimal_values`` (``envs.abilities``) for Q* instead, what the actions are
@@ -50,8 +55,7 @@ _SOLVED_TO: Final = 0.02
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a pair's sides are worth to who moves: mean returns from the pair's state on, ``error`` the standard error
-    of their difference as :attr:`is_clear` has it, from ``rolls`` roll-outs a side (0: computed, and exact), which cost
-    ``model_calls``."""
+    of their difference, from ``rolls`` roll-outs a side (0: computed, and exact), which cost ``model_calls``."""
 
     chosen_q: float
     rejected_q: float
@@ -68,7 +72,7 @@ class Verdict:
     @property
     def is_clear(self) -> bool:
         """Whether the difference is more than roll-outs differ by luck."""
-        return abs(self.gap) * self.rolls / (self.rolls + 2) > CLEAR * self.error if self.rolls else self.gap != 0
+        return abs(self.gap) > CLEAR * self.error
 
 
 def audited(
@@ -148,7 +152,7 @@ def _verdict(tries: _Tries, rolls: int) -> Verdict:
     spread = float(np.concatenate([sides, ends], axis=1).var(axis=1).sum())
     good, bad = sides.mean(axis=1).tolist()
     calls = sum(sum(each.calls) for each in tries.playings)
-    return Verdict(good, bad, math.sqrt(spread / (rolls + 2)), rolls, calls)
+    return Verdict(good, bad, math.sqrt(spread * (rolls + 2)) / rolls, rolls, calls)
 
 
 def restored(simulator: Simulator[Any], pair: PreferencePair, rng: np.random.Generator) -> Any:
@@ -166,9 +170,9 @@ def restored(simulator: Simulator[Any], pair: PreferencePair, rng: np.random.Gen
     return None
 
 
-def relabelled(pair: PreferencePair, verdict: Verdict) -> PreferencePair:
+def relabelled(pair: PreferencePair, verdict: Verdict, weighted: bool = False) -> PreferencePair:
     """The pair with what was measured: values and visits are those of the roll-outs, the better side is the chosen one,
-    and a margin, or a weight other than 1, changes as the difference of values does."""
+    and a margin changes as the difference of values does; so does the weight of a ``weighted`` pair."""
     gap = pair.chosen_q - pair.rejected_q
     scale = min(abs(verdict.gap) / gap, MOST_SCALE) if gap > _ROUNDING else 1.0
     found = replace(
@@ -178,7 +182,7 @@ def relabelled(pair: PreferencePair, verdict: Verdict) -> PreferencePair:
         chosen_visits=verdict.rolls,
         rejected_visits=verdict.rolls,
         margin=_held(pair.margin * scale),
-        weight=_held(pair.weight * scale) if pair.weight != 1.0 else 1.0,
+        weight=_held(pair.weight * scale) if weighted else pair.weight,
     )
     return swapped(found) if verdict.gap < 0 else found
 

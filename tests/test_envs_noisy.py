@@ -17,6 +17,8 @@ from branchwise.envs.wrappers import ListedActions, SuccessOutcome
 from branchwise.search import RandomRollout, SearchSettings, best_paths, search, sibling_pairs
 from branchwise.testing import check_simulator
 
+from .toys import RandomGame
+
 SHOP = TaskSource("WebShop", {"products": 100, "observation_mode": "compact"})
 
 
@@ -50,6 +52,32 @@ def test_the_verdict_is_a_chance_node_after_the_last_action(shop: Any) -> None:
         assert noisy.rewards(judged) == shop.rewards(state.inner)
         assert SuccessOutcome(noisy).rewards(judged) == (float(truth != wrong),)
     assert pickle.loads(pickle.dumps(state)) == state == Judged(state.inner)
+
+
+def test_luck_before_the_end_and_its_rewards_are_the_inner_simulator_s() -> None:
+    inner = RandomGame(1, zero_sum=False, chance=True)
+    noisy = NoisyVerdict(inner, 0.2)
+    luck = paid = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        state, judged = inner.reset(seed), noisy.reset(seed)
+        while (player := inner.current_player(state)) != TERMINAL:
+            assert noisy.current_player(judged) == player
+            if player == CHANCE:
+                luck += 1
+                assert noisy.chance_outcomes(judged) == inner.chance_outcomes(state)
+            actions = [each for each, _ in inner.chance_outcomes(state)] if player == CHANCE else inner.legal_actions(state)
+            action = actions[int(rng.integers(len(actions)))]
+            state, judged = inner.step(state, action), noisy.step(judged, action)
+            if inner.current_player(state) != TERMINAL:
+                assert noisy.rewards(judged) == inner.rewards(state)
+                paid += player == CHANCE and inner.rewards(state) != (0.0,)
+        assert (noisy.current_player(judged), noisy.rewards(judged)) == (CHANCE, (0.0,))
+        ended = noisy.step(judged, STANDS)
+        assert noisy.rewards(ended) == inner.rewards(state)
+        assert noisy.step(ended, FLIPPED) == noisy.step(ended, "a0") == ended  # judged once
+        assert noisy.step(judged, "no verdict") == judged
+    assert luck > 100 and paid > 10
 
 
 def test_one_verdict_in_five_is_wrong(shop: Any) -> None:

@@ -268,13 +268,13 @@ def test_measured_values_replace_what_was_claimed() -> None:
         prompt=(observed("page"),), chosen=(acted("a"),), rejected=(acted("b"),), chosen_q=0.9, rejected_q=0.4,
         chosen_visits=3, rejected_visits=2, ref_chosen_logp=-1.0, ref_rejected_logp=-2.0, margin=1.0, weight=0.5,
     )  # fmt: skip
-    right = relabelled(pair, Verdict(0.75, 0.5, 0.1, 8))
+    right = relabelled(pair, Verdict(0.75, 0.5, 0.1, 8), weighted=True)
     assert (right.chosen_q, right.rejected_q, right.chosen_visits, right.rejected_visits) == (0.75, 0.5, 8, 8)
     assert (right.margin, right.weight) == (pytest.approx(0.5), pytest.approx(0.25))
     assert (right.chosen, right.ref_chosen_logp) == (pair.chosen, -1.0)
     wrong = relabelled(pair, Verdict(0.25, 0.75, 0.1, 8))
     assert (wrong.chosen, wrong.chosen_q, wrong.rejected_q, wrong.ref_chosen_logp) == (pair.rejected, 0.75, 0.25, -2.0)
-    assert relabelled(replace(pair, weight=1.0), Verdict(0.75, 0.5, 0.1, 8)).weight == 1.0
+    assert relabelled(pair, Verdict(0.75, 0.5, 0.1, 8)).weight == 0.5
     assert swapped(swapped(pair)) == pair
 
 
@@ -282,8 +282,8 @@ def test_a_difference_is_clear_where_luck_does_not_explain_it() -> None:
     """Agresti and Caffo: shares (k + 1) / (n + 2). Of n roll-outs a side all against none, z is n/(n + 2) over
     √(2 · (n + 1) / (n + 2)² / (n + 2)): 1.63 for 2, 2.37 for 3."""
     for rolls, z in ((1, 0.866), (2, 1.633), (3, 2.372), (8, 5.963)):
-        error = (2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5
-        assert rolls / (rolls + 2) / error == pytest.approx(z, abs=2e-3)
+        error = (rolls + 2) / rolls * (2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5
+        assert 1 / error == pytest.approx(z, abs=2e-3)
         assert Verdict(1.0, 0.0, error, rolls).is_clear == (z > 2)
     assert Verdict(1.0, 0.0, 0.0, 0).is_clear
     assert not Verdict(0.5, 0.5, 0.0, 0).is_clear
@@ -308,5 +308,5 @@ def test_the_error_of_a_verdict_is_that_of_its_returns() -> None:
     for rolls in (1, 3):
         (verdict,) = audited([pair], game, RandomAgent(), [np.random.default_rng(0)], rolls)
         assert isinstance(verdict, Verdict)
-        assert verdict.error == pytest.approx((2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5)
+        assert verdict.error == pytest.approx((rolls + 2) / rolls * (2 * (rolls + 1) / (rolls + 2) ** 3) ** 0.5)
         assert (verdict.gap, verdict.is_clear) == (1.0, rolls == 3)
