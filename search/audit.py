@@ -10,8 +10,8 @@ standard errors from 0,
     error = (M + 2) / M · √((s'²_chosen + s'²_rejected) / (M + 2)),
 
 with the smallest and the largest return of all added to the returns of each side in s'² (for returns of 0 and 1:
-Agresti and Caffo, The American Statistician, 2000). Of sides that are worth the same about one in twenty pairs is called
-clear by luck.
+Agresti and Caffo, The American Statistician, 2000). Of pairs whose sides are worth the same about one in twenty is
+called clear by luck.
 
 M roll-outs a side measure Q^π of the policy π that rolls: the label's own claim where it is the policy that searched.
 ``exact`` asks a simulator that offers ``optimal_values`` (``envs.abilities``) for Q* instead, what the actions are

@@ -66,7 +66,9 @@ def test_luck_before_the_end_and_its_rewards_are_the_inner_simulator_s() -> None
             if player == CHANCE:
                 luck += 1
                 assert noisy.chance_outcomes(judged) == inner.chance_outcomes(state)
-            actions = [each for each, _ in inner.chance_outcomes(state)] if player == CHANCE else inner.legal_actions(state)
+            actions = (
+                [each for each, _ in inner.chance_outcomes(state)] if player == CHANCE else inner.legal_actions(state)
+            )
             action = actions[int(rng.integers(len(actions)))]
             state, judged = inner.step(state, action), noisy.step(judged, action)
             if inner.current_player(state) != TERMINAL:
@@ -77,7 +79,8 @@ def test_luck_before_the_end_and_its_rewards_are_the_inner_simulator_s() -> None
         assert noisy.rewards(ended) == inner.rewards(state)
         assert noisy.step(ended, FLIPPED) == noisy.step(ended, "a0") == ended  # judged once
         assert noisy.step(judged, "no verdict") == judged
-    assert luck > 100 and paid > 10
+    assert luck > 100
+    assert paid > 10
 
 
 def test_one_verdict_in_five_is_wrong(shop: Any) -> None:

@@ -14,6 +14,7 @@ from branchwise import cli
 from branchwise.envs.bifurcation import Bifurcation
 from branchwise.envs.play.transcript import acted, observed
 from branchwise.search.extraction import PreferencePair
+from branchwise.training.credit import methods
 from branchwise.training.credit import run as running
 from branchwise.training.credit.cells import BUDGETS, CELLS, FITTED, HELD_OUT, Cell, exact_success, table_policy
 from branchwise.training.credit.labels import (
@@ -29,6 +30,8 @@ from branchwise.training.credit.labels import (
 from branchwise.training.credit.methods import CONTROLS, METHODS, Samples, step_dpo, within
 from branchwise.training.credit.run import LOG, Result, ResultLog, Settings, measure, measured
 from branchwise.training.credit.tabular import Preferences, Problem, advantages, log_softmax, preferences, trained
+from branchwise.training.loop.extractors import BestPaths, SiblingPairs, StatePairs, Successes, TrajectoryPairs
+from branchwise.training.loop.recipe import load_recipe
 
 NOISY, CLEAN = Cell(6, 0.0, 0.2, 0.8, 0.3, budget=100), Cell(6, 1.0, 0.0, 0.4, 0.3, budget=100)
 TINY = tuple(replace(cell, budget=20) for cell in (FITTED[0], FITTED[3]))
@@ -269,6 +272,21 @@ def test_one_episode_or_tree_is_kept_however_small_the_budget() -> None:
     samples = Samples(replace(CLEAN, budget=1), 0)
     assert METHODS["rft"](samples).samples > 1
     assert len(samples.trees(1)[0]) == 1
+
+
+def test_settings_are_those_of_the_recipes() -> None:
+    for name in ("state_dpo", "step_dpo", "trajectory_dpo", "mixed", "rft", "tree_sft"):
+        for extractor in load_recipe(name).extract.values():
+            if isinstance(extractor, StatePairs):
+                assert (extractor.threshold, extractor.z) == (methods.THRESHOLD, methods.STATE_ERRORS)
+                assert (extractor.min_visits, extractor.per_state) == (1, methods.PER_NODE)
+            elif isinstance(extractor, SiblingPairs):
+                assert (extractor.threshold, extractor.min_visits) == (methods.THRESHOLD, methods.MIN_VISITS)
+                assert (extractor.per_node, extractor.z, extractor.contrast) == (methods.PER_NODE, 0.0, "best")
+            elif isinstance(extractor, TrajectoryPairs | Successes):
+                assert extractor.per_task == methods.PER_TASK
+            elif isinstance(extractor, BestPaths):
+                assert extractor.paths == methods.WINNERS_A_TREE
 
 
 def test_null_is_the_base_and_a_wrong_method_is_no_better(monkeypatch: pytest.MonkeyPatch) -> None:

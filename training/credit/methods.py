@@ -8,7 +8,6 @@ collect alike share what was collected.
 """
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -26,6 +25,7 @@ from ...search.credit import (
     StepAdvantage,
     group_advantages,
     pooled_advantages,
+    state_pairs,
     tree_advantages,
     vine_advantages,
 )
@@ -55,6 +55,8 @@ THRESHOLD: Final = 0.3
 MIN_VISITS: Final = 2
 PER_NODE: Final = 3
 PER_TASK: Final = 4
+STATE_ERRORS: Final = 1.0
+"""By so many standard errors the means of ``state_dpo`` differ."""
 WINNERS_A_TREE: Final = 2
 """Paths of a tree, and roll-outs, that are imitated."""
 
@@ -249,22 +251,10 @@ def pooled(samples: Samples) -> Rows:
     return Rows(used, seconds, advantages=pooled_advantages(episodes, last_seen)[0])
 
 
-def pooled_dpo(samples: Samples) -> Rows:
-    """At each state of the episodes of a task the action of the largest mean return against each other one, with the
-    filters of ``step_dpo``; successful episodes are imitated."""
+def state_dpo(samples: Samples) -> Rows:
     episodes, used, seconds = samples.episodes(samples.budget)
-    states: dict[tuple[int, str], dict[str, StepAdvantage]] = defaultdict(dict)
-    for row in pooled_advantages(episodes, last_seen)[0]:
-        states[row.tree, last_seen(row.prompt)][row.action[0].text] = row
-    pairs = []
-    for actions in states.values():
-        ranked = sorted((row for row in actions.values() if row.visits >= MIN_VISITS), key=lambda row: row.q)
-        pairs += [
-            PreferencePair(ranked[-1].prompt, ranked[-1].action, row.action, ranked[-1].q, row.q, task=row.task)
-            for row in ranked[:-1][:PER_NODE]
-            if ranked[-1].q - row.q >= THRESHOLD
-        ]
-    return Rows(used, seconds, [*pairs, *_successes(episodes)])
+    pairs, _ = state_pairs(episodes, last_seen, THRESHOLD, per_state=PER_NODE, z=STATE_ERRORS)
+    return Rows(used, seconds, pairs)
 
 
 def tree_grpo(samples: Samples) -> Rows:
@@ -274,21 +264,23 @@ def tree_grpo(samples: Samples) -> Rows:
 
 
 def vine_ppo(samples: Samples) -> Rows:
-    episodes, used, seconds = samples.episodes(samples.budget / (1 + ROLLS))
+    """Batches of episodes with roll-outs from their states, until the samples are used up."""
+    episodes, _, seconds = samples.episodes(samples.budget)
     began = time.process_time()
-    rngs = samples.generator("values").spawn(len(episodes))
+    rng = samples.generator("values")
     rows: list[StepAdvantage] = []
     costs: list[int] = []
     for first in range(0, len(episodes), EPISODES_A_BATCH):
-        some = slice(first, first + EPISODES_A_BATCH)
-        found, _, spent = vine_advantages(samples.task, episodes[some], samples.agent, rngs[some], ROLLS)
+        some = episodes[first : first + EPISODES_A_BATCH]
+        found, _, spent = vine_advantages(samples.task, some, samples.agent, rng.spawn(len(some)), ROLLS)
         rows += [replace(row, tree=first + row.tree) for row in found]
-        costs += spent
-        if sum(costs) > samples.budget - used:
+        costs += [calls + each.model_calls for calls, each in zip(spent, some, strict=True)]
+        if sum(costs) > samples.budget:
             break
-    count = within(samples.budget - used, costs)
+    count = within(samples.budget, costs)
+    seconds *= sum(each.model_calls for each in episodes[:count]) / sum(each.model_calls for each in episodes)
     seconds += time.process_time() - began
-    return Rows(used + sum(costs[:count]), seconds, advantages=[row for row in rows if row.tree < count])
+    return Rows(sum(costs[:count]), seconds, advantages=[row for row in rows if row.tree < count])
 
 
 Method = Callable[[Samples], Rows]
@@ -296,7 +288,7 @@ METHODS: Final[dict[str, Method]] = {
     method.__name__: method
     for method in (
         *(null, rft, tree_sft, trajectory_dpo, trajectory_dpo_8, step_dpo, step_dpo_verified, segments, suffix, mixed),
-        *(pooled_dpo, grpo, gigpo, pooled, tree_grpo, vine_ppo, broken),
+        *(state_dpo, grpo, gigpo, pooled, tree_grpo, vine_ppo, broken),
     )
 }
 CONTROLS: Final = ("null", "broken")

@@ -11,10 +11,11 @@ all goals of the round are searched, and the figures show simulations.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,27 +134,36 @@ def _sampled(
 ) -> list[Episode]:
     """Episodes of a model on the round's goals for ``budget`` model calls, pass after pass over all goals. ``who``
     names the files of the passes, and their draws."""
+    episodes: list[Episode] = []
+    calls = 0
+    passes = _passes(context, config, policy, round, who)
+    while calls < budget:
+        episodes += next(passes)
+        calls = sum(episode.model_calls for episode in episodes)
+        context.tell(calls, budget, f"{len(episodes):,} episodes")
+    return episodes[: _within(budget, [episode.model_calls for episode in episodes])]
+
+
+def _passes(
+    context: StageContext, config: RunConfig, policy: str | Path, round: int, who: str
+) -> Iterator[list[Episode]]:
+    """Pass after pass over the round's goals, an episode each, without an end."""
     simulator, tasks = sampled_simulator(config), tasks_of(config, "train", round)
     model = sampler_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
     alone = {number: task for number, task in enumerate(tasks) if against_itself(config, task)}
-    episodes: list[Episode] = []
-    calls = passes = 0
-    while calls < budget:
-        part = context.parts / f"{who}_{passes}.jsonl"
+    for number in count():
+        part = context.parts / f"{who}_{number}.jsonl"
         if not part.is_file():
             model.forget()  # scores of another batch differ in the last bit: a part depends on no earlier one
-            seed = int(generator(config.seed, who, str(round), str(passes)).integers(2**31))
+            seed = int(generator(config.seed, who, str(round), str(number)).integers(2**31))
             with _counted(model, part):
                 played = run_episodes(simulator, tasks, agent, seed, done=_played_alone(config, alone, agent, seed))
             save_episodes(part, played)  # last: where it is there, its count of tokens is
-        episodes += load_episodes(part)
-        before, calls = calls, sum(episode.model_calls for episode in episodes)
-        passes += 1
-        if calls == before:
+        found = load_episodes(part)
+        if not any(episode.model_calls for episode in found):
             raise ValueError("a pass over all goals asked the model nothing, so that no budget of calls ends it")
-        context.tell(calls, budget, f"{len(episodes):,} episodes")
-    return episodes[: _within(budget, [episode.model_calls for episode in episodes])]
+        yield found
 
 
 def _played_alone(config: RunConfig, tasks: Mapping[int, Task], agent: Agent, seed: int) -> dict[int, Episode]:
@@ -196,43 +206,40 @@ def collect_steps(
     calls = sum(episode.model_calls for episode in played)
     model = sampler_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
-    rngs = generator(config.seed, "steps", str(round)).spawn(len(good))
+    own = generator(config.seed, "steps", str(round))
 
-    def valued(some: slice) -> Valued:
+    def valued(some: Sequence[Episode]) -> Valued:
         return step_rollouts(
-            simulator, good[some], agent, rngs[some], slot.rollouts, return_gap=slot.return_gap, round=round
+            simulator, some, agent, own.spawn(len(some)), slot.rollouts, return_gap=slot.return_gap, round=round
         )
 
-    with _counted(model, context.parts / "steps"):
-        rows, used, spent = _valued(context, len(good), config.model_calls - calls, valued)
+    rows, used, spent = _valued(context, model, good, config.model_calls - calls, valued)
     if rows:
         save_pairs(context.folder / "steps.jsonl", rows)
-    return _of_values(tasks, played, rows, used, calls + spent)
+    return {**_of_values(tasks, played, rows, calls + spent), "tries": len(used)}
 
 
 def collect_values(
     context: StageContext, config: RunConfig, slot: StepValues, round: int, policy: str | Path
 ) -> dict[str, Any]:
-    """Episodes of the round's goals, and roll-outs from each of their states, until the model calls are used up. One
-    part in 1 + ``rollouts`` is for the episodes: the roll-outs of an episode cost at least as many times more, so that
-    these are enough, and few are bought that nothing is left to value."""
+    """Episodes of the round's goals, pass after pass, and roll-outs from each of their states, batch after batch, until
+    the model calls are used up: an episode costs what its roll-outs cost and its own calls."""
     simulator, tasks = searched_simulator(config), tasks_of(config, "train", round)
-    played = _sampled(context, config, policy, round, config.model_calls / (1 + slot.rollouts))
-    calls = sum(episode.model_calls for episode in played)
     model = sampler_in(context, config, policy)
     agent = PolicyAgent(model, temperature=config.temperature)
-    rngs = generator(config.seed, "values", str(round)).spawn(len(played))
+    own = generator(config.seed, "values", str(round))
 
-    def valued(some: slice) -> Valued:
-        return vine_advantages(
-            simulator, played[some], agent, rngs[some], slot.rollouts, discount=slot.discount, round=round
+    def valued(some: Sequence[Episode]) -> Valued:
+        rows, dropped, spent = vine_advantages(
+            simulator, some, agent, own.spawn(len(some)), slot.rollouts, discount=slot.discount, round=round
         )
+        return rows, dropped, [calls + each.model_calls for calls, each in zip(spent, some, strict=True)]
 
-    with _counted(model, context.parts / "steps"):
-        rows, used, spent = _valued(context, len(played), config.model_calls - calls, valued)
+    played = chain.from_iterable(_passes(context, config, policy, round, "episodes"))
+    rows, used, calls = _valued(context, model, played, config.model_calls, valued)
     if rows:
         save_advantages(context.folder / "advantages.jsonl", rows)
-    return _of_values(tasks, played, rows, used, calls + spent)
+    return _of_values(tasks, used, rows, calls)
 
 
 @contextmanager
@@ -245,28 +252,30 @@ def _counted(model: LanguageModel, part: Path) -> Iterator[None]:
 
 
 def _valued(
-    context: StageContext, episodes: int, limit: float, valued: Callable[[slice], Valued]
-) -> tuple[list[Any], int, int]:
-    """The rows of the first episodes whose roll-outs cost no more than ``limit`` model calls, how many episodes these
-    are, and what they cost. ``valued`` plays the roll-outs of some of them."""
+    context: StageContext, model: LanguageModel, episodes: Iterable[Episode], limit: float,
+    valued: Callable[[Sequence[Episode]], Valued],
+) -> tuple[list[Any], list[Episode], int]:  # fmt: skip
+    """The rows of the first episodes that cost no more than ``limit`` model calls, these episodes, and what they cost.
+    ``valued`` plays the roll-outs of some of them."""
     rows: list[Any] = []
+    used: list[Episode] = []
     costs: list[int] = []
-    for first in range(0, episodes, EPISODES_A_BATCH):
-        if sum(costs) >= limit:
-            break
-        found, _, spent = valued(slice(first, first + EPISODES_A_BATCH))
-        rows += [replace(row, tree=first + row.tree) for row in found]
+    waiting = iter(episodes)
+    while sum(costs) < limit and (some := list(islice(waiting, EPISODES_A_BATCH))):
+        model.forget()  # as in a collection that was resumed
+        with _counted(model, context.parts / f"steps_{len(used)}"):
+            found, _, spent = valued(some)
+        rows += [replace(row, tree=len(used) + row.tree) for row in found]
+        used += some
         costs += spent
         context.tell(min(sum(costs), limit), limit, f"{len(rows):,} rows")
-    used = _within(limit, costs) if costs else 0
-    return [row for row in rows if row.tree < used], used, sum(costs[:used])
+    kept = _within(limit, costs) if costs else 0
+    return [row for row in rows if row.tree < kept], used[:kept], sum(costs[:kept])
 
 
-def _of_values(
-    tasks: Sequence[Task], played: Sequence[Episode], rows: Sequence[Any], used: int, calls: int
-) -> dict[str, Any]:
+def _of_values(tasks: Sequence[Task], played: Sequence[Episode], rows: Sequence[Any], calls: int) -> dict[str, Any]:
     return {
-        "goals": len(tasks), "tries": used, "model_calls": calls, "prompts": calls,
+        "goals": len(tasks), "tries": len(played), "model_calls": calls, "prompts": calls,
         "solved_goals": len({task_key(episode.task) for episode in played if episode.success}), "rows": len(rows),
     }  # fmt: skip
 
