@@ -19,7 +19,7 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     from ..search.files import make_folder
     from ..search.locks import only_writer
     from ..training.credit.run import LOG, Settings, run, save_tables
-    from ..training.credit.summary import cell_table, markdown, method_table, shared, verdict
+    from ..training.credit.summary import cell_table, decision_tree, markdown, method_table, shared
 
     options = parsed_options(option)
     known = [entry.name for entry in fields(Settings) if entry.name != "first_seed"]
@@ -50,7 +50,7 @@ def bench_credit(option: Sequence[str] | None, seed: int, out: Path | None, as_j
     )
     _print_table(cell_table(shared(results)))
     show("h: points; n: samples a point; b: actions; level: methods not below the best")
-    if judged := verdict(results):
+    if judged := decision_tree(results):
         for line in judged[0]:
             show(line)
         _print_table(judged[1])

@@ -14,6 +14,7 @@ from branchwise.training.credit.summary import (
     Question,
     Tree,
     cell_table,
+    decision_tree,
     difference_table,
     fit_tree,
     judge,
@@ -26,7 +27,6 @@ from branchwise.training.credit.summary import (
     shared,
     sized_tree,
     successes,
-    verdict,
 )
 
 
@@ -169,7 +169,7 @@ def test_the_tree_is_fitted_by_fitted_cells_alone_and_judged_by_fresh_seeds_too(
         *(each for cell in FITTED for each in row(cell, 2)),
         *(each for cell in HELD_OUT for each in row(cell, 4)),
     ]
-    found = verdict(results)
+    found = decision_tree(results)
     assert found is not None
     lines, (titles, rows) = found
     assert lines == ["noise <= 0.1: rft", "noise > 0.1: grpo"]
@@ -220,7 +220,7 @@ def test_tables_name_every_method_and_cell_and_fit_80_columns(results: list[Resu
         fatal_and_clean = [c.name for c in FITTED if not c.recoverable and not c.noise and c.budget == budget]
         own = [result.success for result in results if result.method == "rft" and result.cell in fatal_and_clean]
         assert rows[list(METHODS).index("rft")][1].startswith(f"{100 * np.mean(own):.1f} [")
-    found = verdict(results)
+    found = decision_tree(results)
     assert found is not None
     longest = ("held-out, fresh seeds", "step_dpo_verified", "16/16 (100 %)", "10.0", "+10.0 [-10.0, +30.0]")
     for titles, rows in (methods, cells, (found[1][0], [*found[1][1], longest])):
@@ -228,4 +228,4 @@ def test_tables_name_every_method_and_cell_and_fit_80_columns(results: list[Resu
         assert sum(widths) + len(widths) <= 80
     page = markdown(results, "branchwise bench credit")
     assert all(name in page for name in (*METHODS, *CELLS))
-    assert verdict(made_up({"rft": [0.1]}, HELD_OUT[0])) is None
+    assert decision_tree(made_up({"rft": [0.1]}, HELD_OUT[0])) is None

@@ -33,7 +33,7 @@ BEGINS: Final = b'{"audit": '
 PAIRS_AT_ONCE: Final = 8
 """Few, so that a kill costs little and progress is seen; their roll-outs together fill a batch."""
 
-Judged = tuple[PreferencePair, Verdict]
+Audited = tuple[PreferencePair, Verdict]
 
 
 def judged_by_place(
@@ -63,7 +63,7 @@ def kind_of_contrast(simulator: Simulator[Any], pair: PreferencePair) -> str:
     return " over ".join(kind_of_action(simulator, side[0].text) for side in (pair.chosen, pair.rejected))
 
 
-def label_figures(judged: Sequence[Judged]) -> dict[str, Any]:
+def label_figures(judged: Sequence[Audited]) -> dict[str, Any]:
     """Of pairs with their verdicts: ``pairs``, the shares ``right``, ``tied`` and ``wrong`` with their intervals
     (``right_low`` …), ``clearly_right`` and ``clearly_wrong`` (differences that luck does not explain), and the
     mean difference of values that the labels claim and that was measured (``claimed``, ``measured``). Raises
@@ -89,7 +89,7 @@ def label_figures(judged: Sequence[Judged]) -> dict[str, Any]:
     }
 
 
-def label_table(judged: Sequence[Judged], kind_of: Callable[[PreferencePair], str]) -> list[dict[str, Any]]:
+def label_table(judged: Sequence[Audited], kind_of: Callable[[PreferencePair], str]) -> list[dict[str, Any]]:
     """The figures of all pairs, then by depth, by extractor, and of the most frequent kinds of contrast; ``of`` says of
     which. Groups that are all of the pairs are left out."""
     rows = [{"of": ALL, **label_figures(judged)}]
@@ -98,7 +98,7 @@ def label_table(judged: Sequence[Judged], kind_of: Callable[[PreferencePair], st
         (lambda pair: pair.kind or "no extractor", None),
         (kind_of, MOST_KINDS),
     ):
-        groups: dict[str, list[Judged]] = {}
+        groups: dict[str, list[Audited]] = {}
         for pair, verdict in judged:
             groups.setdefault(name(pair), []).append((pair, verdict))
         names = sorted(groups) if most is None else [each for each, _ in _largest(groups)[:most]]
@@ -106,7 +106,7 @@ def label_table(judged: Sequence[Judged], kind_of: Callable[[PreferencePair], st
     return rows
 
 
-def _largest(groups: Mapping[str, Sequence[Judged]]) -> list[tuple[str, int]]:
+def _largest(groups: Mapping[str, Sequence[Audited]]) -> list[tuple[str, int]]:
     return Counter({name: len(group) for name, group in groups.items()}).most_common()
 
 

@@ -186,7 +186,7 @@ def tree_lines(tree: Tree, indent: str = "") -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class RuleScore:
     """A rule on some cells: in how many of them the method that it names is level with the best, and its mean loss."""
 
     level: int
@@ -194,11 +194,11 @@ class Judged:
     loss: float
 
 
-def judge(tree: Tree, found: Successes) -> Judged:
+def judge(tree: Tree, found: Successes) -> RuleScore:
     losses = losses_of(found)
     chosen = {cell: named(tree, CELLS[cell]) for cell in found}
     level = sum(chosen[cell] in level_with_best(found[cell]) for cell in found)
-    return Judged(level, len(found), float(np.mean([losses[cell][chosen[cell]] for cell in found])))
+    return RuleScore(level, len(found), float(np.mean([losses[cell][chosen[cell]] for cell in found])))
 
 
 # ---- tables -----------------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def shared(results: Sequence[Result]) -> list[Result]:
     return [result for result in results if result.seed in set.intersection(*seeds)]
 
 
-def verdict(results: Sequence[Result]) -> tuple[list[str], Table] | None:
+def decision_tree(results: Sequence[Result]) -> tuple[list[str], Table] | None:
     """The decision tree in lines, and a table of how it and the best single method do: in how many cells they name a
     method that is level with the best, their mean loss, and the points of success that the tree gains on the single
     one. None where there are not two fitted cells."""
@@ -350,7 +350,7 @@ def markdown(results: Sequence[Result], command: str) -> str:
         "## Success by cell and method",
         _markdown_table(success_table(by_cell)),
     ]
-    if found := verdict(results):
+    if found := decision_tree(results):
         lines, judged = found
         parts += ["## Decision tree", "```\n" + "\n".join(lines) + "\n```", _markdown_table(judged)]
     return "\n\n".join(parts) + "\n"
