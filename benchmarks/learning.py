@@ -1,4 +1,4 @@
-"""Which recipe pays where, with training seeds as the unit.
+"""Which recipe pays where, with cells of base and training seed as the unit.
 
 A regime is a run's file with some settings changed. A cell is a regime, a base and a training seed; each recipe is
 trained in each cell from the same base, under the same budget, with its rates and models chosen on the same 1,000
@@ -10,10 +10,11 @@ do not know: they are about these cells.
 
 A seed makes a base of its own, unless ``--bases`` names the seeds of bases that every training seed starts from. A
 cell and recipe is a run of the loop, in a folder of ``--out``; the same command goes on after a stop. What
-``results/learning.jsonl`` has is not trained again: remove its lines for that.
+``results/learning.jsonl`` has of these settings is not trained again: remove its lines for that.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,9 @@ from branchwise.training.evaluation import mean_interval, paired_p
 from branchwise.training.loop import RunConfig, load_config, run_loop
 from branchwise.training.loop.config import config_names
 from branchwise.training.loop.graph import stages_of
+from branchwise.training.loop.recipe import load_recipe
 from branchwise.training.pool import run_stages
+from branchwise.training.settings import as_dict
 
 REGIMES = {
     "clean": [],
@@ -63,25 +66,42 @@ def base_model(run: str, seed: int, out: Path) -> None:
     run_stages(stages, folder, _Finished(str(folder.relative_to(out))), workers=1)
 
 
-def results() -> dict[tuple[Cell, str], float]:
-    """Success on test goals by cell and recipe, of what was run before."""
-    rows = map(json.loads, RESULTS.read_text().splitlines()) if RESULTS.is_file() else ()
-    return {(Cell(row["run"], row["regime"], row["base"], row["seed"]), row["recipe"]): row["success"] for row in rows}
+def results(work: Sequence[tuple[Cell, str]]) -> dict[tuple[Cell, str], float]:
+    """Success on test goals of the cells and recipes of ``work`` that were run before, with the settings of now."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.is_file() else ()
+    known = {_names(row): row["success"] for row in map(json.loads, lines)}
+    named = {(cell, recipe): _names(_row(cell, recipe)) for cell, recipe in work}
+    return {each: known[names] for each, names in named.items() if names in known}
 
 
 def keep(cell: Cell, recipe: str, success: float) -> None:
     """Adds a line, so that several commands may run at once."""
     with open(RESULTS, "a") as file:
-        file.write(json.dumps({**asdict(cell), "recipe": recipe, "success": success}) + "\n")
+        file.write(json.dumps({**_row(cell, recipe), "success": success}) + "\n")
+
+
+def _row(cell: Cell, recipe: str) -> dict[str, Any]:
+    """What tells a result from others; ``settings`` is a digest of all that the run's file, the regime and the recipe
+    say, the base's settings among them."""
+    settings = as_dict(config_of(cell, recipe, Path()))
+    del settings["model"]  # where it lies
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    return {**asdict(cell), "recipe": recipe, "settings": digest}
+
+
+def _names(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in ("run", "regime", "base", "seed", "recipe", "settings"))
 
 
 def config_of(cell: Cell, recipe: str, out: Path) -> RunConfig:
     own = RECIPES / f"{recipe}.yaml"
+    named = str(own) if own.is_file() else recipe
+    searches = load_recipe(named).collect.gives in ("trees", "mixed")  # else a run refuses settings of searches
     settings = [
         f"model={json.dumps(str(out / cell.run / f'base_{cell.base}' / 'base' / 'model'))}",
-        f"recipes=[{own if own.is_file() else recipe}]", f"seed={cell.seed}",
+        f"recipes=[{named}]", f"seed={cell.seed}",
         "search_recipe=", "baselines=[]", "audit_pairs=0", "validation_goals=1000", "test_goals=1000",
-        *REGIMES[cell.regime],
+        *(setting for setting in REGIMES[cell.regime] if searches or not setting.startswith("search.")),
     ]  # fmt: skip
     return load_config(cell.run, settings)
 
@@ -147,16 +167,14 @@ def main() -> None:
     if len(cells) < 2:
         parser.error("one cell has no interval; name two --seeds or more")
     work = [(cell, recipe) for cell in cells for recipe in recipes]
-    for each in work:
-        config_of(*each, asked.out)  # what cannot be run is refused before anything is
-    known = results()
+    known = results(work)  # settings that cannot be run are refused here
     todo = [each for each in work if each not in known]
     with ThreadPoolExecutor(asked.workers) as pool:
         wanted = dict.fromkeys(cell.base for cell, _ in todo)
         list(pool.map(lambda base: base_model(asked.run, base, asked.out), wanted))
         for each, success in zip(todo, pool.map(lambda each: trained(*each, asked.out), todo), strict=True):
             keep(*each, success)
-    known = results()
+    known = results(work)
     found = np.array([100 * known[each] for each in work]).reshape(len(cells), len(recipes))
     print(table(cells, dict(zip(recipes, found.T, strict=True)), asked.against))
 

@@ -44,6 +44,23 @@ def test_what_is_known_is_not_trained_again_and_the_last_line_counts(
     assert other == "| trajectory_dpo | 50.0 | 50.0 | 50.0 | 50.0 [50.0, 50.0] | – | – |"
 
 
+def test_results_of_other_settings_are_not_taken_for_these(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = bench.Cell("web_shop", "noisy", 0, 1)
+    work = [(cell, "mixed"), (cell, "rft")]
+    for each in work:
+        bench.keep(*each, 0.5)
+    assert bench.results(work) == dict.fromkeys(work, 0.5)
+    monkeypatch.setitem(bench.REGIMES, "noisy", ["verdict_noise=0.3"])
+    assert bench.results(work) == {}
+
+
+def test_every_regime_takes_recipes_with_trees_and_without(bench: Any) -> None:
+    for regime in bench.REGIMES:
+        cell = bench.Cell("web_shop", regime, 0, 1)
+        for recipe in ("step_dpo", "mixed", "trajectory_dpo", "trajectory_dpo_8", "state_dpo", "rft"):
+            assert list(bench.config_of(cell, recipe, Path()).recipes) == [recipe]
+
+
 @pytest.mark.parametrize("more", [["--against", "rft"], ["--workers", "0"], ["--seeds", "1", "1"]])
 def test_what_cannot_be_compared_is_refused(bench: Any, more: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", [*ASKED, *more])
@@ -60,6 +77,6 @@ def test_settings_are_built_before_anything_is_trained(bench: Any, monkeypatch: 
 
 def test_the_results_that_are_kept_can_be_read() -> None:
     rows = [json.loads(line) for line in (FILE.parent / "results" / "learning.jsonl").read_text().splitlines()]
-    names = [tuple(row[key] for key in ("run", "regime", "base", "seed", "recipe")) for row in rows]
+    names = [tuple(row[key] for key in ("run", "regime", "base", "seed", "recipe", "settings")) for row in rows]
     assert len(names) == len(set(names))
     assert all(0.0 <= row["success"] <= 1.0 for row in rows)
