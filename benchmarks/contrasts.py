@@ -7,7 +7,8 @@ calls; simulations where the search asks no model), all of them and those of the
 
     python benchmarks/contrasts.py web_shop runs/web_shop/base/model --out runs/contrasts
 
-Settings of the extractor are the run's unless ``--threshold`` and ``--min-visits`` say otherwise.
+Settings of the extractor are the run's unless ``--threshold`` and ``--min-visits`` say otherwise; rows of the run's own
+replace those of the same run in ``results/contrasts.json``.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from branchwise.training.loop.by_hand import collect_into, rows_of
 from branchwise.training.loop.config import load_config
 from branchwise.training.loop.tasks import searched_simulator
 
+RESULTS = Path(__file__).parent / "results" / "contrasts.json"
 SETTINGS: dict[str, dict[str, list[str]]] = {
     "web_shop": {
         "as the file has it": [],
@@ -109,7 +111,6 @@ def main() -> None:
     parser.add_argument("--rolls", type=int, default=32)
     parser.add_argument("--threshold", type=float)
     parser.add_argument("--min-visits", type=int)
-    parser.add_argument("--json", type=Path, help="write the rows to this file, in place of those of the same run")
     asked = parser.parse_args()
     more = []
     for name, value in (("threshold", asked.threshold), ("min_visits", asked.min_visits)):
@@ -120,10 +121,10 @@ def main() -> None:
         rows.append(measured(asked.run, asked.base, asked.out / asked.run, name, [*overrides, *more], asked.rolls))
         print(table(rows[-1:]).splitlines()[-1], flush=True)
     print(table(rows))
-    if asked.json:
-        known = json.loads(asked.json.read_text()) if asked.json.is_file() else []
+    if not more:
+        known = json.loads(RESULTS.read_text()) if RESULTS.is_file() else []
         kept = [row for row in known if row["run"] != asked.run]
-        asked.json.write_text(json.dumps([*kept, *rows], indent=1) + "\n")
+        RESULTS.write_text(json.dumps([*kept, *rows], indent=1) + "\n")
 
 
 if __name__ == "__main__":
