@@ -10,6 +10,8 @@ for trainers that follow the policy gradient. Four ways to estimate it:
   arXiv:2505.10978).
 - :func:`pooled_advantages`: means of returns by state, and by state and action, over all episodes of a task.
 
+:func:`state_pairs` compares the same means, two actions of a state at a time, as preference pairs.
+
 Each returns rows and a Counter that says, by reason, what was left out. A row whose advantage is 0 teaches nothing and
 is left out as ``no advantage``. Returns of a step are those of its own path: a reward of another branch, or before the
 step, is in none of them. Standard deviations have n in the denominator.

@@ -19,6 +19,8 @@ Trajectory-level, from episodes:
 - :func:`trajectory_pairs`: a correct against an incorrect episode of the same task (Agent Q's outcome baseline, ETO).
 - :func:`successful_trajectories`: the correct ones alone (rejection fine-tuning).
 
+Step-level from episodes is ``credit.state_pairs``.
+
 Each returns what it found and a Counter that says, by reason, what it left out. A pair whose ``rejected`` is empty is
 called an anchor. Nothing here weighs, tokenises or truncates; that is the work of ``training``.
 """

@@ -2,7 +2,7 @@
 (``search.audit``); in games that have a solver by perfect play, which is what their searches look for. Outcomes are the
 true ones, also where a run collects with a verdict that errs.
 
-Sides of several actions are played whole, so that pairs of whole episodes are right by what makes them; of IPR's
+Sides of several actions are played whole, so that pairs of whole episodes are right by construction; of IPR's
 remainders, whose label is about their first action, that action alone is played.
 """
 
