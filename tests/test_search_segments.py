@@ -112,6 +112,10 @@ def test_labels_are_the_means_of_first_actions_or_the_values_of_ends() -> None:
     assert texts(regret.rejected) == ["bad", "after bad", "turn"]  # the child of smallest value
     assert (regret.chosen_q, regret.rejected_q) == (1.0, pytest.approx(0.15))
     assert regret.ref_rejected_logp is None  # one of its actions was not logged
+    assert not segment_pairs(tree, 2, at="root", label="regret", threshold=0.3, min_visits=3)[
+        0
+    ]  # of its ends one has 2
+    assert len(segment_pairs(tree, 2, at="root", threshold=0.3, min_visits=3)[0]) == 1  # its first actions have 6 and 5
 
 
 def test_rewards_on_the_way_count_in_the_value_of_an_end() -> None:

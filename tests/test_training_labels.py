@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
+from branchwise.envs.noisy import NoisyVerdict
 from branchwise.envs.play.transcript import acted, observed
+from branchwise.envs.wrappers import Wrapper
 from branchwise.search import PreferencePair, load_pairs, load_trees
 from branchwise.search.audit import Verdict
 from branchwise.search.records import load_episodes
 from branchwise.training.evaluation import wilson
-from branchwise.training.labels import label_figures, label_table
+from branchwise.training.labels import judged_by_place, label_figures, label_table
+from branchwise.training.loop import audit as auditing
 from branchwise.training.loop.config import load_config
 from branchwise.training.loop.graph import stages_of
 from branchwise.training.loop.run import check_run
+from branchwise.training.loop.tasks import searched_simulator
 from branchwise.training.report import write_report
 from branchwise.training.run_folder import labels_in_words, read_run
 from branchwise.training.settings import SettingsError
@@ -65,7 +69,22 @@ def done(tmp_path: Path, *overrides: str) -> Any:
     return config
 
 
-def test_a_run_audits_a_sample_of_each_round_and_shows_it(tmp_path: Path) -> None:
+@pytest.fixture
+def audits(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any]]:
+    """The simulator of each audit of a run, and how many actions of a side are played."""
+    found = []
+
+    def judged(
+        pairs: Any, places: Any, simulator: Any, agent: Any, seed: Any, rolls: Any, actions: Any, exact: Any
+    ) -> Any:
+        found.append((simulator, actions))
+        return judged_by_place(pairs, places, simulator, agent, seed, rolls, actions, exact)
+
+    monkeypatch.setattr(auditing, "judged_by_place", judged)
+    return found
+
+
+def test_a_run_audits_a_sample_of_each_round_and_shows_it(tmp_path: Path, audits: list[tuple[Any, Any]]) -> None:
     done(tmp_path, "recipes=[step_dpo, rft, ipr]", "audit_pairs=6", "audit_rolls=4")
     found = figures(tmp_path, "step_dpo/round_1/audit")
     pairs = [each for each in load_pairs(tmp_path / "step_dpo/round_1/model/pairs.jsonl") if each.rejected]
@@ -74,6 +93,7 @@ def test_a_run_audits_a_sample_of_each_round_and_shows_it(tmp_path: Path) -> Non
     assert found["labels"][0]["pairs"] + sum(found["not_judged"].values()) == min(6, len(pairs))
     assert found["not_judged"] == {}
     assert found["model_calls"] > 0
+    assert [actions for _, actions in audits] == [None, 1]  # of IPR's remainders the first action
     assert not (tmp_path / "rft/round_1/audit").exists()
     run = read_run(tmp_path)
     assert [(each.recipe, each.number) for each in run.audits] == [("step_dpo", 1), ("ipr", 1)]
@@ -83,15 +103,24 @@ def test_a_run_audits_a_sample_of_each_round_and_shows_it(tmp_path: Path) -> Non
     assert all("audit" not in stage.name for stage in stages_of(load_config("smoke", ["audit_pairs=0"])))
 
 
-def test_nothing_that_is_collected_under_noise_tells_the_truth(tmp_path: Path) -> None:
+def test_nothing_that_is_collected_under_noise_tells_the_truth_and_audits_do(
+    tmp_path: Path, audits: list[tuple[Any, Any]]
+) -> None:
     """An episode is paid what its verdict says, so that no return, label or filter knows better."""
-    done(tmp_path, "recipes=[trajectory_dpo, mixed]", "outcome=success", "verdict_noise=0.4", "audit_pairs=0")
+    noise = ["verdict_noise=0.4", "audit_pairs=2", "audit_rolls=1"]
+    config = done(tmp_path, "recipes=[trajectory_dpo, mixed]", "outcome=success", *noise)
+    assert [is_noisy(simulator) for simulator, _ in audits] == [False, False]
+    assert is_noisy(searched_simulator(config))
     for folder in ("round_1/episodes", "round_1/mixed"):
         episodes = load_episodes(tmp_path / folder / "episodes.jsonl")
         assert {episode.total_reward for episode in episodes} == {0.0, 1.0}
         assert all(episode.total_reward == float(episode.success) for episode in episodes)
     found = [each for each in load_pairs(tmp_path / "trajectory_dpo/round_1/model/pairs.jsonl") if each.rejected]
     assert {(each.chosen_q, each.rejected_q) for each in found} == {(1.0, 0.0)}
+
+
+def is_noisy(simulator: Any) -> bool:
+    return isinstance(simulator, NoisyVerdict) or (isinstance(simulator, Wrapper) and is_noisy(simulator.simulator))
 
 
 def test_damaged_figures_of_an_audit_are_named(tmp_path: Path) -> None:
