@@ -76,7 +76,7 @@ def with_outcome(config: RunConfig, simulator: Simulator[Any]) -> Simulator[Any]
 
 
 def tasks_of(config: RunConfig, split: str, round: int = 1) -> list[Task]:
-    """The tasks of a split: for ``round`` of training the so-manieth stretch of ``train_goals``."""
+    """The tasks of a split: of training those of ``round``, ``train_goals`` a round."""
     count = {"train": config.train_goals, "validation": config.validation_goals, "test": config.test_goals}[split]
     return goals_of(source_of(config), split, (round - 1) * count, count)
 
