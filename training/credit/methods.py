@@ -8,6 +8,7 @@ collect alike share what was collected.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -251,6 +252,24 @@ def pooled(samples: Samples) -> Rows:
     return Rows(used, seconds, advantages=pooled_advantages(episodes, last_seen)[0])
 
 
+def pooled_dpo(samples: Samples) -> Rows:
+    """At each state of the episodes of a task the action of the largest mean return against each other one, with the
+    filters of ``step_dpo``; successful episodes are imitated."""
+    episodes, used, seconds = samples.episodes(samples.budget)
+    states: dict[tuple[int, str], dict[str, StepAdvantage]] = defaultdict(dict)
+    for row in pooled_advantages(episodes, last_seen)[0]:
+        states[row.tree, last_seen(row.prompt)][row.action[0].text] = row
+    pairs = []
+    for actions in states.values():
+        ranked = sorted((row for row in actions.values() if row.visits >= MIN_VISITS), key=lambda row: row.q)
+        pairs += [
+            PreferencePair(ranked[-1].prompt, ranked[-1].action, row.action, ranked[-1].q, row.q, task=row.task)
+            for row in ranked[:-1][:PER_NODE]
+            if ranked[-1].q - row.q >= THRESHOLD
+        ]
+    return Rows(used, seconds, [*pairs, *_successes(episodes)])
+
+
 def state_dpo(samples: Samples) -> Rows:
     episodes, used, seconds = samples.episodes(samples.budget)
     pairs, _ = state_pairs(episodes, last_seen, THRESHOLD, per_state=PER_NODE, z=STATE_ERRORS)
@@ -288,7 +307,7 @@ METHODS: Final[dict[str, Method]] = {
     method.__name__: method
     for method in (
         *(null, rft, tree_sft, trajectory_dpo, trajectory_dpo_8, step_dpo, step_dpo_verified, segments, suffix, mixed),
-        *(state_dpo, grpo, gigpo, pooled, tree_grpo, vine_ppo, broken),
+        *(pooled_dpo, state_dpo, grpo, gigpo, pooled, tree_grpo, vine_ppo, broken),
     )
 }
 CONTROLS: Final = ("null", "broken")
