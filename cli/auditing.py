@@ -136,9 +136,13 @@ def audit(
         raise ValueError(
             f"{'--model' if model else '--rolls'} has no effect with --exact, which rolls nothing; leave it out"
         )
-    for written in filter(None, (out, out and anchors_beside(out), verdicts)):
-        check_output(written, pairs, anchors_beside(pairs))
+    read = [pairs, anchors_beside(pairs)]
+    if verdicts is not None:
+        check_output(verdicts, *read)
+        read.append(verdicts)
     if out is not None:
+        check_output(out, *read)
+        check_output(anchors_beside(out), *read)
         check_replaceable(out)
     rows = load_pairs(pairs)
     places = [place for place, pair in enumerate(rows) if pair.rejected]

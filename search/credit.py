@@ -20,6 +20,7 @@ What this file does not do: learned values and generalised advantage estimation,
 games pooled over trees (``pooling.py`` does that for pairs).
 """
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ from .stepwise import replayed
 from .trees.tree import Tree
 
 SMALLEST: Final = 1e-9
+SMALLEST_SHARE: Final = 1e-12
+"""Of the largest return: differences up to it, and up to SMALLEST, are rounding."""
 """An advantage of at most this size is 0 but for rounding; so is a standard deviation."""
 
 
@@ -256,7 +259,8 @@ def pooled_advantages(
             for step in group:
                 alike = of_action[step.action.text]
                 q = float(np.mean(alike))
-                rows.append(_row(step, index, q, baseline, q - baseline, len(alike), round, "pooled"))
+                advantage = float(_difference(np.array(q), np.array(baseline)))
+                rows.append(_row(step, index, q, baseline, advantage, len(alike), round, "pooled"))
     return _with_advantage(sorted(rows, key=_place), dropped)
 
 
@@ -298,7 +302,7 @@ def state_pairs(
             found = []
             for worse in ranked[:0:-1]:
                 better = ranked[0]
-                gap = _mean(better) - _mean(worse)
+                gap = float(_difference(np.array(_mean(better)), np.array(_mean(worse))))
                 if gap <= SMALLEST:
                     dropped["tie"] += 1
                 elif not gap >= threshold:
@@ -395,6 +399,8 @@ def _rewards(episode: Episode, by: Outcome) -> Sequence[float]:
         raise ValueError(
             f"an episode has {turns} agent turns and {len(episode.rewards)} rewards; by='reward' needs one a turn"
         )
+    if not math.isfinite(sum(abs(float(reward)) for reward in episode.rewards)):
+        raise ValueError(f"an episode has the rewards {list(episode.rewards)!r:.60}; expected finite numbers and sums")
     return episode.rewards
 
 
@@ -425,14 +431,21 @@ def _row(
 
 def _against_group(returns: NDArray[np.float64], normalise: bool) -> NDArray[np.float64]:
     """Each return less the mean of all, divided by their standard deviation where that is asked for."""
-    centred = returns - returns.mean()
+    centred = _difference(returns, returns.mean())
     return _divided(centred, returns) if normalise else centred
+
+
+def _difference(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """``first`` less ``second``; 0 where that is rounding alone."""
+    gap = first - second
+    return np.where(np.abs(gap) > SMALLEST_SHARE * np.maximum(np.abs(first), np.abs(second)), gap, 0.0)
 
 
 def _divided(advantages: NDArray[np.float64], returns: NDArray[np.float64]) -> NDArray[np.float64]:
     """``advantages`` in units of the standard deviation of ``returns``; 0 where that is 0."""
     spread = float(returns.std())
-    return advantages / spread if spread > SMALLEST else np.zeros_like(advantages)
+    rounding = max(SMALLEST, SMALLEST_SHARE * float(np.abs(returns).max(initial=0.0)))
+    return advantages / spread if spread > rounding else np.zeros_like(advantages)
 
 
 def _with_advantage(rows: Iterable[StepAdvantage], dropped: Dropped) -> Found:

@@ -418,7 +418,7 @@ def successful_trajectories(
 def above_mean(returns: Sequence[float]) -> list[bool]:
     """Which are above the mean of all, and not by rounding alone: what is good by reward, among the tries of a task."""
     mean = sum(returns) / max(len(returns), 1)
-    return [value > mean + 1e-9 for value in returns]
+    return [value > mean + max(1e-9, 1e-12 * abs(mean)) for value in returns]
 
 
 # ---- trees ------------------------------------------------------------------------------------------------------

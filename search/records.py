@@ -62,7 +62,7 @@ def anchors_beside(path: str | Path) -> Path:
 def save_pairs(path: str | Path, pairs: Sequence[PreferencePair]) -> None:
     """Write pairs as JSONL, and those without a rejected side to :func:`anchors_beside`; where there are no others
     (steps for supervised training), to ``path`` itself. Raises ValueError for no pairs, and for turns whose role does
-    not say whose they are, or where one of the two files exists and holds no pairs."""
+    not say whose they are, or where one of the two files exists and holds other things."""
     if not pairs:
         raise ValueError(f"{path}: no pairs to save; lower the threshold, or search more")
     check_replaceable(path)
@@ -83,8 +83,20 @@ def check_replaceable(path: str | Path) -> None:
             continue
         with open(file, "rb") as opened:
             line = opened.readline()
-        if not line.startswith(b"{") or not any(word in line for word in (b'"prompt"', b'"chosen"')):
-            raise ValueError(f"{file} exists and holds no pairs; it is not overwritten: name another, or remove it")
+        if not _is_pair(line):
+            raise ValueError(
+                f"{file} exists and holds no pairs that branchwise wrote; it is not overwritten: name another, or "
+                "remove it"
+            )
+
+
+def _is_pair(line: bytes) -> bool:
+    """Whether a line is one that :func:`save_pairs` writes."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and "prompt" in row and "chosen_q" in row and not {"advantage", "label"} & row.keys()
 
 
 def load_pairs(path: str | Path) -> list[PreferencePair]:
@@ -155,7 +167,9 @@ def _pair_from_json(row: dict[str, Any]) -> PreferencePair:
         logged = _typed(row, f"ref_{side}_logged", bool, False) and side in _SIDES[: len(answers)]
         values[f"ref_{side}_logp"] = _logp(row, f"ref_{side}_logp") if logged else None
         values[f"{side}_q"] = _finite(row, f"{side}_q", 0.0)
-        values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
+        visits = values[f"{side}_visits"] = _typed(row, f"{side}_visits", int, 0)
+        if visits < 0:
+            raise ValueError(f"{side}_visits={visits}; expected a whole number from 0 on")
     values |= {name: _finite(row, name, 1.0 if name == "weight" else 0.0, LARGEST) for name in _NUMBERS}
     values |= {name: _typed(row, name, int, 0) for name in _PLACES}
     values |= {name: _typed(row, name, str, "") for name in _WORDS}

@@ -54,8 +54,13 @@ def segment_pairs(
     difference of the labels; the other filters are those of ``sibling_pairs``; under ``regret`` the ends must have
     ``min_visits`` too, unless they are solved or over. Dropped reasons: those of ``sibling_pairs``, ``no end`` (pairs
     of whole ways that lead to no end), and ``reversed`` (whose ends say the opposite). Raises ``ValueError`` for a game
-    of several players, and for ``length="pages"`` without ``page``.
+    of several players, a tree of a search with transpositions, whose nodes do not know on which way they were reached,
+    for ``length="pages"`` without ``page``, and for a length below 1.
     """
+    if tree.settings.get("transpositions"):
+        raise ValueError("segments need ways, which trees searched with transpositions do not keep; take sibling_pairs")
+    if not isinstance(length, str) and length < 1:
+        raise ValueError(f"length={length}; expected a number of actions from 1 on, or 'n/3', 'pages' or 'all'")
     if tree.players > 1:
         raise ValueError(f"segments are one player's actions, and {tree.players} play here; take sibling_pairs")
     if length == "pages" and page is None:

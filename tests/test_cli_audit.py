@@ -149,6 +149,8 @@ def test_what_cannot_be_judged_is_counted(pairs: Path) -> None:
         (("--outcome", "success"), "who are paid"),
         (("--out", "p.jsonl"), "is read by this command"),
         (("--verdicts", "p.jsonl"), "is read by this command"),
+        (("--out", "o.jsonl", "--verdicts", "o.jsonl"), "is read by this command"),
+        (("--out", "o.jsonl", "--verdicts", "o.anchors.jsonl"), "is read by this command"),
         (("--model", "nowhere"), "nowhere"),
     ],
 )

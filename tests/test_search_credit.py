@@ -29,6 +29,7 @@ from branchwise.search.credit import (
     tree_advantages,
     vine_advantages,
 )
+from branchwise.search.extraction import above_mean
 from branchwise.search.records import load_advantages, load_pairs, save_advantages, save_pairs
 from branchwise.training.loop.extractors import StatePairs
 
@@ -201,6 +202,24 @@ def test_groups_of_one_and_groups_that_are_all_alike_have_no_advantage() -> None
     assert (rows, dropped) == ([], {"no advantage": 1, "no action": 1})
     alike = [episode(("s", "a", 0.1)), episode(("s", "b", 0.1)), episode(("s", "c", 0.1))]
     assert group_advantages(alike, last, by="reward") == ([], {"no advantage": 3})
+
+
+def test_equal_returns_have_no_advantage_however_large_they_are() -> None:
+    for paid in (1e8 + 0.1, 12345678.9, 2e7 + 0.1):
+        for count in (3, 6, 7):
+            alike = [episode(("s", "abcdefg"[number], paid)) for number in range(count)]
+            assert group_advantages(alike, last, by="reward") == ([], {"no advantage": count})
+            assert pooled_advantages(alike, last, by="reward") == ([], {"no advantage": count})
+            assert state_pairs(alike, last, 0.0, by="reward")[0] == []
+            assert above_mean([paid] * count) == [False] * count
+
+
+@pytest.mark.parametrize("paid", [math.nan, math.inf, 1e308])
+def test_rewards_that_are_no_numbers_are_refused(paid: float) -> None:
+    tries = [*TRIES, episode(("s", "a", paid), ("t", "b", paid))]
+    for estimate in (group_advantages, pooled_advantages, state_pairs):
+        with pytest.raises(ValueError, match="expected finite numbers"):
+            estimate(tries, last, by="reward")
 
 
 def test_states_of_other_tasks_are_other_states() -> None:

@@ -102,7 +102,13 @@ def test_anchors_of_an_earlier_extraction_are_not_read_with_later_pairs(tmp_path
     assert [file.name for file in tmp_path.iterdir()] == ["pairs.jsonl"]
 
 
-@pytest.mark.parametrize("content", [b"notes\n", b'{"a": 1}\n', b"\n", b'[{"prompt": 1}]', b'x{"prompt": 1}'])
+@pytest.mark.parametrize("content", [
+    b"notes\n", b'{"a": 1}\n', b"\n", b'[{"prompt": 1}]', b'x{"prompt": 1}',
+    b'{"prompt": "my own"}\n',
+    b'{"prompt": [], "chosen": [], "rejected": []}\n',  # labelled by somebody
+    b'{"prompt": [], "completion": [], "label": true, "chosen_q": 1}\n',
+    b'{"prompt": [], "completion": [], "advantage": 1}\n',
+])  # fmt: skip
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_file_that_holds_no_pairs_is_neither_replaced_nor_removed(
     content: bytes, beside: bool, tmp_path: Path
@@ -111,17 +117,19 @@ def test_a_file_that_holds_no_pairs_is_neither_replaced_nor_removed(
     foreign = anchors_beside(path) if beside else path
     foreign.write_bytes(content)
     for pairs in (PAIRS, PAIRS[:1]):
-        with pytest.raises(ValueError, match=rf"{foreign.name} exists and holds no pairs; it is not overwritten"):
+        with pytest.raises(
+            ValueError, match=rf"{foreign.name} exists and holds no pairs that branchwise wrote; it is not overwritten"
+        ):
             save_pairs(path, pairs)
     assert [file.name for file in tmp_path.iterdir()] == [foreign.name]
     assert foreign.read_bytes() == content
 
 
-@pytest.mark.parametrize("content", [b"", b'{"prompt": [], "completion": []}\n', b'{"chosen": 1}\n'])
-def test_a_file_of_pairs_and_an_empty_one_are_replaced(content: bytes, tmp_path: Path) -> None:
+def test_a_file_of_pairs_and_an_empty_one_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_bytes(content)
-    save_pairs(path, PAIRS)
+    path.write_bytes(b"")
+    for earlier in (PAIRS, PAIRS[1:2], PAIRS):
+        save_pairs(path, earlier)
     assert len(load_pairs(path)) == 3
 
 
@@ -448,6 +456,7 @@ def test_a_row_that_contradicts_itself_is_refused(row: dict[str, Any], fault: st
         ({"tree": -(2**63) - 1}, "tree=-9223372036854775809; expected a whole number of 64 bits"),
         ({"weight": 1e300}, r"weight=1e\+300; expected a number that 32 bits hold"),
         ({"margin": -1e39}, r"margin=-1e\+39; expected a number that 32 bits hold"),
+        ({"chosen_visits": -5}, "chosen_visits=-5; expected a whole number from 0 on"),
         ({"ref_chosen_logged": "no"}, "ref_chosen_logged='no'; expected true or false"),
         ({"ref_chosen_logged": 1}, "ref_chosen_logged=1; expected true or false"),
         ({"ref_chosen_logged": True, "ref_chosen_logp": 5}, r"ref_chosen_logp=5\.0; .* which is at most 0"),
@@ -462,8 +471,8 @@ def test_a_number_that_cannot_be_trained_on_is_named(change: dict[str, Any], fau
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63)])
 @pytest.mark.parametrize("name", ["pairs.jsonl", "pairs.parquet"])
 def test_the_largest_whole_numbers_go_through_both_kinds_of_file(number: int, name: str, tmp_path: Path) -> None:
-    save_pairs(tmp_path / name, [loaded({**PAIR, "tree": number}, tmp_path)])
-    assert load_pairs(tmp_path / name)[0].tree == number
+    save_pairs(tmp_path / "saved" / name, [loaded({**PAIR, "tree": number}, tmp_path)])
+    assert load_pairs(tmp_path / "saved" / name)[0].tree == number
 
 
 def test_a_log_probability_of_zero_may_be_rounded(tmp_path: Path) -> None:

@@ -118,6 +118,16 @@ def test_labels_are_the_means_of_first_actions_or_the_values_of_ends() -> None:
     assert len(segment_pairs(tree, 2, at="root", threshold=0.3, min_visits=3)[0]) == 1  # its first actions have 6 and 5
 
 
+def test_trees_that_keep_no_ways_and_lengths_that_are_none_are_refused() -> None:
+    tree = built(SPEC)
+    for length in (0, -1):
+        with pytest.raises(ValueError, match=f"length={length}; expected a number of actions"):
+            segment_pairs(tree, length)
+    tree.settings["transpositions"] = True
+    with pytest.raises(ValueError, match="searched with transpositions"):
+        segment_pairs(tree, 2)
+
+
 def test_rewards_on_the_way_count_in_the_value_of_an_end() -> None:
     """Q(a) = 0.3 + V and the end is worth 0.3 + 0.9 from the node on."""
     tree = built(

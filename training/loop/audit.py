@@ -1,6 +1,6 @@
 """How right the labels of a round are: a sample of its pairs, both sides played out by the policy that collected them
 (``search.audit``); in games that have a solver by perfect play, which is what their searches look for. Outcomes are the
-true ones, also where a run collects with a verdict that errs.
+true ones, also where a run collects with ``verdict_noise``; noise of the environment itself (Bifurcation's) stays.
 
 Sides of several actions are played whole, so that pairs of whole episodes are right by construction; of IPR's
 remainders, whose label is about their first action, that action alone is played.

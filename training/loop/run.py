@@ -186,6 +186,11 @@ def _check_extractors(config: RunConfig, where: str, recipe: Recipe, players: in
             idle["threshold"] = "compares rewards, and the run is for success"
         if isinstance(extractor, Segments):
             _check_segments(f"{where}.{name}", extractor, environment_row(config.env))
+            trees = trees_of(recipe.collect)
+            if trees is not None and trees.settings(config.search).transpositions:
+                raise SettingsError(
+                    f"{where}.{name}: segments need ways, and searches with transpositions keep none; leave them out"
+                )
         usual = {each.name: each.default for each in fields(extractor)}
         for option, why in idle.items():
             if (said := getattr(extractor, option)) != usual[option]:
