@@ -43,9 +43,9 @@ def test_power_cuts_find_what_is_named_before_it_is_on_disk(work: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("what", ["loop", "search"])
-def test_twenty_kills_at_random_times_change_no_result(what: str) -> None:
-    [found] = reported("kills.py", "--times", "20", "--what", what, seconds=850)
-    assert found["kills"] >= 20
+def test_a_dozen_kills_at_random_times_change_no_result(what: str) -> None:
+    [found] = reported("kills.py", "--times", "12", "--what", what, seconds=850)
+    assert found["kills"] >= 12
     assert found["differing"] == []
 
 

@@ -98,18 +98,16 @@ def asked(tree: Tree) -> int:
     return 1 + asked(tree.low) + asked(tree.high) if isinstance(tree, Question) else 0
 
 
-def test_questions_that_fit_the_luck_of_seeds_are_not_asked() -> None:
-    """Of methods that are equal but for luck a tree of four questions is fitted, and none pays with a seed left out."""
-    rng = np.random.default_rng(0)
-    luck = {cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED}
-    assert asked(fit_tree(losses_of(luck))) == 4
-    assert asked(sized_tree(luck)) == 0
-    rng = np.random.default_rng(
-        3
-    )  # by this draw trees that are fitted on all seeds, or accepted without their interval, ask
-    other = {cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED}
-    assert asked(sized_tree(other)) == 0
-    alone = {cell: {name: values[:1] for name, values in by.items()} for cell, by in luck.items()}
+def test_questions_that_fit_the_luck_of_seeds_are_seldom_asked() -> None:
+    """Of methods that are equal but for luck trees of four questions are fitted. With a seed left out two of these twelve
+    tables have questions that seem to pay; five without the interval of the gain, nine fitted on all seeds."""
+    draws = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        draws.append({cell.name: {name: 0.5 + 0.1 * rng.standard_normal(5) for name in METHODS} for cell in FITTED})
+    assert all(asked(fit_tree(losses_of(luck))) == 4 for luck in draws[:3])
+    assert sum(asked(sized_tree(luck)) > 0 for luck in draws) <= 3
+    alone = {cell: {name: values[:1] for name, values in by.items()} for cell, by in draws[0].items()}
     assert asked(sized_tree(alone)) == 0  # no seed can be left out
 
 

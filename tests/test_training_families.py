@@ -202,7 +202,7 @@ def test_a_critic_of_a_game_with_other_returns_is_refused_before_the_run() -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in ("KuhnPoker", "LiarsDice")])
+@pytest.mark.parametrize("name", ["MathTool", "LeducPoker", "Bargaining"])  # free text, self-play with luck, partners
 def test_a_run_that_is_killed_in_every_stage_ends_as_an_uninterrupted_one(name: str) -> None:
     script = Path(__file__).with_name("family_kills.py")
     done = subprocess.run([sys.executable, str(script), name], capture_output=True, text=True, timeout=580)
