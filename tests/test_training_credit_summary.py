@@ -99,8 +99,8 @@ def asked(tree: Tree) -> int:
 
 
 def test_questions_that_fit_the_luck_of_seeds_are_seldom_asked() -> None:
-    """Of methods that are equal but for luck trees of four questions are fitted. With a seed left out two of these twelve
-    tables have questions that seem to pay; five without the interval of the gain, nine fitted on all seeds."""
+    """Of methods that are equal but for luck trees of four questions are fitted. With a seed left out two of these
+    twelve tables have questions that seem to pay; five without the interval of the gain, nine fitted on all seeds."""
     draws = []
     for seed in range(12):
         rng = np.random.default_rng(seed)
